@@ -1,0 +1,109 @@
+"""Neural network surgery for Keras.
+
+Watch a trained model label by label, cut out the physically smaller subnetwork that recognises the
+labels you need, prove that the cut is exact, and ship it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_nns.activity import Activity, observe, probe
+    from keras_nns.errors import (
+        DataError,
+        FileError,
+        ModelError,
+        NNSError,
+        PlanError,
+        ProofError,
+        SelectionError,
+        SurgeryError,
+    )
+    from keras_nns.evaluation import compare, evaluate
+    from keras_nns.graph import trace
+    from keras_nns.keep import above, fraction, top
+    from keras_nns.lineage import Lineage, lineage, load_model, save_model
+    from keras_nns.monitor import ActivityMonitor
+    from keras_nns.plan import Plan, merge
+    from keras_nns.rules import register_elementwise, register_rule
+    from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
+    from keras_nns.selection import select
+    from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
+
+_HOME = {
+    "activity": ["Activity", "observe", "probe"],
+    "errors": [
+        "DataError",
+        "FileError",
+        "ModelError",
+        "NNSError",
+        "PlanError",
+        "ProofError",
+        "SelectionError",
+        "SurgeryError",
+    ],
+    "evaluation": ["compare", "evaluate"],
+    "graph": ["trace"],
+    "keep": ["above", "fraction", "top"],
+    "lineage": ["Lineage", "lineage", "load_model", "save_model"],
+    "monitor": ["ActivityMonitor"],
+    "plan": ["Plan", "merge"],
+    "rules": ["register_elementwise", "register_rule"],
+    "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
+    "selection": ["select"],
+    "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Activity",
+    "ActivityMonitor",
+    "DataError",
+    "FileError",
+    "Lineage",
+    "ModelError",
+    "NNSError",
+    "Plan",
+    "PlanError",
+    "Proof",
+    "ProofError",
+    "SelectionError",
+    "SurgeryError",
+    "above",
+    "compare",
+    "contrast",
+    "cut",
+    "evaluate",
+    "fingerprint",
+    "firing_frequency",
+    "fraction",
+    "lineage",
+    "load_model",
+    "magnitude",
+    "mask",
+    "mean_activation",
+    "merge",
+    "observe",
+    "probe",
+    "prove",
+    "register_elementwise",
+    "register_rule",
+    "save_model",
+    "select",
+    "top",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that importing the package alone loads nothing heavy."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'keras_nns' has no attribute {name!r}")
+    value = getattr(import_module(f"keras_nns.{_MODULE_OF[name]}"), name)
+    # A module of the same name (`lineage`) would hide the function once it is imported.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,43 @@
+"""One tree of errors: catch `NNSError` and you have caught everything this package raises on purpose.
+
+    NNSError
+    ├── DataError        the inputs or labels do not fit the model (also a ValueError)
+    ├── ModelError       the model cannot be read as a graph of layers (also a ValueError)
+    ├── SelectionError   a score, a keep rule or a label that makes no sense (also a ValueError)
+    ├── PlanError        a plan that does not belong to the model, or would empty a layer (also a ValueError)
+    ├── SurgeryError     a cut that cannot be made exactly (also a ValueError)
+    │   └── ProofError   a cut that was made and is not equal to its masked parent
+    └── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
+"""
+
+
+class NNSError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class DataError(NNSError, ValueError):
+    """Inputs or labels that do not fit the model."""
+
+
+class ModelError(NNSError, ValueError):
+    """A model that cannot be read as a graph of layers."""
+
+
+class SelectionError(NNSError, ValueError):
+    """A score, a keep rule or a label that makes no sense."""
+
+
+class PlanError(NNSError, ValueError):
+    """A plan that does not belong to the model, or that would empty a layer."""
+
+
+class SurgeryError(NNSError, ValueError):
+    """A cut that cannot be made exactly."""
+
+
+class ProofError(SurgeryError):
+    """A cut model that differs from its masked parent by more than rounding."""
+
+
+class FileError(NNSError, OSError):
+    """A file that is missing, damaged, foreign or in the way."""

@@ -1,0 +1,130 @@
+"""Keep rules: from the scores of units to the units that stay. No Keras here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import SelectionError
+
+Scope = Literal["layer", "global"]
+Choose = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class KeepRule:
+    """A function from scores `(units,)` to kept units, a boolean array `(units,)`.
+
+    Attributes:
+        name: The rule as the user would write it, such as `"above(0.4)"`.
+        choose: The function.
+        scope: `"layer"` applies it to each unit group by itself; `"global"` to all groups of the
+            network together, and to all the labels of a list together.
+    """
+
+    name: str
+    choose: Choose
+    scope: Scope = "layer"
+
+    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Choose among units by their scores, both of shape `(units,)`."""
+        scores = np.asarray(scores, dtype=np.float64)
+        kept = np.asarray(self.choose(scores))
+        if kept.shape != scores.shape or kept.dtype != np.bool_:
+            raise SelectionError(
+                f"Keep rule {self.name} must return a boolean array of shape {scores.shape}. "
+                f"Received: shape {kept.shape}, dtype {kept.dtype}."
+            )
+        return kept
+
+
+def above(zeta: float, *, scope: Scope = "layer") -> KeepRule:
+    """Keep a unit where its score is at least `zeta` times the highest score.
+
+    This is the rule of *NNS: neural network surgery*, eq. 1, which uses 0.4 and 0.5. Where the
+    highest score is negative (a signed score for which no unit helps), only the highest is kept.
+
+    Args:
+        zeta: Share of the highest score, in [0, 1]. 0 keeps every unit with a score of 0 or more,
+            1 keeps the highest alone.
+        scope: `"layer"` compares with the highest score of the unit's group, `"global"` with the
+            highest of the network.
+
+    Raises:
+        SelectionError: `zeta` is outside [0, 1].
+
+    Example:
+        >>> above(0.5)(np.array([1.0, 4.0, 2.0]))
+        array([False,  True,  True])
+    """
+    if not 0.0 <= zeta <= 1.0:
+        raise SelectionError(
+            f"`zeta` is a share of the highest score. Expected a number in [0, 1]. "
+            f"Received: zeta={zeta!r}."
+        )
+
+    def choose(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        highest = scores.max()
+        return np.asarray(scores >= (zeta * highest if highest > 0 else highest))
+
+    return KeepRule(_named("above", zeta, scope), choose, scope)
+
+
+def top(k: int, *, scope: Scope = "layer") -> KeepRule:
+    """Keep the `k` units with the highest scores; of equal ones those with the lower number.
+
+    Args:
+        k: How many. A group with fewer units keeps them all.
+        scope: `k` of each group (`"layer"`) or of the network (`"global"`).
+
+    Raises:
+        SelectionError: `k` is not a positive whole number.
+
+    Example:
+        >>> top(2)(np.array([1.0, 4.0, 2.0, 4.0]))
+        array([False,  True, False,  True])
+    """
+    if isinstance(k, bool) or int(k) != k or k < 1:
+        raise SelectionError(f"`k` is a number of units, at least 1. Received: k={k!r}.")
+    return KeepRule(_named("top", int(k), scope), lambda scores: _highest(scores, int(k)), scope)
+
+
+def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
+    """Keep the share `p` of the units that has the highest scores, rounded up.
+
+    Args:
+        p: Share of the units, in (0, 1].
+        scope: Share of each group (`"layer"`) or of the network (`"global"`).
+
+    Raises:
+        SelectionError: `p` is outside (0, 1].
+
+    Example:
+        >>> fraction(0.5)(np.array([1.0, 4.0, 2.0]))
+        array([False,  True,  True])
+    """
+    if not 0.0 < p <= 1.0:
+        raise SelectionError(
+            f"`p` is the share of units to keep. Expected a number in (0, 1]. Received: p={p!r}."
+        )
+
+    def choose(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        # 0.1 * 30 is 3.0000000000000004: do not let rounding noise add a unit.
+        return _highest(scores, math.ceil(round(p * scores.size, 9)))
+
+    return KeepRule(_named("fraction", p, scope), choose, scope)
+
+
+def _highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    kept = np.zeros(scores.shape, dtype=bool)
+    kept[np.argsort(-scores, kind="stable")[:k]] = True
+    return kept
+
+
+def _named(name: str, value: float, scope: Scope) -> str:
+    return f"{name}({value:g})" if scope == "layer" else f"{name}({value:g}, scope='global')"

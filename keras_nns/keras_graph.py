@@ -1,0 +1,167 @@
+"""The one place that reads fields of Keras which are not public: the graph behind a model.
+
+Everything here is checked by `tests/keras_nns/test_keras_graph.py` against the pinned Keras minor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+
+from keras_nns.errors import ModelError
+
+Key = tuple[int, ...]
+"""Identity of one call: positions of the calls of nested models it lies in, then its own."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one layer or operation in a model's graph.
+
+    Attributes:
+        key: Its identity.
+        path: Path of the layer: names of the nested models it lies in, then its own.
+        operation: The user's layer or operation.
+        outputs: The symbolic tensors the call gave when the user built the model.
+    """
+
+    key: Key
+    path: str
+    operation: Any
+    outputs: Sequence[Any]
+
+    @property
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        """Shapes of what the call returns, the batch axis included."""
+        return [tuple(tensor.shape) for tensor in self.outputs]
+
+
+Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+Enter = Callable[[Call, list[Any]], None]
+
+
+def is_graph(operation: Any) -> bool:
+    """Return whether an operation is itself a Sequential or functional model."""
+    if isinstance(operation, keras.Sequential):
+        return type(operation).call is keras.Sequential.call
+    return isinstance(operation, Functional) and type(operation).call is Functional.call
+
+
+def functional(model: Any) -> Any:
+    """Return the functional graph of a Sequential or functional model.
+
+    Raises:
+        ModelError: Not a Keras model, not built, or computed by the user's own `call`.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"Expected a keras.Model. Received: {type(model).__name__}.")
+    name = f"Model {model.name!r}"
+    if not is_graph(model):
+        raise ModelError(
+            f"{name} is a subclass with its own `call` ({type(model).__name__}): it has no graph "
+            "to read. Rebuild it with the functional API, as keras.Model(inputs, outputs)."
+        )
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    if graph is None:
+        raise ModelError(
+            f"{name} has not been built, so its shapes are not known. Start it with keras.Input(…), "
+            "or call model.build(input_shape) first."
+        )
+    return graph
+
+
+def structure(model: Any) -> tuple[Any, Any]:
+    """Return the (possibly nested) structures of a model's symbolic inputs and outputs."""
+    graph = functional(model)
+    return graph._inputs_struct, graph._outputs_struct
+
+
+def output_names(model: Any) -> list[str]:
+    """Return the name of the layer behind each output."""
+    return [tensor._keras_history.operation.name for tensor in functional(model).outputs]
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        yield from graph._nodes_by_depth[depth]
+
+
+def calls(model: Any, *, key: Key = (), path: str = "") -> Iterator[tuple[Call, Any]]:
+    """Yield the calls of a model's own graph in an order in which they can be computed.
+
+    Calls of nested models are one call each. With each comes a function that fills in the call's
+    arguments from a dictionary of values by `id` of the symbolic tensor.
+    """
+    for index, node in enumerate(_nodes(functional(model))):
+        if node.operation is None or node.is_input:
+            continue
+        name = f"{path}/{node.operation.name}" if path else node.operation.name
+        yield Call((*key, index), name, node.operation, node.outputs), node.arguments.fill_in
+
+
+def walk(
+    model: Any,
+    inputs: Sequence[Any],
+    visit: Visit,
+    *,
+    enter: Enter | None = None,
+    key: Key = (),
+    path: str = "",
+) -> list[Any]:
+    """Re-run a model's graph on other values, entering nested models.
+
+    Args:
+        model: A Sequential or functional model.
+        inputs: One value for each of the model's inputs, in their order.
+        visit: Called for every layer and operation with its arguments; returns its outputs in the
+            structure the layer returns, or flat.
+        enter: Called for every nested model with the values of its inputs, before they are used.
+        key: Prefix of the keys of calls.
+        path: Prefix of the paths of calls.
+
+    Returns:
+        Values of the model's outputs, in their order.
+    """
+    graph = functional(model)
+    values = {id(tensor): value for tensor, value in zip(graph.inputs, inputs, strict=True)}
+    for call, fill in calls(model, key=key, path=path):
+        args, kwargs = fill(values)
+        if is_graph(call.operation):
+            inner = inputs_of(call.operation, args, kwargs)
+            if enter is not None:
+                enter(call, inner)
+            results = walk(
+                call.operation, inner, visit, enter=enter, key=call.key, path=call.path
+            )
+        else:
+            results = tree.flatten(visit(call, args, kwargs))
+        for tensor, value in zip(call.outputs, results, strict=True):
+            values[id(tensor)] = value
+    return [values[id(tensor)] for tensor in graph.outputs]
+
+
+def inputs_of(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the inputs that a call of a nested model was given, in the model's order."""
+    given = args[0] if args else kwargs["inputs"]
+    expected, _ = structure(model)
+    if isinstance(given, dict) and not isinstance(expected, dict):
+        return [given[tensor.name] for tensor in functional(model).inputs]
+    return list(tree.flatten(given))
+
+
+def standardise_inputs(model: Any, inputs: Any) -> list[Any]:
+    """Convert what a user passes to a model into its flat list of input tensors.
+
+    Does what the model does itself: order of dictionary entries, dtype, a missing last axis.
+    """
+    return list(functional(model)._standardize_inputs(inputs))
+
+
+def accepts_training(operation: Any) -> bool:
+    """Return whether an operation distinguishes training from inference."""
+    return "training" in getattr(operation, "_call_context_args", {})

@@ -1,0 +1,176 @@
+"""What a subnetwork remembers of its parent, in memory and in its `.keras` file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, get_args
+
+import keras
+
+from keras_nns import files
+from keras_nns.errors import FileError
+from keras_nns.layout import Fingerprint, Json
+from keras_nns.plan import Plan
+
+Head = Literal["parent", "labels", "other", "binary"]
+HEADS: tuple[str, ...] = get_args(Head)
+
+_ENTRY = "keras_nns.json"
+_FORMAT = "keras_nns.lineage"
+_ATTRIBUTE = "_keras_nns_lineage"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a subnetwork comes from and what it answers.
+
+    Attributes:
+        plan: Which of the parent's units it holds, for which labels.
+        head: `"parent"`, `"labels"`, `"other"` or `"binary"`.
+        labels: For each value it answers, the parent's label number; None for "other" and for the
+            yes/no answer of several labels.
+        label_names: A name for each value it answers.
+        output: Name of the output that answers.
+    """
+
+    plan: Plan
+    head: Head
+    labels: tuple[int | None, ...]
+    label_names: tuple[str, ...]
+    output: str
+
+    @property
+    def parent(self) -> Fingerprint:
+        """Fingerprint of the parent model."""
+        return self.plan.fingerprint
+
+    def to_json(self) -> Json:
+        """Return the lineage as plain data."""
+        return {
+            "format": _FORMAT,
+            "version": 1,
+            "plan": self.plan.to_json(),
+            "head": self.head,
+            "labels": list(self.labels),
+            "label_names": list(self.label_names),
+            "output": self.output,
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Lineage:
+        """Build a lineage from what `to_json` gave.
+
+        Raises:
+            FileError: The data is not a lineage.
+        """
+        try:
+            if data["format"] != _FORMAT or data["head"] not in HEADS:
+                raise FileError("The record of the parent model in this file is damaged.")
+            return cls(
+                plan=Plan.from_json(data["plan"]),
+                head=data["head"],
+                labels=tuple(None if i is None else int(i) for i in data["labels"]),
+                label_names=tuple(str(name) for name in data["label_names"]),
+                output=str(data["output"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(
+                f"The record of the parent model in this file is damaged: {error!r}."
+            ) from error
+
+
+def lineage(model: Any) -> Lineage | None:
+    """Return where a model was cut from, or None for one that was not cut.
+
+    Example:
+        >>> nns.lineage(three).plan.labels  # doctest: +SKIP
+        (3,)
+    """
+    found = getattr(model, _ATTRIBUTE, None)
+    return found if isinstance(found, Lineage) else None
+
+
+def set_lineage(model: Any, record: Lineage) -> None:
+    """Write on a new model where it was cut from."""
+    setattr(model, _ATTRIBUTE, record)
+
+
+def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model as an ordinary `.keras` file that also holds its lineage.
+
+    `keras.saving.load_model` reads the file without this package; `load_model` of this package
+    finds the lineage again.
+
+    Args:
+        model: Any Keras model.
+        path: Where to; must end in `.keras`.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: The file exists and `overwrite` is false, its name does not end in `.keras`, or
+            it cannot be written.
+    """
+    if not os.fspath(path).endswith(".keras"):
+        raise FileError(f"A model file must end in `.keras`. Received: {os.fspath(path)!r}.")
+    with files.replacing(path, overwrite=overwrite) as part:
+        part.unlink()
+        try:
+            keras.saving.save_model(model, part)
+            record = lineage(model)
+            if record is not None:
+                with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
+                    archive.writestr(_ENTRY, json.dumps(record.to_json(), ensure_ascii=False))
+        except OSError as error:
+            raise FileError(
+                f"Cannot write {os.fspath(path)!r}: {error.strerror or error}."
+            ) from error
+
+
+def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
+    """Read a model from a `.keras` or `.h5` file, with its lineage where it has one.
+
+    Args:
+        path: The file.
+        unsafe: Whether code in the file (Lambda layers) may run. Only for files you trust.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        FileError: The file is missing, damaged, not a model, or holds code and `unsafe` is false.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileError(f"Cannot read {name!r}: no such file.")
+    if not name.endswith((".keras", ".h5", ".hdf5")):
+        raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
+    try:
+        model = keras.saving.load_model(path, safe_mode=not unsafe)
+    except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
+        raise FileError(_loading_failed(name, error)) from error
+    if name.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            if _ENTRY in archive.namelist():
+                with files.blame(path):
+                    record = files.parse_json(archive.read(_ENTRY))
+                    set_lineage(model, Lineage.from_json(record))
+    return model
+
+
+def _loading_failed(name: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "Lambda" in text and ("safe" in text or "unsafe" in text):
+        return (
+            f"{name!r} holds a Lambda layer, which is code. If you trust where the file comes "
+            "from, pass unsafe=True (--unsafe in a shell)."
+        )
+    if "groups" in text and "DepthwiseConv2D" in text:
+        return (
+            f"{name!r} is a Keras 2 file whose DepthwiseConv2D layers carry `groups`, which Keras 3 "
+            "refuses. Load it with `tf_keras` and save it again as `.keras`."
+        )
+    return f"{name!r} is damaged, cut short, or not a Keras model: {text[:400]}"

@@ -1,0 +1,263 @@
+"""Plans: which units stay, for which labels, and why. Pure data with the algebra of sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from os import PathLike
+
+from keras_nns import files
+from keras_nns.errors import FileError, PlanError
+from keras_nns.layout import Fingerprint, Json
+
+_FORMAT = "keras_nns.plan"
+
+
+@dataclass(frozen=True, order=True)
+class Choice:
+    """Why units were kept: one call of `select`, for one label or one set of labels.
+
+    Attributes:
+        labels: Label numbers the choice was made for.
+        score: Name of the score.
+        keep: The keep rule as the user would write it, such as `"above(0.4)"`.
+        thresholds: For each group, the lowest score that was kept, as pairs sorted by group.
+    """
+
+    labels: tuple[int, ...]
+    score: str
+    keep: str
+    thresholds: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> Json:
+        """Return the choice as plain data."""
+        return {
+            "labels": list(self.labels),
+            "score": self.score,
+            "keep": self.keep,
+            "thresholds": dict(self.thresholds),
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Choice:
+        """Build a choice from what `to_json` gave."""
+        return cls(
+            labels=tuple(int(label) for label in data["labels"]),
+            score=str(data["score"]),
+            keep=str(data["keep"]),
+            thresholds=tuple((str(k), float(v)) for k, v in sorted(data["thresholds"].items())),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which units of which group stay, for which labels, and why.
+
+    Plans of one parent are sets: `a | b` keeps what either keeps (the paper's integration of label
+    subnetworks), `a & b` what both keep, `a - b` what only `a` keeps. `|` and `&` are associative,
+    commutative and idempotent. Two plans are equal when they keep the same units of the same parent
+    for the same labels, however they were chosen.
+
+    Attributes:
+        fingerprint: The parent model.
+        sizes: Units of every prunable group.
+        kept: Sorted numbers of the units that stay, for every prunable group.
+        labels: Sorted label numbers the plan is for.
+        label_names: Names of all the parent's labels.
+        choices: Why: every selection that went into the plan.
+
+    Example:
+        >>> import keras_nns as nns
+        >>> three = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
+        >>> eight = nns.select(activity, labels=8, keep=nns.above(0.4))  # doctest: +SKIP
+        >>> (three | eight).labels  # doctest: +SKIP
+        (3, 8)
+    """
+
+    fingerprint: Fingerprint
+    sizes: Mapping[str, int]
+    kept: Mapping[str, tuple[int, ...]]
+    labels: tuple[int, ...] = ()
+    label_names: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if set(self.sizes) != set(self.kept):
+            odd = sorted(set(self.sizes) ^ set(self.kept))
+            raise PlanError(f"`sizes` and `kept` must name the same groups. They differ in {odd}.")
+        kept = {}
+        for name, size in self.sizes.items():
+            units = tuple(sorted({int(unit) for unit in self.kept[name]}))
+            if units and not 0 <= units[0] <= units[-1] < size:
+                raise PlanError(
+                    f"Group {name!r} has units 0 to {size - 1}. "
+                    f"Received: kept units {units[0]} to {units[-1]}."
+                )
+            kept[name] = units
+        object.__setattr__(self, "sizes", {k: int(v) for k, v in self.sizes.items()})
+        object.__setattr__(self, "kept", kept)
+        object.__setattr__(self, "labels", tuple(sorted({int(i) for i in self.labels})))
+        object.__setattr__(self, "label_names", tuple(str(n) for n in self.label_names))
+        object.__setattr__(self, "choices", tuple(sorted(set(self.choices))))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the labels the plan is for."""
+        if not self.label_names:
+            return tuple(str(i) for i in self.labels)
+        return tuple(self.label_names[i] for i in self.labels)
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Groups of which nothing is kept."""
+        return tuple(name for name, units in self.kept.items() if not units)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no unit is removed."""
+        return all(len(units) == self.sizes[name] for name, units in self.kept.items())
+
+    def __or__(self, other: Plan) -> Plan:
+        return self._combine(other, "|", set.union, {*self.labels, *other.labels})
+
+    def __and__(self, other: Plan) -> Plan:
+        return self._combine(other, "&", set.intersection, {*self.labels, *other.labels})
+
+    def __sub__(self, other: Plan) -> Plan:
+        return self._combine(other, "-", set.difference, set(self.labels))
+
+    def _combine(
+        self,
+        other: Plan,
+        sign: str,
+        operation: Callable[[set[int], set[int]], set[int]],
+        labels: Iterable[int],
+    ) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        if self.fingerprint != other.fingerprint:
+            raise PlanError(
+                f"`{sign}` combines plans of one parent model. Received plans of two: "
+                f"{self.fingerprint} and {other.fingerprint}. Select both from activity of one "
+                "model."
+            )
+        return Plan(
+            fingerprint=self.fingerprint,
+            sizes=self.sizes,
+            kept={
+                name: tuple(operation(set(units), set(other.kept[name])))
+                for name, units in self.kept.items()
+            },
+            labels=tuple(labels),
+            label_names=self.label_names or other.label_names,
+            choices=self.choices + other.choices,
+        )
+
+    def relative_to(self, first: Plan, fingerprint: Fingerprint) -> Plan:
+        """Re-index the plan for the model that `cut(parent, first)` gave.
+
+        `cut(cut(m, p), q.relative_to(p, fingerprint(cut(m, p))))` equals `cut(m, p & q)`.
+
+        Args:
+            first: The plan that has already been cut.
+            fingerprint: Fingerprint of the model it gave.
+
+        Raises:
+            PlanError: The two plans are of different parents.
+        """
+        both = self & first
+        position = {
+            name: {unit: i for i, unit in enumerate(units)} for name, units in first.kept.items()
+        }
+        return Plan(
+            fingerprint=fingerprint,
+            sizes={name: len(units) for name, units in first.kept.items()},
+            kept={
+                name: tuple(position[name][unit] for unit in units)
+                for name, units in both.kept.items()
+            },
+            labels=self.labels,
+            label_names=self.label_names,
+            choices=self.choices,
+        )
+
+    def to_json(self) -> Json:
+        """Return the plan as plain data."""
+        return {
+            "format": _FORMAT,
+            "version": 1,
+            "parent": self.fingerprint.to_json(),
+            "labels": list(self.labels),
+            "label_names": list(self.label_names),
+            "groups": {
+                name: {"size": self.sizes[name], "kept": list(units)}
+                for name, units in self.kept.items()
+            },
+            "choices": [choice.to_json() for choice in self.choices],
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Plan:
+        """Build a plan from what `to_json` gave.
+
+        Raises:
+            FileError: The data is not a plan.
+        """
+        if not isinstance(data, dict) or data.get("format") != _FORMAT:
+            raise FileError("This is not a keras_nns plan: its `format` entry is missing or other.")
+        try:
+            return cls(
+                fingerprint=Fingerprint.from_json(data["parent"]),
+                sizes={str(k): int(v["size"]) for k, v in data["groups"].items()},
+                kept={
+                    str(k): tuple(int(u) for u in v["kept"]) for k, v in data["groups"].items()
+                },
+                labels=tuple(data["labels"]),
+                label_names=tuple(data["label_names"]),
+                choices=tuple(Choice.from_json(choice) for choice in data["choices"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise FileError(f"The plan is damaged: {error!r}.") from error
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the plan as JSON, atomically.
+
+        Raises:
+            FileError: The file exists and `overwrite` is false, or cannot be written.
+        """
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        files.write_bytes(path, text.encode(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Plan:
+        """Read a plan written by `save`.
+
+        Raises:
+            FileError: The file is missing, damaged or not a plan.
+        """
+        with files.blame(path):
+            return cls.from_json(files.parse_json(files.read_bytes(path)))
+
+    def __str__(self) -> str:
+        kept = sum(len(units) for units in self.kept.values())
+        return f"Plan for {', '.join(self.names) or 'no label'}: {kept} of {sum(self.sizes.values())} units"
+
+
+def merge(plans: Iterable[Plan]) -> Plan:
+    """Unite the plans of several labels into one: the paper's integration of label subnetworks.
+
+    Args:
+        plans: Plans of one parent model, at least one.
+
+    Raises:
+        PlanError: No plan was given, or they are of different parents.
+
+    Example:
+        >>> main = merge(nns.select(activity, labels="each"))  # doctest: +SKIP
+    """
+    plans = list(plans)
+    if not plans:
+        raise PlanError("`merge` needs at least one plan. Received none.")
+    return reduce(Plan.__or__, plans)

@@ -1,0 +1,69 @@
+"""Inputs to try a model on when the user gave none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_nns.graph import Graph
+from keras_nns.keras_graph import functional
+
+_UNKNOWN_SIZE = 12
+"""Length put in for a dimension the model leaves open (steps, height, width)."""
+
+
+def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
+    """Generate inputs that fit a model: normal numbers, or tokens where an Embedding reads them.
+
+    Args:
+        graph: The traced model.
+        count: How many samples.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Arrays in the structure the model takes.
+    """
+    random = np.random.default_rng(seed)
+    vocabularies = _vocabularies(graph)
+    arrays = []
+    model = functional(graph.model)
+    for index, tensor in enumerate(model.inputs):
+        shape = (count, *[d if d is not None else _UNKNOWN_SIZE for d in tensor.shape[1:]])
+        size = vocabularies.get(index)
+        if size is not None:
+            arrays.append(random.integers(0, size, shape).astype(tensor.dtype))
+        elif "int" in str(tensor.dtype):
+            arrays.append(random.integers(0, 2, shape).astype(tensor.dtype))
+        elif "bool" in str(tensor.dtype):
+            arrays.append(random.random(shape) < 0.5)
+        else:
+            arrays.append(random.normal(size=shape).astype(np.float32))
+    return tree.pack_sequence_as(model._inputs_struct, arrays)
+
+
+def _vocabularies(graph: Graph) -> dict[int, int]:
+    """For each model input that an Embedding reads, the smallest vocabulary that does."""
+    from keras_nns.keras_graph import walk
+
+    found: dict[int, int] = {}
+
+    def visit(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        sources: set[int] = set()
+        for value in tree.flatten((args, kwargs)):
+            if isinstance(value, frozenset):
+                sources |= value
+        if isinstance(call.operation, keras.layers.Embedding):
+            for source in sources:
+                size = call.operation.input_dim
+                found[source] = min(found.get(source, size), size)
+        # Only what is still the input itself counts as tokens.
+        moves = isinstance(call.operation, keras.layers.Embedding | keras.layers.Dense)
+        passed = frozenset() if moves else frozenset(sources)
+        return [passed for _ in call.outputs]
+
+    inputs = functional(graph.model).inputs
+    walk(graph.model, [frozenset([i]) for i in range(len(inputs))], visit)
+    return found

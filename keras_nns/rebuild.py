@@ -1,0 +1,214 @@
+"""Build a model like another one with other layer sizes: new layers, new graph, nothing shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_nns.errors import SurgeryError
+from keras_nns.graph import Graph, TracedCall
+from keras_nns.keras_graph import Key, calls, functional, is_graph, structure
+from keras_nns.rules import Keep, Stream
+from keras_nns.rules.base import Binding, Blueprint
+
+After = Callable[[TracedCall, list[Any]], list[Any]]
+"""Called on the outputs of every call of the new model; returns what takes their place."""
+
+
+class Rebuilder:
+    """Build the smaller model that a traced graph and the units to keep describe.
+
+    Args:
+        graph: The traced parent.
+        keep: Which of its units stay.
+        after: Inserts something behind every call (what `mask` does). The result is then
+            functional also where the parent is Sequential.
+        dtype: Compute in this type instead of the parent's own (a proof is made in float32).
+    """
+
+    def __init__(
+        self, graph: Graph, keep: Keep, *, after: After | None = None, dtype: str | None = None
+    ) -> None:
+        self._graph = graph
+        self._keep = keep
+        self._after = after
+        self._dtype = dtype
+        # By id of the user's layer or model: it, and the new one.
+        self._layers: dict[int, tuple[Any, Any]] = {}
+        self._models: dict[int, tuple[Any, Any]] = {}
+
+    def run(self) -> Any:
+        """Return the new model, its weights set."""
+        model = self._model(self._graph.model, (), "")
+        for old, new in self._layers.values():
+            self._copy_weights(old, new)
+        self._restore_trainable()
+        return model
+
+    @property
+    def layers(self) -> list[tuple[Any, Any]]:
+        """Pairs of the user's layers and the new ones, after `run`."""
+        return list(self._layers.values())
+
+    # Structure --------------------------------------------------------------------------------
+
+    def _model(self, model: Any, key: Key, path: str) -> Any:
+        if id(model) in self._models:
+            return self._models[id(model)][1]
+        if isinstance(model, keras.Sequential) and self._after is None:
+            new = self._sequential(model, key, path)
+        else:
+            new = self._functional(model, key, path)
+        self._models[id(model)] = (model, new)
+        return new
+
+    def _entry_shape(self, tensor: Any, index: int, key: Key) -> tuple[int | None, ...]:
+        shape = list(tensor.shape)
+        if key:
+            stream: Stream = self._graph.entries[key][index]
+            for axis, units in stream.units.items():
+                shape[axis] = self._keep.count(units)
+        return tuple(shape)
+
+    def _inputs(self, model: Any, key: Key) -> list[Any]:
+        return [
+            keras.Input(
+                batch_shape=self._entry_shape(tensor, index, key),
+                dtype=self._dtype_of(tensor),
+                sparse=tensor.sparse,
+                name=tensor._keras_history.operation.name,
+                optional=getattr(tensor._keras_history.operation, "optional", False),
+            )
+            for index, tensor in enumerate(functional(model).inputs)
+        ]
+
+    def _dtype_of(self, tensor: Any) -> str:
+        floating = "float" in str(tensor.dtype)
+        return self._dtype if self._dtype and floating else str(tensor.dtype)
+
+    def _sequential(self, model: Any, key: Key, path: str) -> Any:
+        layers = [
+            self._operation(call.operation, call.key, call.path)
+            for call, _ in calls(model, key=key, path=path)
+        ]
+        return keras.Sequential([*self._inputs(model, key), *layers], name=model.name)
+
+    def _functional(self, model: Any, key: Key, path: str) -> Any:
+        inputs = self._inputs(model, key)
+        graph = functional(model)
+        values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
+        for call, fill in calls(model, key=key, path=path):
+            args, kwargs = fill(values)
+            traced = self._graph.calls.get(call.key)
+            if traced is not None:
+                for edit in traced.edits:
+                    args, kwargs = edit(self._keep, args, kwargs)
+            operation = self._operation(call.operation, call.key, call.path)
+            results = tree.flatten(operation(*args, **kwargs))
+            if traced is not None and self._after is not None:
+                results = self._after(traced, results)
+            for tensor, value in zip(call.outputs, results, strict=True):
+                values[id(tensor)] = value
+        outputs = [values[id(tensor)] for tensor in graph.outputs]
+        inputs_like, outputs_like = structure(model)
+        return keras.Model(
+            inputs=tree.pack_sequence_as(inputs_like, inputs),
+            outputs=tree.pack_sequence_as(outputs_like, outputs),
+            name=model.name,
+        )
+
+    def _operation(self, operation: Any, key: Key, path: str) -> Any:
+        if is_graph(operation):
+            return self._model(operation, key, path)
+        if id(operation) not in self._layers:
+            self._layers[id(operation)] = (operation, self._renew(operation, path))
+        return self._layers[id(operation)][1]
+
+    def _renew(self, operation: Any, path: str) -> Any:
+        if isinstance(operation, keras.layers.Lambda):
+            # A Python function cannot be written to a config and read back safely; share it.
+            return keras.layers.Lambda(
+                operation.function,
+                output_shape=operation._output_shape,
+                mask=operation.mask,
+                arguments=operation.arguments,
+                name=operation.name,
+                dtype=operation.dtype_policy,
+            )
+        try:
+            config = operation.get_config()
+        except NotImplementedError as error:
+            raise SurgeryError(
+                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt: it has no "
+                "`get_config`. Write one, as Keras asks of layers that are saved."
+            ) from error
+        blueprint = self._graph.blueprints.get(id(operation))
+        for keys, edit in (blueprint.edits if blueprint else {}).items():
+            place = config
+            for step in keys[:-1]:
+                place = place[step]
+            place[keys[-1]] = edit(self._keep)
+        _forget_build(config)
+        if self._dtype is not None:
+            _set_dtype(config, self._dtype)
+        return type(operation).from_config(config)
+
+    # State ------------------------------------------------------------------------------------
+
+    def _copy_weights(self, old: Any, new: Any) -> None:
+        before = list(getattr(old, "variables", ()))
+        after = list(getattr(new, "variables", ()))
+        blueprint = self._graph.blueprints.get(id(old))
+        if len(before) != len(after):
+            raise SurgeryError(
+                f"Layer {old.name!r} ({type(old).__name__}) has {len(before)} variables, its copy "
+                f"{len(after)}: its `get_config` does not describe it."
+            )
+        for index, (source, target) in enumerate(zip(before, after, strict=True)):
+            binding = blueprint.bindings.get(index) if blueprint else None
+            value = self._slice(np.asarray(source), binding)
+            if tuple(target.shape) != value.shape:
+                raise SurgeryError(_mismatch(old, source, value, target, blueprint))
+            target.assign(value)
+
+    def _slice(self, value: Any, binding: Binding | None) -> Any:
+        for axis, units in (binding.axes if binding else {}).items():
+            if not self._keep.all(units):
+                value = np.take(value, self._keep.where(units), axis=axis)
+        return value
+
+    def _restore_trainable(self) -> None:
+        """Carry `trainable` over, outer models first: setting it reaches everything inside."""
+        for old, new in [*reversed(self._models.values()), *self._layers.values()]:
+            if hasattr(old, "trainable") and new.trainable != old.trainable:
+                new.trainable = old.trainable
+
+
+def _forget_build(config: dict[str, Any]) -> None:
+    """Drop recorded build shapes: they are the parent's, and the new layer finds its own."""
+    config.pop("build_config", None)
+    for value in config.values():
+        if isinstance(value, dict):
+            _forget_build(value)
+
+
+def _set_dtype(config: dict[str, Any], dtype: str) -> None:
+    """Give a layer and the layers inside it another dtype policy."""
+    for key, value in config.items():
+        if key == "dtype":
+            config[key] = dtype
+        elif isinstance(value, dict):
+            _set_dtype(value, dtype)
+
+
+def _mismatch(old: Any, source: Any, value: Any, target: Any, blueprint: Blueprint | None) -> str:
+    return (
+        f"Weight {source.name!r} of layer {blueprint.path if blueprint else old.name!r} "
+        f"({type(old).__name__}) should become {value.shape} and its smaller layer holds "
+        f"{tuple(target.shape)}. The rule of this layer type does not say which units this weight "
+        "carries (see keras_nns.register_rule)."
+    )

@@ -1,0 +1,408 @@
+"""What a rule is: the contract between the graph and the layer families.
+
+A rule tells, for one call of one layer, which units its inputs carry, which units it makes, which
+axis of which weight belongs to which units, and which numbers of its configuration are counts of
+units. From that alone the graph is grouped, the smaller model built and the masked one checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import SurgeryError
+
+Units = NDArray[np.int64]
+"""Unit numbers along one axis of a tensor, in order; `FIXED` where a position cannot be removed."""
+
+FIXED = -1
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What is known of one tensor: its shape, and which units lie along which of its axes.
+
+    Attributes:
+        shape: With the batch axis; None where a dimension is not known.
+        units: For each axis that carries units, their numbers. Other axes are fixed.
+    """
+
+    shape: Shape
+    units: Mapping[int, Units] = field(default_factory=dict)
+
+    def on(self, axis: int) -> Units | None:
+        """Return the units on an axis (which may be negative), or None where it is fixed."""
+        return self.units.get(axis % len(self.shape))
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the batch axis included."""
+        return len(self.shape)
+
+
+class Keep:
+    """Which of the graph's units stay, asked by the unit numbers a `Stream` carries."""
+
+    def __init__(self, kept: NDArray[np.bool_]) -> None:
+        # One more entry than there are units, so that FIXED (-1) reads as kept.
+        self._kept = np.append(kept, True)
+
+    def mask(self, units: Units) -> NDArray[np.bool_]:
+        """Return which positions stay, `(positions,)`."""
+        return np.asarray(self._kept[units])
+
+    def where(self, units: Units) -> NDArray[np.int64]:
+        """Return the positions that stay."""
+        return np.flatnonzero(self._kept[units])
+
+    def count(self, units: Units) -> int:
+        """Return how many positions stay."""
+        return int(np.count_nonzero(self._kept[units]))
+
+    def all(self, units: Units) -> bool:
+        """Return whether every position stays."""
+        return bool(self._kept[units].all())
+
+
+Edit = Callable[[Keep], Any]
+CallEdit = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@dataclass
+class Binding:
+    """One weight: which of its axes belong to which units.
+
+    Attributes:
+        axes: Units on each bound axis.
+        silence: Axes along which `mask` must zero the removed units inside the layer, because
+            they act there before the layer's output can be masked (a recurrent state).
+    """
+
+    axes: dict[int, Units]
+    silence: tuple[int, ...] = ()
+
+
+@dataclass
+class Blueprint:
+    """What must change in one layer when units leave: gathered over all of its calls.
+
+    Attributes:
+        path: Path of the layer in the model.
+        operation: The user's layer. Read, never called.
+        bindings: Weights by position in `operation.variables`.
+        edits: New configuration values by path in `operation.get_config()`.
+    """
+
+    path: str
+    operation: Any
+    bindings: dict[int, Binding] = field(default_factory=dict)
+    edits: dict[tuple[str, ...], Edit] = field(default_factory=dict)
+
+
+@dataclass
+class Family:
+    """The units that one layer makes.
+
+    Attributes:
+        name: Path of the layer, with the kind of unit behind a colon where it makes several.
+        layer: Path of the layer.
+        units: Their numbers, consecutive.
+    """
+
+    name: str
+    layer: str
+    units: Units
+
+
+class Ledger:
+    """Everything rules write down while a graph is traced."""
+
+    def __init__(self) -> None:
+        self.families: dict[str, Family] = {}
+        self.blueprints: dict[int, Blueprint] = {}
+        self.couplings: list[tuple[Units, Units]] = []
+        self.protections: list[tuple[Units, str]] = []
+        self.outputs: list[tuple[Units, str]] = []
+        self.normalised: list[tuple[Units, str]] = []
+        self.read: list[Units] = []
+        self.count = 0
+
+
+@dataclass
+class Passing:
+    """How one call treats the units that pass through it: what decides where to watch a layer.
+
+    Attributes:
+        through: Output units are the input's, one to one.
+        merges: Several tensors come together.
+        nonlinear: A nonlinearity has been applied.
+        nonnegative: What comes out is never below zero.
+    """
+
+    through: bool = False
+    merges: bool = False
+    nonlinear: bool = False
+    nonnegative: bool = False
+
+
+class Site:
+    """One call of one layer or operation, as its rule sees it.
+
+    Attributes:
+        operation: The layer or operation. A rule reads its settings and never calls it.
+        path: Its path in the model, for messages and unit names.
+        inputs: The tensors it is called on, in order.
+        args: Its positional arguments, tensors replaced by their `Stream`.
+        kwargs: Its keyword arguments, likewise.
+        shapes: Shapes of the tensors it returns.
+        outputs: What the rule has said comes out.
+        passing: What the rule has said about how units pass.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        operation: Any,
+        path: str,
+        inputs: Sequence[Stream],
+        shapes: Sequence[Shape],
+        *,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        root: Any = None,
+        config: tuple[str, ...] = (),
+        call_edits: list[CallEdit] | None = None,
+    ) -> None:
+        self.operation = operation
+        self.path = path
+        self.inputs = list(inputs)
+        self.shapes = list(shapes)
+        self.args = args
+        self.kwargs = dict(kwargs or {})
+        self.outputs: list[Stream] | None = None
+        self.passing = Passing()
+        self.call_edits: list[CallEdit] = [] if call_edits is None else call_edits
+        self._ledger = ledger
+        self._root = operation if root is None else root
+        self._config = config
+
+    @property
+    def input(self) -> Stream:
+        """The only input."""
+        return self.inputs[0]
+
+    @property
+    def title(self) -> str:
+        """The layer as messages name it."""
+        return f"{type(self.operation).__name__} {self.path!r}"
+
+    # What a rule says -------------------------------------------------------------------------
+
+    def make(self, count: int, kind: str = "") -> Units:
+        """Say that the layer makes `count` units; a layer called twice makes them once.
+
+        Args:
+            count: How many.
+            kind: What they are, where a layer makes units of several kinds (`"heads"`).
+        """
+        name = f"{self.path}:{kind}" if kind else self.path
+        if name not in self._ledger.families:
+            start = self._ledger.count
+            self._ledger.count += count
+            units = np.arange(start, start + count, dtype=np.int64)
+            self._ledger.families[name] = Family(name, self.path, units)
+        return self._ledger.families[name].units
+
+    def bind(
+        self, variable: Any, axes: Mapping[int, Units | None], *, silence: Iterable[int] = ()
+    ) -> None:
+        """Say which units lie along which axes of a weight.
+
+        Args:
+            variable: The weight; None (a layer without bias) is passed over.
+            axes: Units by axis; None for an axis that is fixed.
+            silence: Axes along which `mask` zeroes removed units inside the layer.
+        """
+        if variable is None:
+            return
+        index = next(i for i, v in enumerate(self._root.variables) if v is variable)
+        rank = len(variable.shape)
+        bound: dict[int, Units] = {}
+        for axis, units in axes.items():
+            size = variable.shape[axis]
+            units = np.full(size, FIXED, dtype=np.int64) if units is None else units
+            if len(units) != size:
+                raise SurgeryError(
+                    f"The rule of {self.title} binds {len(units)} units to axis {axis} of weight "
+                    f"{variable.name!r} of shape {tuple(variable.shape)}."
+                )
+            bound[axis % rank] = units
+        bindings = self._blueprint().bindings
+        if index in bindings:
+            for axis, units in bound.items():
+                self.couple(bindings[index].axes[axis], units)
+        else:
+            bindings[index] = Binding(bound, tuple(axis % rank for axis in silence))
+
+    def reads(self, units: Units | None) -> None:
+        """Say that weights of the layer consume these units (so they are hidden ones)."""
+        if units is not None:
+            self._ledger.read.append(units)
+
+    def configure(self, key: str | tuple[str, ...], value: Units | Edit | None) -> None:
+        """Say what a number in the layer's configuration becomes.
+
+        Args:
+            key: Key of `get_config()`, or a path of keys.
+            value: Units whose count it is, or a function of what is kept.
+        """
+        if value is None:
+            return
+        if isinstance(value, np.ndarray):
+            units = value
+            edit: Edit = lambda keep: keep.count(units)  # noqa: E731
+        else:
+            edit = value
+        path = (key,) if isinstance(key, str) else key
+        self._blueprint().edits[self._config + path] = edit
+
+    def rewrite(self, edit: CallEdit) -> None:
+        """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
+        self.call_edits.append(edit)
+
+    def couple(self, one: Units | None, other: Units | None) -> Units:
+        """Say that positions of two axes stay or go together, and return the units of either.
+
+        Where one side is fixed the other becomes protected.
+        """
+        if one is None or other is None:
+            units = other if one is None else one
+            if units is None:
+                raise ValueError("couple() needs units on one side at least")
+            self.protect(units, f"{self.title} joins them with something that cannot be cut")
+            return units
+        if len(one) != len(other):
+            raise SurgeryError(
+                f"The rule of {self.title} couples {len(one)} units with {len(other)}."
+            )
+        self._ledger.couplings.append((one, other))
+        for fixed, free in ((one, other), (other, one)):
+            lone = free[(fixed == FIXED) & (free != FIXED)]
+            self.protect(lone, f"{self.title} joins them with something that cannot be cut")
+        return np.where(one == FIXED, other, one)
+
+    def protect(self, units: Units | None, reason: str) -> None:
+        """Say that units cannot be removed, and why."""
+        if units is not None and (units != FIXED).any():
+            self._ledger.protections.append((units[units != FIXED], reason))
+
+    def protect_all(self, reason: str, streams: Iterable[Stream] | None = None) -> None:
+        """Protect every unit of the inputs, or of the given streams."""
+        for stream in self.inputs if streams is None else streams:
+            for units in stream.units.values():
+                self.protect(units, reason)
+
+    def normalises(self, units: Units | None) -> None:
+        """Say that a softmax runs over these units: removing one changes the others.
+
+        Hidden units are protected; labels of the model's output may leave, which renormalises.
+        """
+        if units is not None:
+            self._ledger.normalised.append((units, f"{self.title} normalises over them"))
+
+    def emit(self, *units: Mapping[int, Units | None]) -> None:
+        """Say which units lie along which axes of each output tensor."""
+        if len(units) != len(self.shapes):
+            raise SurgeryError(
+                f"The rule of {self.title} describes {len(units)} outputs; it has "
+                f"{len(self.shapes)}."
+            )
+        self.outputs = []
+        for shape, axes in zip(self.shapes, units, strict=True):
+            known = {axis % len(shape): u for axis, u in axes.items() if u is not None}
+            for axis, numbers in known.items():
+                if shape[axis] is not None and shape[axis] != len(numbers):
+                    raise SurgeryError(
+                        f"The rule of {self.title} puts {len(numbers)} units on axis {axis} of an "
+                        f"output of shape {shape}."
+                    )
+            self.outputs.append(Stream(shape, known))
+
+    def passes(
+        self, *, nonlinear: bool = False, nonnegative: bool = False, merges: bool = False
+    ) -> None:
+        """Say that units go through one to one, so that a layer may be watched behind this call."""
+        self.passing = Passing(True, merges, nonlinear, nonnegative)
+
+    def part(
+        self,
+        operation: Any,
+        inputs: Sequence[Stream],
+        shapes: Sequence[Shape],
+        *,
+        config: tuple[str, ...],
+        name: str | None = None,
+    ) -> Site:
+        """Describe a layer inside this one (of a wrapper) as a site of its own.
+
+        Args:
+            operation: The inner layer.
+            inputs: What it is called on.
+            shapes: Shapes of what it returns.
+            config: Where its configuration lies in the outer `get_config()`.
+            name: Name of the part in unit names; units are named after the wrapper without it.
+        """
+        return Site(
+            self._ledger,
+            operation,
+            self.path if name is None else f"{self.path}/{name}",
+            inputs,
+            shapes,
+            root=self._root,
+            config=self._config + config,
+            call_edits=self.call_edits,
+        )
+
+    def _blueprint(self) -> Blueprint:
+        blueprints = self._ledger.blueprints
+        if id(self._root) not in blueprints:
+            blueprints[id(self._root)] = Blueprint(self.path, self._root)
+        return blueprints[id(self._root)]
+
+
+Rule = Callable[[Site], None]
+
+_RULES: dict[type, Rule] = {}
+
+
+def rule(*types: type) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of layer or operation types, by exact type."""
+
+    def register(function: Rule) -> Rule:
+        for kind in types:
+            _RULES[kind] = function
+        return function
+
+    return register
+
+
+def rule_of(operation: Any) -> Rule | None:
+    """Return the rule of an operation's exact type, or None: a subclass may compute otherwise."""
+    return _RULES.get(type(operation))
+
+
+def rules() -> Mapping[type, Rule]:
+    """Return every rule by type."""
+    return dict(_RULES)
+
+
+def size_of(shape: Sequence[int | None]) -> int | None:
+    """Return the number of elements, or None where a dimension is not known."""
+    return None if any(d is None for d in shape) else math.prod(d for d in shape if d is not None)

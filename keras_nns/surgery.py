@@ -1,0 +1,341 @@
+"""Cut a model down to a plan, mask it to the same plan, and prove that the two are equal."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
+from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
+from keras_nns.head import Answer, answer_of, append_answer, mask_answer
+from keras_nns.keras_graph import functional
+from keras_nns.layout import Fingerprint
+from keras_nns.lineage import Head, Lineage, set_lineage
+from keras_nns.plan import Plan
+from keras_nns.probing import sample_inputs
+from keras_nns.rebuild import Rebuilder
+from keras_nns.rules import FIXED, Keep
+
+TOLERANCE = 1e-5
+"""Largest difference between a cut model and its masked parent, relative to the output's scale."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far a cut model is from its masked parent.
+
+    Attributes:
+        absolute: Largest absolute difference over all samples and outputs.
+        relative: The same, divided by the largest absolute value of that output.
+        samples: How many inputs were compared.
+        tolerance: The largest `relative` that counts as exact.
+    """
+
+    absolute: float
+    relative: float
+    samples: int
+    tolerance: float = TOLERANCE
+
+    @property
+    def exact(self) -> bool:
+        """Whether the difference is float32 rounding."""
+        return self.relative <= self.tolerance
+
+    def __str__(self) -> str:
+        word = "equal to" if self.exact else "NOT equal to"
+        return (
+            f"{word} the masked parent on {self.samples} samples: largest difference "
+            f"{self.absolute:.2g}, {self.relative:.2g} of the output's scale"
+        )
+
+
+@keras.saving.register_keras_serializable("keras_nns")
+class UnitMask(keras.layers.Layer):
+    """Force units to zero, whatever their value (also NaN).
+
+    Args:
+        keep: For each position of the axis, whether it stays.
+        axis: The axis of the units.
+    """
+
+    def __init__(self, keep: list[bool], axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keep = [bool(k) for k in keep]
+        self.axis = axis
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        """Do nothing: there are no weights."""
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Zero the positions that do not stay."""
+        shape = [1] * len(inputs.shape)
+        shape[self.axis] = len(self.keep)
+        keep = ops.convert_to_tensor(np.reshape(self.keep, shape))
+        return ops.where(keep, inputs, ops.zeros((), dtype=inputs.dtype))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer was made with."""
+        return {**super().get_config(), "keep": self.keep, "axis": self.axis}
+
+
+def fingerprint(model: Any) -> Fingerprint:
+    """Return what identifies a model: its structure, and its weights as they are now.
+
+    Raises:
+        ModelError: The model has no graph to read.
+    """
+    return trace(model).fingerprint
+
+
+def cut(
+    model: Any,
+    plan: Plan,
+    *,
+    head: Head = "parent",
+    output: str | None = None,
+    prove: bool = False,
+    retrained: bool = False,
+) -> Any:
+    """Build the smaller model that a plan describes.
+
+    The result is an ordinary Keras model: Sequential where the parent is Sequential, functional
+    where it is functional, with the parent's layer names, dtype policies, trainable flags and
+    compile settings. The parent is not changed and shares nothing with it.
+
+    Args:
+        model: The parent, a built Sequential or functional `keras.Model`.
+        plan: Which units stay, from `select`.
+        head: What the cut model answers. `"parent"`: all the parent's labels; `"labels"`: only the
+            plan's, renormalised where the parent ends in a softmax; `"other"`: the plan's and one
+            more for all the rest; `"binary"`: one probability that the input is of the plan's
+            labels.
+        output: Name of the output that answers the labels, where the parent has several.
+        prove: Compare with the masked parent on generated inputs, and raise where they differ.
+        retrained: Accept a parent that was trained further since the plan was made.
+
+    Returns:
+        A `keras.Model`. `lineage(model)` tells which parent units it holds.
+
+    Raises:
+        PlanError: The plan is of another model, or keeps nothing of a layer.
+        SurgeryError: The head does not fit the model, or a layer cannot be rebuilt.
+        ProofError: `prove` is true and the cut model is not equal to its masked parent.
+
+    Example:
+        >>> plan = nns.select(activity, labels=3)  # doctest: +SKIP
+        >>> three = nns.cut(model, plan, head="binary", prove=True)  # doctest: +SKIP
+    """
+    graph = _traced(model, plan, retrained=retrained)
+    answer = answer_of(graph, plan, head, output)
+    new = _cut(graph, plan, answer)
+    if head != "binary":
+        _carry_compile_settings(model, new)
+    set_lineage(
+        new, Lineage(plan, head, answer.labels, answer.label_names, answer.output)
+    )
+    if prove:
+        proof = _compare(graph, plan, answer, None, samples=8, seed=0)
+        if not proof.exact:
+            raise ProofError(
+                f"The cut of {model.name!r} is {proof}. Please report this model's layers: "
+                f"{sorted({type(t.call.operation).__name__ for t in graph.calls.values()})}."
+            )
+    return new
+
+
+def mask(
+    model: Any,
+    plan: Plan,
+    *,
+    head: Head = "parent",
+    output: str | None = None,
+    retrained: bool = False,
+) -> Any:
+    """Build a full-size copy in which the removed units are forced to zero.
+
+    This is the paper's own operation and the oracle for `cut`: as slow and big as the parent, and
+    equal in its answers to the cut model. Units are zeroed after every layer on their axis.
+
+    Args:
+        model: The parent.
+        plan: Which units stay.
+        head: As in `cut`.
+        output: As in `cut`.
+        retrained: As in `cut`.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        PlanError: The plan is of another model.
+        SurgeryError: The head does not fit the model.
+    """
+    graph = _traced(model, plan, retrained=retrained, allow_empty=True)
+    return _mask(graph, plan, answer_of(graph, plan, head, output))
+
+
+def prove(
+    model: Any,
+    plan: Plan,
+    *,
+    head: Head = "parent",
+    output: str | None = None,
+    samples: Any = 16,
+    seed: int = 0,
+    retrained: bool = False,
+) -> Proof:
+    """Measure how far the cut model is from its masked parent.
+
+    Models of lower precision are compared in float32, so that rounding does not hide a mistake.
+
+    Args:
+        model: The parent.
+        plan: Which units stay.
+        head: As in `cut`.
+        output: As in `cut`.
+        samples: Inputs as the model takes them, or how many to generate.
+        seed: Seed of the generated inputs.
+        retrained: As in `cut`.
+
+    Returns:
+        The proof; `proof.exact` says whether the two are equal.
+
+    Raises:
+        PlanError: The plan is of another model, or keeps nothing of a layer.
+    """
+    graph = _traced(model, plan, retrained=retrained)
+    answer = answer_of(graph, plan, head, output)
+    given = None if isinstance(samples, int) else samples
+    count = samples if isinstance(samples, int) else 0
+    return _compare(graph, plan, answer, given, samples=count, seed=seed)
+
+
+def _traced(
+    model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False
+) -> Graph:
+    if not isinstance(plan, Plan):
+        hint = " Cut them one by one, or unite them with merge(plans)." if isinstance(plan, list) else ""
+        raise PlanError(f"Expected a Plan. Received: {type(plan).__name__}.{hint}")
+    graph = trace(model)
+    hidden_layout(graph)
+    if graph.structure != plan.fingerprint.structure:
+        raise PlanError(
+            f"The plan was made for another model than {model.name!r}: its layers, their sizes or "
+            "its unit groups differ. Observe this model and select again."
+        )
+    if not retrained and graph.fingerprint.weights != plan.fingerprint.weights:
+        raise PlanError(
+            f"The weights of {model.name!r} have changed since the plan was made. Observe it again "
+            "and select from that, or pass retrained=True to apply the plan all the same."
+        )
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    if dict(plan.sizes) != sizes:
+        raise PlanError(
+            f"The plan is for groups {dict(plan.sizes)}; model {model.name!r} has {sizes}."
+        )
+    empty = [name for name in plan.empty if not graph.layout[name].protected]
+    if empty and not allow_empty:
+        raise PlanError(
+            f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
+            "through. Keep at least one unit (select keeps one unless min_units=0)."
+        )
+    return graph
+
+
+def _cut(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
+    keep = graph.keep(plan, outputs=answer.narrowed)
+    return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer)
+
+
+def _mask(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
+    keep = graph.keep(plan)
+
+    def after(traced: TracedCall, results: list[Any]) -> list[Any]:
+        masked = []
+        for index, (stream, value) in enumerate(zip(traced.outputs, results, strict=True)):
+            for axis, units in stream.units.items():
+                if not keep.all(units):
+                    name = "_".join(["mask", *map(str, traced.call.key), str(index), str(axis)])
+                    layer = UnitMask(
+                        keep.mask(units).tolist(), axis, name=name, dtype=value.dtype
+                    )
+                    value = layer(value)
+            masked.append(value)
+        return masked
+
+    everything = Keep(np.ones(graph.unit_count, dtype=bool))
+    rebuilder = Rebuilder(graph, everything, after=after, dtype=dtype)
+    model = rebuilder.run()
+    _silence(graph, keep, rebuilder)
+    return mask_answer(model, answer)
+
+
+def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:
+    """Zero removed units inside layers where they act before the output can be masked."""
+    for old, new in rebuilder.layers:
+        blueprint = graph.blueprints.get(id(old))
+        for index, binding in (blueprint.bindings if blueprint else {}).items():
+            for axis in binding.silence:
+                units = binding.axes[axis]
+                if keep.all(units) or (units == FIXED).all():
+                    continue
+                variable = new.variables[index]
+                value = np.array(variable)
+                value[(slice(None),) * axis + (~keep.mask(units),)] = 0
+                variable.assign(value)
+
+
+def _compare(
+    graph: Graph, plan: Plan, answer: Answer, given: Any, *, samples: int, seed: int
+) -> Proof:
+    lower = any(
+        getattr(traced.call.operation, "compute_dtype", "float32") in ("float16", "bfloat16")
+        for traced in graph.calls.values()
+    )
+    dtype = "float32" if lower else None
+    small = _cut(graph, plan, answer, dtype=dtype)
+    large = _mask(graph, plan, answer, dtype=dtype)
+    inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
+    if given is not None:
+        samples = len(tree.flatten(given)[0])
+    absolute = relative = 0.0
+    for one, other in zip(
+        tree.flatten(small(inputs, training=False)),
+        tree.flatten(large(inputs, training=False)),
+        strict=True,
+    ):
+        a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise ModelError(
+                f"Model {graph.model.name!r} answers NaN or infinite values, so nothing can be "
+                "proven. Check its weights and the samples."
+            )
+        difference = float(np.abs(a - b).max(initial=0.0))
+        scale = float(np.abs(b).max(initial=0.0))
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / scale if scale > 0 else float(difference > 0))
+    return Proof(absolute, relative, samples)
+
+
+def _carry_compile_settings(parent: Any, new: Any) -> None:
+    if not parent.compiled:
+        return
+    try:
+        new.compile_from_config(parent.get_compile_config())
+    except Exception as error:  # a user's own loss or metric may not survive serialisation
+        warnings.warn(
+            f"The compile settings of {parent.name!r} could not be copied ({error}); call "
+            "compile() on the subnetwork before training it.",
+            stacklevel=3,
+        )
