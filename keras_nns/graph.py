@@ -174,6 +174,17 @@ class Graph:
         return not any(np.isin(self._class_of[u], classes).any() for u in bound)
 
     @cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """Names of the families of units that are not the model's answer."""
+        shown = [o.units[o.units != FIXED] for o in self.outputs if o.units is not None]
+        classes = self._class_of[np.concatenate(shown)] if shown else np.zeros(0, dtype=np.int64)
+        return tuple(
+            name
+            for name, family in self.families.items()
+            if not np.isin(self._class_of[family.units], classes).any()
+        )
+
+    @cached_property
     def watch_points(self) -> dict[str, list[WatchPoint]]:
         """Where each layer that makes units is watched, one point for each of its calls.
 

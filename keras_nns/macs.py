@@ -113,13 +113,13 @@ def _depthwise_conv(layer: Any, call: Shapes, count: CountInner) -> int:
 
 
 def _separable_conv(layer: Any, call: Shapes, count: CountInner) -> int:
-    positions = _size(call.output) // layer.filters
+    positions = _size(call.output) // int(layer.filters)
     weights = _size(layer.depthwise_kernel.shape) + _size(layer.pointwise_kernel.shape)
     return positions * weights
 
 
 def _conv_transpose(layer: Any, call: Shapes, count: CountInner) -> int:
-    return _size(call.input) * _size(layer.kernel_size) * layer.filters
+    return _size(call.input) * _size(layer.kernel_size) * int(layer.filters)
 
 
 def _recurrent(layer: Any, call: Shapes, count: CountInner) -> int:
