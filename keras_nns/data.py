@@ -1,0 +1,188 @@
+"""Any data that Keras takes, as batches of inputs and labels that fit a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from numpy.typing import NDArray
+
+from keras_nns.errors import DataError
+from keras_nns.inputs import InputReader, first_not_finite
+from keras_nns.labels import LabelReader, check_labels, label_reader, output_label_count
+from keras_nns.sources import Source, open_source
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples.
+
+    Attributes:
+        inputs: Array or tensor of shape `(samples, …)`, or a list, tuple or dict of them, as
+            `model.input` has it. Their dtype is the data's own.
+        labels: Label numbers, int64 of shape `(samples,)`; or bool of shape `(samples, labels)`
+            where the data is one-hot or multi-hot.
+    """
+
+    inputs: Any
+    labels: NDArray[Any]
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.labels)
+
+
+class Batches:
+    """Data as an iterable of `Batch`, made by `as_batches`.
+
+    Every pass is in the container's own order, one batch in memory at a time.
+
+    Attributes:
+        label_names: Name of every label, in the order of the model's outputs.
+        size: Number of samples, when it is known beforehand.
+        batches: Number of batches, when it is known beforehand.
+        repeatable: Whether there can be a second pass; false for a generator.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        inputs: InputReader,
+        labels: LabelReader,
+        *,
+        check_finite: bool,
+        start: int = 0,
+    ) -> None:
+        self.label_names = labels.names
+        self.size = source.size
+        self.batches = source.batches
+        self.repeatable = source.repeatable
+        self._source = source
+        self._inputs = inputs
+        self._labels = labels
+        self._check_finite = check_finite
+        self._start = start
+
+    def __iter__(self) -> Iterator[Batch]:
+        number = self._start - 1
+        for number, (x, y) in enumerate(self._source.open(self._start), self._start):
+            try:
+                batch = self._read(x, y)
+            except DataError as error:
+                raise DataError(f"Batch {number}: {error}") from error
+            if batch.size:
+                yield batch
+        if number < 0:
+            raise DataError("The data is empty: it gave no batch.")
+
+    def skip(self, batches: int) -> Batches:
+        """Leave out the first batches, to go on where an earlier pass ended.
+
+        Arrays and `PyDataset`s start there at once, a `tf.data.Dataset` through its own `skip`, and
+        an iterator by going over what comes before. The data must come in the same order in every
+        pass: a dataset that shuffles anew does not.
+
+        Args:
+            batches: How many to leave out.
+
+        Raises:
+            DataError: `batches` is negative.
+        """
+        if batches < 0:
+            raise DataError(f"skip takes a number of batches, 0 or more. Received: {batches}.")
+        rest = Batches(
+            self._source,
+            self._inputs,
+            self._labels,
+            check_finite=self._check_finite,
+            start=self._start + batches,
+        )
+        if self.batches is not None:
+            rest.batches = max(self.batches - batches, 0)
+        per_batch = self._source.per_batch
+        if self.size is not None:
+            rest.size = max(self.size - batches * per_batch, 0) if per_batch else None
+        return rest
+
+    def _read(self, x: Any, y: Any) -> Batch:
+        parts = self._inputs.fit(x)
+        labels = self._labels.read(y)
+        for part, name in zip(parts, self._inputs.names, strict=True):
+            if len(part) != len(labels):
+                raise DataError(
+                    f"Input {name!r} has {len(part)} samples and there are {len(labels)} labels."
+                )
+            if self._check_finite and (sample := first_not_finite(part)) is not None:
+                raise DataError(
+                    f"Input {name!r} holds NaN or infinity, first in sample {sample} of the batch. "
+                    "Clean the data, for instance with np.nan_to_num, or drop such samples."
+                )
+        return Batch(self._inputs.join(parts), labels)
+
+
+def as_batches(
+    data: Any,
+    y: Any = None,
+    *,
+    model: keras.Model,
+    batch_size: int = 256,
+    label_names: Sequence[Any] | None = None,
+    label_count: int | None = None,
+    part: str | None = None,
+    check_finite: bool = True,
+) -> Batches:
+    """Read any data that Keras takes as batches of inputs and labels that fit a model.
+
+    Labels may be whole numbers of any dtype, `(samples,)` or `(samples, 1)`; strings or bytes;
+    one-hot or multi-hot rows of 0 and 1. Sample weights, the third entry of `(x, y, w)`, are
+    accepted and ignored.
+
+    Args:
+        data: `(x, y)` arrays, with x one array, or a list, tuple or dict of them for a model of
+            several inputs; x alone with `y` beside it; a batched `tf.data.Dataset`; a
+            `keras.utils.PyDataset`; an iterable of `(x, y)` batches (read once if it is an
+            iterator) or a function that returns one (can be read again); the path of a folder with
+            one sub-folder of images for each class, of an `.npz`, or of IDX files, with pixels
+            scaled to 0..1 as in `load_dataset`.
+        y: Labels, when `data` is x alone.
+        model: The built model that the data is for.
+        batch_size: Samples in a batch, for arrays and paths; other data has its own batches.
+        label_names: Name of every label, in the order of the model's outputs. Without it: the
+            container's own names, the sorted distinct strings of an array, or "0", "1", ….
+        label_count: Number of labels; by default as many as the model's output tells apart.
+        part: "train" or "test", for a path that holds both.
+        check_finite: Whether inputs are searched for NaN and infinity. It costs up to a few percent
+            of a small model's time; a caller that looks at the activations may do without.
+
+    Returns:
+        The batches. What can be checked without reading the inputs has been checked.
+
+    Raises:
+        DataError: The data does not fit the model. The message says what to change.
+        FileError: A file is missing, damaged or foreign.
+        ModelError: The model has no known inputs.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> batches = as_batches((np.ones((5, 4)), [0, 1, 2, 0, 1]), model=model, batch_size=2)
+        >>> [batch.labels.tolist() for batch in batches]
+        [[0, 1], [2, 0], [1]]
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
+    inputs = InputReader(model)
+    source = open_source(data, y, inputs=inputs, batch_size=batch_size, part=part)
+    labels = label_reader(
+        outputs=output_label_count(model),
+        names=label_names,
+        count=label_count,
+        found=source.names,
+        y=source.labels,
+    )
+    if source.labels is not None:
+        check_labels(labels, source.labels)
+    return Batches(source, inputs, labels, check_finite=check_finite)

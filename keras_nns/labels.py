@@ -1,0 +1,294 @@
+"""Labels in whatever form they come, as label numbers or as a multi-hot table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import DataError
+
+# Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
+_PIECE = 65_536
+
+
+def label_array(y: Any) -> NDArray[Any]:
+    """Turn labels of any container into an array of numbers, booleans or `str`.
+
+    Args:
+        y: Array, tensor, list or series; `bytes` are read as UTF-8.
+
+    Returns:
+        Array of shape `(samples,)` for `(samples,)` and `(samples, 1)`, else of its own shape.
+
+    Raises:
+        DataError: There are no labels, or they are not an array of numbers or strings.
+    """
+    if y is None:
+        raise DataError("The data has no labels. Pass (x, y) pairs, or y beside x.")
+    if isinstance(y, Mapping):
+        raise DataError(
+            f"The labels are a dict with the keys {list(y)}: labels of several outputs. Pass the "
+            "labels of one output."
+        )
+    if not isinstance(y, np.ndarray):
+        try:
+            y = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
+        except ValueError as error:
+            raise DataError(
+                "The labels are ragged: samples have different lengths. Pass one label number or "
+                "name for each sample, or a 0/1 row as wide as there are labels."
+            ) from error
+    if y.dtype.kind in "OST":
+        y = _from_objects(y)
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"Labels must be numbers or strings. Received: dtype {y.dtype}.")
+    array: NDArray[Any] = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    return array
+
+
+def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
+    values = y.ravel().tolist()
+    if all(isinstance(value, (str, bytes)) for value in values):
+        try:
+            texts = [v.decode() if isinstance(v, bytes) else v for v in values]
+        except UnicodeDecodeError as error:
+            raise DataError(f"Labels given as bytes must be UTF-8: {error}.") from error
+        return np.array(texts, dtype=np.str_).reshape(y.shape)
+    if all(isinstance(value, Integral) for value in values):
+        return np.array(values, dtype=np.int64).reshape(y.shape)
+    odd = next(v for v in values if not isinstance(v, (str, bytes, Integral)))
+    raise DataError(
+        "Labels of dtype object must all be strings or all be whole numbers. "
+        f"Received: {odd!r} among them. Drop samples without a label first."
+    )
+
+
+def output_label_count(model: Any) -> int | None:
+    """Return how many labels a model's output tells apart, or None when it does not show.
+
+    One output of width 1 tells two labels apart; any other width is one label per column. A model
+    with several outputs, or whose output has no static width, does not show it.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+    outputs: Sequence[Any] = getattr(model, "outputs", None) or []
+    if len(outputs) != 1 or len(outputs[0].shape) < 2 or outputs[0].shape[-1] is None:
+        return None
+    width = int(outputs[0].shape[-1])
+    return max(width, 2)
+
+
+class LabelReader:
+    """Reads batches of labels as numbers of the model's outputs.
+
+    Args:
+        names: Name of every label, in the order of the model's outputs.
+        coded: Names that label *numbers* in the data stand for, when the data numbers them in an
+            order of its own (a folder of images does). None when they are numbers of `names`.
+        named: Whether `names` are real names, so that labels given as strings can be looked up.
+    """
+
+    def __init__(
+        self, names: Sequence[str], *, coded: Sequence[str] | None = None, named: bool = True
+    ) -> None:
+        self.names = tuple(names)
+        self._named = named
+        self._count = len(self.names if coded is None else coded)
+        self._renumber: NDArray[np.int64] | None = None
+        if coded is not None and tuple(coded) != self.names:
+            self._renumber = np.array([self.names.index(name) for name in coded], dtype=np.int64)
+        self._order = np.argsort(np.array(self.names, dtype=np.str_), kind="stable")
+        self._sorted = np.array(self.names, dtype=np.str_)[self._order]
+
+    def read(self, y: Any) -> NDArray[Any]:
+        """Read the labels of one batch.
+
+        Args:
+            y: Whole numbers or strings of shape `(samples,)` or `(samples, 1)`, or 0/1 rows of
+                shape `(samples, labels)`.
+
+        Returns:
+            int64 label numbers of shape `(samples,)`, or a bool table of shape
+            `(samples, labels)` where 0/1 rows were given.
+
+        Raises:
+            DataError: The labels are none of these, or are outside the model's outputs.
+        """
+        y = label_array(y)
+        if y.ndim == 1:
+            return self._look_up(y) if y.dtype.kind == "U" else self._numbers(y)
+        if y.ndim == 2 and y.dtype.kind != "U":
+            return self._rows(y)
+        raise DataError(
+            "Labels must have the shape (samples,), (samples, 1) or (samples, labels). "
+            f"Received: shape {y.shape}, dtype {y.dtype}."
+        )
+
+    def _numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        if y.dtype.kind == "f" and not np.array_equal(y, np.rint(y)):
+            odd = y[~(y == np.rint(y))]
+            raise DataError(
+                "Label numbers must be whole. Received: "
+                f"{_some(odd)}. Round them, or pass class numbers instead of a regression target."
+            )
+        if y.size and y.dtype.kind != "b" and (y.min() < 0 or y.max() >= self._count):
+            odd = np.unique(y[(y < 0) | (y >= self._count)])
+            hint = ""
+            if y.min() >= 1 and y.max() == self._count:
+                hint = " If your labels start at 1, subtract 1."
+            raise DataError(
+                f"Labels {_some(odd)} are outside the model's {self._count} labels "
+                f"(0 to {self._count - 1}).{hint}"
+            )
+        numbers = y.astype(np.int64, copy=False)
+        return numbers if self._renumber is None else self._renumber[numbers]
+
+    def _rows(self, y: NDArray[Any]) -> NDArray[np.bool_]:
+        if y.shape[1] != self._count:
+            raise DataError(
+                f"One-hot or multi-hot labels must have {self._count} columns, one for each of the "
+                f"model's labels. Received: shape {y.shape}."
+            )
+        rows = y.astype(np.bool_, copy=False)
+        if rows is not y and not np.array_equal(rows, y):
+            raise DataError(
+                "One-hot or multi-hot labels must be 0 or 1. Received: "
+                f"{_some(np.unique(y[rows != y]))}. Soft labels name no label: pass y.argmax(-1) "
+                "or y > 0.5."
+            )
+        if self._renumber is None:
+            return rows
+        table = np.zeros((len(rows), len(self.names)), dtype=np.bool_)
+        table[:, self._renumber] = rows
+        return table
+
+    def _look_up(self, y: NDArray[np.str_]) -> NDArray[np.int64]:
+        if not self._named:
+            raise DataError(
+                f"The labels are strings ({_some(np.unique(y))}) and the data comes in a stream: "
+                "pass label_names, in the order of the model's outputs."
+            )
+        place = np.minimum(np.searchsorted(self._sorted, y), len(self._sorted) - 1)
+        if not np.array_equal(self._sorted[place], y):
+            odd = np.unique(y[self._sorted[place] != y])
+            raise DataError(
+                f"Labels {_some(odd)} are none of the label names ({_some(self.names)}). Pass "
+                "label_names with every name, in the order of the model's outputs."
+            )
+        return self._order[place]
+
+
+def label_reader(
+    *,
+    outputs: int | None,
+    names: Sequence[Any] | None = None,
+    count: int | None = None,
+    found: Sequence[str] | None = None,
+    y: Any = None,
+) -> LabelReader:
+    """Settle the names of the labels, from the most to the least certain source.
+
+    Args:
+        outputs: How many labels the model tells apart (`output_label_count`).
+        names: What the caller passed as `label_names`.
+        count: What the caller passed as `label_count`; it overrules `outputs`.
+        found: Names that the data's container knows, in the order in which it numbers them.
+        y: All the labels, where they are at hand and can be sliced.
+
+    Raises:
+        DataError: The names do not fit the model, or nothing tells how many labels there are.
+    """
+    if count is not None and count < 1:
+        raise DataError(f"label_count must be at least 1. Received: label_count={count}.")
+    expected = outputs if count is None else int(count)
+    if names is not None:
+        given = _given_names(names, expected)
+        return LabelReader(given, coded=_coded(given, found))
+    if found is not None:
+        _must_match(found, expected)
+        return LabelReader(found)
+    if y is not None:
+        strings = _distinct_strings(y)
+        if strings is not None:
+            _must_match(strings, expected)
+            return LabelReader(strings)
+        if expected is None:
+            expected = _highest(y)
+    if expected is None:
+        raise DataError(
+            "The model does not show how many labels there are (it has several outputs, or one "
+            "without a static width). Pass label_names or label_count."
+        )
+    return LabelReader([str(i) for i in range(expected)], named=False)
+
+
+def _given_names(names: Sequence[Any], expected: int | None) -> tuple[str, ...]:
+    if isinstance(names, (str, bytes)):
+        raise DataError(f"label_names must be a list of names. Received: {names!r}.")
+    given = tuple(str(name) for name in names)
+    if not given or len(set(given)) < len(given):
+        raise DataError(f"label_names must name every label once. Received: {list(given)}.")
+    if expected is not None and len(given) != expected:
+        raise DataError(
+            f"label_names has {len(given)} names ({_some(given)}) and the model tells {expected} "
+            "labels apart. Name every output, or pass label_count if the outputs are not labels."
+        )
+    return given
+
+
+def _coded(given: Sequence[str], found: Sequence[str] | None) -> Sequence[str] | None:
+    """Say what the data's own label numbers stand for among the names that were given."""
+    if found is None or set(found) <= set(given):
+        return found
+    if len(found) == len(given) and not set(found) & set(given):
+        return None  # Other words for the same labels, in the same order.
+    odd = sorted(set(found) - set(given))
+    raise DataError(f"The data has labels that label_names does not name: {_some(odd)}.")
+
+
+def _must_match(names: Sequence[str], expected: int | None) -> None:
+    if expected is not None and len(names) != expected:
+        raise DataError(
+            f"The data has {len(names)} different labels ({_some(names)}) and the model tells "
+            f"{expected} apart, so their order is unknown. Pass label_names, in the order of the "
+            "model's outputs."
+        )
+
+
+def _pieces(y: Any) -> Iterator[NDArray[Any]]:
+    return (label_array(y[start : start + _PIECE]) for start in range(0, len(y), _PIECE))
+
+
+def _distinct_strings(y: Any) -> list[str] | None:
+    if label_array(y[:1]).dtype.kind != "U":
+        return None
+    return sorted(set().union(*(np.unique(piece).tolist() for piece in _pieces(y))))
+
+
+def _highest(y: Any) -> int:
+    first = label_array(y[:1])
+    if first.ndim > 1:
+        return int(first.shape[1])
+    # A label that is not whole or below zero is the reader's to refuse, whatever the count is.
+    return max(1, int(np.nanmax([np.max(piece) for piece in _pieces(y)])) + 1)
+
+
+def check_labels(reader: LabelReader, y: Any) -> None:
+    """Read all labels once, in pieces, so that a wrong one is known before the first batch.
+
+    Raises:
+        DataError: Some label is wrong.
+    """
+    for start in range(0, len(y), _PIECE):
+        reader.read(y[start : start + _PIECE])
+
+
+def _some(values: Any, most: int = 5) -> str:
+    values = list(values)
+    shown = ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:most])
+    return shown + (", …" if len(values) > most else "")
