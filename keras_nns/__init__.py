@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_nns.activity import Activity, observe, probe
+    from keras_nns.activity import Activity
     from keras_nns.errors import (
         DataError,
         FileError,
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from keras_nns.keep import above, fraction, top
     from keras_nns.lineage import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
+    from keras_nns.observation import observe
     from keras_nns.plan import Plan, merge
     from keras_nns.rules import register_elementwise, register_rule
     from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
     from keras_nns.selection import select
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
+    from keras_nns.watching import probe
 
 _HOME = {
-    "activity": ["Activity", "observe", "probe"],
+    "activity": ["Activity"],
     "errors": [
         "DataError",
         "FileError",
@@ -47,11 +49,13 @@ _HOME = {
     "keep": ["above", "fraction", "top"],
     "lineage": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
+    "observation": ["observe"],
     "plan": ["Plan", "merge"],
     "rules": ["register_elementwise", "register_rule"],
     "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
     "selection": ["select"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
+    "watching": ["probe"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

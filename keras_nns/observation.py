@@ -1,0 +1,214 @@
+"""Observe: one streaming pass over data through the probing submodel."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from keras import tree
+
+from keras_nns import files
+from keras_nns.activity import DEFAULT_STATISTICS, Activity, Statistic
+from keras_nns.data import Batch, Batches, as_batches, check_scale
+from keras_nns.errors import DataError, FileError
+from keras_nns.graph import Graph, trace
+from keras_nns.progress import Verbose, track
+from keras_nns.watching import Layers, Sums, Tap, run_taps, taps_of
+
+_FORMAT = "keras_nns.observation"
+_LOOK_EVERY = 50
+
+
+def observe(
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    layers: Layers = None,
+    statistics: Sequence[Statistic] = DEFAULT_STATISTICS,
+    threshold: float = 0.0,
+    batch_size: int = 256,
+    label_names: Sequence[str] | None = None,
+    label_count: int | None = None,
+    verbose: Verbose = "auto",
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int = 200,
+) -> Activity:
+    """Watch which units fire for which label, in one pass over data.
+
+    The data streams through a probing submodel; statistics are summed inside the compiled step, so
+    memory does not grow with the number of samples. The model is read in inference mode and not
+    changed. A unit's value for one sample is the mean of its output, after its nonlinearity, over
+    all positions (pixels, steps).
+
+    Args:
+        model: A built Sequential or functional `keras.Model`.
+        data: `(x, y)` arrays, a batched `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator
+            of batches, or the path of a folder of images per class, an `.npz` or IDX files.
+        y: Labels, where `data` holds inputs only: numbers, names, one-hot or multi-hot.
+        layers: Names of layers, or a function from a layer to a boolean. None watches every hidden
+            layer with units.
+        statistics: Some of `"fired"`, `"mean"`, `"variance"`, `"maximum"`.
+        threshold: A unit fired where its absolute value is above this.
+        batch_size: Samples per step, where `data` is arrays.
+        label_names: Name of every label, in the order of the model's outputs.
+        label_count: How many labels there are, where the model's output does not tell.
+        verbose: Whether to show a progress bar; `"auto"` on a terminal only.
+        checkpoint: A file that keeps what has been summed so far. A run that was stopped half way
+            goes on from it, given the same data in the same order, and ends with the same numbers.
+            Removed when the pass is complete.
+        checkpoint_every: Batches between two checkpoints.
+
+    Returns:
+        The activity.
+
+    Raises:
+        DataError: Data that does not fit the model, labels it does not have, inputs that are not
+            scaled as in training, NaN or infinite activations.
+        ModelError: A model without a graph, or without hidden units.
+        SelectionError: `layers` or `statistics` that do not exist.
+        FileError: A checkpoint that is damaged or of another run.
+
+    Example:
+        >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
+        >>> activity.firing_rate("dense")[3]  # how often each unit fires on label 3  # doctest: +SKIP
+    """
+    graph = trace(model)
+    taps = taps_of(graph, layers)
+    batches = as_batches(
+        data,
+        y,
+        model=model,
+        batch_size=batch_size,
+        label_names=label_names,
+        label_count=label_count,
+        # What is NaN in the inputs is NaN in the sums, which are looked at anyway.
+        check_finite=not {"mean", "variance"} & set(statistics),
+    )
+    sums = Sums(taps, len(batches.label_names), statistics, threshold)
+    store = _Checkpoint(checkpoint, graph, sums, batches) if checkpoint is not None else None
+    done = store.resume() if store else 0
+    if done:
+        batches = batches.skip(done)
+    with undisturbed(model):
+        step = _compiled_step(graph, taps, sums)
+        stream: Iterator[Batch] = iter(batches)
+        if not done:
+            stream = _look_at_first(model, stream)
+        try:
+            steps = track(stream, "observing", total=batches.batches, verbose=verbose)
+            for count, batch in enumerate(steps, start=done + 1):
+                step(batch.inputs, batch.labels)
+                if count % _LOOK_EVERY == 0:
+                    sums.check_finite()
+                if store and count % checkpoint_every == 0:
+                    store.save(count)
+                done = count
+        except KeyboardInterrupt:
+            if store:
+                store.save(done)
+            raise
+    sums.check_finite()
+    activity = sums.activity(graph, batches.label_names, graph.fingerprint)
+    if not activity.samples.any():
+        raise DataError("The data has no samples of any label, so there is nothing to observe.")
+    if store:
+        store.remove()
+    return activity
+
+
+def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
+    first = next(stream, None)
+    if first is None:
+        raise DataError("The data is empty: it gave no batch.")
+    check_scale(model, first)
+    return itertools.chain([first], stream)
+
+
+def _compiled_step(graph: Graph, taps: Sequence[Tap], sums: Sums) -> Any:
+    """Return a function of a batch's inputs and labels that adds them to the sums."""
+    compiled: dict[str, Any] = {}
+
+    def add(inputs: Any, labels: Any) -> None:
+        sums.update(run_taps(graph, taps, inputs), labels)
+
+    def step(inputs: Any, labels: Any) -> None:
+        tensors = tree.map_structure(tf.convert_to_tensor, (inputs, labels))
+        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
+        signature = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+        )
+        key = str(signature)
+        if key not in compiled:
+            compiled[key] = tf.function(add, input_signature=signature, autograph=False)
+        compiled[key](*tensors)
+
+    return step
+
+
+class undisturbed:  # noqa: N801  (a context manager reads as a word)
+    """Leave a model as it was: states of stateful layers, and losses that calls leave behind."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._states: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> None:
+        for layer in self._model._flatten_layers():
+            if getattr(layer, "stateful", False):
+                for variable in layer.non_trainable_variables:
+                    self._states.append((variable, variable.numpy()))
+
+    def __exit__(self, *error: object) -> None:
+        for variable, value in self._states:
+            variable.assign(value)
+        self._model._clear_losses()
+
+
+class _Checkpoint:
+    """The file that lets a run go on where it was stopped."""
+
+    def __init__(
+        self, path: str | PathLike[str], graph: Graph, sums: Sums, batches: Batches
+    ) -> None:
+        self._path = Path(path)
+        self._sums = sums
+        self._header = {
+            "version": 1,
+            "model": graph.fingerprint.to_json(),
+            "layers": [tap.name for tap in sums.taps],
+            "label_names": list(batches.label_names),
+            "statistics": list(sums.statistics),
+            "threshold": sums.threshold,
+            "samples": batches.size,
+        }
+
+    def resume(self) -> int:
+        """Take up an earlier run's sums; return how many batches they hold."""
+        if not self._path.exists():
+            return 0
+        header, arrays = files.read_arrays(self._path, _FORMAT)
+        for name, value in self._header.items():
+            if header.get(name) != value:
+                raise FileError(
+                    f"{str(self._path)!r} is the checkpoint of another run: {name} is "
+                    f"{header.get(name)!r} there and {value!r} here. Delete it to start anew."
+                )
+        try:
+            self._sums.restore(arrays)
+            return int(header["batches"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise FileError(f"{str(self._path)!r}: the checkpoint is damaged: {error}.") from error
+
+    def save(self, batches: int) -> None:
+        """Write what has been summed over the first so many batches."""
+        header = {**self._header, "batches": batches}
+        files.write_arrays(self._path, _FORMAT, header, self._sums.state(), overwrite=True)
+
+    def remove(self) -> None:
+        """Delete the file: the run is complete."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Select: scores and a keep rule make a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.activity import Activity
+from keras_nns.errors import SelectionError
+from keras_nns.keep import KeepRule, above
+from keras_nns.plan import Choice, Plan, merge
+from keras_nns.scores import Score, mean_activation, name_of
+
+Label = int | str
+
+Kept = dict[str, NDArray[np.bool_]]
+
+
+@overload
+def select(
+    activity: Activity,
+    labels: Literal["each"],
+    *,
+    score: Score = ...,
+    keep: KeepRule = ...,
+    min_units: int = ...,
+) -> list[Plan]: ...
+@overload
+def select(
+    activity: Activity,
+    labels: Label | Sequence[Label],
+    *,
+    score: Score = ...,
+    keep: KeepRule = ...,
+    min_units: int = ...,
+) -> Plan: ...
+def select(
+    activity: Activity,
+    labels: Label | Sequence[Label] = "all",
+    *,
+    score: Score = mean_activation,
+    keep: KeepRule | None = None,
+    min_units: int = 1,
+) -> Plan | list[Plan]:
+    """Choose which units stay for one label, for several, or for each.
+
+    Units of layers that were not observed stay, and so do protected ones. For several labels the
+    plan is the union of the labels' own plans, unless the keep rule is global: then each unit's
+    highest score over the labels is compared across the network.
+
+    Args:
+        activity: What was observed.
+        labels: A label's number or name, a list of them, `"all"`, or `"each"` for one plan each.
+        score: How much a label needs a unit; the paper's mean activation by default.
+        keep: Which scores stay; the paper's `above(0.4)` by default.
+        min_units: Keep at least this many units of every group, the best ones.
+
+    Returns:
+        A plan; for `"each"` a list with one plan per label, in label order.
+
+    Raises:
+        SelectionError: An unknown label, a label without samples, scores that are not numbers, or
+            a `min_units` below 0.
+
+    Example:
+        >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
+        >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
+    """
+    keep = above(0.4) if keep is None else keep
+    if not isinstance(keep, KeepRule):
+        raise SelectionError(
+            "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25). Received: "
+            f"{keep!r}."
+        )
+    if not callable(score):
+        raise SelectionError(
+            "`score` must be a function such as mean_activation or magnitude(model). Received: "
+            f"{score!r}."
+        )
+    if min_units < 0:
+        raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
+    if not activity.layout.prunable:
+        raise SelectionError("The observed model has no unit that can be removed.")
+    scores = score(activity)
+    each = isinstance(labels, str) and labels == "each"
+    numbers = _numbers(activity, labels)
+    _check_samples(activity, numbers)
+    _check_scores(activity, scores, numbers, name_of(score))
+    if each or keep.scope == "layer":
+        plans = [_plan(activity, scores, (n,), score, keep, min_units) for n in numbers]
+        return plans if each else merge(plans)
+    return _plan(activity, scores, tuple(numbers), score, keep, min_units)
+
+
+def _numbers(activity: Activity, labels: Label | Sequence[Label]) -> list[int]:
+    if isinstance(labels, str) and labels in ("each", "all"):
+        return list(range(len(activity.label_names)))
+    if isinstance(labels, int | np.integer | str):
+        return [activity.label(labels)]
+    numbers = sorted({activity.label(label) for label in labels})
+    if not numbers:
+        raise SelectionError("`labels` is empty. Name at least one label.")
+    return numbers
+
+
+def _check_samples(activity: Activity, numbers: list[int]) -> None:
+    unseen = [activity.label_names[n] for n in numbers if activity.samples[n] == 0]
+    if unseen:
+        raise SelectionError(
+            f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
+            "of which units it needs. Observe data that holds it, or leave it out."
+        )
+
+
+def _check_scores(
+    activity: Activity, scores: Mapping[str, NDArray[np.float64]], numbers: list[int], name: str
+) -> None:
+    for group, values in scores.items():
+        expected = (len(activity.label_names), activity.layout[group].size)
+        if values.shape != expected:
+            raise SelectionError(
+                f"Score {name} must give group {group!r} an array of shape {expected}. Received: "
+                f"shape {values.shape}."
+            )
+        if np.isnan(values[numbers]).any():
+            raise SelectionError(f"Score {name} is NaN for some units of group {group!r}.")
+
+
+def _plan(
+    activity: Activity,
+    scores: Mapping[str, NDArray[np.float64]],
+    numbers: tuple[int, ...],
+    score: Score,
+    keep: KeepRule,
+    min_units: int,
+) -> Plan:
+    merged = {name: values[list(numbers)].max(axis=0) for name, values in scores.items()}
+    kept = _chosen(merged, keep)
+    thresholds = []
+    for group in activity.layout.prunable:
+        if group.name not in merged:
+            kept[group.name] = np.ones(group.size, dtype=bool)
+            continue
+        values, mask = merged[group.name], kept[group.name]
+        if mask.sum() < min_units:
+            mask[np.argsort(-values, kind="stable")[:min_units]] = True
+        if mask.any():
+            thresholds.append((group.name, float(values[mask].min())))
+        mask[list(group.protected)] = True
+    choice = Choice(numbers, name_of(score), keep.name, tuple(sorted(thresholds)))
+    return Plan(
+        fingerprint=activity.fingerprint,
+        sizes={group.name: group.size for group in activity.layout.prunable},
+        kept={name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()},
+        labels=numbers,
+        label_names=activity.label_names,
+        choices=(choice,),
+    )
+
+
+def _chosen(scores: Mapping[str, NDArray[np.float64]], keep: KeepRule) -> Kept:
+    if keep.scope == "layer":
+        return {name: keep(values).copy() for name, values in scores.items()}
+    names = list(scores)
+    if not names:
+        return {}
+    together = keep(np.concatenate([scores[name] for name in names]))
+    ends = np.cumsum([len(scores[name]) for name in names])[:-1]
+    return {n: part.copy() for n, part in zip(names, np.split(together, ends), strict=True)}
