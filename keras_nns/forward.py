@@ -1,0 +1,168 @@
+"""Models run over data, side by side: their outputs and what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from keras_nns.data import Batch, Batches, as_batches
+from keras_nns.errors import DataError, ModelError
+from keras_nns.lineage import Lineage
+
+
+def parents_batches(
+    model: keras.Model,
+    origin: Lineage | None,
+    data: Any,
+    y: Any,
+    batch_size: int,
+    label_names: Sequence[Any] | None,
+) -> Batches:
+    """Read data whose labels are those of a subnetwork's parent.
+
+    Args:
+        model: The model that takes the inputs.
+        origin: Where the subnetwork comes from; None for a parent.
+        data: As `as_batches` takes it.
+        y: Labels, when `data` is inputs alone.
+        batch_size: Samples in a batch, for arrays.
+        label_names: Names of the parent's labels, where the caller knows them.
+
+    Raises:
+        DataError: The data does not fit, or nothing tells the parent's labels.
+    """
+    if isinstance(data, Batches):
+        return data
+    known = () if origin is None else origin.plan.label_names
+    if origin is not None and not known and label_names is None:
+        raise DataError(
+            f"The plan of {model.name!r} does not name its parent's labels. Pass label_names."
+        )
+    # Plain numbers are no names: let the data bring its own.
+    named = known and known != tuple(str(i) for i in range(len(known)))
+    return as_batches(
+        data,
+        y,
+        model=model,
+        batch_size=batch_size,
+        label_names=known if named and label_names is None else label_names,
+        label_count=len(known) or None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What models gave for data.
+
+    Attributes:
+        outputs: Outputs of each model, `(samples, outputs)` float32.
+        labels: Labels as the data has them, `(samples,)` or `(samples, labels)`.
+        inputs: Inputs of the first batch.
+    """
+
+    outputs: list[NDArray[np.float32]]
+    labels: NDArray[Any]
+    inputs: Any
+
+
+def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batch]) -> Ran:
+    """Run models over the data in one pass, side by side.
+
+    Args:
+        models: Models that take the same inputs, each with the name of the output that answers the
+            labels; None for a model of one output.
+        batches: The data. It is gone over once, one batch in memory at a time.
+
+    Raises:
+        DataError: A model gives NaN or infinity, or something else than one row per sample.
+        ModelError: A model has several outputs and none or an unknown one is named.
+    """
+    steps = [_forward(model, output) for model, output in models]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    labels: list[NDArray[Any]] = []
+    first = None
+    for batch in batches:
+        first = batch.inputs if first is None else first
+        labels.append(batch.labels)
+        for (model, _), step, rows in zip(models, steps, found, strict=True):
+            rows.append(_checked(model, step(batch.inputs), batch.size))
+    if not labels:
+        raise DataError("The data is empty: there is nothing to evaluate.")
+    return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
+
+
+def answering_output(model: keras.Model, origin: Lineage | None) -> str | None:
+    """Name the output that answers the labels, where a subnetwork remembers it among several."""
+    names = list(getattr(model, "output_names", None) or ())
+    remembered = origin is not None and len(names) > 1 and origin.output in names
+    return origin.output if origin is not None and remembered else None
+
+
+def _forward(model: keras.Model, output: str | None) -> Any:
+    # A compiled step of our own: model.predict would leave its compiled function on the model.
+    names = list(getattr(model, "output_names", None) or ())
+
+    def step(inputs: Any) -> Any:
+        outputs = keras.tree.flatten(model(inputs, training=False))
+        if len(outputs) == 1 and output is None:
+            return tf.cast(outputs[0], tf.float32)
+        if output not in names or len(names) != len(outputs):
+            raise ModelError(
+                f"Model {model.name!r} has {len(outputs)} outputs. Say which one answers the "
+                f"labels, as output=…, one of {names}. Received: output={output!r}."
+            )
+        return tf.cast(outputs[names.index(output)], tf.float32)
+
+    return tf.function(step, reduce_retracing=True, autograph=False)
+
+
+def _checked(model: keras.Model, outputs: tf.Tensor, size: int) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = np.asarray(outputs)
+    if rows.ndim == 1 and rows.shape[0] == size:
+        rows = rows[:, None]
+    if rows.ndim != 2 or rows.shape[0] != size:
+        raise DataError(
+            f"Model {model.name!r} must give one row of outputs for each sample, of shape "
+            f"({size}, outputs). Received: shape {rows.shape}."
+        )
+    if not np.isfinite(rows).all():
+        bad = int((~np.isfinite(rows).all(axis=1)).sum())
+        raise DataError(
+            f"Model {model.name!r} gives NaN or infinity for {bad} of {size} samples in a batch. "
+            "Look for NaN in the inputs and in the model's weights."
+        )
+    return rows
+
+
+def settle_labels(
+    labels: NDArray[Any], count: int, multi_label: bool | None
+) -> tuple[NDArray[Any], bool]:
+    """Turn labels into numbers where each sample has one, else into multi-hot rows.
+
+    Args:
+        labels: `(samples,)` numbers or `(samples, labels)` booleans.
+        count: Number of labels.
+        multi_label: What the user says; None to go by the labels.
+
+    Returns:
+        The labels, and whether they are multi-label.
+
+    Raises:
+        DataError: Single labels are wanted and a sample has none or several.
+    """
+    if labels.ndim == 1:
+        return (labels[:, None] == np.arange(count), True) if multi_label else (labels, False)
+    single = bool((labels.sum(axis=1) == 1).all())
+    if multi_label is False and not single:
+        raise DataError(
+            "multi_label=False needs exactly one label for each sample. Received: samples with "
+            "none or several. Leave multi_label out."
+        )
+    several = not single if multi_label is None else multi_label
+    return (labels, True) if several else (labels.argmax(axis=1), False)

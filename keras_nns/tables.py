@@ -1,0 +1,95 @@
+"""Tables of figures: one content, shown in a terminal or as Markdown."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import dataclass
+
+import rich.box
+import rich.console
+import rich.table
+from rich.text import Text
+
+UNDEFINED = "–"
+"""Shown where a figure is undefined, such as the recall of a label without samples."""
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$])")
+_BLOCK_START = re.compile(r"^(?=[-+#=])|(?<=\d)(?=[.)](?:\s|$))")
+_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under column names; the first column names the row.
+
+    Attributes:
+        columns: Column names.
+        rows: Cells, one tuple per row.
+        caption: What the table says about, in words.
+
+    Example:
+        >>> print(Table(("label", "samples"), (("cat", "12"),)).to_markdown())
+        | label | samples |
+        | :--- | ---: |
+        | cat | 12 |
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+    def to_rich(self) -> rich.table.Table:
+        """Return the table for a rich console, every cell as literal text."""
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        for i, column in enumerate(self.columns):
+            # What is figured stays whole; only names may be folded when a terminal is narrow.
+            table.add_column(Text(column), justify="right" if i else "left", no_wrap=bool(i))
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, every cell escaped; the caption is not part of it."""
+        rule = " | ".join([":---"] + ["---:"] * (len(self.columns) - 1))
+        lines = [" | ".join(escape(cell) for cell in row) for row in (self.columns, *self.rows)]
+        return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+    def __str__(self) -> str:
+        stream = io.StringIO()
+        console = rich.console.Console(
+            file=stream, width=_WIDTH, color_system=None, legacy_windows=False, highlight=False
+        )
+        console.print(self.to_rich())
+        lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+        text = "\n".join(line for line in lines if line)
+        return f"{text}\n{self.caption}" if self.caption else text
+
+
+def escape(text: str) -> str:
+    r"""Escape text that is not Markdown, such as a label's name, for one line of Markdown.
+
+    Example:
+        >>> print(escape("# <b>1_000</b>"))
+        \# \<b\>1\_000\</b\>
+    """
+    line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return _BLOCK_START.sub(r"\\", line, count=1)
+
+
+def share(value: float) -> str:
+    """Write a share between 0 and 1 with three digits; undefined figures as a dash."""
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}"
+
+
+def count(value: int | None) -> str:
+    """Write a whole number with its thousands set apart."""
+    return UNDEFINED if value is None else f"{value:,}"
+
+
+def ratio(part: int | None, whole: int | None) -> str:
+    """Write one count as a share of another, in percent."""
+    if part is None or not whole:
+        return UNDEFINED
+    return f"{100 * part / whole:.1f} %"

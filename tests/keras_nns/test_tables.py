@@ -1,0 +1,67 @@
+"""Whatever a user names a label, a table stays a table and shows the name as it is."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from keras_nns import tables
+
+PARSER = MarkdownIt("commonmark").enable("table")
+words = st.text(
+    alphabet=st.one_of(
+        st.sampled_from("\\`*_[]<>|~&$#+-=.()! 19a\n"), st.characters(codec="utf-8")
+    ),
+    min_size=1,
+    max_size=12,
+).filter(lambda text: text.split() and text.isprintable())
+
+
+def shown(markdown):
+    """Return the text that a Markdown reader sees, and the kinds of blocks it is in."""
+    tokens = PARSER.parse(markdown)
+    inline = [child for token in tokens for child in token.children or ()]
+    assert {child.type for child in inline} <= {"text", "text_special", "softbreak"}
+    return ["".join(c.content for c in t.children) for t in tokens if t.children is not None], [
+        token.type for token in tokens if token.nesting == 1
+    ]
+
+
+@given(words)
+@settings(max_examples=300, deadline=None)
+def test_escaped_text_is_shown_as_it_is(text):
+    texts, blocks = shown(tables.escape(text))
+    assert texts == [" ".join(text.split())]
+    assert blocks == ["paragraph_open"]
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_cells_stay_in_their_places(rows):
+    table = tables.Table(("label", "samples"), tuple(rows))
+    texts, blocks = shown(table.to_markdown())
+    assert texts == ["label", "samples", *(" ".join(c.split()) for row in rows for c in row)]
+    assert blocks.count("tr_open") == len(rows) + 1
+
+
+def test_a_printed_table_shows_markup_as_text():
+    text = str(tables.Table(("label", "n"), (("[red]a[/red]", "1"),), "what it is"))
+    assert "[red]a[/red]" in text and text.endswith("what it is") and "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (tables.share(0.12345), "0.123"),
+        (tables.share(math.nan), "–"),
+        (tables.count(1234567), "1,234,567"),
+        (tables.count(None), "–"),
+        (tables.ratio(1, 8), "12.5 %"),
+        (tables.ratio(None, 8), "–"),
+        (tables.ratio(1, 0), "–"),
+    ],
+)
+def test_figures_are_written_the_same_everywhere(written, expected):
+    assert written == expected
