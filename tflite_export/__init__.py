@@ -1,0 +1,88 @@
+"""Any Keras model to checked TFLite bytes.
+
+    flat = tflite_export.convert(model, labels=["cat", "dog"])
+    tflite_export.verify(flat, model, samples)
+    tflite_export.save(flat, "pets.tflite")
+
+Importing the package loads nothing: TensorFlow and LiteRT come with the first call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tflite_export.converter import convert
+    from tflite_export.errors import (
+        ConversionError,
+        ExportError,
+        ExportFileError,
+        FlatbufferError,
+        MetadataError,
+        OptionError,
+        VerificationError,
+    )
+    from tflite_export.files import save
+    from tflite_export.metadata import (
+        Metadata,
+        Normalization,
+        TensorMetadata,
+        add_metadata,
+        read_metadata,
+    )
+    from tflite_export.variants import VARIANTS, Variant
+    from tflite_export.verification import OutputDifference, Verification, verify
+
+__all__ = [
+    "VARIANTS",
+    "ConversionError",
+    "ExportError",
+    "ExportFileError",
+    "FlatbufferError",
+    "Metadata",
+    "MetadataError",
+    "Normalization",
+    "OptionError",
+    "OutputDifference",
+    "TensorMetadata",
+    "Variant",
+    "Verification",
+    "VerificationError",
+    "add_metadata",
+    "convert",
+    "read_metadata",
+    "save",
+    "verify",
+]
+
+_MODULES = {
+    "converter": ("convert",),
+    "errors": (
+        "ConversionError",
+        "ExportError",
+        "ExportFileError",
+        "FlatbufferError",
+        "MetadataError",
+        "OptionError",
+        "VerificationError",
+    ),
+    "files": ("save",),
+    "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
+    "variants": ("VARIANTS", "Variant"),
+    "verification": ("OutputDifference", "Verification", "verify"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

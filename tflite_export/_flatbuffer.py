@@ -1,0 +1,199 @@
+"""Open, change and close a TFLite flatbuffer, and notice a damaged one.
+
+Every file this package writes carries a stamp: the length of its flatbuffer and the
+CRC-32 of it. A flipped bit in the weights, which no reader of the format would see, is
+one clear error.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from tflite_export.errors import FlatbufferError
+
+IDENTIFIER = b"TFL3"
+STAMP_NAME = "tflite_export"
+METADATA_NAME = "TFLITE_METADATA"
+
+# The stamp is JSON of fixed width with the check sum last, so that it can be written
+# into a packed file without moving anything.
+_STAMP_HEAD = b'{"tflite_export":1,'
+_STAMP_CRC = b'"crc32":"'
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a file of this package says about itself.
+
+    Attributes:
+        quantize: The variant it was converted as.
+        length: Bytes of the flatbuffer; associated files come behind it.
+        files: Number of associated files behind the flatbuffer.
+    """
+
+    quantize: str
+    length: int
+    files: int
+
+
+def check(flat: bytes) -> Stamp | None:
+    """Refuse what is no TFLite model or a damaged one; give back the stamp, if there is one.
+
+    Raises:
+        FlatbufferError: Wrong identifier, truncated, or changed since it was written.
+    """
+    if not isinstance(flat, (bytes, bytearray, memoryview)):
+        raise FlatbufferError(
+            f"expected the bytes of a TFLite model. Received: {type(flat).__name__}."
+        )
+    flat = bytes(flat)
+    if len(flat) < 8 or flat[4:8] != IDENTIFIER:
+        raise FlatbufferError(
+            f"these {len(flat):,} bytes are not a TFLite model: bytes 4 to 8 are "
+            f"{flat[4:8]!r}, a TFLite flatbuffer has {IDENTIFIER!r} there."
+        )
+    start = flat.find(_STAMP_HEAD)
+    if start < 0:
+        return None
+    end = flat.find(b"}", start) + 1
+    try:
+        fields = json.loads(flat[start:end])
+        stamp = Stamp(str(fields["quantize"]), int(fields["length"]), int(fields["files"]))
+        expected = int(fields["crc32"], 16)
+    except (ValueError, KeyError, TypeError):
+        raise FlatbufferError(
+            "the TFLite model is damaged: its own stamp cannot be read. Export it again."
+        ) from None
+    if len(flat) < stamp.length:
+        raise FlatbufferError(
+            f"the TFLite model is truncated: {len(flat):,} bytes of at least "
+            f"{stamp.length:,}. Copy or export it again."
+        )
+    if _checksum(flat[: stamp.length], start, end) != expected:
+        raise FlatbufferError(
+            "the TFLite model is damaged: its check sum does not fit its contents. "
+            "Copy or export it again."
+        )
+    return stamp
+
+
+def parse(flat: bytes) -> Any:
+    """Turn checked bytes into the schema's `ModelT` object.
+
+    Raises:
+        FlatbufferError: The bytes do not hold a complete model.
+    """
+    check(flat)
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(flat))
+        if not model.subgraphs or not model.operatorCodes:
+            raise ValueError("it has no graph")
+        for graph in model.subgraphs:
+            for index in (*(graph.inputs or ()), *(graph.outputs or ())):
+                if not 0 <= index < len(graph.tensors):
+                    raise ValueError(f"it names tensor {index} of {len(graph.tensors)}")
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+    ) as error:
+        raise FlatbufferError(
+            f"the TFLite model is truncated or damaged ({error}). Copy or export it again."
+        ) from error
+    return model
+
+
+def pack(model: Any, *, quantize: str, files: int = 0) -> bytes:
+    """Turn a `ModelT` back into bytes, with a fresh stamp."""
+    set_entry(model, STAMP_NAME, _stamp_bytes(quantize, 0, files))
+    builder = _AlignedBuilder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    flat = bytes(builder.Output())
+    blank = _stamp_bytes(quantize, 0, files)
+    filled = _stamp_bytes(quantize, len(flat), files)
+    start = flat.index(blank)
+    flat = flat[:start] + filled + flat[start + len(filled) :]
+    value = f"{_checksum(flat, start, start + len(filled)):08x}".encode()
+    at = start + filled.index(_STAMP_CRC) + len(_STAMP_CRC)
+    return flat[:at] + value + flat[at + len(value) :]
+
+
+def entry(model: Any, name: str) -> bytes | None:
+    """Read one named entry of `Model.metadata`."""
+    for item in model.metadata or ():
+        if _text(item.name) == name:
+            data = model.buffers[item.buffer].data
+            return None if data is None else bytes(bytearray(data))
+    return None
+
+
+def set_entry(model: Any, name: str, data: bytes) -> None:
+    """Write one named entry of `Model.metadata`, replacing an older one."""
+    payload = np.frombuffer(data, dtype=np.uint8)
+    for item in model.metadata or ():
+        if _text(item.name) == name:
+            model.buffers[item.buffer].data = payload
+            return
+    item = schema.MetadataT()
+    item.name = name
+    item.buffer = len(model.buffers)
+    buffer = schema.BufferT()
+    buffer.data = payload
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or ()), item]
+
+
+def text(value: bytes | str | None) -> str:
+    """Read a flatbuffer string."""
+    return _text(value)
+
+
+def _text(value: bytes | str | None) -> str:
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _stamp_bytes(quantize: str, length: int, files: int) -> bytes:
+    body = f'"quantize":{json.dumps(quantize)},"length":"{length:012d}","files":"{files:04d}",'
+    return _STAMP_HEAD + body.encode("ascii") + _STAMP_CRC + b'00000000"}'
+
+
+def _checksum(flat: bytes, start: int, end: int) -> int:
+    """CRC-32 of the flatbuffer with the digits of the check sum itself read as zeros."""
+    stamp = flat[start:end]
+    digits = stamp.index(_STAMP_CRC) + len(_STAMP_CRC)
+    crc = zlib.crc32(flat[: start + digits])
+    crc = zlib.crc32(b"0" * 8, crc)
+    return zlib.crc32(flat[start + digits + 8 :], crc)
+
+
+class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
+    """A builder that keeps the schema's `force_align: 16` on buffers.
+
+    The generated Python code forgets it, and a bias at an odd address faults on
+    microcontrollers that cannot read unaligned words.
+    """
+
+    def CreateNumpyVector(self, x: Any) -> Any:  # noqa: N802
+        if x.dtype != np.uint8 or not x.size:
+            return super().CreateNumpyVector(x)
+        self.StartVector(1, x.size, 16)
+        self.head: int = self.head - x.size
+        self.Bytes[self.head : self.head + x.size] = x.tobytes()
+        self.vectorNumElems = x.size
+        return self.EndVector()

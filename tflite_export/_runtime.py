@@ -1,0 +1,142 @@
+"""Run a TFLite flatbuffer in the LiteRT interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from tflite_export._flatbuffer import parse, text
+from tflite_export._silence import captured
+from tflite_export.errors import FlatbufferError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An input or output of a flatbuffer.
+
+    Attributes:
+        name: Its name in the signature, or the tensor's where there is no signature.
+        shape: Dimensions with the batch first; `None` where the size is open.
+        dtype: Element type as stored.
+        scale: Real value of one step of a quantized type; 0 where it is not quantized.
+        zero_point: The stored value that means 0.
+        index: Number of the tensor in the interpreter.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+    index: int
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Smallest and largest real value that a quantized type can hold."""
+        if not self.scale:
+            return None
+        info = np.iinfo(self.dtype)
+        return (
+            (info.min - self.zero_point) * self.scale,
+            (info.max - self.zero_point) * self.scale,
+        )
+
+    def encode(self, values: Array) -> Array:
+        """Turn real values into the stored type."""
+        if not self.scale:
+            return values.astype(self.dtype)
+        info = np.iinfo(self.dtype)
+        steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
+        return np.asarray(np.clip(steps, info.min, info.max), dtype=self.dtype)
+
+    def decode(self, stored: Array) -> Array:
+        """Turn the stored type into real values."""
+        if not self.scale:
+            return stored
+        return ((stored.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
+
+
+class Runner:
+    """A flatbuffer that can be called with real-valued arrays.
+
+    Args:
+        flat: The flatbuffer.
+        threads: CPU threads the interpreter may use.
+
+    Raises:
+        FlatbufferError: The bytes are damaged, or hold an operator LiteRT does not know.
+    """
+
+    def __init__(self, flat: bytes, *, threads: int = 1) -> None:
+        model = parse(flat)
+        with captured() as log:
+            failure = self._load(flat, threads)
+        if failure is not None:
+            words = log.text.splitlines()
+            raise FlatbufferError(
+                f"LiteRT cannot run this model: {failure} {words[-1] if words else ''}".strip()
+            ) from failure
+        signature = (model.signatureDefs or [None])[0]
+        self.inputs = _slots(
+            self._interpreter.get_input_details(), getattr(signature, "inputs", None)
+        )
+        self.outputs = _slots(
+            self._interpreter.get_output_details(), getattr(signature, "outputs", None)
+        )
+
+    def __call__(self, values: Sequence[Array]) -> list[Array]:
+        """Run one batch; arrays in the order of `inputs`, real values in and out."""
+        fresh = False
+        for slot, array in zip(self.inputs, values, strict=True):
+            if tuple(self._shapes[slot.index]) != array.shape:
+                self._interpreter.resize_tensor_input(slot.index, array.shape)
+                self._shapes[slot.index] = array.shape
+                fresh = True
+        if fresh:
+            self._interpreter.allocate_tensors()
+        for slot, array in zip(self.inputs, values, strict=True):
+            self._interpreter.set_tensor(slot.index, slot.encode(array))
+        self._interpreter.invoke()
+        return [slot.decode(self._interpreter.get_tensor(slot.index)) for slot in self.outputs]
+
+    def _load(self, flat: bytes, threads: int) -> Exception | None:
+        try:
+            self._interpreter = Interpreter(model_content=bytes(flat), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            return error
+        self._shapes = {
+            detail["index"]: tuple(detail["shape"])
+            for detail in self._interpreter.get_input_details()
+        }
+        return None
+
+
+def _slots(details: list[dict[str, Any]], signature: Any) -> tuple[Slot, ...]:
+    """Describe tensors in the signature's order, or in the graph's where there is none."""
+    by_index = {detail["index"]: detail for detail in details}
+    named = [(item.tensorIndex, text(item.name)) for item in signature or ()]
+    if not named or any(index not in by_index for index, _ in named):
+        named = [(detail["index"], detail["name"]) for detail in details]
+    slots = []
+    for index, name in named:
+        detail = by_index[index]
+        scale, zero_point = detail["quantization"]
+        shape = detail.get("shape_signature", detail["shape"])
+        slots.append(
+            Slot(
+                name=name,
+                shape=tuple(None if size < 0 else int(size) for size in shape),
+                dtype=np.dtype(detail["dtype"]),
+                scale=float(scale),
+                zero_point=int(zero_point),
+                index=index,
+            )
+        )
+    return tuple(slots)

@@ -1,0 +1,275 @@
+"""Read a Keras model as a pure function of named tensors.
+
+The one place that looks inside Keras. Nothing here changes the user's model: the forward
+pass runs in a `keras.StatelessScope`, which keeps losses, metrics and layer state out of
+the layers, and whatever must be different (precision, recurrent loops) is done on a
+rebuilt copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tflite_export.errors import ConversionError, OptionError
+
+# Layers whose loop over time turns into TensorFlow-only list operations unless the
+# batch size is known.
+_RECURRENT = ("RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_NOT_FLOAT32 = ("float16", "bfloat16", "float64")
+_POLICY = re.compile(r"^(mixed_)?(float16|bfloat16|float64)$")
+
+
+@dataclass(frozen=True)
+class Port:
+    """One named input or output of a model.
+
+    Attributes:
+        name: The layer's name, or the key where the model takes or gives a dict.
+        shape: Dimensions with the batch first; `None` where the size is open.
+        dtype: Name of the element type.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Keras model, ready to be traced.
+
+    Attributes:
+        name: The model's name.
+        inputs: In the order `call` takes them.
+        outputs: In the order `call` gives them.
+        call: The inference pass over flat lists of tensors.
+        variables: The TensorFlow variables that `call` reads.
+        recurrent: Names of the layers that loop over time.
+    """
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    call: Callable[[Sequence[Any]], list[Any]]
+    variables: tuple[Any, ...]
+    recurrent: tuple[str, ...]
+
+
+def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
+    """Check that a model can be exported and describe it.
+
+    Args:
+        model: Any `keras.Model`.
+        samples: Only looked at for a subclassed model, which has no shapes of its own.
+        unroll: Rebuild recurrent layers without their loop.
+
+    Raises:
+        OptionError: `model` is not a Keras model, or its input shapes are unknown.
+        ConversionError: The model is of a kind that has no TFLite form.
+    """
+    if not isinstance(model, keras.Model):
+        raise OptionError(
+            f"expected a keras.Model. Received: {type(model).__module__}."
+            f"{type(model).__qualname__}. Load a file with keras.models.load_model first."
+        )
+    if keras.config.backend() != "tensorflow":
+        raise ConversionError(
+            f"Keras runs on the {keras.config.backend()!r} backend here. Save the model as "
+            ".keras and export it in a process with KERAS_BACKEND=tensorflow."
+        )
+    if not model.built:
+        raise OptionError(
+            f"model {model.name!r} is not built, so it has no shapes or weights. Call it on "
+            "one batch, add a keras.Input, or call build() first."
+        )
+    layers = list(_layers(model))
+    for layer in layers:
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise ConversionError(
+                f"layer {layer.name!r} was quantized by Keras ({layer.quantization_mode}); "
+                "TFLite cannot hold that form. Export the float model with quantize=... instead."
+            )
+        if getattr(layer, "stateful", False) and is_recurrent(layer):
+            raise ConversionError(
+                f"layer {layer.name!r} keeps its state between calls (stateful=True), which a "
+                "stateless TFLite signature cannot. Rebuild the model with stateful=False."
+            )
+    model = _rebuilt(model, layers, unroll=unroll)
+    inputs, pack = _inputs(model, samples)
+    outputs = _outputs(model)
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        with keras.StatelessScope():
+            return list(keras.tree.flatten(model(pack(list(flat)), training=False)))
+
+    if outputs is None:
+        outputs = _traced_outputs(call, inputs)
+    return Source(
+        name=model.name,
+        inputs=inputs,
+        outputs=outputs,
+        call=call,
+        variables=tuple(variable.value for variable in model.variables),
+        recurrent=tuple(layer.name for layer in _layers(model) if is_recurrent(layer)),
+    )
+
+
+def is_recurrent(layer: Any) -> bool:
+    """Tell whether a layer loops over time, subclasses included."""
+    return any(kind.__name__ in _RECURRENT for kind in type(layer).__mro__)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Every layer once, nested models and wrapped layers included."""
+    yield from model._flatten_layers(include_self=False, recursive=True)
+
+
+def _inputs(model: Any, samples: Any) -> tuple[tuple[Port, ...], Callable[[list[Any]], Any]]:
+    """Describe the inputs, and say how a flat list becomes what the model's call takes."""
+    graph = _graph(model)
+    if graph is not None:
+        structure = graph.input
+        tensors = keras.tree.flatten(structure)
+        # The input layer's name; the tensor's own is a running number unless it was given.
+        names = _names(structure, [tensor._keras_history.operation.name for tensor in tensors])
+        ports = tuple(
+            Port(name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+            for name, tensor in zip(names, tensors, strict=True)
+        )
+        return ports, lambda flat: keras.tree.pack_sequence_as(structure, flat)
+    if samples is not None:
+        arrays = keras.tree.map_structure(np.asarray, samples)
+        flat = keras.tree.flatten(arrays)
+        names = _names(arrays, [f"input_{index}" for index in range(len(flat))])
+        ports = tuple(
+            Port(name, (None, *array.shape[1:]), _sample_dtype(array))
+            for name, array in zip(names, flat, strict=True)
+        )
+        return ports, lambda flat: keras.tree.pack_sequence_as(arrays, flat)
+    shape = _recorded_shape(model)
+    if shape is None:
+        raise OptionError(
+            f"model {model.name!r} is a subclass of keras.Model ({type(model).__name__}) whose "
+            "input shapes are not recorded. Pass samples=..., one batch of its inputs."
+        )
+    port = Port("input_0", (None, *shape[1:]), str(model.input_dtype))
+    return (port,), lambda flat: flat[0]
+
+
+def _recorded_shape(model: Any) -> tuple[int | None, ...] | None:
+    """The shape a subclassed model was built with, where it has a single input."""
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    if len(shapes) != 1 or not isinstance(shapes[0], (tuple, list)):
+        return None
+    shape = tuple(shapes[0])
+    return shape if all(size is None or isinstance(size, int) for size in shape) else None
+
+
+def _sample_dtype(array: np.ndarray[Any, Any]) -> str:
+    # Keras casts floats to float32 on the way in; integer inputs (token ids) keep their kind.
+    return "float32" if array.dtype.kind == "f" else str(array.dtype)
+
+
+def _outputs(model: Any) -> tuple[Port, ...] | None:
+    graph = _graph(model)
+    if graph is None:
+        return None
+    names = _names(graph.output, list(graph.output_names))
+    return tuple(
+        Port(name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+        for name, tensor in zip(names, keras.tree.flatten(graph.output), strict=True)
+    )
+
+
+def _traced_outputs(
+    call: Callable[[Sequence[Any]], list[Any]], inputs: tuple[Port, ...]
+) -> tuple[Port, ...]:
+    """Find a subclassed model's outputs by tracing it once."""
+    specs = [tf.TensorSpec(port.shape, port.dtype) for port in inputs]
+    traced = tf.function(lambda *flat: call(flat), autograph=False).get_concrete_function(*specs)
+    return tuple(
+        Port(f"output_{index}", tuple(tensor.shape), tensor.dtype.name)
+        for index, tensor in enumerate(traced.structured_outputs)
+    )
+
+
+def _graph(model: Any) -> Any:
+    """The functional graph of a model: a Sequential holds one, a subclass has none."""
+    graph = getattr(model, "_functional", model)
+    return graph if hasattr(graph, "output_names") else None
+
+
+def _names(structure: Any, fallback: list[str]) -> list[str]:
+    """Dict keys where the structure is a dict, otherwise the layers' names; never one twice."""
+    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    if isinstance(structure, dict) and all(len(path) == 1 for path in paths):
+        names = [str(path[0]) for path in paths]
+    else:
+        names = fallback
+    unique: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in unique:
+            candidate, number = f"{name}_{number}", number + 1
+        unique.append(candidate)
+    return unique
+
+
+def _rebuilt(model: Any, layers: list[Any], *, unroll: bool) -> Any:
+    """Copy the model with float32 computation and unrolled loops, where either is needed."""
+    narrow = [layer.name for layer in layers if layer.compute_dtype in _NOT_FLOAT32]
+    loops = [layer.name for layer in layers if unroll and is_recurrent(layer)]
+    if not narrow and not loops:
+        return model
+    why = f"computes layer {narrow[0]!r} outside float32" if narrow else "is to be unrolled"
+
+    def edit(layer: Any) -> Any:
+        config = _float32(layer.get_config()) if narrow else layer.get_config()
+        if loops:
+            config = _unrolled(config)
+        config.pop("build_config", None)
+        return type(layer).from_config(config)
+
+    try:
+        copy = keras.models.clone_model(model, clone_function=edit, recursive=True)
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights(model.get_weights())
+    except Exception as error:
+        raise ConversionError(
+            f"model {model.name!r} {why} and must be rebuilt for TFLite, which failed: {error}. "
+            "Rebuild it under keras.config.set_dtype_policy('float32') and load its weights."
+        ) from error
+    return copy
+
+
+def _float32(config: Any) -> Any:
+    """Rewrite every dtype policy of a layer's configuration, those of wrapped layers too."""
+    if isinstance(config, dict):
+        if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
+            return "float32" if _POLICY.match(config["config"]["name"]) else config
+        return {
+            key: "float32"
+            if key == "dtype" and isinstance(value, str) and _POLICY.match(value)
+            else _float32(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_float32(value) for value in config)
+    return config
+
+
+def _unrolled(config: Any) -> Any:
+    """Switch every recurrent layer of a configuration, wrapped ones too, to a flat graph."""
+    if isinstance(config, dict):
+        return {key: True if key == "unroll" else _unrolled(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_unrolled(value) for value in config)
+    return config

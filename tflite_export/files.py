@@ -1,0 +1,118 @@
+"""Reading and writing whole files: atomic, and never over another file unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from tflite_export.errors import ExportFileError
+
+__all__ = ["read", "save"]
+
+
+def save(
+    data: bytes | bytearray | str, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Write a whole file, or nothing.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and are then
+    renamed: a process that is killed leaves the old file or the new one, never half of
+    one. Missing parent folders are created.
+
+    Args:
+        data: The contents; text is written as UTF-8.
+        path: Where the file shall be.
+        overwrite: Whether a file that is already there may be replaced.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        ExportFileError: The file is there and `overwrite` is false, or the folder
+            cannot be written (permissions, no space, not a folder).
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(b"TFL3", folder + "/model.tflite").name
+        'model.tflite'
+    """
+    target = Path(path)
+    payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    if target.is_dir():
+        raise ExportFileError(f"cannot write {target}: it is a folder; give a file name in it.")
+    if target.exists() and not overwrite:
+        raise ExportFileError(
+            f"{target} exists already; pass overwrite=True to replace it, or choose another name."
+        )
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
+        # Not tempfile: its files are private, a published model has the usual mode.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        _publish(temporary, target, overwrite=overwrite)
+    except _TakenError:
+        raise ExportFileError(
+            f"{target} was created by another process meanwhile; "
+            "pass overwrite=True to replace it, or choose another name."
+        ) from None
+    except OSError as error:
+        raise ExportFileError(
+            f"cannot write {target} ({len(payload):,} bytes): {error.strerror or error}. "
+            "Check that the folder can be written and has room."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    return target
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    r"""Read a whole file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        ExportFileError: The file is missing or cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     read(save("zero\n", folder + "/labels.txt"))
+        b'zero\n'
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ExportFileError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+class _TakenError(Exception):
+    """Somebody else took the name."""
+
+
+def _publish(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the finished file its name; without `overwrite`, only if the name is still free."""
+    if not overwrite:
+        # A hard link, unlike a rename, fails when the name is taken: no gap between
+        # looking and writing. Not every file system has links.
+        try:
+            os.link(temporary, target)
+            return
+        except FileExistsError:
+            raise _TakenError from None
+        except OSError:
+            pass
+    temporary.replace(target)
