@@ -189,7 +189,7 @@ def as_batches(
     return Batches(source, inputs, labels, check_finite=check_finite)
 
 
-_LEAST_SAMPLES, _MOST_SAMPLES = 16, 64
+_LEAST_SAMPLES, _MOST_SAMPLES, _LEAST_LABELS = 16, 64, 5
 _CLEAR_GAIN = 0.3
 
 
@@ -198,8 +198,10 @@ def check_scale(model: keras.Model, batch: Batch) -> None:
 
     The evidence is the model's own answers. When it is right on less than half of the samples as
     they are, those of x / 255, x / 127.5 - 1 and x * 255 are tried that the range of values allows.
-    One of them must be right on at least 0.3 more of the samples than the inputs as they are, on
-    twice as many, and on 0.3 more than the commonest label alone would be.
+    One of them must be right on at least half of the samples, on 0.3 more of them than the inputs
+    as they are, on twice as many, and on 0.3 more than the commonest label alone would be; and on
+    half of the samples of at least 5 labels, since with fewer a model that knows nothing is too
+    often right by luck.
 
     Nothing is said about a model that has not been trained, has several inputs or outputs, embeds
     tokens or keeps state between calls, nor from fewer than 16 samples.
@@ -219,19 +221,22 @@ def check_scale(model: keras.Model, batch: Batch) -> None:
     if truth is None or len(given) < _LEAST_SAMPLES or given.dtype.kind not in "biuf":
         return
     x = given.astype(np.float32)
-    as_given = _share_right(model, x, truth)
+    as_given = _right(model, x, truth).mean()
     if as_given >= 0.5:
         return
     commonest = float(truth.mean(axis=0).max())
-    least = max(as_given + _CLEAR_GAIN, 2 * as_given, commonest + _CLEAR_GAIN)
-    for words, remedy, other in _other_scales(x):
-        share = _share_right(model, other, truth)
-        if share >= least:
-            raise DataError(
-                f"The inputs look wrongly scaled: as given (range {x.min():g} to {x.max():g}) the "
-                f"model is right on {as_given:.0%} of {len(x)} samples, {words} on {share:.0%}. "
-                f"Pass {remedy}, as the model was trained."
-            )
+    least = max(0.5, as_given + _CLEAR_GAIN, 2 * as_given, commonest + _CLEAR_GAIN)
+    tried = [(_right(model, other, truth), words, how) for words, how, other in _other_scales(x)]
+    if not tried:
+        return
+    right, words, how = max(tried, key=lambda one: one[0].sum())
+    known = 2 * truth[right].sum(axis=0) >= np.maximum(truth.sum(axis=0), 1)
+    if right.mean() >= least and known.sum() >= _LEAST_LABELS:
+        raise DataError(
+            f"The inputs look wrongly scaled: as given (range {x.min():g} to {x.max():g}) the "
+            f"model is right on {as_given:.0%} of {len(x)} samples, {words} on {right.mean():.0%}. "
+            f"Pass {how}, as the model was trained."
+        )
 
 
 def _other_scales(x: NDArray[np.float32]) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
@@ -283,7 +288,9 @@ def _truth(labels: NDArray[Any], count: int) -> NDArray[np.bool_] | None:
     return table
 
 
-def _share_right(model: keras.Model, x: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
+def _right(
+    model: keras.Model, x: NDArray[np.float32], truth: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     # A model saved with a list of one input warns when it gets an array, and not for a tensor.
     outputs = model(keras.ops.convert_to_tensor(x), training=False)
     answers = np.asarray(outputs[0] if isinstance(outputs, list) else outputs, dtype=np.float32)
@@ -293,4 +300,5 @@ def _share_right(model: keras.Model, x: NDArray[np.float32], truth: NDArray[np.b
         chosen = (answers[:, 0] > edge).astype(np.int64)
     else:
         chosen = answers.argmax(axis=1)
-    return float(truth[np.arange(len(x)), chosen].mean())
+    right: NDArray[np.bool_] = truth[np.arange(len(x)), chosen]
+    return right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,12 @@ def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
         except UnicodeDecodeError as error:
             raise DataError(f"Labels given as bytes must be UTF-8: {error}.") from error
         return np.array(texts, dtype=np.str_).reshape(y.shape)
-    if all(isinstance(value, Integral) for value in values):
-        return np.array(values, dtype=np.int64).reshape(y.shape)
-    odd = next(v for v in values if not isinstance(v, (str, bytes, Integral)))
+    if all(isinstance(value, Real) for value in values):
+        return np.array(values).reshape(y.shape)
+    kinds = sorted({type(value).__name__ for value in values})
     raise DataError(
         "Labels of dtype object must all be strings or all be whole numbers. "
-        f"Received: {odd!r} among them. Drop samples without a label first."
+        f"Received: {', '.join(kinds)}. Drop samples without a label first."
     )
 
 

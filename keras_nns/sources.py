@@ -192,7 +192,7 @@ def _dataset(data: tf.data.Dataset, inputs: InputReader) -> Source:
     per_batch = y_spec.shape[0] if y_spec.shape.rank else None
 
     def open_(first: int) -> Pairs:
-        for item in (data.skip(first) if first else data).prefetch(1):
+        for item in data.skip(first) if first else data:
             yield item[0], item[1]
 
     return Source(
