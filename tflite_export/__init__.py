@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tflite_export.converter import convert
     from tflite_export.errors import (
+        CalibrationWarning,
         ConversionError,
         ExportError,
         ExportFileError,
@@ -31,21 +32,31 @@ if TYPE_CHECKING:
         add_metadata,
         read_metadata,
     )
-    from tflite_export.variants import VARIANTS, Variant
-    from tflite_export.verification import OutputDifference, Verification, verify
+    from tflite_export.variants import VARIANTS, Tolerance, Variant
+    from tflite_export.verification import (
+        LabelComparison,
+        LabelFigures,
+        OutputDifference,
+        Verification,
+        verify,
+    )
 
 __all__ = [
     "VARIANTS",
+    "CalibrationWarning",
     "ConversionError",
     "ExportError",
     "ExportFileError",
     "FlatbufferError",
+    "LabelComparison",
+    "LabelFigures",
     "Metadata",
     "MetadataError",
     "Normalization",
     "OptionError",
     "OutputDifference",
     "TensorMetadata",
+    "Tolerance",
     "Variant",
     "Verification",
     "VerificationError",
@@ -59,6 +70,7 @@ __all__ = [
 _MODULES = {
     "converter": ("convert",),
     "errors": (
+        "CalibrationWarning",
         "ConversionError",
         "ExportError",
         "ExportFileError",
@@ -69,8 +81,14 @@ _MODULES = {
     ),
     "files": ("save",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
-    "variants": ("VARIANTS", "Variant"),
-    "verification": ("OutputDifference", "Verification", "verify"),
+    "variants": ("VARIANTS", "Tolerance", "Variant"),
+    "verification": (
+        "LabelComparison",
+        "LabelFigures",
+        "OutputDifference",
+        "Verification",
+        "verify",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

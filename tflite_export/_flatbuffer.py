@@ -92,7 +92,7 @@ def parse(flat: bytes) -> Any:
     Raises:
         FlatbufferError: The bytes do not hold a complete model.
     """
-    check(flat)
+    stamp = check(flat)
     try:
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(flat))
         if not model.subgraphs or not model.operatorCodes:
@@ -114,15 +114,18 @@ def parse(flat: bytes) -> Any:
         raise FlatbufferError(
             f"the TFLite model is truncated or damaged ({error}). Copy or export it again."
         ) from error
+    if stamp is None and entry(model, STAMP_NAME) is not None:
+        # Damage to the stamp's first letters hides it from `check`.
+        raise FlatbufferError(
+            "the TFLite model is damaged: its own stamp cannot be read. Export it again."
+        )
     return model
 
 
 def pack(model: Any, *, quantize: str, files: int = 0) -> bytes:
     """Turn a `ModelT` back into bytes, with a fresh stamp."""
     set_entry(model, STAMP_NAME, _stamp_bytes(quantize, 0, files))
-    builder = _AlignedBuilder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    flat = bytes(builder.Output())
+    flat = serialize(model)
     blank = _stamp_bytes(quantize, 0, files)
     filled = _stamp_bytes(quantize, len(flat), files)
     start = flat.index(blank)
@@ -130,6 +133,13 @@ def pack(model: Any, *, quantize: str, files: int = 0) -> bytes:
     value = f"{_checksum(flat, start, start + len(filled)):08x}".encode()
     at = start + filled.index(_STAMP_CRC) + len(_STAMP_CRC)
     return flat[:at] + value + flat[at + len(value) :]
+
+
+def serialize(model: Any) -> bytes:
+    """Turn a `ModelT` into bytes as it is."""
+    builder = _AlignedBuilder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def entry(model: Any, name: str) -> bytes | None:

@@ -19,9 +19,12 @@ import tensorflow as tf
 
 from tflite_export.errors import ConversionError, OptionError
 
+Array = np.ndarray[Any, Any]
+
 # Layers whose loop over time turns into TensorFlow-only list operations unless the
 # batch size is known.
 _RECURRENT = ("RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_BATCH = 64
 _NOT_FLOAT32 = ("float16", "bfloat16", "float64")
 _POLICY = re.compile(r"^(mixed_)?(float16|bfloat16|float64)$")
 
@@ -34,11 +37,13 @@ class Port:
         name: The layer's name, or the key where the model takes or gives a dict.
         shape: Dimensions with the batch first; `None` where the size is open.
         dtype: Name of the element type.
+        layer: Name of the layer it belongs to; empty where that is unknown.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Source:
         call: The inference pass over flat lists of tensors.
         variables: The TensorFlow variables that `call` reads.
         recurrent: Names of the layers that loop over time.
+        layers: Names of all layers, nested ones included.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Source:
     call: Callable[[Sequence[Any]], list[Any]]
     variables: tuple[Any, ...]
     recurrent: tuple[str, ...]
+    layers: tuple[str, ...]
 
 
 def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
@@ -118,7 +125,22 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
         call=call,
         variables=tuple(variable.value for variable in model.variables),
         recurrent=tuple(layer.name for layer in _layers(model) if is_recurrent(layer)),
+        layers=tuple(dict.fromkeys(layer.name for layer in layers)),
     )
+
+
+def predict(origin: Source, values: Sequence[Array]) -> list[Array]:
+    """The model's own answers, in batches: one array of shape (samples, ...) per output."""
+    parts = [
+        [
+            keras.ops.convert_to_numpy(answer)
+            for answer in origin.call(
+                [keras.ops.convert_to_tensor(array[start : start + _BATCH]) for array in values]
+            )
+        ]
+        for start in range(0, len(values[0]), _BATCH)
+    ]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def is_recurrent(layer: Any) -> bool:
@@ -182,9 +204,10 @@ def _outputs(model: Any) -> tuple[Port, ...] | None:
     if graph is None:
         return None
     names = _names(graph.output, list(graph.output_names))
+    tensors = keras.tree.flatten(graph.output)
     return tuple(
-        Port(name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-        for name, tensor in zip(names, keras.tree.flatten(graph.output), strict=True)
+        Port(name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype), layer)
+        for name, tensor, layer in zip(names, tensors, graph.output_names, strict=True)
     )
 
 

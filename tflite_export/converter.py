@@ -7,31 +7,34 @@ itself, with no Keras object tracked, so the user's model is only read.
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
-import tensorflow as tf
+import numpy as np
 
-from tflite_export import _flatbuffer, _packing
+from tflite_export import _flatbuffer, _packing, _tensorflow, calibration, recipes
+from tflite_export._decisions import decide
 from tflite_export._metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export._samples import arrays
 from tflite_export._silence import captured
-from tflite_export._source import Source, source
-from tflite_export.errors import ConversionError, OptionError
+from tflite_export._source import Source, predict, source
+from tflite_export.errors import ConversionError, ExportError, OptionError
+from tflite_export.recipes import Recipe
 from tflite_export.variants import Variant, variant
 
 __all__ = ["convert"]
 
-_SIGNATURE = "serving_default"
+Array = np.ndarray[Any, Any]
+_LOOKED_AT = 4096
 
 
 def convert(
     model: Any,
     *,
-    quantize: str | None = None,
+    quantize: str | Recipe | None = None,
     samples: Any = None,
+    targets: Any = None,
     labels: Labels | None = None,
     batch_size: int | None = 1,
     allow_flex: bool = False,
@@ -51,10 +54,15 @@ def convert(
     Args:
         model: Any built `keras.Model`: Sequential, functional, nested, with several inputs
             and outputs, or a subclass.
-        quantize: The variant, a key of `tflite_export.VARIANTS`; `None` is float32.
+        quantize: The variant, a key of `tflite_export.VARIANTS`; `None` is float32. Or a
+            recipe, a dict from layer names (``*`` and ``?`` are wild) or ``op:CONV_2D`` to
+            variants, later entries winning; or a recipe in ai-edge-quantizer's own form.
         samples: Representative inputs, sample axis first, as for `model.predict` (a list or
-            dict of arrays for several inputs). Their range is noted in the metadata; a
-            subclassed model takes its input shapes from them.
+            dict of arrays for several inputs). Variants with integer arithmetic measure
+            their ranges on up to 512 of them, balanced over the labels. Their range is noted
+            in the metadata; a subclassed model takes its input shapes from them.
+        targets: The label of each sample, as indices or one-hot, to balance by; without them
+            the model's own answers are used.
         labels: One name per position of the output's last axis; for a model with several
             outputs a dict from output name to labels.
         batch_size: Samples per call of the file; `None` leaves the batch open, which costs a
@@ -62,7 +70,8 @@ def convert(
         allow_flex: Let TensorFlow's own operators in where TFLite has none. Such a file needs
             the Flex delegate on the device; the plain LiteRT interpreter cannot run it.
         unroll: Write the loops of recurrent layers out, one copy of the cell per step:
-            a larger file that runs a little faster. Needs a fixed number of steps.
+            a larger file that runs a little faster. Needs a fixed number of steps. Variants
+            with integer arithmetic always do it: TensorFlow cannot quantize the loop.
         name: The model's name in the metadata; the Keras name by default.
         description: Text for the metadata, for example a model card.
         normalization: How raw values become inputs, for the metadata; a dict by input name
@@ -77,130 +86,164 @@ def convert(
         ConversionError: The model has no TFLite form; `.log` holds the converter's words.
         MetadataError: Labels, normalization or files do not fit.
 
+    Warns:
+        CalibrationWarning: The samples are too few, or miss labels.
+
     Example:
-        >>> flat = convert(model, labels=["cat", "dog"])           # doctest: +SKIP
+        >>> flat = convert(model, quantize="int8", samples=x)      # doctest: +SKIP
         >>> save(flat, "pets.tflite").stat().st_size               # doctest: +SKIP
         41288
     """
-    row = variant(quantize)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise OptionError(f"batch_size must be None or at least 1. Received: {batch_size!r}.")
-    origin = source(model, samples=samples, unroll=unroll)
-    if batch_size is None and origin.recurrent and not allow_flex and not unroll:
+    job = _job(model, quantize, samples=samples, unroll=unroll)
+    origin = job.origin
+    if batch_size is None and origin.recurrent and not allow_flex and not job.unrolled:
         raise OptionError(
             f"layer {origin.recurrent[0]!r} loops over time, which TFLite's own operators only "
             "hold for a fixed batch. Pass batch_size=1 (the default), or unroll=True."
         )
-    ranges = None
-    if samples is not None:
-        checked = arrays(samples, origin.inputs, OptionError)
-        ranges = {
-            port.name: (float(array.min()), float(array.max()))
-            for port, array in zip(origin.inputs, checked, strict=True)
-        }
-    elif row.needs_samples:
-        raise OptionError(
-            f"quantize={row.name!r} measures the range of every activation on samples; "
-            "pass samples=..., a few hundred inputs as the model sees them."
-        )
-    flat = _convert(origin, row, batch_size=batch_size, allow_flex=allow_flex)
-    model_object = _flatbuffer.parse(flat)
-    _rename(model_object, origin)
-    metadata = _packing.describe(
-        Metadata(name=name or origin.name, description=description, quantize=row.name),
-        model_object,
-        labels=labels,
-        normalization=normalization,
-        files=files,
-        ranges=ranges,
-    )
-    return _packing.pack(model_object, metadata)
-
-
-def _convert(origin: Source, row: Variant, *, batch_size: int | None, allow_flex: bool) -> bytes:
+    values = None if samples is None else arrays(samples, origin.inputs, OptionError)
+    chosen = None
+    if job.needs_samples:
+        if values is None:
+            raise OptionError(
+                f"quantize={job.stamp!r} measures the range of every activation on samples; "
+                "pass samples=..., a few hundred inputs as the model sees them."
+            )
+        chosen = _representative(origin, values, targets)
     failure: Exception | None = None
-    flat = b""
-    with captured() as log, tempfile.TemporaryDirectory(prefix="tflite_export_") as folder:
+    with captured() as log:
         try:
-            _save(origin, folder, batch_size)
-            flat = bytes(_converter(folder, row, allow_flex=allow_flex).convert())
+            finished = _convert(job, chosen, batch_size, allow_flex=allow_flex)
         # Tracing runs the user's own layers: anything can come out of it.
         except Exception as error:
             failure = error
+    if isinstance(failure, ExportError):
+        raise failure
     if failure is not None:
-        message = _explain(origin, failure, log.text, allow_flex=allow_flex)
+        message = _tensorflow.explain(origin, job.stamp, failure, log.text, allow_flex=allow_flex)
         # The converter raises its log as the error's text and writes little itself.
         raise ConversionError(message, log=f"{failure}\n{log.text}") from failure
-    return flat
+    metadata = _packing.describe(
+        Metadata(name=name or origin.name, description=description, quantize=job.stamp),
+        finished,
+        labels=labels,
+        normalization=normalization,
+        files=files,
+        ranges={
+            port.name: (float(array.min()), float(array.max()))
+            for port, array in zip(origin.inputs, values or (), strict=False)
+        },
+    )
+    return _packing.pack(finished, metadata)
 
 
-def _save(origin: Source, folder: str, batch_size: int | None) -> None:
-    """Trace the model and write it as a SavedModel that tracks nothing but its variables."""
-    specs = [
-        tf.TensorSpec((batch_size, *port.shape[1:]), port.dtype, name=_key("in", index))
-        for index, port in enumerate(origin.inputs)
-    ]
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done: the model, what TensorFlow's converter makes, and what comes after."""
 
-    def serve(*flat: Any) -> dict[str, Any]:
-        answers = origin.call(flat)
-        # Identity keeps an output that is also an input, or another output, apart from it.
-        return {_key("out", index): tf.identity(answer) for index, answer in enumerate(answers)}
-
-    # A GPU would make Keras choose cuDNN's recurrent kernels, which TFLite does not have.
-    with tf.device("/CPU:0"):
-        function = tf.function(serve, input_signature=specs, autograph=False)
-        holder = tf.Module()
-        holder.variables_read = list(origin.variables)
-        tf.saved_model.save(holder, folder, signatures={_SIGNATURE: function})
+    origin: Source
+    row: Variant
+    rules: list[dict[str, Any]] | None
+    needs_samples: bool
+    unrolled: bool
+    stamp: str
 
 
-def _converter(folder: str, row: Variant, *, allow_flex: bool) -> Any:
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_SIGNATURE])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.experimental_enable_resource_variables = False
-    row.configure(converter, None)
-    if allow_flex:
-        converter.target_spec.supported_ops = [
-            *converter.target_spec.supported_ops,
-            tf.lite.OpsSet.SELECT_TF_OPS,
-        ]
-    return converter
+def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: bool) -> _Job:
+    origin = source(model, samples=samples, unroll=unroll)
+    if quantize is None:
+        quantize = "float32"
+    if isinstance(quantize, str):
+        row = variant(quantize)
+        stamp, needs_samples = row.name, row.needs_samples
+        rules = recipes.rules(row, origin) if row.tool == "quantizer" else None
+    elif not isinstance(quantize, (Mapping, Sequence)):
+        raise OptionError(
+            "quantize must be a variant's name, a dict from layer names to variants, or an "
+            f"ai-edge-quantizer recipe. Received: {type(quantize).__name__}."
+        )
+    else:
+        recipe = cast("Recipe", quantize)
+        stamp = f"recipe:{recipes.loosest(recipe).name}"
+        rules = recipes.rules(recipe, origin)
+        needs_samples = recipes.needs_samples(rules)
+    if needs_samples and origin.recurrent and not unroll:
+        # TensorFlow's calibrator ends the whole process on a loop's body.
+        _fixed_steps(origin)
+        origin, unroll = source(model, samples=samples, unroll=True), True
+    if rules is not None:
+        # The quantizer starts from float32.
+        row = variant(None)
+    return _Job(origin, row, rules, needs_samples, unroll, stamp)
 
 
-def _rename(model: Any, origin: Source) -> None:
+def _fixed_steps(origin: Source) -> None:
+    for port in origin.inputs:
+        if None in port.shape[1:]:
+            raise OptionError(
+                f"input {port.name!r} has an open size {port.shape}; integer arithmetic needs the "
+                f"loop of {origin.recurrent[0]!r} written out. Rebuild the model with a fixed "
+                "number of steps, or use quantize='dynamic'."
+            )
+
+
+def _representative(origin: Source, values: list[Array], targets: Any) -> list[Array]:
+    """Draw the samples to calibrate on, balanced by targets or by the model's answers."""
+    # A few thousand tell enough about which labels there are.
+    if targets is None and len(values[0]) > _LOOKED_AT:
+        kept = np.linspace(0, len(values[0]) - 1, _LOOKED_AT).round().astype(int)
+        values = [array[kept] for array in values]
+    answers = predict(origin, values if targets is None else [array[:1] for array in values])
+    width = int(answers[0].shape[-1]) if answers[0].ndim == 2 and len(answers) == 1 else 0
+    if targets is not None:
+        indices = calibration.target_indices(targets, len(values[0]), width)
+        return calibration.choose(values, indices, None, width=max(width, 2))
+    decisions = decide(answers[0]) if width else None
+    return calibration.choose(values, None, decisions, width=max(width, 2))
+
+
+def _convert(
+    job: _Job, chosen: list[Array] | None, batch_size: int | None, *, allow_flex: bool
+) -> Any:
+    """Convert, give the tensors their names, and quantize where a recipe says so."""
+    origin, size = job.origin, batch_size or 1
+    keys = [_tensorflow.key("in", index) for index in range(len(origin.inputs))]
+    ends = [_tensorflow.key("out", index) for index in range(len(origin.outputs))]
+    batches = None
+    if chosen is not None and job.rules is None:
+        batches = list(recipes.batches(chosen, keys, size))
+    model = _flatbuffer.parse(
+        _tensorflow.convert(
+            origin, job.row, batches=batches, batch_size=batch_size, allow_flex=allow_flex
+        )
+    )
+    # Before the quantizer, which looks layers up by the names of their tensors.
+    _rename(model, origin, keys, ends)
+    if job.rules is None:
+        return model
+    names = [port.name for port in origin.inputs]
+    if chosen is not None:
+        batches = list(recipes.batches(chosen, names, size))
+    quantized = recipes.apply(_flatbuffer.serialize(model), job.rules, batches)
+    model = _flatbuffer.parse(quantized)
+    _rename(model, origin, names, [port.name for port in origin.outputs])
+    return model
+
+
+def _rename(model: Any, origin: Source, inputs: list[str], outputs: list[str]) -> None:
     """Give the signature, and the tensors behind it, the model's names and order."""
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
-    for side, prefix, ports in (
-        ("inputs", "in", origin.inputs),
-        ("outputs", "out", origin.outputs),
+    for side, keys, ports in (
+        ("inputs", inputs, origin.inputs),
+        ("outputs", outputs, origin.outputs),
     ):
         items = {_flatbuffer.text(item.name): item for item in getattr(signature, side)}
-        ordered = [items[_key(prefix, index)] for index in range(len(ports))]
+        ordered = [items[key] for key in keys]
         for item, port in zip(ordered, ports, strict=True):
             item.name = port.name
             graph.tensors[item.tensorIndex].name = port.name
         setattr(signature, side, ordered)
         setattr(graph, side, [item.tensorIndex for item in ordered])
-
-
-def _key(prefix: str, index: int) -> str:
-    return f"{prefix}_{index}"
-
-
-def _explain(origin: Source, failure: Exception, log: str, *, allow_flex: bool) -> str:
-    """Say in one message what could not be converted and what to do."""
-    words = f"{failure}\n{log}"
-    start = f"model {origin.name!r} cannot be converted to TFLite: "
-    end = "The converter's log is in .log."
-    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", words)))
-    if not missing:
-        lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-        return f"{start}{type(failure).__name__}: {' '.join(lines)[:400]}. {end}"
-    flex = (
-        "" if allow_flex else " or, where TensorFlow's Flex delegate has them, pass allow_flex=True"
-    )
-    return (
-        f"{start}it needs operators that TFLite does not have ({', '.join(missing)}). "
-        f"Replace the layers that use them{flex}. {end}"
-    )

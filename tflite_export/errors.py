@@ -9,11 +9,14 @@
     ├── MetadataError      labels, normalization or files that cannot be packed or read
     ├── VerificationError  the file does not answer what the model answers
     └── ExportFileError    a file that cannot be read or written
+
+``CalibrationWarning`` is a warning, not an error: samples that make a poor calibration.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationWarning",
     "ConversionError",
     "ExportError",
     "ExportFileError",
@@ -96,5 +99,14 @@ class ExportFileError(ExportError):
 
     Example:
         >>> issubclass(ExportFileError, ExportError)
+        True
+    """
+
+
+class CalibrationWarning(UserWarning):
+    """The samples are too few, or miss labels, to measure activations on.
+
+    Example:
+        >>> issubclass(CalibrationWarning, UserWarning)
         True
     """

@@ -1,27 +1,51 @@
 """The export variants: one row each.
 
-A row says what the converter is told, whether it must see samples, and how far the
-answers of the file may be from the model's. Tolerances live here and nowhere else.
+A row says how weights, arithmetic and the ends of the model are stored, which tool does it,
+and how far the answers of the file may be from the model's. Tolerances live here and nowhere
+else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from tflite_export.errors import OptionError
 
-__all__ = ["VARIANTS", "Variant", "variant"]
-
-# Yields one list of arrays, batch first, for each representative sample.
-Representative = Callable[[], Iterator[list["np.ndarray[Any, Any]"]]]
+__all__ = ["VARIANTS", "Tolerance", "Variant", "variant"]
 
 
-def _nothing(converter: Any, representative: Representative | None) -> None:
-    """Leave the converter as it is."""
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a file may be from its model before `verify` refuses it.
+
+    Quantization moves single answers far where the model itself wavers, so the quantized
+    variants are held by their root mean square and by their decisions, the exact ones by
+    their largest difference.
+
+    Attributes:
+        largest: Largest difference, as a share of the output's scale (the largest absolute
+            value that the model answers).
+        rms: Root mean square of the differences, as a share of the same scale.
+        agreement: Lowest share of samples with the same decision. One changed decision is
+            always allowed: on few samples a share means nothing.
+
+    Example:
+        >>> Tolerance(largest=1e-5).rms
+        inf
+    """
+
+    largest: float = math.inf
+    rms: float = math.inf
+    agreement: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would let everything, or nothing, pass."""
+        if not (self.largest >= 0 and self.rms >= 0 and 0 <= self.agreement <= 1):
+            raise OptionError(
+                "a tolerance needs largest and rms of 0 or more and agreement from 0 to 1. "
+                f"Received: {self}."
+            )
 
 
 @dataclass(frozen=True)
@@ -31,25 +55,94 @@ class Variant:
     Attributes:
         name: What `convert(quantize=...)` is given.
         summary: One line for people.
-        tolerance: Largest difference to the Keras model's answer that `verify` accepts,
-            as a share of the output's scale (its largest absolute value).
-        configure: Sets a `tf.lite.TFLiteConverter` up.
-        needs_samples: Whether the ranges of activations must be measured on samples.
+        tolerance: How far the file may be from the model.
+        weights: Type of the stored weights.
+        activations: Type the operators compute with; "dynamic" means int8, with ranges taken
+            anew on every call.
+        ends: Type of the model's inputs and outputs.
+        tool: "converter" for TensorFlow's, "quantizer" for ai-edge-quantizer.
 
     Example:
-        >>> VARIANTS["float32"].tolerance
-        1e-05
+        >>> VARIANTS["int8"].needs_samples
+        True
     """
 
     name: str
     summary: str
-    tolerance: float
-    configure: Callable[[Any, Representative | None], None] = _nothing
-    needs_samples: bool = False
+    tolerance: Tolerance
+    weights: str = "float32"
+    activations: str = "float32"
+    ends: str = "float32"
+    tool: str = "converter"
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether the ranges of activations must be measured on samples."""
+        return self.activations in ("int8", "int16")
 
 
 VARIANTS: dict[str, Variant] = {
-    row.name: row for row in (Variant("float32", "float32 weights and arithmetic", tolerance=1e-5),)
+    row.name: row
+    for row in (
+        Variant("float32", "float32 weights and arithmetic", Tolerance(largest=1e-5)),
+        Variant(
+            "float16",
+            "float16 weights, float arithmetic",
+            Tolerance(largest=2e-2, rms=2e-3, agreement=0.99),
+            weights="float16",
+        ),
+        Variant(
+            "dynamic",
+            "int8 weights, activations quantized on the fly",
+            Tolerance(rms=0.03, agreement=0.95),
+            weights="int8",
+            activations="dynamic",
+        ),
+        Variant(
+            "int8",
+            "int8 weights, arithmetic, inputs and outputs",
+            Tolerance(rms=0.05, agreement=0.95),
+            weights="int8",
+            activations="int8",
+            ends="int8",
+        ),
+        Variant(
+            "int8_float",
+            "int8 weights and arithmetic, float inputs and outputs",
+            Tolerance(rms=0.05, agreement=0.95),
+            weights="int8",
+            activations="int8",
+        ),
+        Variant(
+            "int16x8",
+            "int8 weights, int16 arithmetic, float inputs and outputs",
+            Tolerance(rms=0.03, agreement=0.95),
+            weights="int8",
+            activations="int16",
+        ),
+        Variant(
+            "weight_int8",
+            "int8 weights, float arithmetic",
+            Tolerance(rms=0.03, agreement=0.95),
+            weights="int8",
+            tool="quantizer",
+        ),
+        Variant(
+            "weight_int4",
+            "int4 weights, float arithmetic",
+            Tolerance(rms=0.1, agreement=0.9),
+            weights="int4",
+            tool="quantizer",
+        ),
+        Variant(
+            "dynamic_int4",
+            "int4 weights, activations quantized on the fly",
+            Tolerance(rms=0.1, agreement=0.9),
+            weights="int4",
+            activations="dynamic",
+            tool="quantizer",
+        ),
+    )
 }
 
 

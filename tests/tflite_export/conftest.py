@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 import tflite_export
 
@@ -195,3 +196,32 @@ def case(request: pytest.FixtureRequest) -> tuple[str, keras.Model, Any]:
     """One model of every kind, with samples."""
     model, samples = MODELS[request.param]()
     return request.param, randomized(model), samples
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits as images in 0..1, in a mixed order, with their labels."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    return images[order].reshape(-1, 8, 8, 1).astype(np.float32) / 16, labels[order]
+
+
+@pytest.fixture(scope="session")
+def trained(digits: tuple[np.ndarray, np.ndarray]) -> keras.Model:
+    """A small CNN that really recognises digits: quantization is judged on it."""
+    images, labels = digits
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="pixels"),
+            layers.Conv2D(12, 3, activation="relu", name="conv"),
+            layers.Conv2D(12, 3, activation="relu", name="conv_1"),
+            layers.Flatten(name="flat"),
+            layers.Dense(24, activation="relu", name="hidden"),
+            layers.Dense(10, activation="softmax", name="scores"),
+        ],
+        name="digits_trained",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(images[:1200], labels[:1200], epochs=12, batch_size=32, verbose=0)
+    return model

@@ -170,7 +170,7 @@ def test_a_model_of_another_converter(shared_data: Path) -> None:
     np.testing.assert_array_equal(*answers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_damage_is_one_clear_error(flat: bytes, data: st.DataObject) -> None:
     if data.draw(st.booleans(), label="cut"):
@@ -185,6 +185,15 @@ def test_any_damage_is_one_clear_error(flat: bytes, data: st.DataObject) -> None
         broken = bytes(changed)
     with pytest.raises(tflite_export.FlatbufferError):
         tflite_export.read_metadata(broken)
+
+
+def test_every_bit_of_the_stamp_counts(flat: bytes) -> None:
+    start = flat.index(b'{"tflite_export"')
+    for position in range(start, flat.index(b"}", start) + 1):
+        broken = bytearray(flat)
+        broken[position] ^= 1
+        with pytest.raises(tflite_export.FlatbufferError):
+            tflite_export.read_metadata(bytes(broken))
 
 
 def test_damaged_files_are_noticed(flat: bytes) -> None:

@@ -1,0 +1,117 @@
+"""TensorFlow's part: trace a model into a SavedModel and run its converter on it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tflite_export._source import Source
+from tflite_export.variants import Variant
+
+Array = np.ndarray[Any, Any]
+SIGNATURE = "serving_default"
+
+
+def convert(
+    origin: Source,
+    row: Variant,
+    *,
+    batches: Sequence[dict[str, Array]] | None,
+    batch_size: int | None,
+    allow_flex: bool,
+) -> bytes:
+    """Convert a traced model; its inputs are named in_0, in_1, …, its outputs out_0, …."""
+    with tempfile.TemporaryDirectory(prefix="tflite_export_") as folder:
+        _save(origin, folder, batch_size)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        converter.experimental_enable_resource_variables = False
+        _configure(converter, row, origin, batches)
+        if allow_flex:
+            converter.target_spec.supported_ops = [
+                *converter.target_spec.supported_ops,
+                tf.lite.OpsSet.SELECT_TF_OPS,
+            ]
+        return bytes(converter.convert())
+
+
+def key(prefix: str, index: int) -> str:
+    """Name of an input or output while it passes through TensorFlow, safe whatever the layer's."""
+    return f"{prefix}_{index}"
+
+
+def _configure(
+    converter: Any, row: Variant, origin: Source, batches: Sequence[dict[str, Array]] | None
+) -> None:
+    """Tell the converter what a row of the table says."""
+    operators = tf.lite.OpsSet
+    converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS]
+    if row.weights == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if row.weights == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if not row.needs_samples:
+        return
+    converter.representative_dataset = lambda: iter(batches or ())
+    converter.target_spec.supported_ops = [
+        operators.TFLITE_BUILTINS_INT8
+        if row.activations == "int8"
+        else operators.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    ]
+    # Token ids stay whole numbers: the converter can only change the type of floats.
+    if row.ends == "int8":
+        if all(port.dtype == "float32" for port in origin.inputs):
+            converter.inference_input_type = tf.int8
+        if all(port.dtype == "float32" for port in origin.outputs):
+            converter.inference_output_type = tf.int8
+
+
+def _save(origin: Source, folder: str, batch_size: int | None) -> None:
+    """Trace the model and write it as a SavedModel that tracks nothing but its variables."""
+    specs = [
+        tf.TensorSpec((batch_size, *port.shape[1:]), port.dtype, name=key("in", index))
+        for index, port in enumerate(origin.inputs)
+    ]
+
+    def serve(*flat: Any) -> dict[str, Any]:
+        answers = origin.call(flat)
+        # Identity keeps an output that is also an input, or another output, apart from it.
+        return {key("out", index): tf.identity(answer) for index, answer in enumerate(answers)}
+
+    # A GPU would make Keras choose cuDNN's recurrent kernels, which TFLite does not have.
+    with tf.device("/CPU:0"):
+        function = tf.function(serve, input_signature=specs, autograph=False)
+        holder = tf.Module()
+        holder.variables_read = list(origin.variables)
+        tf.saved_model.save(holder, folder, signatures={SIGNATURE: function})
+
+
+def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_flex: bool) -> str:
+    """Say in one message what could not be converted and what to do."""
+    words = f"{failure}\n{log}"
+    start = f"model {origin.name!r} cannot be converted to TFLite ({stamp}): "
+    end = "The converter's log is in .log."
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", words)))
+    if missing:
+        flex = (
+            ""
+            if allow_flex
+            else " or, where TensorFlow's Flex delegate has them, pass allow_flex=True"
+        )
+        return (
+            f"{start}it needs operators that TFLite does not have ({', '.join(missing)}). "
+            f"Replace the layers that use them{flex}. {end}"
+        )
+    lacking = sorted(set(re.findall(r"not yet supported for op: '(\w+)'", words)))
+    if lacking:
+        return (
+            f"{start}TFLite has no kernels of that type for {', '.join(lacking)}. Choose another "
+            f"variant, or a recipe that leaves those operators in float32. {end}"
+        )
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return f"{start}{type(failure).__name__}: {' '.join(lines)[:400]}. {end}"

@@ -1,0 +1,106 @@
+"""Choose the samples on which the ranges of activations are measured."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export.errors import CalibrationWarning, OptionError
+
+Array = np.ndarray[Any, Any]
+
+# Ranges settle after a few hundred samples; below the lower bound they are a gamble.
+MOST = 512
+FEWEST = 100
+
+
+def choose(
+    values: Sequence[Array], targets: Array | None, decisions: Array | None, *, width: int
+) -> list[Array]:
+    """Draw samples balanced over the labels, and say where they are too few.
+
+    Args:
+        values: One array of shape (samples, ...) per input.
+        targets: The label of each sample, or `None`.
+        decisions: What the model decides on each sample, or `None` where it decides nothing;
+            stands in for missing targets.
+        width: Number of labels.
+
+    Returns:
+        At most `MOST` samples per input: the same share of every label, spread evenly over
+        the array, since files are often sorted.
+    """
+    count = len(values[0])
+    labels = decisions if targets is None else targets
+    if count < FEWEST:
+        _warn(
+            f"only {count} samples to measure activations on; pass at least {FEWEST} (a few "
+            "hundred), or ranges will clip what the device sees."
+        )
+    if labels is None or width < 2:
+        chosen = np.linspace(0, count - 1, min(count, MOST)).round().astype(int)
+        return [array[chosen] for array in values]
+    groups = [np.flatnonzero(labels == label) for label in range(width)]
+    missing = [label for label, group in enumerate(groups) if not len(group)]
+    if missing:
+        source = "the targets" if targets is not None else "the model's own answers"
+        listed = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
+        _warn(
+            f"by {source} the samples hold nothing of label {listed} (of {width}): the ranges "
+            "may clip what those labels need. Pass samples of every label."
+        )
+    chosen = _balanced(groups, min(count, MOST))
+    return [array[chosen] for array in values]
+
+
+def target_indices(targets: Any, count: int, width: int) -> Array:
+    """Turn integer or one-hot targets into one label index per sample.
+
+    Raises:
+        OptionError: Not one target per sample, or a label that the output does not have.
+    """
+    array = np.asarray(targets)
+    if array.ndim == 2 and array.shape[1] == width and width > 1:
+        array = array.argmax(axis=1)
+    array = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.shape != (count,) or array.dtype.kind not in "biuf":
+        raise OptionError(
+            f"targets must be one label index per sample, shape ({count},), or one-hot, shape "
+            f"({count}, {width}). Received: shape {array.shape}, type {array.dtype}."
+        )
+    labels = max(width, 2)
+    whole = array.astype(np.int64)
+    if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() >= labels:
+        raise OptionError(
+            f"targets must be whole numbers from 0 to {labels - 1}. Received: from "
+            f"{array.min()} to {array.max()}."
+        )
+    return whole
+
+
+def _balanced(groups: list[Array], most: int) -> Array:
+    """Take turns over the labels until enough are drawn; small labels give what they have."""
+    quota = [0] * len(groups)
+    left = most
+    while left > 0:
+        open_groups = [i for i, group in enumerate(groups) if quota[i] < len(group)]
+        if not open_groups:
+            break
+        share = max(1, left // len(open_groups))
+        for i in open_groups:
+            taken = min(share, len(groups[i]) - quota[i], left)
+            quota[i] += taken
+            left -= taken
+    parts = [
+        group[np.linspace(0, len(group) - 1, number).round().astype(int)]
+        for group, number in zip(groups, quota, strict=True)
+        if number
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CalibrationWarning, stacklevel=4)
