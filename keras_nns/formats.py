@@ -98,10 +98,10 @@ class ImageFolder:
         Raises:
             DataError: Images cannot be given with that many channels.
         """
-        height, width, channels = (
-            shape if None not in shape else
-            (want or have for want, have in zip(shape, self.first_shape(), strict=True))
-        )  # fmt: skip
+        if None in shape:
+            own = self.first_shape()
+            shape = [own[i] if size is None else size for i, size in enumerate(shape)]
+        height, width, channels = shape
         modes = {1: "grayscale", 3: "rgb", 4: "rgba"}
         if channels not in modes:
             raise DataError(
@@ -306,8 +306,11 @@ def read_idx(path: Path_) -> NDArray[Any]:
 def _npz(path: Path) -> Found:
     wanted = ("x", "y", "x_train", "y_train", "x_test", "y_test", "label_names")
     with blame(path):
+        if not zipfile.is_zipfile(path):
+            raise FileError("The file is damaged, cut short, or not an .npz.")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # numpy leaves a file that it opened itself open when it cannot read it.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in wanted if name in archive.files}
                 entries = list(archive.files)
         except Exception as error:  # zlib.error and struct.error derive from Exception alone.
@@ -316,7 +319,7 @@ def _npz(path: Path) -> Found:
                     "The file holds Python objects, which are not loaded since they can run code. "
                     "Save arrays of numbers or strings."
                 ) from error
-            raise FileError(f"The file is damaged or not an .npz: {error}") from error
+            raise FileError(f"The file is damaged: {error}") from error
         if {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
             pairs = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
             notes: tuple[str, ...] = ("The split of the .npz file.",)
