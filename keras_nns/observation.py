@@ -15,9 +15,11 @@ from keras_nns import files
 from keras_nns.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, FileError
-from keras_nns.graph import Graph, trace
+from keras_nns.graph import trace, weights_digest
+from keras_nns.layout import Fingerprint
 from keras_nns.progress import Verbose, track
-from keras_nns.watching import Layers, Sums, Tap, run_taps, taps_of
+from keras_nns.sums import Sums
+from keras_nns.watching import Layers, Tap, run_taps, taps_of
 
 _FORMAT = "keras_nns.observation"
 _LOOK_EVERY = 50
@@ -77,48 +79,149 @@ def observe(
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
         >>> activity.firing_rate("dense")[3]  # how often each unit fires on label 3  # doctest: +SKIP
     """
-    graph = trace(model)
-    taps = taps_of(graph, layers)
-    batches = as_batches(
-        data,
-        y,
-        model=model,
-        batch_size=batch_size,
+    observer = Observer(
+        model,
+        layers=layers,
+        statistics=statistics,
+        threshold=threshold,
         label_names=label_names,
         label_count=label_count,
-        # What is NaN in the inputs is NaN in the sums, which are looked at anyway.
-        check_finite=not {"mean", "variance"} & set(statistics),
     )
-    sums = Sums(taps, len(batches.label_names), statistics, threshold)
-    store = _Checkpoint(checkpoint, graph, sums, batches) if checkpoint is not None else None
-    done = store.resume() if store else 0
-    if done:
-        batches = batches.skip(done)
-    with undisturbed(model):
-        step = _compiled_step(graph, taps, sums)
+    return observer.observe(
+        data,
+        y,
+        batch_size=batch_size,
+        verbose=verbose,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+class Observer:
+    """Observes one model several times, compiling the step once.
+
+    Weights are read as they are at the time of each pass, so a model can be watched while it is
+    trained. Arguments are those of `observe`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        layers: Layers = None,
+        statistics: Sequence[Statistic] = DEFAULT_STATISTICS,
+        threshold: float = 0.0,
+        label_names: Sequence[str] | None = None,
+        label_count: int | None = None,
+    ) -> None:
+        self.model = model
+        self.graph = trace(model)
+        self.taps = taps_of(self.graph, layers)
+        self._label_names = label_names
+        self._label_count = label_count
+        self._statistics = statistics
+        self._threshold = threshold
+        self._sums: Sums | None = None
+        self._steps: dict[str, Any] = {}
+
+    def observe(
+        self,
+        data: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 256,
+        verbose: Verbose = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 200,
+    ) -> Activity:
+        """Make one pass over data; see `observe`.
+
+        Returns:
+            The activity of this pass alone.
+        """
+        if checkpoint_every < 1:
+            raise DataError(
+                f"`checkpoint_every` is a number of batches, at least 1. Received: "
+                f"{checkpoint_every}."
+            )
+        batches = as_batches(
+            data,
+            y,
+            model=self.model,
+            batch_size=batch_size,
+            label_names=self._label_names,
+            label_count=self._label_count,
+            # What is NaN in the inputs is NaN in the sums, which are looked at anyway.
+            check_finite=not {"mean", "variance"} & set(self._statistics),
+        )
+        sums = self._ready_sums(len(batches.label_names))
+        # Only its weights may have changed since the graph was traced.
+        fingerprint = Fingerprint(self.graph.structure, weights_digest(self.model))
+        store = None
+        if checkpoint is not None:
+            store = _Checkpoint(checkpoint, fingerprint, sums, batches)
+        done = store.resume() if store else 0
+        rest = batches.skip(done) if done else batches
+        self._pass(rest, sums, store, done, checkpoint_every, verbose)
+        sums.check_finite()
+        activity = sums.activity(self.graph, batches.label_names, fingerprint)
+        if not activity.samples.any():
+            raise DataError("The data has no samples of any label, so there is nothing to observe.")
+        if store:
+            store.remove()
+        return activity
+
+    def _pass(
+        self,
+        batches: Batches,
+        sums: Sums,
+        store: _Checkpoint | None,
+        done: int,
+        every: int,
+        verbose: Verbose,
+    ) -> None:
         stream: Iterator[Batch] = iter(batches)
         if not done:
-            stream = _look_at_first(model, stream)
-        try:
-            steps = track(stream, "observing", total=batches.batches, verbose=verbose)
-            for count, batch in enumerate(steps, start=done + 1):
-                step(batch.inputs, batch.labels)
-                if count % _LOOK_EVERY == 0:
-                    sums.check_finite()
-                if store and count % checkpoint_every == 0:
-                    store.save(count)
-                done = count
-        except KeyboardInterrupt:
-            if store:
-                store.save(done)
-            raise
-    sums.check_finite()
-    activity = sums.activity(graph, batches.label_names, graph.fingerprint)
-    if not activity.samples.any():
-        raise DataError("The data has no samples of any label, so there is nothing to observe.")
-    if store:
-        store.remove()
-    return activity
+            stream = _look_at_first(self.model, stream)
+        with undisturbed(self.model):
+            try:
+                steps = track(stream, "observing", total=batches.batches, verbose=verbose)
+                for count, batch in enumerate(steps, start=done + 1):
+                    self._step(batch.inputs, batch.labels)
+                    done = count
+                    if count % _LOOK_EVERY == 0:
+                        sums.check_finite()
+                    if store and count % every == 0:
+                        store.save(count)
+            except KeyboardInterrupt:
+                if store:
+                    store.save(done)
+                raise
+
+    def _ready_sums(self, labels: int) -> Sums:
+        if self._sums is None or self._sums.labels != labels:
+            self._sums = Sums(self.taps, labels, self._statistics, self._threshold)
+            self._steps = {}
+        self._sums.reset()
+        return self._sums
+
+    def _step(self, inputs: Any, labels: Any) -> None:
+        """Add one batch to the sums, compiled."""
+        tensors = tree.map_structure(tf.convert_to_tensor, (inputs, labels))
+        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
+        signature = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+        )
+        key = str(signature)
+        if key not in self._steps:
+            sums = self._sums
+            assert sums is not None
+
+            def add(inputs: Any, labels: Any) -> None:
+                sums.update(run_taps(self.graph, self.taps, inputs), labels)
+
+            self._steps[key] = tf.function(add, input_signature=signature, autograph=False)
+        self._steps[key](*tensors)
 
 
 def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
@@ -127,27 +230,6 @@ def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
         raise DataError("The data is empty: it gave no batch.")
     check_scale(model, first)
     return itertools.chain([first], stream)
-
-
-def _compiled_step(graph: Graph, taps: Sequence[Tap], sums: Sums) -> Any:
-    """Return a function of a batch's inputs and labels that adds them to the sums."""
-    compiled: dict[str, Any] = {}
-
-    def add(inputs: Any, labels: Any) -> None:
-        sums.update(run_taps(graph, taps, inputs), labels)
-
-    def step(inputs: Any, labels: Any) -> None:
-        tensors = tree.map_structure(tf.convert_to_tensor, (inputs, labels))
-        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-        signature = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-        )
-        key = str(signature)
-        if key not in compiled:
-            compiled[key] = tf.function(add, input_signature=signature, autograph=False)
-        compiled[key](*tensors)
-
-    return step
 
 
 class undisturbed:  # noqa: N801  (a context manager reads as a word)
@@ -173,13 +255,17 @@ class _Checkpoint:
     """The file that lets a run go on where it was stopped."""
 
     def __init__(
-        self, path: str | PathLike[str], graph: Graph, sums: Sums, batches: Batches
+        self,
+        path: str | PathLike[str],
+        fingerprint: Fingerprint,
+        sums: Sums,
+        batches: Batches,
     ) -> None:
         self._path = Path(path)
         self._sums = sums
         self._header = {
             "version": 1,
-            "model": graph.fingerprint.to_json(),
+            "model": fingerprint.to_json(),
             "layers": [tap.name for tap in sums.taps],
             "label_names": list(batches.label_names),
             "statistics": list(sums.statistics),

@@ -1,0 +1,66 @@
+"""Time functions side by side in one run, so that what else the machine does hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    seconds: list[float]
+    ratios: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    def row(self) -> str:
+        low, high = min(self.ratios), max(self.ratios)
+        return (
+            f"{min(self.seconds):9.3f} s   ratio {self.ratio:6.3f}   "
+            f"(of minima {min(self.seconds) / self.base:6.3f}, paired {low:.3f} to {high:.3f})"
+        )
+
+    base: float = 1.0
+
+
+def side_by_side(
+    functions: Mapping[str, Callable[[], object]], *, repeats: int = 7, warm: int = 1
+) -> dict[str, Timing]:
+    """Run every function in turn, `repeats` rounds; ratios are to the first, paired by round."""
+    for _ in range(warm):
+        for function in functions.values():
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(repeats):
+        order = list(functions)
+        for name in order if number % 2 == 0 else reversed(order):
+            gc.collect()
+            start = time.perf_counter()
+            functions[name]()
+            seconds[name].append(time.perf_counter() - start)
+    first = next(iter(functions))
+    return {
+        name: Timing(
+            times,
+            [t / b for t, b in zip(times, seconds[first], strict=True)],
+            min(seconds[first]),
+        )
+        for name, times in seconds.items()
+    }
+
+
+def machine() -> str:
+    import keras
+    import tensorflow as tf
+
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
+    )
