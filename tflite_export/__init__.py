@@ -13,7 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tflite_export.c_array import to_c
     from tflite_export.converter import convert
+    from tflite_export.deployment import Card, CardRow, Latency, card
     from tflite_export.errors import (
         CalibrationWarning,
         ConversionError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         add_metadata,
         read_metadata,
     )
+    from tflite_export.operators import Anatomy, anatomy
     from tflite_export.variants import VARIANTS, Tolerance, Variant
     from tflite_export.verification import (
         LabelComparison,
@@ -43,13 +46,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VARIANTS",
+    "Anatomy",
     "CalibrationWarning",
+    "Card",
+    "CardRow",
     "ConversionError",
     "ExportError",
     "ExportFileError",
     "FlatbufferError",
     "LabelComparison",
     "LabelFigures",
+    "Latency",
     "Metadata",
     "MetadataError",
     "Normalization",
@@ -61,14 +68,19 @@ __all__ = [
     "Verification",
     "VerificationError",
     "add_metadata",
+    "anatomy",
+    "card",
     "convert",
     "read_metadata",
     "save",
+    "to_c",
     "verify",
 ]
 
 _MODULES = {
+    "c_array": ("to_c",),
     "converter": ("convert",),
+    "deployment": ("Card", "CardRow", "Latency", "card"),
     "errors": (
         "CalibrationWarning",
         "ConversionError",
@@ -81,6 +93,7 @@ _MODULES = {
     ),
     "files": ("save",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
+    "operators": ("Anatomy", "anatomy"),
     "variants": ("VARIANTS", "Tolerance", "Variant"),
     "verification": (
         "LabelComparison",

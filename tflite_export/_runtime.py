@@ -105,6 +105,10 @@ class Runner:
         self._interpreter.invoke()
         return [slot.decode(self._interpreter.get_tensor(slot.index)) for slot in self.outputs]
 
+    def invoke(self) -> None:
+        """Run again on the inputs of the last call."""
+        self._interpreter.invoke()
+
     def _load(self, flat: bytes, threads: int) -> Exception | None:
         try:
             self._interpreter = Interpreter(model_content=bytes(flat), num_threads=threads)

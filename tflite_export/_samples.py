@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tflite_export._ports import Port
 from tflite_export.errors import ExportError
-
-if TYPE_CHECKING:
-    from tflite_export._source import Port
 
 Array = np.ndarray[Any, Any]
 

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflite_export._ports import Port
 from tflite_export.errors import ConversionError, OptionError
 
 Array = np.ndarray[Any, Any]
@@ -27,23 +28,6 @@ _RECURRENT = ("RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _BATCH = 64
 _NOT_FLOAT32 = ("float16", "bfloat16", "float64")
 _POLICY = re.compile(r"^(mixed_)?(float16|bfloat16|float64)$")
-
-
-@dataclass(frozen=True)
-class Port:
-    """One named input or output of a model.
-
-    Attributes:
-        name: The layer's name, or the key where the model takes or gives a dict.
-        shape: Dimensions with the batch first; `None` where the size is open.
-        dtype: Name of the element type.
-        layer: Name of the layer it belongs to; empty where that is unknown.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-    layer: str = ""
 
 
 @dataclass(frozen=True)

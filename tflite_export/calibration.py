@@ -103,4 +103,4 @@ def _balanced(groups: list[Array], most: int) -> Array:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, CalibrationWarning, stacklevel=4)
+    warnings.warn(message, CalibrationWarning, stacklevel=5)

@@ -1,0 +1,292 @@
+"""The deployment card: what a model costs on the device, and what it is worth there."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tflite_export import _flatbuffer, _packing
+from tflite_export._comparison import LabelFigures, answers_of, figures, variant_of
+from tflite_export._decisions import decide
+from tflite_export._ports import Port
+from tflite_export._runtime import Runner
+from tflite_export._samples import arrays
+from tflite_export.calibration import target_indices
+from tflite_export.errors import OptionError
+from tflite_export.files import read
+from tflite_export.operators import Anatomy, anatomy
+
+__all__ = ["Card", "CardRow", "Latency", "card"]
+
+Array = np.ndarray[Any, Any]
+Model = bytes | str | os.PathLike[str]
+_WARM_UP = 5
+_FEWEST_RUNS = 30
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call with one batch, in the LiteRT interpreter on this machine's CPU.
+
+    Attributes:
+        threads: CPU threads the interpreter might use.
+        p50: Median, in microseconds.
+        p95: 95th percentile, in microseconds.
+        runs: Calls that were measured.
+
+    Example:
+        >>> Latency(threads=1, p50=13.7, p95=15.2, runs=2000).p50
+        13.7
+    """
+
+    threads: int
+    p50: float
+    p95: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """What one model file costs and what it is worth.
+
+    Attributes:
+        name: What the caller calls it.
+        variant: The variant it was converted as.
+        bytes: Size of the file.
+        gzip_bytes: Size of it after gzip.
+        anatomy: Operators, parameters, arithmetic, memory, runtimes.
+        latency: One entry per number of threads.
+        samples: Number of samples judged; 0 without targets.
+        accuracy: Share of them decided right; `None` without targets.
+        labels: Figures of every label; empty without targets.
+
+    Example:
+        >>> card(flat, samples, targets=labels).rows[0].accuracy   # doctest: +SKIP
+        0.98
+    """
+
+    name: str
+    variant: str
+    bytes: int
+    gzip_bytes: int
+    anatomy: Anatomy
+    latency: tuple[Latency, ...]
+    samples: int
+    accuracy: float | None
+    labels: tuple[LabelFigures, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Deployment figures of one or several model files, side by side.
+
+    Attributes:
+        rows: One entry per file, in the order given.
+
+    Example:
+        >>> print(card({"parent": big, "int8": small}).markdown())  # doctest: +SKIP
+    """
+
+    rows: tuple[CardRow, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the card as plain data that JSON can hold."""
+        return {"rows": [asdict(row) for row in self.rows]}
+
+    def cells(self) -> list[list[str]]:
+        """Give the card as text: a header, then one line per figure and a column per file."""
+        table = [["", *(row.name for row in self.rows)]]
+        for title, values in self._lines():
+            table.append([title, *values])
+        return table
+
+    def markdown(self) -> str:
+        """Give the card as a Markdown table."""
+        head, *body = [[cell.replace("|", r"\|") for cell in line] for line in self.cells()]
+        ruler = ["---", *["---:"] * len(self.rows)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [head, ruler, *body]) + "\n"
+
+    def table(self) -> Any:
+        """Give the card as a `rich.table.Table`."""
+        from rich.table import Table  # noqa: PLC0415
+
+        head, *body = self.cells()
+        table = Table(title="Deployment card")
+        for number, title in enumerate(head):
+            table.add_column(title, justify="right" if number else "left")
+        for line in body:
+            table.add_row(*line)
+        return table
+
+    def _lines(self) -> list[tuple[str, list[str]]]:
+        rows = self.rows
+        lines = [
+            ("variant", [row.variant for row in rows]),
+            ("bytes", [f"{row.bytes:,}" for row in rows]),
+            ("bytes, gzip", [f"{row.gzip_bytes:,}" for row in rows]),
+            ("parameters", [f"{row.anatomy.parameters:,}" for row in rows]),
+            ("multiply-adds", [_whole(row.anatomy.multiply_adds) for row in rows]),
+            ("activation bytes", [_whole(row.anatomy.activation_bytes) for row in rows]),
+            ("operators", [str(sum(row.anatomy.operators.values())) for row in rows]),
+            ("runtime at least", [row.anatomy.minimum_runtime or "–" for row in rows]),
+            ("not in TFLite Micro", [", ".join(row.anatomy.not_in_micro) or "–" for row in rows]),
+        ]
+        for number, first in enumerate(rows[0].latency):
+            where = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
+            times = [row.latency[number] for row in rows]
+            lines.append((f"µs p50, {where}", [f"{time.p50:,.1f}" for time in times]))
+            lines.append((f"µs p95, {where}", [f"{time.p95:,.1f}" for time in times]))
+        if rows[0].accuracy is not None:
+            lines.append(("samples", [f"{row.samples:,}" for row in rows]))
+            lines.append(("accuracy", [_share(row.accuracy) for row in rows]))
+        for number, label in enumerate(rows[0].labels):
+            title = f"recall / specificity / balanced of {label.name or label.label}"
+            found = [row.labels[number] for row in rows]
+            lines.append(
+                (
+                    title,
+                    [
+                        " / ".join(
+                            _share(share)
+                            for share in (one.recall, one.specificity, one.balanced_accuracy)
+                        )
+                        for one in found
+                    ],
+                )
+            )
+        return lines
+
+
+def card(
+    models: Model | Mapping[str, Model],
+    samples: Any = None,
+    *,
+    targets: Any = None,
+    threads: Sequence[int] = (1,),
+    seconds: float = 0.5,
+) -> Card:
+    """Measure what model files cost on the device, side by side.
+
+    Needs neither TensorFlow nor the Keras models: only the files.
+
+    Args:
+        models: One model, as bytes or path, or a dict from names to several, the parent
+            first.
+        samples: Inputs as for `model.predict`; latency is measured on the first, figures on
+            all. Without them latency is measured on zeros.
+        targets: The label of each sample, as indices or one-hot, for accuracy and figures
+            per label.
+        threads: Numbers of CPU threads to measure latency with.
+        seconds: How long to measure each file with each number of threads.
+
+    Returns:
+        The figures, with `as_dict`, `markdown` and `table`.
+
+    Raises:
+        OptionError: Samples or targets do not fit a model.
+        FlatbufferError: Not a TFLite model, or a damaged one.
+        ExportFileError: A path cannot be read.
+
+    Example:
+        >>> made = card({"float32": flat, "int8": small}, x, targets=y)  # doctest: +SKIP
+        >>> made.rows[1].latency[0].p50                                  # doctest: +SKIP
+        5.0
+    """
+    if targets is not None and samples is None:
+        raise OptionError("targets were given without samples; pass both, or neither.")
+    if not threads or any(not isinstance(n, int) or n < 1 for n in threads):
+        raise OptionError(f"threads must be whole numbers of 1 or more. Received: {threads!r}.")
+    if seconds < 0:
+        raise OptionError(f"seconds must be 0 or more. Received: {seconds!r}.")
+    if isinstance(models, (str, os.PathLike)):
+        models = {os.fspath(models): models}
+    elif not isinstance(models, Mapping):
+        models = {"model": models}
+    if not models:
+        raise OptionError("models is empty; give at least one model.")
+    return Card(
+        tuple(
+            _row(name, model, samples, targets, timing=(threads, seconds))
+            for name, model in models.items()
+        )
+    )
+
+
+def _row(
+    name: str, model: Model, samples: Any, targets: Any, *, timing: tuple[Sequence[int], float]
+) -> CardRow:
+    flat = read(model) if isinstance(model, (str, os.PathLike)) else bytes(model)
+    graph = _flatbuffer.parse(flat)
+    metadata = _packing.unpack(flat, graph, _flatbuffer.check(flat))
+    runner = Runner(flat)
+    values = _values(runner, samples)
+    accuracy, labels = None, tuple[LabelFigures, ...]()
+    if targets is not None:
+        answers = answers_of(runner, runner.inputs, runner.outputs, values)
+        decisions = decide(answers[0])
+        if len(answers) != 1 or answers[0].ndim != 2 or decisions is None:
+            raise OptionError(
+                f"model {name!r} has no single output that decides between labels: shapes "
+                f"{[answer.shape for answer in answers]}. Leave targets out."
+            )
+        width = int(answers[0].shape[-1])
+        indices = target_indices(targets, len(decisions), width)
+        labels = figures(indices, decisions, max(width, 2), metadata.labels)
+        accuracy = float((indices == decisions).mean())
+    return CardRow(
+        name=name,
+        variant=variant_of(metadata, graph)[0],
+        bytes=len(flat),
+        gzip_bytes=len(gzip.compress(flat, 9, mtime=0)),
+        anatomy=anatomy(flat),
+        latency=tuple(_latency(flat, values, number, timing[1]) for number in timing[0]),
+        samples=0 if targets is None else len(values[0]),
+        accuracy=accuracy,
+        labels=labels,
+    )
+
+
+def _values(runner: Runner, samples: Any) -> list[Array]:
+    """The samples as real values in the file's order; one sample of zeros where none are given."""
+    ports = [
+        Port(slot.name, (None, *slot.shape[1:]), "float32" if slot.scale else slot.dtype.name)
+        for slot in runner.inputs
+    ]
+    if samples is not None:
+        return arrays(samples, ports, OptionError)
+    return [np.zeros((1, *(size or 1 for size in p.shape[1:])), p.dtype) for p in ports]
+
+
+def _latency(flat: bytes, values: list[Array], threads: int, seconds: float) -> Latency:
+    """Time the bare call; filling the inputs is the application's own business."""
+    runner = Runner(flat, threads=threads)
+    runner(
+        [
+            np.repeat(array[:1], slot.shape[0] or 1, axis=0)
+            for slot, array in zip(runner.inputs, values, strict=True)
+        ]
+    )
+    for _ in range(_WARM_UP):
+        runner.invoke()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _FEWEST_RUNS or time.perf_counter() < end:
+        start = time.perf_counter()
+        runner.invoke()
+        times.append(1e6 * (time.perf_counter() - start))
+    p50, p95 = np.percentile(times, [50, 95])
+    return Latency(threads, float(p50), float(p95), len(times))
+
+
+def _whole(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
