@@ -92,18 +92,19 @@ class Evaluation:
     def caption(self) -> str:
         """What was asked, over how many samples, and how often the answer was right."""
         right = f"accuracy {tables.share(self.accuracy)} over {tables.count(self.samples)} samples"
+        answers = self.answers
         if self.multi_label:
-            return f"{self.model}: each of {len(self.answers)} labels decided by itself; {right}."
-        if self.head == "labels":
-            return (
-                f"{self.model}: among {listed(self.answers)} only; {right}; "
-                f"{tables.count(self.left_out)} samples of other labels are left out."
-            )
-        if self.head == "binary":
-            return f"{self.model}: {self.answers[1]} or not; {right}."
-        if self.head == "other":
-            return f"{self.model}: {listed(self.answers[:-1])} or {self.answers[-1]}; {right}."
-        return f"{self.model}: one of {len(self.answers)} labels; {right}."
+            asked = f"each of {len(answers)} labels decided by itself"
+        elif self.head == "labels":
+            asked = f"among {listed(answers)} only"
+            right += f"; {tables.count(self.left_out)} samples of other labels are left out"
+        elif self.head == "binary":
+            asked = f"{answers[1]} or not"
+        elif self.head == "other":
+            asked = f"{listed(answers[:-1])} or {answers[-1]}"
+        else:
+            asked = f"one of {len(answers)} labels"
+        return " ".join(f"{self.model}: {asked}; {right}.".split())
 
     def to_table(self) -> tables.Table:
         """Return the figures of each label as a table."""

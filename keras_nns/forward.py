@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 from numpy.typing import NDArray
 
-from keras_nns.data import Batch, Batches, as_batches
+from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, ModelError
-from keras_nns.lineage import Lineage
+from keras_nns.lineage import Lineage, lineage
+from keras_nns.observation import undisturbed
 
 
 def parents_batches(
@@ -72,7 +75,7 @@ class Ran:
 
 
 def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batch]) -> Ran:
-    """Run models over the data in one pass, side by side.
+    """Run models over the data in one pass, side by side. Nothing of the models changes.
 
     Args:
         models: Models that take the same inputs, each with the name of the output that answers the
@@ -80,21 +83,48 @@ def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batc
         batches: The data. It is gone over once, one batch in memory at a time.
 
     Raises:
-        DataError: A model gives NaN or infinity, or something else than one row per sample.
+        DataError: A model gives NaN or infinity, or something else than one row per sample; or
+            the inputs are scaled otherwise than a parent among the models was trained on.
         ModelError: A model has several outputs and none or an unknown one is named.
     """
-    steps = [_forward(model, output) for model, output in models]
+    steps = [_Step(model, output) for model, output in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
     first = None
-    for batch in batches:
-        first = batch.inputs if first is None else first
-        labels.append(batch.labels)
-        for (model, _), step, rows in zip(models, steps, found, strict=True):
-            rows.append(_checked(model, step(batch.inputs), batch.size))
+    with ExitStack() as stack:
+        for model, _ in models:
+            stack.enter_context(undisturbed(model))
+            stack.enter_context(_states_kept(model))
+        for batch in batches:
+            if first is None:
+                first = batch.inputs
+                for model, _ in models:
+                    # A subnetwork may well be wrong for another reason than the scale.
+                    if lineage(model) is None:
+                        check_scale(model, batch)
+            labels.append(batch.labels)
+            for step, rows in zip(steps, found, strict=True):
+                rows.append(_checked(step.model, step(batch.inputs), batch.size))
     if not labels:
         raise DataError("The data is empty: there is nothing to evaluate.")
     return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
+
+
+@contextmanager
+def _states_kept(model: keras.Model) -> Iterator[None]:
+    """Give stateful recurrent layers back the states they had: those are no weights of theirs."""
+    states = [v for layer in model._flatten_layers() for v in tree.flatten(_states_of(layer))]
+    values = [(variable, variable.numpy()) for variable in states]
+    try:
+        yield
+    finally:
+        for variable, value in values:
+            variable.assign(value)
+
+
+def _states_of(layer: Any) -> Any:
+    found = getattr(layer, "states", None) if getattr(layer, "stateful", False) else None
+    return () if found is None else found
 
 
 def answering_output(model: keras.Model, origin: Lineage | None) -> str | None:
@@ -104,22 +134,38 @@ def answering_output(model: keras.Model, origin: Lineage | None) -> str | None:
     return origin.output if origin is not None and remembered else None
 
 
-def _forward(model: keras.Model, output: str | None) -> Any:
-    # A compiled step of our own: model.predict would leave its compiled function on the model.
-    names = list(getattr(model, "output_names", None) or ())
+class _Step:
+    """A model's compiled forward pass: `model.predict` would leave a compiled step on the model."""
 
-    def step(inputs: Any) -> Any:
-        outputs = keras.tree.flatten(model(inputs, training=False))
-        if len(outputs) == 1 and output is None:
-            return tf.cast(outputs[0], tf.float32)
-        if output not in names or len(names) != len(outputs):
-            raise ModelError(
-                f"Model {model.name!r} has {len(outputs)} outputs. Say which one answers the "
-                f"labels, as output=…, one of {names}. Received: output={output!r}."
+    def __init__(self, model: keras.Model, output: str | None) -> None:
+        self.model = model
+        self._output = output
+        self._compiled: dict[str, Any] = {}
+
+    def __call__(self, inputs: Any) -> tf.Tensor:
+        tensors = tree.map_structure(tf.convert_to_tensor, inputs)
+        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
+        signature = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+        )
+        key = str(signature)
+        if key not in self._compiled:
+            self._compiled[key] = tf.function(
+                self._forward, input_signature=(signature,), autograph=False
             )
-        return tf.cast(outputs[names.index(output)], tf.float32)
+        return self._compiled[key](tensors)
 
-    return tf.function(step, reduce_retracing=True, autograph=False)
+    def _forward(self, inputs: Any) -> tf.Tensor:
+        outputs = tree.flatten(self.model(inputs, training=False))
+        if len(outputs) == 1 and self._output is None:
+            return tf.cast(outputs[0], tf.float32)
+        names = list(getattr(self.model, "output_names", None) or ())
+        if self._output not in names or len(names) != len(outputs):
+            raise ModelError(
+                f"Model {self.model.name!r} has {len(outputs)} outputs. Say which one answers the "
+                f"labels, as output=…, one of {names}. Received: output={self._output!r}."
+            )
+        return tf.cast(outputs[names.index(self._output)], tf.float32)
 
 
 def _checked(model: keras.Model, outputs: tf.Tensor, size: int) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from keras_nns import files, weights
+from keras_nns import files, sharing, weights
 from keras_nns.activity import Activity
 from keras_nns.costs import Costs
 from keras_nns.errors import FileError, SelectionError
@@ -104,14 +104,8 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
     Example:
         >>> kept_units(nns.select(activity, labels="each"), "dense")  # doctest: +SKIP
     """
-    _refuse_none(plans)
-    groups = list(plans[0].kept)
-    if group not in groups:
-        raise SelectionError(f"No unit group {group!r}. Expected one of {groups}.")
-    size = plans[0].sizes[group]
-    kept = np.zeros((len(plans), size), dtype=bool)
-    for row, plan in zip(kept, plans, strict=True):
-        row[list(plan.kept[group])] = True
+    kept = sharing.kept_matrix(plans, group)
+    size = kept.shape[1]
     figure, axes = _canvas(len(plans), size)
     axes.imshow(
         kept,
@@ -147,22 +141,9 @@ def overlap(plans: Sequence[Plan]) -> Figure:
         a share of all that either keeps. Grey where neither keeps any.
 
     Raises:
-        SelectionError: No plan was given.
+        SelectionError: No plan was given, or they are of different models.
     """
-    _refuse_none(plans)
-    groups = list(plans[0].kept)
-    kept = np.array(
-        [
-            np.concatenate([np.isin(np.arange(plan.sizes[g]), plan.kept[g]) for g in groups])
-            for plan in plans
-        ],
-        dtype=np.int64,
-    )
-    shared = kept @ kept.T
-    counts = np.diag(shared)
-    either = counts[:, None] + counts[None, :] - shared
-    values = np.full(shared.shape, np.nan)
-    np.divide(shared, either, out=values, where=either > 0)
+    values = sharing.jaccard(plans)
     count = len(plans)
     side = min(4.5 + 0.17 * count, 20.0)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
@@ -413,13 +394,3 @@ def _amount(value: int | None, first: int | None) -> str:
         return ""
     text = EngFormatter(places=1, sep="")(value) if value >= 10_000 else f"{value:,}"
     return f"{text} ({value / first:.0%})" if first else text
-
-
-def _refuse_none(plans: Sequence[Plan]) -> None:
-    if not plans:
-        raise SelectionError("There is no plan to draw. Pass at least one.")
-    sizes_ = [dict(plan.sizes) for plan in plans]
-    if any(size != sizes_[0] for size in sizes_):
-        raise SelectionError(
-            "The plans are of different models: their unit groups differ. Pass plans of one parent."
-        )

@@ -15,8 +15,8 @@ from rich.text import Text
 UNDEFINED = "–"
 """Shown where a figure is undefined, such as the recall of a label without samples."""
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$])")
-_BLOCK_START = re.compile(r"^(?=[-+#=])|(?<=\d)(?=[.)](?:\s|$))")
+_MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
+_BLOCK_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#=]))")
 _WIDTH = 120
 
 
@@ -71,11 +71,11 @@ def escape(text: str) -> str:
     r"""Escape text that is not Markdown, such as a label's name, for one line of Markdown.
 
     Example:
-        >>> print(escape("# <b>1_000</b>"))
-        \# \<b\>1\_000\</b\>
+        >>> print(escape("# <b>1_000</b> *"))
+        \# \<b\>1_000\</b\> \*
     """
     line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
-    return _BLOCK_START.sub(r"\\", line, count=1)
+    return _BLOCK_START.sub(r"\1\\", line, count=1)
 
 
 def share(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -59,16 +60,42 @@ def before_after(
     )
 
 
+def drawable_layers(parent: keras.Model, subnet: keras.Model) -> list[str]:
+    """List the layers whose kernels `before_after` can show: those that the cut made smaller.
+
+    Args:
+        parent: The parent model.
+        subnet: A subnetwork that was cut from it.
+    """
+    graph = trace(parent)
+    found = []
+    for path, operation, index in _kernels(graph):
+        try:
+            small = _layer(subnet, path).variables[index]
+        except SelectionError:
+            continue
+        if tuple(small.shape) != tuple(operation.variables[index].shape):
+            found.append(path)
+    return found
+
+
+def _kernels(graph: Graph) -> Iterator[tuple[str, Any, int]]:
+    """Yield every layer with a kernel: its path, itself, the kernel's place in its variables."""
+    for blueprint in graph.blueprints.values():
+        variables = blueprint.operation.variables
+        for index in sorted(blueprint.bindings):
+            if len(variables[index].shape) >= 2:
+                yield blueprint.path, blueprint.operation, index
+                break
+
+
 def _kernel_of(graph: Graph, layer: str) -> tuple[Any, int]:
     """Find a layer and the place of its kernel among its variables."""
     known = []
-    for blueprint in graph.blueprints.values():
-        for index in sorted(blueprint.bindings):
-            if len(blueprint.operation.variables[index].shape) >= 2:
-                if blueprint.path == layer:
-                    return blueprint.operation, index
-                known.append(blueprint.path)
-                break
+    for path, operation, index in _kernels(graph):
+        if path == layer:
+            return operation, index
+        known.append(path)
     raise SelectionError(f"No layer {layer!r} has a kernel of units. Expected one of {known}.")
 
 

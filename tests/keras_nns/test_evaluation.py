@@ -463,3 +463,22 @@ def test_a_comparison_goes_over_the_data_once_and_reads_open_shapes_from_it():
     result = compare(parent, small, batches)
     assert result.after.samples == 15
     assert result.costs.macs == 7 * 3 * 2 + 2 * 4
+
+
+def test_nothing_of_the_models_changes(samples):
+    x = keras.Input(batch_shape=(4, 5, 3))
+    state = layers.GRU(8, stateful=True, name="hidden", activity_regularizer="l2")(x)
+    parent = keras.Model(x, layers.Dense(4, activation="softmax", name="answer")(state))
+    data = np.ones((4, 5, 3)), np.arange(4)
+    first = evaluate(parent, *data, batch_size=4)
+    assert evaluate(parent, *data, batch_size=4).to_json() == first.to_json()
+    assert not parent.losses and parent.predict_function is None
+    assert not any(np.any(v.numpy()) for v in parent.get_layer("hidden").states)
+
+
+def test_many_models_are_run_without_a_word(samples, capfd, caplog):
+    x, y = samples
+    parent = net("softmax", 4)
+    for _ in range(7):
+        evaluate(parent, x, y, batch_size=64)
+    assert not caplog.records and capfd.readouterr() == ("", "")

@@ -230,7 +230,6 @@ def test_a_hundred_labels_and_two_thousand_units_stay_readable(tmp_path):
     ]
     for figure in (plots.kept_units(plans, "a"), plots.overlap(plans)):
         assert len(names(figure.axes[0].yaxis)) == 100
-        assert plots.rendered(figure)[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
