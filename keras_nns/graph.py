@@ -247,9 +247,9 @@ class Graph:
     def _place(self, traced: TracedCall, classes: NDArray[np.int64]) -> tuple[int, int] | None:
         for output, stream in enumerate(traced.outputs):
             for axis, units in stream.units.items():
-                if len(units) == len(classes) and (units != FIXED).all():
-                    if (self._class_of[units] == classes).all():
-                        return output, axis
+                alike = len(units) == len(classes) and (units != FIXED).all()
+                if alike and (self._class_of[units] == classes).all():
+                    return output, axis
         return None
 
 

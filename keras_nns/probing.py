@@ -9,7 +9,7 @@ import numpy as np
 from keras import tree
 
 from keras_nns.graph import Graph
-from keras_nns.keras_graph import functional
+from keras_nns.keras_graph import functional, walk
 
 _UNKNOWN_SIZE = 12
 """Length put in for a dimension the model leaves open (steps, height, width)."""
@@ -20,7 +20,7 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
 
     Args:
         graph: The traced model.
-        count: How many samples.
+        count: How many samples, unless the model is built for a fixed number.
         seed: Seed of the random numbers.
 
     Returns:
@@ -31,7 +31,9 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
     arrays = []
     model = functional(graph.model)
     for index, tensor in enumerate(model.inputs):
-        shape = (count, *[d if d is not None else _UNKNOWN_SIZE for d in tensor.shape[1:]])
+        # A stateful model is built for one batch size and takes no other.
+        batch = count if tensor.shape[0] is None else tensor.shape[0]
+        shape = (batch, *[d if d is not None else _UNKNOWN_SIZE for d in tensor.shape[1:]])
         size = vocabularies.get(index)
         if size is not None:
             arrays.append(random.integers(0, size, shape).astype(tensor.dtype))
@@ -46,8 +48,6 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
 
 def _vocabularies(graph: Graph) -> dict[int, int]:
     """For each model input that an Embedding reads, the smallest vocabulary that does."""
-    from keras_nns.keras_graph import walk
-
     found: dict[int, int] = {}
 
     def visit(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

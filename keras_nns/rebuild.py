@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -140,7 +141,7 @@ class Rebuilder:
                 dtype=operation.dtype_policy,
             )
         try:
-            config = operation.get_config()
+            config = _copied(operation.get_config())
         except NotImplementedError as error:
             raise SurgeryError(
                 f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt: it has no "
@@ -155,7 +156,13 @@ class Rebuilder:
         _forget_build(config)
         if self._dtype is not None:
             _set_dtype(config, self._dtype)
-        return type(operation).from_config(config)
+        try:
+            return type(operation).from_config(config)
+        except Exception as error:  # a layer's own constructor may raise anything
+            raise SurgeryError(
+                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt from its own "
+                f"`get_config`: {error}"
+            ) from error
 
     # State ------------------------------------------------------------------------------------
 
@@ -170,15 +177,18 @@ class Rebuilder:
             )
         for index, (source, target) in enumerate(zip(before, after, strict=True)):
             binding = blueprint.bindings.get(index) if blueprint else None
-            value = self._slice(np.asarray(source), binding)
+            value = self._slice(source.numpy(), binding)
             if tuple(target.shape) != value.shape:
                 raise SurgeryError(_mismatch(old, source, value, target, blueprint))
             target.assign(value)
+        _copy_other_state(old, new)
 
     def _slice(self, value: Any, binding: Binding | None) -> Any:
         for axis, units in (binding.axes if binding else {}).items():
             if not self._keep.all(units):
                 value = np.take(value, self._keep.where(units), axis=axis)
+        if binding is not None and binding.scale is not None:
+            value = (value * binding.scale(self._keep)).astype(value.dtype)
         return value
 
     def _restore_trainable(self) -> None:
@@ -188,21 +198,46 @@ class Rebuilder:
                 new.trainable = old.trainable
 
 
+def _copy_other_state(old: Any, new: Any) -> None:
+    """Carry over what a preprocessing layer learnt outside its variables (`adapt`)."""
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+    if hasattr(new, "finalize_state"):
+        new.finalize_state()
+
+
+def _copied(value: Any) -> Any:
+    """Copy the dictionaries and lists of a configuration, so that the user keeps theirs."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) is list else value
+
+
 def _forget_build(config: dict[str, Any]) -> None:
     """Drop recorded build shapes: they are the parent's, and the new layer finds its own."""
     config.pop("build_config", None)
-    for value in config.values():
-        if isinstance(value, dict):
-            _forget_build(value)
+    for value in _inside(config):
+        _forget_build(value)
 
 
 def _set_dtype(config: dict[str, Any], dtype: str) -> None:
-    """Give a layer and the layers inside it another dtype policy."""
+    """Give a layer and the layers inside it another dtype policy, where theirs is a float."""
     for key, value in config.items():
-        if key == "dtype":
+        # A quantised policy such as "int8_from_float32" says what the weights are: it stays.
+        if key.endswith("dtype") and "float" in str(value) and "_from_" not in str(value):
             config[key] = dtype
-        elif isinstance(value, dict):
-            _set_dtype(value, dtype)
+    for value in _inside(config):
+        _set_dtype(value, dtype)
+
+
+def _inside(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the dictionaries that lie directly in a configuration, or in a list in it."""
+    for value in config.values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, dict):
+                yield item
 
 
 def _mismatch(old: Any, source: Any, value: Any, target: Any, blueprint: Blueprint | None) -> str:

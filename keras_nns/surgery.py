@@ -10,10 +10,9 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
+from keras_nns.errors import ModelError, PlanError, ProofError
 from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
-from keras_nns.keras_graph import functional
 from keras_nns.layout import Fingerprint
 from keras_nns.lineage import Head, Lineage, set_lineage
 from keras_nns.plan import Plan
@@ -141,9 +140,7 @@ def cut(
     new = _cut(graph, plan, answer)
     if head != "binary":
         _carry_compile_settings(model, new)
-    set_lineage(
-        new, Lineage(plan, head, answer.labels, answer.label_names, answer.output)
-    )
+    set_lineage(new, Lineage(plan, head, answer.labels, answer.label_names, answer.output))
     if prove:
         proof = _compare(graph, plan, answer, None, samples=8, seed=0)
         if not proof.exact:
@@ -221,11 +218,10 @@ def prove(
     return _compare(graph, plan, answer, given, samples=count, seed=seed)
 
 
-def _traced(
-    model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False
-) -> Graph:
+def _traced(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False) -> Graph:
     if not isinstance(plan, Plan):
-        hint = " Cut them one by one, or unite them with merge(plans)." if isinstance(plan, list) else ""
+        several = " Cut them one by one, or unite them with merge(plans)."
+        hint = several if isinstance(plan, list) else ""
         raise PlanError(f"Expected a Plan. Received: {type(plan).__name__}.{hint}")
     graph = trace(model)
     hidden_layout(graph)
@@ -263,13 +259,12 @@ def _mask(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None)
 
     def after(traced: TracedCall, results: list[Any]) -> list[Any]:
         masked = []
-        for index, (stream, value) in enumerate(zip(traced.outputs, results, strict=True)):
+        for index, (stream, result) in enumerate(zip(traced.outputs, results, strict=True)):
+            value = result
             for axis, units in stream.units.items():
                 if not keep.all(units):
                     name = "_".join(["mask", *map(str, traced.call.key), str(index), str(axis)])
-                    layer = UnitMask(
-                        keep.mask(units).tolist(), axis, name=name, dtype=value.dtype
-                    )
+                    layer = UnitMask(keep.mask(units).tolist(), axis, name=name, dtype=value.dtype)
                     value = layer(value)
             masked.append(value)
         return masked
@@ -291,7 +286,7 @@ def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:
                 if keep.all(units) or (units == FIXED).all():
                     continue
                 variable = new.variables[index]
-                value = np.array(variable)
+                value = variable.numpy().copy()
                 value[(slice(None),) * axis + (~keep.mask(units),)] = 0
                 variable.assign(value)
 
@@ -307,8 +302,7 @@ def _compare(
     small = _cut(graph, plan, answer, dtype=dtype)
     large = _mask(graph, plan, answer, dtype=dtype)
     inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
-    if given is not None:
-        samples = len(tree.flatten(given)[0])
+    samples = len(tree.flatten(inputs)[0])
     absolute = relative = 0.0
     for one, other in zip(
         tree.flatten(small(inputs, training=False)),

@@ -1,13 +1,22 @@
 """One file per layer family: which axis of which weight carries which units."""
 
 from keras_nns.rules import (
+    applications,
+    attention,
     convolution,
     dense,
     elementwise,
+    embedding,
     merging,
     normalization,
+    op_algebra,
+    op_elementwise,
+    op_shaping,
     pooling,
+    preprocessing,
+    recurrent,
     shaping,
+    wrappers,
 )
 from keras_nns.rules.base import FIXED, Keep, Rule, Site, Stream, Units, rule_of, rules
 from keras_nns.rules.base import rule as register_rule
@@ -20,15 +29,24 @@ __all__ = [
     "Site",
     "Stream",
     "Units",
+    "applications",
+    "attention",
     "convolution",
     "dense",
     "elementwise",
+    "embedding",
     "merging",
     "normalization",
+    "op_algebra",
+    "op_elementwise",
+    "op_shaping",
     "pooling",
+    "preprocessing",
+    "recurrent",
     "register_elementwise",
     "register_rule",
     "rule_of",
     "rules",
     "shaping",
+    "wrappers",
 ]

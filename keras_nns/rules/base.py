@@ -72,6 +72,9 @@ class Keep:
 
 
 Edit = Callable[[Keep], Any]
+Path = tuple[str | int, ...]
+"""Where an entry lies in a configuration: keys, and positions in lists."""
+
 CallEdit = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
@@ -83,10 +86,13 @@ class Binding:
         axes: Units on each bound axis.
         silence: Axes along which `mask` must zero the removed units inside the layer, because
             they act there before the layer's output can be masked (a recurrent state).
+        scale: What the weight is multiplied by in the cut model, where the layer divides by a
+            count of units that gets smaller.
     """
 
     axes: dict[int, Units]
     silence: tuple[int, ...] = ()
+    scale: Edit | None = None
 
 
 @dataclass
@@ -103,7 +109,7 @@ class Blueprint:
     path: str
     operation: Any
     bindings: dict[int, Binding] = field(default_factory=dict)
-    edits: dict[tuple[str, ...], Edit] = field(default_factory=dict)
+    edits: dict[Path, Edit] = field(default_factory=dict)
 
 
 @dataclass
@@ -177,7 +183,7 @@ class Site:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         root: Any = None,
-        config: tuple[str, ...] = (),
+        config: Path = (),
         call_edits: list[CallEdit] | None = None,
     ) -> None:
         self.operation = operation
@@ -232,12 +238,12 @@ class Site:
         """
         if variable is None:
             return
-        index = next(i for i, v in enumerate(self._root.variables) if v is variable)
+        index = self._index_of(variable)
         rank = len(variable.shape)
         bound: dict[int, Units] = {}
-        for axis, units in axes.items():
+        for axis, given in axes.items():
             size = variable.shape[axis]
-            units = np.full(size, FIXED, dtype=np.int64) if units is None else units
+            units = np.full(size, FIXED, dtype=np.int64) if given is None else given
             if len(units) != size:
                 raise SurgeryError(
                     f"The rule of {self.title} binds {len(units)} units to axis {axis} of weight "
@@ -245,18 +251,47 @@ class Site:
                 )
             bound[axis % rank] = units
         bindings = self._blueprint().bindings
-        if index in bindings:
-            for axis, units in bound.items():
-                self.couple(bindings[index].axes[axis], units)
-        else:
-            bindings[index] = Binding(bound, tuple(axis % rank for axis in silence))
+        quiet = tuple(axis % rank for axis in silence)
+        if index not in bindings:
+            bindings[index] = Binding(bound, quiet)
+            return
+        known = bindings[index]
+        for axis, units in bound.items():
+            # What an earlier call of the same layer did not bind was fixed there.
+            known.axes.setdefault(axis, np.full(len(units), FIXED, dtype=np.int64))
+            self.couple(known.axes[axis], units)
+        for axis in known.axes.keys() - bound.keys():
+            self.couple(known.axes[axis], np.full(len(known.axes[axis]), FIXED, dtype=np.int64))
+        known.silence = tuple(sorted({*known.silence, *quiet}))
+
+    def rescale(self, variable: Any, factor: Edit) -> None:
+        """Say what a bound weight is multiplied by when units leave.
+
+        For a layer that divides by a count of units (the dimensions of attention keys, the features
+        of a root mean square), so that the cut model divides by what the parent divided by.
+
+        Args:
+            variable: The weight, which `bind` has been told of; None is passed over.
+            factor: From what is kept to the factor.
+        """
+        if variable is not None:
+            self._blueprint().bindings[self._index_of(variable)].scale = factor
+
+    def _index_of(self, variable: Any) -> int:
+        for index, known in enumerate(self._root.variables):
+            if known is variable:
+                return index
+        raise SurgeryError(
+            f"The rule of {self.title} binds {getattr(variable, 'name', variable)!r}, which is not "
+            "a variable of the layer."
+        )
 
     def reads(self, units: Units | None) -> None:
         """Say that weights of the layer consume these units (so they are hidden ones)."""
         if units is not None:
             self._ledger.read.append(units)
 
-    def configure(self, key: str | tuple[str, ...], value: Units | Edit | None) -> None:
+    def configure(self, key: str | Path, value: Units | Edit | None) -> None:
         """Say what a number in the layer's configuration becomes.
 
         Args:
@@ -270,7 +305,7 @@ class Site:
             edit: Edit = lambda keep: keep.count(units)  # noqa: E731
         else:
             edit = value
-        path = (key,) if isinstance(key, str) else key
+        path: Path = (key,) if isinstance(key, str) else key
         self._blueprint().edits[self._config + path] = edit
 
     def rewrite(self, edit: CallEdit) -> None:
@@ -302,6 +337,12 @@ class Site:
         """Say that units cannot be removed, and why."""
         if units is not None and (units != FIXED).any():
             self._ledger.protections.append((units[units != FIXED], reason))
+
+    def protect_made(self, kind: str, reason: str) -> None:
+        """Say that units of a kind that the layer makes cannot be removed, if it makes any."""
+        family = self._ledger.families.get(f"{self.path}:{kind}" if kind else self.path)
+        if family is not None:
+            self.protect(family.units, reason)
 
     def protect_all(self, reason: str, streams: Iterable[Stream] | None = None) -> None:
         """Protect every unit of the inputs, or of the given streams."""
@@ -347,7 +388,7 @@ class Site:
         inputs: Sequence[Stream],
         shapes: Sequence[Shape],
         *,
-        config: tuple[str, ...],
+        config: Path,
         name: str | None = None,
     ) -> Site:
         """Describe a layer inside this one (of a wrapper) as a site of its own.

@@ -32,12 +32,12 @@ def convolution(site: Site) -> None:
     input channel (a depthwise convolution) whole groups leave instead.
     """
     layer = site.operation
-    if getattr(layer, "quantization_mode", None) is not None:
-        site.make(layer.filters)
-        quantised(site)
-        return
     channels = fix_space(site, "slides a window")
     filters = site.make(layer.filters)
+    if layer.quantization_mode is not None:
+        quantised(site, filters)
+        site.emit({channel_axis(site): filters})
+        return
     read: Units | None = channels
     if layer.groups > 1:
         by_group = filters.reshape(layer.groups, -1)
@@ -57,7 +57,9 @@ def convolution(site: Site) -> None:
                     site.couple(rows[0], row)
                 read = rows[0]
     kernel = layer._kernel
-    site.bind(kernel, {-1: filters} if layer.groups > 1 and read is None else {-2: read, -1: filters})
+    site.bind(
+        kernel, {-1: filters} if layer.groups > 1 and read is None else {-2: read, -1: filters}
+    )
     if getattr(layer, "lora_enabled", False):
         site.bind(layer.lora_kernel_a, {-2: read})
         site.bind(layer.lora_kernel_b, {1: filters})
@@ -71,7 +73,7 @@ def convolution(site: Site) -> None:
 
 @rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise(site: Site) -> None:
-    """Kernel `(*window, channels, multiplier)`: output `c * multiplier + m` belongs to channel c."""
+    """Kernel `(*window, channels, multiplier)`: output `c * multiplier + m` is of channel c."""
     layer = site.operation
     channels = fix_space(site, "slides a window")
     out = None if channels is None else np.repeat(channels, layer.depth_multiplier)

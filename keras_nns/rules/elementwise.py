@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import activations, layers
 
 from keras_nns.rules.base import Site, rule
@@ -61,6 +60,17 @@ def register_elementwise(function: Any) -> Any:
     """
     _OWN.add(function)
     return function
+
+
+def is_elementwise(function: Any) -> bool:
+    """Return whether an activation is known to treat every element by itself."""
+    return (
+        function is None
+        or function is activations.linear
+        or function in _NONNEGATIVE
+        or function in _SIGNED
+        or function in _OWN
+    )
 
 
 def apply_activation(site: Site, function: Any, *, axis: int = -1) -> None:
@@ -146,7 +156,7 @@ def prelu(site: Site) -> None:
     shared = {axis % site.input.rank for axis in layer.shared_axes or ()}
     site.bind(
         layer.alpha,
-        {axis - 1: units for axis, units in site.input.units.items() if axis not in shared},
+        {axis - 1: site.input.on(axis) for axis in range(1, site.input.rank) if axis not in shared},
     )
     site.emit(site.input.units)
     site.passes(nonlinear=True)
@@ -157,12 +167,6 @@ def masking(site: Site) -> None:
     """Protect features: a step is masked when all of them equal the mask value."""
     site.protect_all(f"{site.title} looks at all of them to decide which steps to skip")
     site.emit(site.input.units)
-
-
-@rule(keras.layers.InputLayer)
-def entry(site: Site) -> None:
-    """Leave a model's input as it is."""
-    site.emit({})
 
 
 def meaning(operation: Any) -> str | None:

@@ -36,22 +36,24 @@ def joined(site: Site, streams: Sequence[Stream]) -> dict[int, Units]:
         for size, units in there:
             if size == 1 and units is not None and wide:
                 site.protect(units, f"{site.title} repeats them along the axis of other units")
-        first, *others = [units for _, units in wide or there]
-        for units in others:
-            if first is not None or units is not None:
-                first = site.couple(first, units) if _both(first, units) else _one(site, first, units)
-        if first is not None:
-            result[axis] = first
+        units = agree(site, [units for _, units in wide or there])
+        if units is not None:
+            result[axis] = units
     return result
 
 
-def _both(one: Units | None, other: Units | None) -> bool:
-    return one is not None and other is not None
-
-
-def _one(site: Site, one: Units | None, other: Units | None) -> Units:
-    units = site.couple(one, other)
-    return np.full(len(units), FIXED, dtype=np.int64)
+def agree(site: Site, there: Sequence[Units | None]) -> Units | None:
+    """Couple what lies at the same place of several tensors' axes; None where all are fixed."""
+    first: Units | None = None
+    if all(units is None for units in there):
+        return None
+    width = next(len(units) for units in there if units is not None)
+    for units in there:
+        numbers = np.full(width, FIXED, dtype=np.int64) if units is None else units
+        first = numbers if first is None else site.couple(first, numbers)
+        if units is None:
+            first = np.full(width, FIXED, dtype=np.int64)
+    return first
 
 
 @rule(
@@ -82,33 +84,29 @@ def merge(site: Site) -> None:
 @rule(layers.Concatenate)
 def concatenate(site: Site) -> None:
     """Put tensors behind one another on one axis; on the others their units must agree."""
-    rank = site.input.rank
-    axis = site.operation.axis % rank
+    concatenated(site, site.inputs, site.operation.axis)
+
+
+def concatenated(site: Site, streams: Sequence[Stream], axis: int) -> None:
+    """Describe tensors put behind one another on an axis."""
+    rank = streams[0].rank
+    axis %= rank
+    sizes = [stream.shape[axis] for stream in streams]
     result: dict[int, Units] = {}
     for other in range(rank):
-        there = [stream.units.get(other) for stream in site.inputs]
-        if all(units is None for units in there):
-            continue
-        if other == axis:
-            parts = []
-            for stream, units in zip(site.inputs, there, strict=True):
-                size = stream.shape[axis]
-                if size is None:
-                    site.protect_all(f"{site.title} joins sizes that are not known")
-                    size = 0
-                parts.append(np.full(size, FIXED, dtype=np.int64) if units is None else units)
-            result[other] = np.concatenate(parts)
-        else:
-            first, *rest = there
-            for units in rest:
-                if first is not None or units is not None:
-                    first = (
-                        site.couple(first, units)
-                        if _both(first, units)
-                        else _one(site, first, units)
-                    )
-            if first is not None:
-                result[other] = first
-    if any(None in (stream.shape[axis],) for stream in site.inputs):
-        result.pop(axis, None)
+        there = [stream.units.get(other) for stream in streams]
+        if other != axis:
+            units = agree(site, there)
+            if units is not None:
+                result[other] = units
+        elif None in sizes:
+            for numbers in there:
+                site.protect(numbers, f"{site.title} joins sizes that are not known")
+        elif any(numbers is not None for numbers in there):
+            result[axis] = np.concatenate(
+                [
+                    np.full(size or 0, FIXED, dtype=np.int64) if units is None else units
+                    for size, units in zip(sizes, there, strict=True)
+                ]
+            )
     site.emit(result)

@@ -37,20 +37,37 @@ def reshape_units(site: Site, source: Stream, target: Shape) -> dict[int, Units]
     """
     if not source.units:
         return {}
-    # Leading axes that are the same before and after may be of unknown size.
-    same = 1
+    # Axes at the end that are the same before and after, whatever lies in front of them.
+    tail = 0
     while (
-        same < min(len(source.shape), len(target))
-        and source.shape[same] == target[same]
-        and size_of(source.shape[same + 1 :]) == size_of(target[same + 1 :])
-        and size_of(source.shape[same + 1 :]) is not None
+        tail < min(len(source.shape), len(target)) - 1
+        and source.shape[-1 - tail] is not None
+        and source.shape[-1 - tail] == target[-1 - tail]
     ):
-        same += 1
-    untouched = {axis: units for axis, units in source.units.items() if axis < same}
-    moved = {axis: units for axis, units in source.units.items() if axis >= same}
-    before, after = source.shape[same:], target[same:]
+        tail += 1
+    end = len(source.shape) - tail
+    untouched = {
+        axis - len(source.shape) + len(target): units
+        for axis, units in source.units.items()
+        if axis >= end
+    }
+    moved = {axis: units for axis, units in source.units.items() if axis < end}
     if not moved:
         return untouched
+    # Axes at the front likewise: they may be of unknown size.
+    before, after = source.shape[:end], target[: len(target) - tail]
+    same = 0
+    while same < min(len(before), len(after)) and before[same] == after[same]:
+        if same and size_of(before[same + 1 :]) is None:
+            break
+        if size_of(before[same + 1 :]) != size_of(after[same + 1 :]):
+            break
+        same += 1
+    untouched |= {axis: units for axis, units in moved.items() if axis < same}
+    moved = {axis: units for axis, units in moved.items() if axis >= same}
+    if not moved:
+        return untouched
+    before, after = before[same:], after[same:]
     if size_of(before) is None or size_of(before) != size_of(after):
         for units in moved.values():
             site.protect(units, f"{site.title} moves them through a size that is not known")
@@ -125,9 +142,7 @@ def repeat(site: Site) -> None:
     site.emit({2: site.input.on(1)})
 
 
-@rule(layers.ZeroPadding1D)
-@rule(layers.Cropping1D)
-@rule(layers.UpSampling1D)
+@rule(layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D)
 def along_time(site: Site) -> None:
     """Pad, crop or repeat steps; features stay."""
     site.protect(site.input.on(1), f"{site.title} changes the length of their axis")
@@ -135,8 +150,14 @@ def along_time(site: Site) -> None:
     site.passes()
 
 
-@rule(layers.ZeroPadding2D, layers.ZeroPadding3D, layers.UpSampling2D, layers.UpSampling3D)
-@rule(layers.Cropping2D, layers.Cropping3D)
+@rule(
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+    layers.UpSampling2D,
+    layers.UpSampling3D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+)
 def along_space(site: Site) -> None:
     """Pad, crop or repeat pixels; channels stay."""
     site.emit({channel_axis(site): fix_space(site, "changes the size")})
