@@ -62,14 +62,16 @@ def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
     return _by_group(activity, activity.firing_rate, join)
 
 
-def contrast(activity: Activity, *, join: Join = "max") -> Scores:
-    """Score a unit by its mean activation on the label minus that on all other labels' samples.
+def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") -> Scores:
+    """Score a unit by how far its mean activation on the label lies from that on all the rest.
 
-    Negative where the unit answers the rest more. For units that can be negative it is the absolute
-    difference: -1 for the label and +1 for the rest tells them apart as well as the reverse.
+    A unit that is silent for the label and active for the others tells them apart as well as the
+    reverse, so the difference counts in both directions. A label's network that keeps only units
+    which speak for it says yes to everything.
 
     Args:
         activity: What was observed, with the statistic `"mean"`, of two labels at least.
+        signed: Keep the sign: negative where the unit answers the rest more.
         join: As in `mean_activation`.
 
     Returns:
@@ -78,21 +80,20 @@ def contrast(activity: Activity, *, join: Join = "max") -> Scores:
     Raises:
         SelectionError: The mean was not watched, or only one label has samples.
     """
-    if np.count_nonzero(activity.samples) < 2:
+    seen = np.count_nonzero(activity.samples)
+    if seen < 2:
         raise SelectionError(
-            "contrast compares a label with the rest, and only "
-            f"{np.count_nonzero(activity.samples)} label has samples. Observe data of at least two."
+            f"contrast compares a label with the rest, and {seen} label has samples. Observe data "
+            "of at least two."
         )
 
     def difference(layer: str) -> Float:
-        sums = activity.layers[layer]
         own = activity.mean(layer)
-        assert sums.total is not None
+        total = activity.layers[layer].total
+        assert total is not None
         rest_samples = activity.samples.sum() - activity.samples
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rest = (sums.total.sum(axis=0) - sums.total) / rest_samples[:, None]
-        nonnegative = sums.magnitude is sums.total
-        return own - rest if nonnegative else np.abs(own - rest)
+        rest = (total.sum(axis=0) - total) / rest_samples[:, None]
+        return own - rest if signed else np.abs(own - rest)
 
     return _by_group(activity, difference, join)
 
