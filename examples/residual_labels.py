@@ -18,12 +18,12 @@ import keras_nns as nns
 def build() -> keras.Model:
     inputs = keras.Input((8, 8, 1), name="image")
     x = layers.Conv2D(24, 3, padding="same", use_bias=False, name="stem")(inputs)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for block in (1, 2):
         y = layers.Conv2D(24, 3, padding="same", use_bias=False, name=f"block{block}_a")(x)
-        y = layers.ReLU()(layers.BatchNormalization()(y))
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(y))
         y = layers.Conv2D(24, 3, padding="same", use_bias=False, name=f"block{block}_b")(y)
-        y = layers.BatchNormalization()(y)
+        y = layers.BatchNormalization(momentum=0.9)(y)
         x = layers.ReLU()(layers.Add()([x, y]))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(10, activation="softmax", name="digit")(x))
@@ -35,7 +35,7 @@ images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
 x_train, x_test, y_train, y_test = train_test_split(images, labels, stratify=labels, random_state=0)
 model = build()
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(x_train, y_train, epochs=8, batch_size=32, verbose=0)
+model.fit(x_train, y_train, epochs=12, batch_size=32, verbose=0)
 
 for group in nns.trace(model).layout.groups:
     state = "can be cut" if group.prunable else f"stays: {group.reasons[0]}"

@@ -101,7 +101,7 @@ def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") ->
 def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
     """Make the score that is the norm of the weights which compute a unit, alike for every label.
 
-    Filter pruning of Li et al. 2017 (*Pruning Filters for Efficient ConvNets*), which uses `norm=1`.
+    Filter pruning of Li et al. 2017 (*Pruning Filters for Efficient ConvNets*), there `norm=1`.
 
     Args:
         model: The model that was observed.
