@@ -21,7 +21,7 @@ NOTABLE = 0.005
 """The least change of a share that is called one: half of what two digits show."""
 
 Row = tuple[str, LabelFigures, LabelFigures]
-"""Name of a network, and one label's figures in the parent and in the network."""
+"""Name of a network ("" for the only one), and a label's figures in the parent and in it."""
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
@@ -117,9 +117,8 @@ def sizes(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[str]:
     """Say how small the cut networks are."""
     shares = [c.costs.parameters / c.parent_costs.parameters for c in comparisons]
     least, most = int(np.argmin(shares)), int(np.argmax(shares))
-    if len(names) == 1 or math.isclose(shares[least], shares[most]):
-        one = len(names) == 1
-        who = sentence(called(names[0])) if one else f"Each of the {len(names)} networks"
+    if math.isclose(shares[least], shares[most]):
+        who = "The cut network" if len(names) == 1 else f"Each of the {len(names)} networks"
         return [f"{who} has {shares[0]:.1%} of the parent's parameters."]
     return [
         f"The networks have between {shares[least]:.1%} ({called(names[least])}) and "
@@ -140,14 +139,15 @@ def losses(rows: Sequence[Row]) -> list[str]:
     if worst[0] > -NOTABLE:
         return ["No label loses balanced accuracy by the cut."]
     change, name, before, after = worst
+    verb = "suffers most: its" if len(changes) > 1 else "loses:"
     said = [
-        f"{sentence(_title(name, after))} suffers most: its balanced accuracy goes from "
+        f"{sentence(_title(name, after))} {verb} balanced accuracy goes from "
         f"{tables.share(before.balanced_accuracy)} in the parent to "
         f"{tables.share(after.balanced_accuracy)} (recall {tables.share(after.recall)}, "
         f"specificity {tables.share(after.specificity)})."
     ]
     change, name, before, after = best
-    if len(changes) > 1:
+    if change - worst[0] > NOTABLE:
         verb = "loses least" if change <= -NOTABLE else "is as good as before"
         verb = "gains most" if change >= NOTABLE else verb
         said.append(
@@ -249,6 +249,6 @@ def _all_or_listed(found: Sequence[tuple[str, LabelFigures]], rows: Sequence[Row
 
 
 def _title(name: str, row: LabelFigures) -> str:
-    """Name a label, and its network where that is called otherwise."""
+    """Name a label, and its network where there are several and it is called otherwise."""
     own = not name or name == row.name
     return called(row.name) if own else f"{called(row.name)} (in {name})"

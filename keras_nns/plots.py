@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -43,6 +44,7 @@ _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float6
 }
 _LONGEST_NAME = 24
 _MOST_TICKS = 150
+_MOST_ROWS, _MOST_COLUMNS = 2000, 3500
 _FORMATS = (".png", ".svg", ".pdf")
 
 
@@ -73,10 +75,9 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
     signed = bool((seen < 0).any())
     limit = float(np.abs(seen).max(initial=0.0)) or 1.0
     figure, axes = _canvas(len(values), values.shape[1])
-    image = axes.imshow(
+    image = _matrix(
+        axes,
         values,
-        aspect="auto",
-        interpolation=_interpolation(values),
         cmap=_colours(_DIVERGING if signed else _SEQUENTIAL),
         vmin=-limit if signed else 0.0,
         vmax=limit,
@@ -107,10 +108,9 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
     kept = sharing.kept_matrix(plans, group)
     size = kept.shape[1]
     figure, axes = _canvas(len(plans), size)
-    axes.imshow(
+    _matrix(
+        axes,
         kept,
-        aspect="auto",
-        interpolation=_interpolation(kept),
         cmap=ListedColormap(["#F0F0F0", AFTER]),
         vmin=0,
         vmax=1,
@@ -191,19 +191,19 @@ def weights_before_after(parent: keras.Model, subnet: keras.Model, layer: str) -
     whole, stays, small = weights.before_after(parent, subnet, layer)
     limit = float(np.quantile(np.abs(whole), 0.99)) or 1.0
     rows, columns = whole.shape
-    figure = Figure(figsize=(13, float(np.clip(rows / 40, 3.6, 7.0))), layout="constrained")
+    # At least one pixel for each row, up to what a browser still shows.
+    height = max(float(np.clip(rows / 40, 3.6, 7.0)), min(1.3 + rows / 140, 16.0))
+    figure = Figure(figsize=(13, height), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 3, sharex=True, sharey=True)
     titles = ("parent", "masked: removed weights in grey", "cut")
     drawn = (whole, np.where(stays, whole, np.nan), small)
     for axes, title, values in zip(panels, titles, drawn, strict=True):
-        image = axes.imshow(
+        image = _matrix(
+            axes,
             values,
-            aspect="auto",
-            interpolation=_interpolation(values),
             cmap=_colours(_DIVERGING),
             vmin=-limit,
             vmax=limit,
-            extent=(-0.5, values.shape[1] - 0.5, values.shape[0] - 0.5, -0.5),
         )
         axes.set_title(f"{title}\n{values.shape[0]:,} × {values.shape[1]:,}", fontsize=10)
         _number_units(axes, "unit")
@@ -341,7 +341,7 @@ def rendered(figure: Figure, format: str = "png") -> bytes:
 def _canvas(rows: int, columns: int) -> tuple[Figure, Axes]:
     # At least one pixel for each unit, up to what a browser still shows.
     width = max(float(np.clip(5.0 + columns / 16, 7.0, 12.0)), min(2.5 + columns / 140, 30.0))
-    figure = Figure(figsize=(width, float(np.clip(1.6 + 0.24 * rows, 3.0, 18.0))))
+    figure = Figure(figsize=(width, float(np.clip(1.5 + 0.27 * rows, 2.0, 18.0))))
     figure.set_layout_engine("constrained")
     return figure, figure.add_subplot()
 
@@ -352,10 +352,17 @@ def _colours(name: str) -> Any:
     return colormaps[name].with_extremes(bad=ABSENT)
 
 
-def _interpolation(values: NDArray[Any]) -> str:
-    """Average what is finer than the pixels of the picture, and never blur what is not."""
+def _matrix(axes: Axes, values: NDArray[Any], **look: Any) -> AxesImage:
+    """Draw a matrix: averaged along an axis that is finer than the pixels, and nowhere blurred."""
     rows, columns = values.shape
-    return "antialiased" if rows > 900 or columns > 3500 else "nearest"
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    averaged = rows > _MOST_ROWS or columns > _MOST_COLUMNS
+    if averaged:
+        # The filter that averages one axis would smear the few cells of the other.
+        repeats = [math.ceil(_MOST_ROWS / rows), math.ceil(_MOST_COLUMNS / columns)]
+        values = values.repeat(repeats[0], axis=0).repeat(repeats[1], axis=1)
+    interpolation = "antialiased" if averaged else "nearest"
+    return axes.imshow(values, aspect="auto", interpolation=interpolation, extent=extent, **look)
 
 
 def _ticks(count: int) -> tuple[list[int], float]:

@@ -22,6 +22,12 @@ from keras_nns.tables import Table
 
 __all__ = ["Report", "Subnetwork", "SurgeryRecord", "surgery_report", "write"]
 
+_HEADS = {
+    "parent": "with one of all the parent's labels",
+    "labels": "with one of its own labels, and knows no others",
+    "other": "with one of its own labels, or with “other”",
+    "binary": "with one probability, that the sample is of its labels",
+}
 _MOST_PICTURES = 6
 """Layers that are drawn; a deep network has more than anyone looks at."""
 
@@ -123,6 +129,10 @@ def _done(record: SurgeryRecord) -> list[Block]:
         f"{'was' if len(record.subnetworks) == 1 else 'were'} cut out, for "
         f"{findings.all_called([s.name for s in record.subnetworks])}.{how}"
     )
+    heads = {s.comparison.after.head for s in record.subnetworks}
+    if len(heads) == 1:
+        who = "Each answers" if len(record.subnetworks) > 1 else "It answers"
+        sentences.append(f"{who} {_HEADS[heads.pop()]}.")
     if record.merged is not None:
         sentences.append(
             "All the units that any of them keeps make up one more network, the merged one."
@@ -134,7 +144,12 @@ def _done(record: SurgeryRecord) -> list[Block]:
 def _found(record: SurgeryRecord, overlaps: NDArray[np.float64]) -> list[Block]:
     every = record.every
     names = [s.name for s in every]
-    rows = [(s.name, *pair) for s in record.subnetworks for pair in findings.pairs(s.comparison)]
+    several = len(record.subnetworks) > 1
+    rows = [
+        (s.name if several else "", *pair)
+        for s in record.subnetworks
+        for pair in findings.pairs(s.comparison)
+    ]
     merged = record.merged
     sentences = [
         *findings.exactness(names, [s.proof for s in every]),

@@ -1,5 +1,6 @@
 """What is drawn is what was given: figures are read back artist by artist."""
 
+import io
 import math
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_nns import plots
@@ -230,6 +232,25 @@ def test_a_hundred_labels_and_two_thousand_units_stay_readable(tmp_path):
     ]
     for figure in (plots.kept_units(plans, "a"), plots.overlap(plans)):
         assert len(names(figure.axes[0].yaxis)) == 100
+
+
+@pytest.mark.parametrize("shape", [(3, 9000), (9000, 3)])
+def test_what_is_finer_than_the_pixels_is_averaged_and_never_smeared(shape):
+    figure = Figure(figsize=(6, 6), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    wide = shape[1] > shape[0]
+    # Three bands along the short axis, stripes of one cell along the long one.
+    band, stripe = np.indices(shape) if wide else np.indices(shape)[::-1]
+    drawn = plots._matrix(axes, band + stripe % 2, vmin=0, vmax=3, cmap="gray")
+    assert drawn.get_extent() == [-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5]
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    with Image.open(stream) as picture:
+        greys = np.asarray(picture.convert("L")).astype(int)
+    across = (greys if wide else greys.T)[:, 300]
+    for start, value in ((0, 0.5), (200, 1.5), (400, 2.5)):
+        inner = across[start + 3 : start + 197]
+        np.testing.assert_allclose(inner, value / 3 * 255, atol=3)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])

@@ -78,6 +78,7 @@ def test_the_report_tells_the_whole_operation(report):
     text = sentences(report)
     assert report.title == "Surgery on my_net"
     assert "4 labels" in text and "125 parameters" in text and "13 hidden units" in text
+    assert "Each answers with one of all the parent's labels." in text
     assert "80 labelled samples" in text and "mean_activation" in text and "above(0.4)" in text
     assert "4 smaller networks were cut out, for cat, <b>dog</b>, eel|x and fox_1" in text
     assert "Invented samples. 80 were observed" in text
@@ -181,6 +182,8 @@ def test_the_label_that_suffers_most_is_the_one_that_loses_most():
     assert second.startswith("Eel loses least")
     rows[2] = row("eel", (0.5, 0.5), (0.9, 0.9))
     assert findings.losses(rows)[1].startswith("Eel gains most")
+    assert len(findings.losses(rows[:1])) == 1
+    assert findings.losses(rows[:1])[0].startswith("Cat loses: balanced accuracy goes from 0.900")
     rows[2] = row("eel", (0.5, 0.5), (0.5, 0.5))
     assert findings.losses(rows)[1].startswith("Eel is as good as before")
 
@@ -232,7 +235,9 @@ def test_sizes_and_merged_networks_are_told_from_their_costs():
     three = [compared(30), compared(10), compared(20)]
     (said,) = findings.sizes(["3", "dog", "eel"], three)
     assert "between 10.0% (dog) and 30.0% (label 3)" in said
-    assert findings.sizes(["3"], three[:1]) == ["Label 3 has 30.0% of the parent's parameters."]
+    assert findings.sizes(["3"], three[:1]) == [
+        "The cut network has 30.0% of the parent's parameters."
+    ]
     said = findings.merged(compared(76, accuracy=0.25))
     assert "76.0%" in said[0] and "25.0% of 10 held-out samples" in said[0]
     assert said[1] == "In the merged network: no label loses balanced accuracy by the cut."
