@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keras_nns.evaluation import compare, evaluate
     from keras_nns.graph import trace
     from keras_nns.keep import above, fraction, top
-    from keras_nns.lineage import Lineage, lineage, load_model, save_model
+    from keras_nns.model_files import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
     from keras_nns.observation import observe
     from keras_nns.plan import Plan, merge
@@ -47,7 +47,7 @@ _HOME = {
     "evaluation": ["compare", "evaluate"],
     "graph": ["trace"],
     "keep": ["above", "fraction", "top"],
-    "lineage": ["Lineage", "lineage", "load_model", "save_model"],
+    "model_files": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
     "observation": ["observe"],
     "plan": ["Plan", "merge"],

@@ -15,7 +15,7 @@ from keras_nns.figures import Evaluation, LabelFigures, judge
 from keras_nns.forward import answering_output, parents_batches, run, settle_labels
 from keras_nns.graph import trace
 from keras_nns.layout import Json
-from keras_nns.lineage import Lineage, lineage
+from keras_nns.model_files import Lineage, lineage
 from keras_nns.question import Question, ask, question_of, reply
 
 Labels = int | str | Iterable[int | str] | None

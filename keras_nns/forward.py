@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, ModelError
-from keras_nns.lineage import Lineage, lineage
+from keras_nns.model_files import Lineage, lineage
 from keras_nns.observation import undisturbed
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph import Graph, Output
 from keras_nns.keras_graph import functional, structure
-from keras_nns.lineage import HEADS, Head
+from keras_nns.model_files import HEADS, Head
 from keras_nns.plan import Plan
 
 

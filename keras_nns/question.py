@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_nns.errors import DataError
-from keras_nns.lineage import Lineage
+from keras_nns.model_files import Lineage
 
 Group = tuple[int, ...] | None
 """Parent's label numbers that one answer stands for; None for all that no other answer has."""

@@ -14,7 +14,7 @@ from keras_nns.errors import ModelError, PlanError, ProofError
 from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
 from keras_nns.layout import Fingerprint
-from keras_nns.lineage import Head, Lineage, set_lineage
+from keras_nns.model_files import Head, Lineage, set_lineage
 from keras_nns.plan import Plan
 from keras_nns.probing import sample_inputs
 from keras_nns.rebuild import Rebuilder

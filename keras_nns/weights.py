@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
 from keras_nns.graph import Graph, trace
-from keras_nns.lineage import lineage
+from keras_nns.model_files import lineage
 from keras_nns.rules import Keep
 
 Matrix = NDArray[np.float32]

@@ -16,7 +16,7 @@ from keras_nns.figures import judge
 from keras_nns.forward import settle_labels
 from keras_nns.graph import trace
 from keras_nns.layout import Fingerprint
-from keras_nns.lineage import Lineage, lineage, set_lineage
+from keras_nns.model_files import Lineage, lineage, set_lineage
 from keras_nns.plan import Plan
 from keras_nns.question import reply, whole_question
 from keras_nns.surgery import cut
