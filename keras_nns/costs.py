@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_nns.errors import DataError, ModelError
-from keras_nns.keras_graph import Call, functional, is_graph, walk
+from keras_nns.keras_graph import Call, Key, functional, is_graph, walk
 from keras_nns.layout import Json
 from keras_nns.macs import Shape, macs_of_call
 
@@ -135,6 +135,27 @@ def macs_unknown(model: keras.Model, *, inputs: Any = None) -> tuple[str, ...]:
     return _count_model(model, inputs)[1]
 
 
+def macs_by_call(model: keras.Model, *, inputs: Any = None) -> dict[Key, int]:
+    """Count the multiply-adds of every call in a model's graph, for one sample.
+
+    Args:
+        model: A built model.
+        inputs: A batch as the model takes it; see `count_macs`.
+
+    Returns:
+        Multiply-adds by the call's key in the traced graph; 0 where they cannot be counted.
+
+    Raises:
+        ModelError: The model is not built, or leaves a dimension open and `inputs` is missing.
+        DataError: `inputs` does not fit the model.
+    """
+    _refuse_unbuilt(model)
+    found: dict[Key, int] = {}
+    specs = _input_specs(model, inputs)
+    _walk(model, specs, "", found)
+    return {key: macs // specs[0].shape[0] for key, macs in found.items()}
+
+
 def _count_model(model: keras.Model, inputs: Any) -> tuple[int, tuple[str, ...]]:
     _refuse_unbuilt(model)
     if not is_graph(model):
@@ -145,7 +166,12 @@ def _count_model(model: keras.Model, inputs: Any) -> tuple[int, tuple[str, ...]]
     return macs // specs[0].shape[0], tuple(dict.fromkeys(unknown))
 
 
-def _walk(model: keras.Model, inputs: list[keras.KerasTensor], path: str) -> tuple[int, list[str]]:
+def _walk(
+    model: keras.Model,
+    inputs: list[keras.KerasTensor],
+    path: str,
+    by_call: dict[Key, int] | None = None,
+) -> tuple[int, list[str]]:
     """Add up what the calls of a model multiply, and name those that cannot be counted."""
     total = 0
     unknown: list[str] = []
@@ -171,7 +197,10 @@ def _walk(model: keras.Model, inputs: list[keras.KerasTensor], path: str) -> tup
         nonlocal total
         # Shapes alone: calling the layer would add a node to the user's graph.
         outputs = call.operation.compute_output_spec(*args, **kwargs)
-        total += count(call.operation, args, kwargs, outputs, call.path)
+        macs = count(call.operation, args, kwargs, outputs, call.path)
+        total += macs
+        if by_call is not None:
+            by_call[call.key] = macs
         return outputs
 
     walk(model, inputs, visit, path=path)

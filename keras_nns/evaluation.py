@@ -83,13 +83,16 @@ def evaluate(
         (1.0, 1.0, 1.0)
     """
     origin = lineage(model)
-    batches = parents_batches(model, origin, data, y, batch_size, label_names)
+    batches = parents_batches(
+        model, origin, data, y, batch_size=batch_size, label_names=label_names
+    )
     ran = run([(model, output or answering_output(model, origin))], batches)
     (outputs,), names = ran.outputs, batches.label_names
     question = question_of(origin, names, outputs.shape[1], model.name)
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     answered = reply(question, outputs, multi_label=several, threshold=threshold)
-    return judge(model.name, question, answered, truth, names, wanted_labels(labels, origin))
+    wanted = wanted_labels(labels, origin)
+    return judge(model.name, question, answered, truth, label_names=names, wanted=wanted)
 
 
 def wanted_labels(labels: Labels, origin: Lineage | None) -> list[int | str] | None:
@@ -215,7 +218,9 @@ def compare(
         >>> print(nns.compare(model, nns.cut(model, plan), x_test, y_test))  # doctest: +SKIP
     """
     origin = lineage(subnet)
-    batches = parents_batches(parent, origin, data, y, batch_size, label_names)
+    batches = parents_batches(
+        parent, origin, data, y, batch_size=batch_size, label_names=label_names
+    )
     names = batches.label_names
     parents_output = output or answering_output(parent, origin)
     our_output = output or answering_output(subnet, origin)
@@ -228,7 +233,7 @@ def compare(
 
     def judged(model: keras.Model, asked: Question, values: NDArray[Any]) -> Evaluation:
         answered = reply(asked, values, multi_label=several, threshold=threshold)
-        return judge(model.name, asked, answered, truth, names, wanted)
+        return judge(model.name, asked, answered, truth, label_names=names, wanted=wanted)
 
     all_labels = judged(parent, whole, theirs)
     if question.head == "parent":

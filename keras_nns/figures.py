@@ -150,6 +150,7 @@ def judge(
     question: Question,
     answered: Reply,
     labels: NDArray[Any],
+    *,
     label_names: Sequence[str],
     wanted: Sequence[int | str] | None = None,
 ) -> Evaluation:

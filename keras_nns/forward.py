@@ -24,6 +24,7 @@ def parents_batches(
     origin: Lineage | None,
     data: Any,
     y: Any,
+    *,
     batch_size: int,
     label_names: Sequence[Any] | None,
 ) -> Batches:

@@ -163,7 +163,14 @@ def _multi_head_attention(layer: Any, call: Shapes, count: CountInner) -> int:
     config = layer.get_config()
     heads, key_dim = config["num_heads"], config["key_dim"]
     value_dim = config["value_dim"] or key_dim
-    return _attention_block(call, config["attention_axes"], heads, heads, key_dim, value_dim)
+    return _attention_block(
+        call,
+        config["attention_axes"],
+        heads=heads,
+        shared=heads,
+        key_dim=key_dim,
+        value_dim=value_dim,
+    )
 
 
 def _grouped_query_attention(layer: Any, call: Shapes, count: CountInner) -> int:
@@ -171,11 +178,19 @@ def _grouped_query_attention(layer: Any, call: Shapes, count: CountInner) -> int
     size = config["head_dim"]
     heads, shared = config["num_query_heads"], config["num_key_value_heads"]
     gate = _size(call.of("query")) * heads * size if config.get("use_gate") else 0
-    return gate + _attention_block(call, None, heads, shared, size, size)
+    return gate + _attention_block(
+        call, None, heads=heads, shared=shared, key_dim=size, value_dim=size
+    )
 
 
 def _attention_block(
-    call: Shapes, axes: Sequence[int] | None, heads: int, shared: int, key_dim: int, value_dim: int
+    call: Shapes,
+    axes: Sequence[int] | None,
+    *,
+    heads: int,
+    shared: int,
+    key_dim: int,
+    value_dim: int,
 ) -> int:
     query, value = call.of("query"), call.of("value")
     key = call.of("key", value)
@@ -243,9 +258,9 @@ RULES: dict[type, Rule] = {
 }
 OPERATION_RULES: dict[str, Rule] = {"Matmul": _matmul, "Einsum": _einsum}
 UNCOUNTED_OPERATIONS = frozenset(
-    ("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv", "Correlate", "DotProductAttention")
-    + ("Dot", "Tensordot", "Inner", "Outer", "Vdot", "Kron", "Cond", "Map", "Scan", "WhileLoop")
-    + ("AssociativeScan", "VectorizedMap", "FFT", "FFT2", "IFFT2", "RFFT", "IRFFT")
+    "Conv ConvTranspose DepthwiseConv SeparableConv Correlate DotProductAttention Dot Tensordot "
+    "Inner Outer Vdot Kron Cond Map Scan WhileLoop AssociativeScan VectorizedMap FFT FFT2 IFFT2 "
+    "RFFT IRFFT".split()
 )
 ELEMENTWISE = frozenset(
     (

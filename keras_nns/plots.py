@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -347,8 +348,6 @@ def _canvas(rows: int, columns: int) -> tuple[Figure, Axes]:
 
 
 def _colours(name: str) -> Any:
-    from matplotlib import colormaps
-
     return colormaps[name].with_extremes(bad=ABSENT)
 
 

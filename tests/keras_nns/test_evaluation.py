@@ -149,7 +149,7 @@ def test_one_sigmoid_output_tells_two_labels_apart():
     assert_figures(result["ham"], labels == 0, ~given_, -p[:, 0])
     assert evaluate(echo(1), p, labels, threshold=0.4)[1].recall == 1
     logits = np.where(p > 0.45, 2.0, -2.0).astype("float32")
-    with pytest.raises(DataError, match="threshold=0.0"):
+    with pytest.raises(DataError, match=r"threshold=0\.0"):
         evaluate(echo(1), logits, labels)
     assert (
         evaluate(echo(1), logits, labels, threshold=0.0)[1]
@@ -261,7 +261,7 @@ def test_one_hot_data_is_single_label_unless_told_otherwise(scores):
 def test_nan_in_the_outputs_is_an_error(bad):
     x = keras.Input((2,))
     model = keras.Model(x, layers.Rescaling(1.0, offset=[0.0, bad])(x), name="broken")
-    with pytest.raises(DataError, match="'broken'.*5 of 5"):
+    with pytest.raises(DataError, match=r"'broken'.*5 of 5"):
         evaluate(model, np.zeros((5, 2)), np.zeros(5, int))
 
 
@@ -328,7 +328,7 @@ def test_figures_agree_with_each_other_and_with_counting(case, multi_label):
     answered = reply(question, outputs, multi_label=several, threshold=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = judge("net", question, answered, truth, question.answers)
+        result = judge("net", question, answered, truth, label_names=question.answers)
     for i, row in enumerate(result.rows):
         assert_figures(row, labels == i, answered.decided[:, i], outputs[:, i])
     if not several:
@@ -348,7 +348,8 @@ def test_the_order_of_samples_does_not_matter(case, random):
 
     def rows(some):
         answered = reply(question, outputs[some], multi_label=False, threshold=None)
-        return judge("net", question, answered, labels[some], question.answers).to_json()["labels"]
+        result = judge("net", question, answered, labels[some], label_names=question.answers)
+        return result.to_json()["labels"]
 
     assert rows(order) == rows(slice(None))
 
