@@ -258,9 +258,31 @@ RULES: dict[type, Rule] = {
 }
 OPERATION_RULES: dict[str, Rule] = {"Matmul": _matmul, "Einsum": _einsum}
 UNCOUNTED_OPERATIONS = frozenset(
-    "Conv ConvTranspose DepthwiseConv SeparableConv Correlate DotProductAttention Dot Tensordot "
-    "Inner Outer Vdot Kron Cond Map Scan WhileLoop AssociativeScan VectorizedMap FFT FFT2 IFFT2 "
-    "RFFT IRFFT".split()
+    [
+        "Conv",
+        "ConvTranspose",
+        "DepthwiseConv",
+        "SeparableConv",
+        "Correlate",
+        "DotProductAttention",
+        "Dot",
+        "Tensordot",
+        "Inner",
+        "Outer",
+        "Vdot",
+        "Kron",
+        "Cond",
+        "Map",
+        "Scan",
+        "WhileLoop",
+        "AssociativeScan",
+        "VectorizedMap",
+        "FFT",
+        "FFT2",
+        "IFFT2",
+        "RFFT",
+        "IRFFT",
+    ]
 )
 ELEMENTWISE = frozenset(
     (
