@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from keras_nns.evaluation import compare, evaluate
     from keras_nns.graph import trace
+    from keras_nns.inspection import inspect
     from keras_nns.keep import above, fraction, top
     from keras_nns.model_files import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
@@ -46,6 +47,7 @@ _HOME = {
     ],
     "evaluation": ["compare", "evaluate"],
     "graph": ["trace"],
+    "inspection": ["inspect"],
     "keep": ["above", "fraction", "top"],
     "model_files": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
@@ -81,6 +83,7 @@ __all__ = [
     "fingerprint",
     "firing_frequency",
     "fraction",
+    "inspect",
     "lineage",
     "load_model",
     "magnitude",

@@ -28,6 +28,7 @@ class Table:
         columns: Column names.
         rows: Cells, one tuple per row.
         caption: What the table says about, in words.
+        prose: Positions of columns that hold words, which may be folded.
 
     Example:
         >>> print(Table(("label", "samples"), (("cat", "12"),)).to_markdown())
@@ -39,20 +40,22 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    prose: tuple[int, ...] = (0,)
 
     def to_rich(self) -> rich.table.Table:
         """Return the table for a rich console, every cell as literal text."""
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for i, column in enumerate(self.columns):
             # What is figured stays whole; only names may be folded when a terminal is narrow.
-            table.add_column(Text(column), justify="right" if i else "left", no_wrap=bool(i))
+            words = i in self.prose
+            table.add_column(Text(column), justify="left" if words else "right", no_wrap=not words)
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
         return table
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, every cell escaped; the caption is not part of it."""
-        rule = " | ".join([":---"] + ["---:"] * (len(self.columns) - 1))
+        rule = " | ".join(":---" if i in self.prose else "---:" for i in range(len(self.columns)))
         lines = [" | ".join(escape(cell) for cell in row) for row in (self.columns, *self.rows)]
         return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
