@@ -1,0 +1,167 @@
+"""Arguments that several commands have, and how help is laid out."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Annotations alone: the class takes a parameter for type checkers and none when it runs.
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+# The modules that own these are heavy; a test holds that they agree.
+HEADS = ("parent", "labels", "other", "binary")
+STATISTICS = ("fired", "mean", "variance", "maximum")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+SCORES = ("mean_activation", "firing_frequency", "contrast", "magnitude")
+
+_DATA_HELP = (
+    f"one of {', '.join(DATASETS)}; or a path: an .npz with x and y (or x_train, y_train, x_test, "
+    "y_test), a folder with IDX files, or a folder with one sub-folder of images per label"
+)
+
+
+_WIDTH = 96
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps examples as they are written, and gives options room."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=_WIDTH)
+
+
+def command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    help: str,
+    example: str,
+    description: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all have.
+
+    Args:
+        commands: Where to.
+        name: The command.
+        run: What it does, given the arguments.
+        help: One line on it.
+        example: Lines that can be typed as they are.
+        description: What it does at more length.
+    """
+    lines = "".join(f"  {line}\n" for line in example.splitlines())
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=wrapped(description or f"{help[0].upper()}{help[1:]}."),
+        epilog=f"example:\n{lines}",
+        formatter_class=Formatter,
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but results")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def wrapped(text: str) -> str:
+    """Break a description into lines, which the formatter leaves as they are."""
+    return textwrap.fill(text, _WIDTH - 2)
+
+
+def add_output(parser: argparse.ArgumentParser, what: str, *, default: str | None = None) -> None:
+    """Add where to write, and whether over what is there."""
+    shown = f" (default: {default})" if default else ""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=default is None,
+        default=default,
+        metavar="PATH",
+        help=f"{what} to write{shown}",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already there")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model file as an argument, and whether it may run code."""
+    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file")
+    add_unsafe(parser)
+
+
+def add_unsafe(parser: argparse.ArgumentParser) -> None:
+    """Add whether model files may run code."""
+    parser.add_argument(
+        "--unsafe",
+        action="store_true",
+        help="load models with Lambda layers, which run code of whoever wrote the file",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, *, part: str) -> None:
+    """Add the data as an argument, and how to read it.
+
+    Args:
+        parser: Where to.
+        part: Which part of a set that has two is read when the user names none.
+    """
+    parser.add_argument("data", metavar="DATA", help=_DATA_HELP)
+    add_reading(parser, part=part)
+
+
+def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
+    """Add how to read data."""
+    parser.add_argument(
+        "--part",
+        choices=("train", "test"),
+        help=f"which part of the data (default: {part}; all of a path that has no parts). A path "
+        "without parts is split in two, always alike, when this is given",
+    )
+    parser.add_argument(
+        "--no-scale",
+        dest="scale",
+        action="store_false",
+        help="leave pixels at 0..255, for models that scale them themselves",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        default=256,
+        metavar="N",
+        help="samples at a time (default: 256)",
+    )
+    parser.add_argument(
+        "--label-names",
+        type=names,
+        metavar="A,B,…",
+        help="name of every label, in the order of the model's outputs",
+    )
+    parser.set_defaults(default_part=part)
+
+
+def dataset_help() -> str:
+    """Say what a data set may be."""
+    return _DATA_HELP
+
+
+def names(text: str) -> list[str]:
+    """Read a list of names with commas between them."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, not {text!r}")
+    return found
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, not {text!r}")
+    return number

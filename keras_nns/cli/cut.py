@@ -1,0 +1,76 @@
+"""`keras-nns cut`: build the smaller model that a plan describes."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+
+from keras_nns.cli import arguments, reading, screen
+
+EXAMPLE = """\
+keras-nns cut nns_demo/parent.keras nns_demo/plans/3.json -o three.keras
+keras-nns cut nns_demo/parent.keras nns_demo/plans/3.json --head binary -o is_three.keras"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "cut",
+        run,
+        help="build the smaller model that a plan describes, and prove it exact",
+        description="Build the smaller model that a plan describes, and prove that it computes "
+        "what the parent computes with the removed units forced to zero.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    parser.add_argument("plan", metavar="PLAN", help="a file that select or merge wrote")
+    arguments.add_output(parser, "model (.keras)")
+    add_head(parser)
+    parser.add_argument(
+        "--no-prove", dest="prove", action="store_false", help="leave the proof out"
+    )
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add what the new model answers, and whether an older plan will do."""
+    parser.add_argument(
+        "--head",
+        choices=arguments.HEADS,
+        default="parent",
+        help="what the new model answers: all the parent's labels (parent, the default), the "
+        "plan's alone (labels), those and one more for the rest (other), or yes/no (binary)",
+    )
+    parser.add_argument(
+        "--retrained",
+        action="store_true",
+        help="accept a parent that was trained further since the plan was made",
+    )
+
+
+def run(given: Namespace) -> None:
+    """Cut, prove and write the model."""
+    from keras_nns.plan import Plan
+
+    output = reading.free_output(given, ".keras")
+    plan = Plan.load(given.plan)
+    with screen.working(given, "loading"):
+        parent = reading.model(given, given.model)
+    from keras_nns import costs, tables
+    from keras_nns.errors import ProofError
+    from keras_nns.model_files import save_model
+    from keras_nns.surgery import cut, prove
+
+    how = {"head": given.head, "retrained": given.retrained}
+    with screen.working(given, "cutting and proving"):
+        small = cut(parent, plan, **how)
+        proof = prove(parent, plan, **how) if given.prove else None
+    if proof is not None and not proof.exact:
+        raise ProofError(f"Not written: the cut is {proof}. Please report this model.")
+    save_model(small, output, overwrite=given.overwrite)
+    before, after = costs.parameters(parent), costs.parameters(small)
+    screen.remark(
+        given,
+        f"{output}: {plan}; {after:,} of {before:,} parameters ({tables.ratio(after, before)})",
+    )
+    screen.remark(given, "not proven" if proof is None else str(proof))

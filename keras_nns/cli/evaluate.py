@@ -1,0 +1,68 @@
+"""`keras-nns evaluate`: the honest figures of a model, alone or beside its parent."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from keras_nns.cli import arguments, reading, screen
+
+if TYPE_CHECKING:
+    from keras_nns.figures import Evaluation
+
+EXAMPLE = """\
+keras-nns evaluate nns_demo/subnetworks/3.keras digits --against nns_demo/parent.keras
+keras-nns evaluate model.keras photos/test --json"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "evaluate",
+        run,
+        help="judge a model on held-out data, alone or beside its parent",
+        description="Judge a model on data that it was not made from: recall, specificity, "
+        "precision, balanced accuracy and AUC of each label.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    arguments.add_data(parser, part="test")
+    parser.add_argument(
+        "--against", metavar="PARENT", help="the parent, to stand beside it and be asked the same"
+    )
+    parser.add_argument(
+        "--decide-at",
+        type=float,
+        metavar="T",
+        help="where a yes/no output counts as yes (default: 0.5, for probabilities)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(given: Namespace) -> None:
+    """Evaluate and print the figures."""
+    with screen.working(given, "loading"):
+        model = reading.model(given, given.model)
+        parent = None if given.against is None else reading.model(given, given.against)
+        data, label_names = reading.data(given, model, given.data)
+    from keras_nns.evaluation import Comparison, compare, evaluate
+
+    options: dict[str, Any] = {
+        "batch_size": given.batch_size,
+        "label_names": label_names,
+        "threshold": given.decide_at,
+    }
+    found: Evaluation | Comparison
+    with screen.working(given, "evaluating"):
+        if parent is None:
+            found = evaluate(model, data, **options)
+        else:
+            found = compare(parent, model, data, **options)
+    if given.json:
+        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        return
+    screen.table(found.to_table())
+    if isinstance(found, Comparison):
+        screen.table(found.to_costs_table())

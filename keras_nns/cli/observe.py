@@ -1,0 +1,75 @@
+"""`keras-nns observe`: watch which units fire for which label."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from keras_nns.cli import arguments, reading, screen
+
+EXAMPLE = """\
+keras-nns observe nns_demo/parent.keras digits -o activity.npz
+keras-nns observe model.keras photos/train -o activity.npz --statistics fired,mean,variance"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "observe",
+        run,
+        help="watch which units fire for which label",
+        description="Watch which units of every hidden layer fire for which label, in one pass "
+        "over the data.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    arguments.add_data(parser, part="train")
+    arguments.add_output(parser, "activity file (.npz)")
+    parser.add_argument(
+        "--layers",
+        type=arguments.names,
+        metavar="A,B,…",
+        help="layers to watch (default: all hidden layers with units)",
+    )
+    parser.add_argument(
+        "--statistics",
+        type=arguments.names,
+        default=["fired", "mean"],
+        metavar="A,B,…",
+        help=f"some of {', '.join(arguments.STATISTICS)} (default: fired,mean)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="a unit fired where its absolute value is above this (default: 0)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="keep what was seen so far here; a run that was stopped goes on from it",
+    )
+
+
+def run(given: Namespace) -> None:
+    """Observe and write the activity."""
+    output = reading.free_output(given, ".npz")
+    with screen.working(given, "loading"):
+        model = reading.model(given, given.model)
+        data, label_names = reading.data(given, model, given.data)
+    from keras_nns.observation import observe
+
+    activity = observe(
+        model,
+        data,
+        layers=given.layers,
+        statistics=given.statistics,
+        threshold=given.threshold,
+        batch_size=given.batch_size,
+        label_names=label_names,
+        verbose=False if given.quiet else "auto",
+        checkpoint=given.checkpoint,
+    )
+    activity.save(output, overwrite=given.overwrite)
+    screen.remark(given, f"{output}: {activity}")

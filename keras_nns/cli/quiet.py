@@ -1,0 +1,57 @@
+"""Keep TensorFlow's start-up noise off the user's terminal, and keep it for when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and Keras without a word, once.
+
+    Whatever they wrote is shown when that fails.
+
+    Raises:
+        ImportError: They are not installed, or broken.
+    """
+    if "tensorflow" in sys.modules and "keras" in sys.modules:
+        return
+    # Read by TensorFlow's native code when it is loaded: errors only reach Python.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A user's keras.json may name another backend; the package is written for this one.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _stderr_kept():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        # Looking for devices is noisy too, and happens at the first operation.
+        tf.config.list_physical_devices()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _stderr_kept() -> Iterator[None]:
+    """Move standard error, of native code too, to a file; show the file if the block fails."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # The process runs without standard error: nothing to protect.
+        yield
+        return
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            sys.stderr.flush()
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

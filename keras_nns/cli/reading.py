@@ -1,0 +1,89 @@
+"""Open the models and data that a command was given; imports TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from keras_nns.cli.arguments import DATASETS
+from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.errors import FileError
+
+
+def free_output(given: Namespace, *suffixes: str) -> Path:
+    """Check, before any work, that the output can be written.
+
+    Args:
+        given: The arguments.
+        suffixes: What its name may end in; anything where there are none.
+
+    Raises:
+        FileError: It exists and may not be replaced, is a folder, has another suffix, or its folder
+            cannot be written.
+    """
+    from keras_nns.files import refuse_existing
+
+    path = Path(given.output)
+    if suffixes and path.suffix not in suffixes:
+        raise FileError(f"--output must end in {' or '.join(suffixes)}. Received: {str(path)!r}.")
+    refuse_existing(path, overwrite=given.overwrite)
+    if path.is_dir():
+        raise FileError(f"{str(path)!r} is a folder. Name a file in it.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise FileError(f"Cannot write {str(path)!r}: {str(folder)!r} is no folder to write in.")
+    return path
+
+
+def model(given: Namespace, path: str) -> Any:
+    """Load a model, with its lineage where it has one.
+
+    Raises:
+        FileError: The file is missing, damaged, or holds code.
+    """
+    start_tensorflow()
+    from keras_nns.model_files import load_model
+
+    return load_model(path, unsafe=given.unsafe)
+
+
+def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] | None]:
+    """Open the data as `observe` and `evaluate` take it.
+
+    A folder of images is read batch by batch; anything else is loaded.
+
+    Args:
+        given: The arguments of `add_reading`.
+        network: The model it is for.
+        name: A data set's name or path.
+
+    Returns:
+        The data, and the names of its labels where it has any or the user gave them.
+
+    Raises:
+        DataError: There is no such set, or it does not fit.
+        FileError: A file is missing or damaged.
+    """
+    from keras_nns import datasets, formats
+    from keras_nns.demo import image_options
+
+    if given.part or name in DATASETS:
+        splits = datasets.load_dataset(
+            name, scale=given.scale, label_names=given.label_names, **image_options(network)
+        )
+        part = given.part or given.default_part
+        pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
+        return pair[part], splits.label_names
+    found = datasets.find(name, part=given.default_part)
+    label_names = given.label_names or found.label_names
+    if isinstance(found, formats.ImageFolder):
+        if given.scale:
+            return found.path, label_names
+        shape = network.inputs[0].shape[1:]
+        read = found.reader(shape=shape, batch_size=given.batch_size, scale=False)
+        return partial(read, 0), label_names
+    return (found.scaled(found.x) if given.scale else found.x, found.y), label_names

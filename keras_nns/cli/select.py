@@ -1,0 +1,181 @@
+"""`keras-nns select`: choose which units stay for which labels."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from keras_nns.cli import arguments, reading, screen
+from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.errors import SelectionError
+
+if TYPE_CHECKING:
+    from keras_nns.activity import Activity
+    from keras_nns.keep import KeepRule
+    from keras_nns.scores import Score
+
+EXAMPLE = """\
+keras-nns select nns_demo/activity.npz --label 3 --zeta 0.4 -o three.json
+keras-nns select nns_demo/activity.npz --label 3 --label 8 --keep "fraction(0.25)" -o two.json
+keras-nns select nns_demo/activity.npz --each --score contrast --zeta 0.1 -o plans"""
+
+_RULE = re.compile(r"(above|top|fraction)\(([^,()]+)(?:, *scope=['\"]?(layer|global)['\"]?)?\)")
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "select",
+        run,
+        help="choose which units stay for which labels",
+        example=EXAMPLE,
+    )
+    parser.add_argument("activity", metavar="ACTIVITY", help="a file that observe wrote")
+    arguments.add_output(parser, "plan (.json), or with --each the folder of plans")
+    labels = parser.add_mutually_exclusive_group(required=True)
+    labels.add_argument(
+        "--label", action="append", metavar="L", help="a label's name or number; may be repeated"
+    )
+    labels.add_argument("--each", action="store_true", help="one plan for each label, in a folder")
+    labels.add_argument("--all", action="store_true", help="one plan for all labels")
+    parser.add_argument(
+        "--score",
+        choices=arguments.SCORES,
+        default="mean_activation",
+        help="how much a label needs a unit (default: mean_activation)",
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL", help="the observed model, for --score magnitude"
+    )
+    arguments.add_unsafe(parser)
+    add_rule(parser)
+    parser.add_argument(
+        "--min-units",
+        type=int,
+        default=1,
+        metavar="N",
+        help="keep at least so many units of every group (default: 1)",
+    )
+
+
+def add_rule(parser: argparse.ArgumentParser) -> None:
+    """Add the ways to say which scores stay."""
+    rule = parser.add_mutually_exclusive_group()
+    rule.add_argument("--keep", metavar="RULE", help='a rule in words: "above(0.4)", "top(8)", …')
+    rule.add_argument(
+        "--zeta",
+        type=float,
+        metavar="Z",
+        help="keep units of at least this share of the layer's highest score (default: 0.4)",
+    )
+    rule.add_argument("--top", type=int, metavar="K", help="keep the K best units of each layer")
+    rule.add_argument(
+        "--fraction", type=float, metavar="P", help="keep this share of each layer's units"
+    )
+    parser.add_argument(
+        "--scope",
+        choices=("layer", "global"),
+        help="apply the rule to each layer (default) or to the network as a whole",
+    )
+
+
+def run(given: Namespace) -> None:
+    """Select and write the plan or plans."""
+    rule = rule_of(given)
+    start_tensorflow()
+    from keras_nns.activity import Activity
+    from keras_nns.selection import select
+
+    if given.score == "magnitude" and given.model is None:
+        raise SelectionError("--score magnitude reads weights: pass the observed model as --model.")
+    if given.each:
+        _run_each(given, rule)
+        return
+    output = reading.free_output(given, ".json")
+    activity = Activity.load(given.activity)
+    labels = "all" if given.all else [label_of(activity, text) for text in given.label]
+    plan = select(activity, labels, score=_score(given), keep=rule, min_units=given.min_units)
+    plan.save(output, overwrite=given.overwrite)
+    screen.remark(given, f"{output}: {plan}")
+
+
+def _run_each(given: Namespace, rule: KeepRule) -> None:
+    from keras_nns.activity import Activity
+    from keras_nns.folders import replacing_folder, safe_names
+    from keras_nns.selection import select
+
+    with replacing_folder(given.output, made=["*.json"], overwrite=given.overwrite) as folder:
+        activity = Activity.load(given.activity)
+        plans = select(activity, "each", score=_score(given), keep=rule, min_units=given.min_units)
+        names = [f"{name}.json" for name in safe_names(activity.label_names)]
+        for name, plan in zip(names, plans, strict=True):
+            plan.save(folder / name)
+    for name, plan in zip(names, plans, strict=True):
+        screen.remark(given, f"{given.output}/{name}: {plan}")
+
+
+def rule_of(given: Namespace) -> KeepRule:
+    """Return the keep rule that the arguments say.
+
+    Raises:
+        SelectionError: There is no such rule, or its number makes no sense.
+    """
+    from keras_nns import keep
+
+    scope: Any = given.scope or "layer"
+    if given.top is not None:
+        return keep.top(given.top, scope=scope)
+    if given.fraction is not None:
+        return keep.fraction(given.fraction, scope=scope)
+    if given.keep is None:
+        return keep.above(0.4 if given.zeta is None else given.zeta, scope=scope)
+    return named_rule(given.keep, scope=given.scope)
+
+
+def named_rule(text: str, *, scope: str | None = None) -> KeepRule:
+    """Read a keep rule as the user, or a plan, writes it.
+
+    Raises:
+        SelectionError: There is no such rule, or its number makes no sense.
+    """
+    from keras_nns import keep
+
+    found = _RULE.fullmatch(text.strip())
+    if found is None:
+        raise SelectionError(
+            f"Expected a rule such as above(0.4), top(8) or fraction(0.25). Received: {text!r}."
+        )
+    name, number, own = found.groups()
+    where: Any = scope or own or "layer"
+    try:
+        value = float(number)
+    except ValueError:
+        raise SelectionError(f"{number!r} in the rule {text!r} is not a number.") from None
+    if name == "top":
+        # top itself refuses what is not a whole number.
+        return keep.top(int(value) if value.is_integer() else value, scope=where)  # type: ignore[arg-type]
+    return (keep.above if name == "above" else keep.fraction)(value, scope=where)
+
+
+def score_of(name: str) -> Score:
+    """Return a score that needs activity alone."""
+    from keras_nns import scores
+
+    score: Score = getattr(scores, name)
+    return score
+
+
+def label_of(activity: Activity, text: str) -> int | str:
+    """Read a label: a name where there is one, else a number."""
+    return int(text) if text not in activity.label_names and text.isdecimal() else text
+
+
+def _score(given: Namespace) -> Score:
+    if given.score != "magnitude":
+        return score_of(given.score)
+    from keras_nns.scores import magnitude
+
+    return magnitude(reading.model(given, given.model))

@@ -1,0 +1,298 @@
+"""The main job from end to end: a model, its activity, networks, proofs, files, a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import keras
+
+from keras_nns import files
+from keras_nns.activity import Activity
+from keras_nns.datasets import Splits, load_dataset
+from keras_nns.errors import SelectionError, SurgeryError
+from keras_nns.folders import replacing_folder, safe_names
+from keras_nns.keep import above
+from keras_nns.layout import Json, Layout
+from keras_nns.model_files import load_model, save_model
+from keras_nns.monitor import ActivityMonitor
+from keras_nns.observation import observe
+from keras_nns.operation import MERGED, PARENT, Operation, Tell, operate, sample_of
+from keras_nns.report import surgery_report, write
+from keras_nns.scores import Score, mean_activation, name_of
+from keras_nns.selection import select
+
+MADE = (
+    "parent.keras",
+    "parent.tflite",
+    "activity.npz",
+    "plans/*.json",
+    "subnetworks/*.keras",
+    "tflite/*.tflite",
+    "merged.json",
+    "merged.keras",
+    "merged.tflite",
+    "report.md",
+    "report.html",
+    "figures/*.png",
+    "results.json",
+)
+"""Every file that the demo writes."""
+
+_FORMAT = "keras_nns.results"
+_PROVING = 100
+"""Samples of the training part on which cuts are proven and files verified."""
+
+_BATCH = 32
+_SAMPLES_TRAINED_ON = 45_000
+_EPOCHS = (5, 30)
+"""As many epochs as make up so many samples, within these limits. Fixed, not tuned to a result."""
+
+_LARGEST_FLATTENED = 8 * 8
+_SMALLEST_CONVOLVED = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What a run of the demo did.
+
+    Attributes:
+        operation: The cut networks and what is known about them.
+        data: What the model was trained, observed and judged on.
+    """
+
+    operation: Operation
+    data: Splits
+
+
+def run_demo(
+    dataset: str | PathLike[str] = "digits",
+    *,
+    output: str | PathLike[str] = "nns_demo",
+    model: str | PathLike[str] | None = None,
+    zeta: float = 0.4,
+    score: Score = mean_activation,
+    seed: int = 0,
+    epochs: int | None = None,
+    overwrite: bool = False,
+    unsafe: bool = False,
+    tell: Tell | None = None,
+) -> Demo:
+    """Watch a network label by label, cut one for each label and one for all; write all of it.
+
+    A small network is trained on the data's training part with `ActivityMonitor` in place; units
+    stay whose score, by the paper's rule, is at least the share `zeta` of the highest; each cut is
+    proven equal to its masked parent, exported and verified. The held-out part is used for the
+    figures alone. `output` is written whole when everything is done, or not at all.
+
+    Args:
+        dataset: As `load_dataset` takes it.
+        output: The folder to write.
+        model: A `.keras` or `.h5` file to operate on instead of training.
+        zeta: Share of the highest score from which a unit is kept, in [0, 1].
+        score: How much a label needs a unit; the paper's mean activation by default.
+        seed: Seed of the training. Sets the seeds of Python, NumPy and TensorFlow.
+        epochs: How often to go through the training part; by default as often as its size asks for.
+        overwrite: Whether an earlier run's folder may be replaced.
+        unsafe: Whether code in `model` (Lambda layers) may run.
+        tell: Called with what is being done.
+
+    Raises:
+        FileError: The folder is in the way or cannot be written; a file is missing or damaged.
+        DataError: The data does not fit the model.
+        ModelError: The model has no graph to read.
+        SurgeryError: Nothing of the model can be removed; the message says why.
+        SelectionError: `zeta` or `epochs` makes no sense, or a label has no samples.
+        ProofError: A cut is not exact.
+        tflite_export.ExportError: A network cannot be exported.
+
+    Example:
+        >>> run_demo("digits", output="nns_demo")  # doctest: +SKIP
+    """
+    rule = above(zeta)
+    if epochs is not None and epochs < 1:
+        raise SelectionError(f"`epochs` must be 1 or more. Received: epochs={epochs}.")
+    with replacing_folder(output, made=MADE, overwrite=overwrite) as folder:
+        say = tell or _silently
+        if model is None:
+            say("training")
+            data = load_dataset(dataset)
+            parent, activity, note = _trained(data, seed, epochs)
+        else:
+            say("observing")
+            parent = load_model(model, unsafe=unsafe)
+            data = load_dataset(dataset, **image_options(parent))
+            activity = observe(parent, data.x_train, data.y_train, label_names=data.label_names)
+            note = (
+                "The model came from a file. If it was trained on some of the held-out samples, "
+                "the figures flatter it."
+            )
+        refuse_uncuttable(activity.layout, parent.name)
+        plans = select(activity, "each", score=score, keep=rule)
+        done = operate(
+            parent,
+            activity,
+            plans,
+            (data.x_test, data.y_test),
+            samples=sample_of(parent, (data.x_train, data.y_train), _PROVING),
+            export=True,
+            notes=(*_notes(data), note, *_left_whole(activity)),
+            tell=say,
+        )
+        say("writing")
+        _save(done, activity, folder)
+        settings = {
+            "dataset": data.name,
+            "model": None if model is None else str(model),
+            "score": name_of(score),
+            "zeta": zeta,
+            "seed": seed,
+        }
+        _save_results(done, settings, folder)
+        write(surgery_report(done.record), folder)
+    return Demo(done, data)
+
+
+def small_network(data: Splits, *, name: str) -> keras.Model:
+    """Build a small untrained network for a data set: convolutions for images, else dense layers.
+
+    Args:
+        data: What it shall learn.
+        name: Name of the model.
+    """
+    layers = keras.layers
+    shape, labels = data.x_train.shape[1:], len(data.label_names)
+    hidden: list[Any]
+    if len(shape) == 3 and min(shape[:2]) >= _SMALLEST_CONVOLVED:
+        hidden = [
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv_1"),
+            layers.MaxPooling2D(name="pool_1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv_2"),
+            layers.MaxPooling2D(name="pool_2"),
+        ]
+        small = (shape[0] // 4) * (shape[1] // 4) <= _LARGEST_FLATTENED
+        hidden.append(
+            layers.Flatten(name="flatten")
+            if small
+            else layers.GlobalAveragePooling2D(name="average")
+        )
+    else:
+        hidden = [layers.Flatten(name="flatten")] if len(shape) > 1 else [_normalization(data)]
+        hidden.append(layers.Dense(64, activation="relu", name="hidden_1"))
+    hidden.append(layers.Dense(64, activation="relu", name="hidden_2"))
+    answer = "softmax" if data.y_train.ndim == 1 else "sigmoid"
+    hidden.append(layers.Dense(labels, activation=answer, name="answer"))
+    return keras.Sequential([keras.Input(shape, name="input"), *hidden], name=name)
+
+
+def refuse_uncuttable(layout: Layout, name: str) -> None:
+    """Raise where no unit of a model can be removed, with the reasons.
+
+    Args:
+        layout: The model's unit groups.
+        name: The model's name.
+
+    Raises:
+        SurgeryError: There is nothing to remove.
+    """
+    if layout.prunable:
+        return
+    reasons = dict.fromkeys(reason for group in layout.groups for reason in group.reasons)
+    why = "; ".join(list(reasons)[:5]) or "it has no hidden units"
+    raise SurgeryError(f"No unit of model {name!r} can be removed: {why}.")
+
+
+def image_options(model: keras.Model) -> dict[str, Any]:
+    """Say how images must come for a model: its height, width and channels.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Options of `load_dataset`; none where the model does not take one image.
+    """
+    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        return {}
+    _, height, width, channels = shapes[0]
+    size = None if height is None or width is None else (height, width)
+    return {"image_size": size, "channels": channels}
+
+
+def _trained(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model, Activity, str]:
+    keras.utils.set_random_seed(seed)
+    stem = safe_names([data.name])[0]
+    parent = small_network(data, name=f"{stem}_network")
+    several = data.y_train.ndim == 2
+    loss = "binary_crossentropy" if several else "sparse_categorical_crossentropy"
+    parent.compile("adam", loss)
+    if epochs is None:
+        low, high = _EPOCHS
+        epochs = min(max(round(_SAMPLES_TRAINED_ON / len(data.x_train)), low), high)
+    monitor = ActivityMonitor(
+        data=(data.x_train, data.y_train), label_names=data.label_names, every=epochs
+    )
+    targets = data.y_train.astype("float32") if several else data.y_train
+    parent.fit(
+        data.x_train, targets, batch_size=_BATCH, epochs=epochs, verbose=0, callbacks=[monitor]
+    )
+    assert monitor.activity is not None
+    note = (
+        f"The network was trained here: {epochs} epochs of Adam in batches of {_BATCH}, seed "
+        f"{seed}, nothing tuned on the held-out part. It was watched on its training samples when "
+        "training ended."
+    )
+    return parent, monitor.activity, note
+
+
+def _normalization(data: Splits) -> Any:
+    layer = keras.layers.Normalization(name="normalize")
+    layer.adapt(data.x_train)
+    return layer
+
+
+def _notes(data: Splits) -> Sequence[str]:
+    return (
+        f"The data is {data.name}: {len(data.x_train):,} samples to train and observe on, "
+        f"{len(data.x_test):,} held out.",
+        *data.notes,
+    )
+
+
+def _left_whole(activity: Activity) -> list[str]:
+    """Say which watched layers cannot lose a unit, and why."""
+    return [
+        f"Layer {layer} was left whole: {'; '.join(group.reasons)}."
+        for layer in activity.layers
+        for group in [activity.layout.of_layer(layer)[0]]
+        if not group.prunable
+    ]
+
+
+def _save(done: Operation, activity: Activity, folder: Any) -> None:
+    record = done.record
+    save_model(record.parent, folder / "parent.keras")
+    files.write_bytes(folder / "parent.tflite", done.tflite[PARENT])
+    activity.save(folder / "activity.npz")
+    names = safe_names([network.name for network in record.subnetworks])
+    for name, network in zip(names, record.subnetworks, strict=True):
+        network.plan.save(folder / "plans" / f"{name}.json")
+        save_model(network.model, folder / "subnetworks" / f"{name}.keras")
+        files.write_bytes(folder / "tflite" / f"{name}.tflite", done.tflite[network.name])
+    if record.merged is not None:
+        record.merged.plan.save(folder / "merged.json")
+        save_model(record.merged.model, folder / "merged.keras")
+        files.write_bytes(folder / "merged.tflite", done.tflite[MERGED])
+
+
+def _save_results(done: Operation, settings: Json, folder: Any) -> None:
+    content = {"format": _FORMAT, "version": 1, "settings": settings, **done.to_json()}
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    files.write_bytes(folder / "results.json", text.encode())
+
+
+def _silently(text: str) -> None:
+    """Tell nothing."""
