@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, ModelError
+from keras_nns.keras_graph import undisturbed
 from keras_nns.model_files import Lineage, lineage
-from keras_nns.observation import undisturbed
 
 
 def parents_batches(
@@ -95,7 +95,6 @@ def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batc
     with ExitStack() as stack:
         for model, _ in models:
             stack.enter_context(undisturbed(model))
-            stack.enter_context(_states_kept(model))
         for batch in batches:
             if first is None:
                 first = batch.inputs
@@ -109,23 +108,6 @@ def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batc
     if not labels:
         raise DataError("The data is empty: there is nothing to evaluate.")
     return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
-
-
-@contextmanager
-def _states_kept(model: keras.Model) -> Iterator[None]:
-    """Give stateful recurrent layers back the states they had: those are no weights of theirs."""
-    states = [v for layer in model._flatten_layers() for v in tree.flatten(_states_of(layer))]
-    values = [(variable, variable.numpy()) for variable in states]
-    try:
-        yield
-    finally:
-        for variable, value in values:
-            variable.assign(value)
-
-
-def _states_of(layer: Any) -> Any:
-    found = getattr(layer, "states", None) if getattr(layer, "stateful", False) else None
-    return () if found is None else found
 
 
 def answering_output(model: keras.Model, origin: Lineage | None) -> str | None:

@@ -6,6 +6,7 @@ Everything here is checked by `tests/keras_nns/test_keras_graph.py` against the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,9 +136,7 @@ def walk(
             inner = inputs_of(call.operation, args, kwargs)
             if enter is not None:
                 enter(call, inner)
-            results = walk(
-                call.operation, inner, visit, enter=enter, key=call.key, path=call.path
-            )
+            results = walk(call.operation, inner, visit, enter=enter, key=call.key, path=call.path)
         else:
             results = tree.flatten(visit(call, args, kwargs))
         for tensor, value in zip(call.outputs, results, strict=True):
@@ -165,3 +164,26 @@ def standardise_inputs(model: Any, inputs: Any) -> list[Any]:
 def accepts_training(operation: Any) -> bool:
     """Return whether an operation distinguishes training from inference."""
     return "training" in getattr(operation, "_call_context_args", {})
+
+
+@contextmanager
+def undisturbed(model: Any) -> Iterator[None]:
+    """Leave a model as it was after running its layers.
+
+    Stateful recurrent layers get the states they had back, and losses that calls leave behind are
+    forgotten.
+    """
+    states = [
+        state
+        for layer in model._flatten_layers()
+        if getattr(layer, "stateful", False)
+        for state in tree.flatten(getattr(layer, "states", None))
+        if state is not None
+    ]
+    values = [(variable, variable.numpy()) for variable in states]
+    try:
+        yield
+    finally:
+        for variable, value in values:
+            variable.assign(value)
+        model._clear_losses()

@@ -16,6 +16,7 @@ from keras_nns.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, FileError
 from keras_nns.graph import trace, weights_digest
+from keras_nns.keras_graph import undisturbed
 from keras_nns.layout import Fingerprint
 from keras_nns.progress import Verbose, track
 from keras_nns.sums import Sums
@@ -230,25 +231,6 @@ def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
         raise DataError("The data is empty: it gave no batch.")
     check_scale(model, first)
     return itertools.chain([first], stream)
-
-
-class undisturbed:  # noqa: N801  (a context manager reads as a word)
-    """Leave a model as it was: states of stateful layers, and losses that calls leave behind."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._states: list[tuple[Any, Any]] = []
-
-    def __enter__(self) -> None:
-        for layer in self._model._flatten_layers():
-            if getattr(layer, "stateful", False):
-                for variable in layer.non_trainable_variables:
-                    self._states.append((variable, variable.numpy()))
-
-    def __exit__(self, *error: object) -> None:
-        for variable, value in self._states:
-            variable.assign(value)
-        self._model._clear_losses()
 
 
 class _Checkpoint:
