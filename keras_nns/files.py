@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -43,34 +43,23 @@ def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-        )
-        os.close(handle)
+        part = target.parent / f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}"
+        part.touch(exist_ok=False)
     except OSError as error:
         raise FileError(
             f"Cannot write in the folder of {str(target)!r}: {error.strerror or error}."
         ) from error
-    part = Path(name)
     try:
         yield part
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        part.chmod(0o666 & ~_umask())
-        os.replace(part, target)
-    except NNS_OS_ERRORS as error:
+        part.replace(target)
+    except FileError:
+        raise
+    except OSError as error:
         raise FileError(f"Cannot write {str(target)!r}: {error.strerror or error}.") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-NNS_OS_ERRORS = (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_bytes(path: Path_, data: bytes, *, overwrite: bool = False) -> None:
@@ -81,12 +70,7 @@ def write_bytes(path: Path_, data: bytes, *, overwrite: bool = False) -> None:
             no space).
     """
     with replacing(path, overwrite=overwrite) as part:
-        try:
-            part.write_bytes(data)
-        except OSError as error:
-            raise FileError(
-                f"Cannot write {os.fspath(path)!r}: {error.strerror or error}."
-            ) from error
+        part.write_bytes(data)
 
 
 def read_bytes(path: Path_) -> bytes:
@@ -121,7 +105,7 @@ def parse_json(data: bytes) -> Any:
     """
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"The file is not JSON, or is cut short: {error}.") from error
 
 
@@ -164,15 +148,11 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
     data = read_bytes(path)
     with blame(path):
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+            arrays = dict(_entries(data))
+        except Exception as error:  # zlib.error and struct.error derive from Exception alone.
             raise FileError(
                 f"The file is damaged, cut short, or not a {format} file: {error}."
             ) from error
-        except Exception as error:
-            # zlib.error and struct.error derive from Exception alone.
-            raise FileError(f"The file is damaged: {error}.") from error
         if "header" not in arrays:
             raise FileError(f"The file is not a {format} file: it has no header.")
         header = parse_json(arrays.pop("header").tobytes())
@@ -180,3 +160,15 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
             found = header.get("format") if isinstance(header, dict) else None
             raise FileError(f"Expected a {format} file. Received: format {found!r}.")
         return header, arrays
+
+
+def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read the arrays of an `.npz`.
+
+    Every entry is read to its end, which is where its checksum is compared: numpy stops where the
+    shape in the entry's own header says, and would miss that the header is damaged.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.namelist():
+            stream = io.BytesIO(archive.read(entry))
+            yield entry.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,13 @@ class KeepRule:
     name: str
     choose: Choose
     scope: Scope = "layer"
+
+    def __post_init__(self) -> None:
+        if self.scope not in get_args(Scope):
+            raise SelectionError(
+                f"Expected `scope` of {self.name} to be one of {get_args(Scope)}. Received: "
+                f"scope={self.scope!r}."
+            )
 
     def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Choose among units by their scores, both of shape `(units,)`."""
@@ -62,7 +70,7 @@ def above(zeta: float, *, scope: Scope = "layer") -> KeepRule:
         >>> above(0.5)(np.array([1.0, 4.0, 2.0]))
         array([False,  True,  True])
     """
-    if not 0.0 <= zeta <= 1.0:
+    if not (_is_number(zeta) and 0 <= zeta <= 1):
         raise SelectionError(
             f"`zeta` is a share of the highest score. Expected a number in [0, 1]. "
             f"Received: zeta={zeta!r}."
@@ -89,7 +97,7 @@ def top(k: int, *, scope: Scope = "layer") -> KeepRule:
         >>> top(2)(np.array([1.0, 4.0, 2.0, 4.0]))
         array([False,  True, False,  True])
     """
-    if isinstance(k, bool) or int(k) != k or k < 1:
+    if not (_is_number(k) and k >= 1 and k == k // 1):
         raise SelectionError(f"`k` is a number of units, at least 1. Received: k={k!r}.")
     return KeepRule(_named("top", int(k), scope), lambda scores: _highest(scores, int(k)), scope)
 
@@ -108,7 +116,7 @@ def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
         >>> fraction(0.5)(np.array([1.0, 4.0, 2.0]))
         array([False,  True,  True])
     """
-    if not 0.0 < p <= 1.0:
+    if not (_is_number(p) and 0 < p <= 1):
         raise SelectionError(
             f"`p` is the share of units to keep. Expected a number in (0, 1]. Received: p={p!r}."
         )
@@ -120,6 +128,10 @@ def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
     return KeepRule(_named("fraction", p, scope), choose, scope)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     kept = np.zeros(scores.shape, dtype=bool)
     kept[np.argsort(-scores, kind="stable")[:k]] = True
@@ -127,4 +139,5 @@ def _highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
 
 
 def _named(name: str, value: float, scope: Scope) -> str:
-    return f"{name}({value:g})" if scope == "layer" else f"{name}({value:g}, scope='global')"
+    shown = f"{value:.15g}"
+    return f"{name}({shown})" if scope == "layer" else f"{name}({shown}, scope='global')"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from operator import index
 from os import PathLike
 
 from keras_nns import files
@@ -13,6 +14,7 @@ from keras_nns.errors import FileError, PlanError
 from keras_nns.layout import Fingerprint, Json
 
 _FORMAT = "keras_nns.plan"
+_VERSION = 1
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +46,7 @@ class Choice:
     def from_json(cls, data: Json) -> Choice:
         """Build a choice from what `to_json` gave."""
         return cls(
-            labels=tuple(int(label) for label in data["labels"]),
+            labels=tuple(index(label) for label in data["labels"]),
             score=str(data["score"]),
             keep=str(data["keep"]),
             thresholds=tuple((str(k), float(v)) for k, v in sorted(data["thresholds"].items())),
@@ -89,17 +91,24 @@ class Plan:
             raise PlanError(f"`sizes` and `kept` must name the same groups. They differ in {odd}.")
         kept = {}
         for name, size in self.sizes.items():
-            units = tuple(sorted({int(unit) for unit in self.kept[name]}))
+            if size < 1:
+                raise PlanError(f"Group {name!r} must have at least one unit. Received: {size}.")
+            units = tuple(sorted({index(unit) for unit in self.kept[name]}))
             if units and not 0 <= units[0] <= units[-1] < size:
                 raise PlanError(
                     f"Group {name!r} has units 0 to {size - 1}. "
                     f"Received: kept units {units[0]} to {units[-1]}."
                 )
             kept[name] = units
-        object.__setattr__(self, "sizes", {k: int(v) for k, v in self.sizes.items()})
+        object.__setattr__(self, "sizes", {k: index(v) for k, v in self.sizes.items()})
         object.__setattr__(self, "kept", kept)
-        object.__setattr__(self, "labels", tuple(sorted({int(i) for i in self.labels})))
-        object.__setattr__(self, "label_names", tuple(str(n) for n in self.label_names))
+        labels = tuple(sorted({index(i) for i in self.labels}))
+        names = tuple(str(n) for n in self.label_names)
+        if labels and (labels[0] < 0 or (names and labels[-1] >= len(names))):
+            known = f"{len(names)} labels" if names else "numbers from 0"
+            raise PlanError(f"The plan's labels must be of {known}. Received: {list(labels)}.")
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "label_names", names)
         object.__setattr__(self, "choices", tuple(sorted(set(self.choices))))
 
     @property
@@ -120,12 +129,18 @@ class Plan:
         return all(len(units) == self.sizes[name] for name, units in self.kept.items())
 
     def __or__(self, other: Plan) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
         return self._combine(other, "|", set.union, {*self.labels, *other.labels})
 
     def __and__(self, other: Plan) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
         return self._combine(other, "&", set.intersection, {*self.labels, *other.labels})
 
     def __sub__(self, other: Plan) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
         return self._combine(other, "-", set.difference, set(self.labels))
 
     def _combine(
@@ -135,13 +150,16 @@ class Plan:
         operation: Callable[[set[int], set[int]], set[int]],
         labels: Iterable[int],
     ) -> Plan:
-        if not isinstance(other, Plan):
-            return NotImplemented
         if self.fingerprint != other.fingerprint:
             raise PlanError(
                 f"`{sign}` combines plans of one parent model. Received plans of two: "
                 f"{self.fingerprint} and {other.fingerprint}. Select both from activity of one "
                 "model."
+            )
+        if self.sizes != other.sizes:
+            raise PlanError(
+                f"`{sign}` combines plans for the same unit groups. Received: {self.sizes} and "
+                f"{other.sizes}."
             )
         return Plan(
             fingerprint=self.fingerprint,
@@ -151,7 +169,7 @@ class Plan:
                 for name, units in self.kept.items()
             },
             labels=tuple(labels),
-            label_names=self.label_names or other.label_names,
+            label_names=_common_names(self.label_names, other.label_names),
             choices=self.choices + other.choices,
         )
 
@@ -165,9 +183,12 @@ class Plan:
             fingerprint: Fingerprint of the model it gave.
 
         Raises:
-            PlanError: The two plans are of different parents.
+            PlanError: The two plans are of different parents, or `first` empties a group, so that
+                no model can have been cut to it.
         """
         both = self & first
+        if first.empty:
+            raise PlanError(f"No model can be cut to a plan that keeps nothing of {first.empty}.")
         position = {
             name: {unit: i for i, unit in enumerate(units)} for name, units in first.kept.items()
         }
@@ -187,7 +208,7 @@ class Plan:
         """Return the plan as plain data."""
         return {
             "format": _FORMAT,
-            "version": 1,
+            "version": _VERSION,
             "parent": self.fingerprint.to_json(),
             "labels": list(self.labels),
             "label_names": list(self.label_names),
@@ -207,18 +228,21 @@ class Plan:
         """
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise FileError("This is not a keras_nns plan: its `format` entry is missing or other.")
+        if data.get("version") != _VERSION:
+            raise FileError(
+                f"Expected a plan of version {_VERSION}. Received: version "
+                f"{data.get('version')!r}. Read it with the release that wrote it, or select again."
+            )
         try:
             return cls(
                 fingerprint=Fingerprint.from_json(data["parent"]),
-                sizes={str(k): int(v["size"]) for k, v in data["groups"].items()},
-                kept={
-                    str(k): tuple(int(u) for u in v["kept"]) for k, v in data["groups"].items()
-                },
+                sizes={str(k): v["size"] for k, v in data["groups"].items()},
+                kept={str(k): tuple(v["kept"]) for k, v in data["groups"].items()},
                 labels=tuple(data["labels"]),
                 label_names=tuple(data["label_names"]),
                 choices=tuple(Choice.from_json(choice) for choice in data["choices"]),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise FileError(f"The plan is damaged: {error!r}.") from error
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -242,7 +266,8 @@ class Plan:
 
     def __str__(self) -> str:
         kept = sum(len(units) for units in self.kept.values())
-        return f"Plan for {', '.join(self.names) or 'no label'}: {kept} of {sum(self.sizes.values())} units"
+        labels = ", ".join(self.names) or "no label"
+        return f"Plan for {labels}: {kept} of {sum(self.sizes.values())} units"
 
 
 def merge(plans: Iterable[Plan]) -> Plan:
@@ -261,3 +286,18 @@ def merge(plans: Iterable[Plan]) -> Plan:
     if not plans:
         raise PlanError("`merge` needs at least one plan. Received none.")
     return reduce(Plan.__or__, plans)
+
+
+def _common_names(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of two plans' labels; real names stand over none and over plain numbers."""
+    if mine == theirs or not theirs:
+        return mine
+    if not mine:
+        return theirs
+    if len(mine) == len(theirs):
+        numbers = tuple(str(i) for i in range(len(mine)))
+        if numbers in (mine, theirs):
+            return theirs if mine == numbers else mine
+    raise PlanError(
+        f"The two plans name the labels of one parent differently: {list(mine)} and {list(theirs)}."
+    )
