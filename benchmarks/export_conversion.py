@@ -103,7 +103,11 @@ def main() -> None:
     for name in given.applications:
         size = APPLICATIONS[name]
         model = getattr(keras.applications, name)(
-            input_shape=(size, size, 3), weights=None, classes=10
+            # Logits: behind a softmax, untrained weights all answer the same.
+            input_shape=(size, size, 3),
+            weights=None,
+            classes=10,
+            classifier_activation=None,
         )
         samples = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
         flat = tflite_export.convert(model)
