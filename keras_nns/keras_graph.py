@@ -70,8 +70,8 @@ def functional(model: Any) -> Any:
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if graph is None:
         raise ModelError(
-            f"{name} has not been built, so its shapes are not known. Start it with keras.Input(…), "
-            "or call model.build(input_shape) first."
+            f"{name} has not been built, so its shapes are not known. Start it with "
+            "keras.Input(…), or call model.build(input_shape) first."
         )
     return graph
 

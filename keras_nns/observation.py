@@ -20,7 +20,7 @@ from keras_nns.keras_graph import undisturbed
 from keras_nns.layout import Fingerprint
 from keras_nns.progress import Verbose, track
 from keras_nns.sums import Sums
-from keras_nns.watching import Layers, Tap, run_taps, taps_of
+from keras_nns.watching import Layers, run_taps, taps_of
 
 _FORMAT = "keras_nns.observation"
 _LOOK_EVERY = 50
@@ -78,7 +78,7 @@ def observe(
 
     Example:
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
-        >>> activity.firing_rate("dense")[3]  # how often each unit fires on label 3  # doctest: +SKIP
+        >>> activity.firing_rate("dense")[3]  # of each unit, on label 3  # doctest: +SKIP
     """
     observer = Observer(
         model,
@@ -163,7 +163,7 @@ class Observer:
             store = _Checkpoint(checkpoint, fingerprint, sums, batches)
         done = store.resume() if store else 0
         rest = batches.skip(done) if done else batches
-        self._pass(rest, sums, store, done, checkpoint_every, verbose)
+        self._pass(rest, sums, store, done=done, every=checkpoint_every, verbose=verbose)
         sums.check_finite()
         activity = sums.activity(self.graph, batches.label_names, fingerprint)
         if not activity.samples.any():
@@ -177,6 +177,7 @@ class Observer:
         batches: Batches,
         sums: Sums,
         store: _Checkpoint | None,
+        *,
         done: int,
         every: int,
         verbose: Verbose,
