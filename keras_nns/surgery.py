@@ -139,7 +139,7 @@ def cut(
     answer = answer_of(graph, plan, head, output)
     new = _cut(graph, plan, answer)
     if head != "binary":
-        _carry_compile_settings(model, new)
+        carry_compile_settings(model, new)
     set_lineage(new, Lineage(plan, head, answer.labels, answer.label_names, answer.output))
     if prove:
         proof = _compare(graph, plan, answer, None, samples=8, seed=0)
@@ -322,7 +322,8 @@ def _compare(
     return Proof(absolute, relative, samples)
 
 
-def _carry_compile_settings(parent: Any, new: Any) -> None:
+def carry_compile_settings(parent: Any, new: Any) -> None:
+    """Compile a new model as its parent is compiled, where that can be written down."""
     if not parent.compiled:
         return
     try:
