@@ -246,7 +246,22 @@ def _traced(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = Fals
             f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
             "through. Keep at least one unit (select keeps one unless min_units=0)."
         )
+    if not allow_empty:
+        _refuse_empty_members(graph, plan)
     return graph
+
+
+def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
+    """Refuse a plan that keeps units of a group, and none that one of its layers makes."""
+    for group in graph.layout.prunable:
+        stays = group.protected.union(plan.kept[group.name])
+        empty = [m.layer for m in group.members if stays.isdisjoint(m.units)]
+        if empty:
+            raise PlanError(
+                f"The plan keeps {len(stays)} units of group {group.name!r}, and none of those "
+                f"that {', '.join(map(repr, empty))} makes. Keep at least one of the units "
+                f"{list(next(m.units for m in group.members if m.layer == empty[0]))[:10]}."
+            )
 
 
 def _cut(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
