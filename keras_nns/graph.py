@@ -283,8 +283,16 @@ def trace(model: Any) -> Graph:
     calls: dict[Key, TracedCall] = {}
     entries: dict[Key, list[Stream]] = {}
 
+    first_entry: dict[int, tuple[Any, list[Stream]]] = {}
+
     def enter(call: Call, inputs: list[Any]) -> None:
         entries[call.key] = inputs
+        _, first = first_entry.setdefault(id(call.operation), (call.operation, inputs))
+        site = Site(ledger, call.operation, call.path, inputs, call.shapes)
+        # A nested model has one shape of inputs, however often it is called.
+        for one, other in zip(first, inputs, strict=True):
+            for axis in one.units.keys() | other.units.keys():
+                site.couple(one.units.get(axis), other.units.get(axis))
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Stream]:
         inputs = [a for a in tree.flatten((args, kwargs)) if isinstance(a, Stream)]

@@ -871,6 +871,23 @@ def nested_model_called_twice():
     return keras.Model(start, L.Dense(3, name="answer")(x))
 
 
+@row(
+    keras.Model,
+    L.BatchNormalization,
+    expected={"left": 6},
+    members={"left": ("left", "right")},
+    note="exact; all its calls lose the same",
+)
+def nested_model_called_on_two_tensors():
+    inside = keras.Input((4, 6))
+    pool = keras.Model(inside, L.GlobalMaxPooling1D()(L.ReLU()(inside)), name="pool")
+    start = keras.Input((4, 3))
+    x, y = L.Dense(6, name="left")(start), L.Dense(6, name="right")(start)
+    x = L.BatchNormalization()(x)
+    z = L.Concatenate()([pool(x), pool(y)])
+    return keras.Model(start, L.Dense(3, name="answer")(z))
+
+
 @row(keras.Model, expected={"net/hidden": 5, "after": 4, "tail": 2})
 def nested_model_of_several_inputs():
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
