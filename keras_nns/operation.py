@@ -14,10 +14,10 @@ import tflite_export
 from keras_nns import tables
 from keras_nns.activity import Activity
 from keras_nns.costs import Costs
-from keras_nns.data import as_batches
 from keras_nns.errors import ProofError, SelectionError
 from keras_nns.evaluation import compare
 from keras_nns.figures import LabelFigures
+from keras_nns.forward import parents_batches
 from keras_nns.keras_graph import functional, is_graph
 from keras_nns.layout import Json
 from keras_nns.model_files import Head, lineage
@@ -176,7 +176,7 @@ def sample_of(
 
     Args:
         model: The model that the data is for.
-        data: As `as_batches` takes it.
+        data: As `as_batches` takes it, with the parent's labels.
         count: How many samples, if there are so many.
         label_names: Name of every label, where the data does not tell.
 
@@ -186,7 +186,9 @@ def sample_of(
     Raises:
         DataError: The data does not fit the model.
     """
-    batches = as_batches(data, model=model, label_names=label_names)
+    batches = parents_batches(
+        model, lineage(model), data, None, batch_size=256, label_names=label_names
+    )
     step = max((batches.size or 0) // count, 1)
     position, taken, parts = 0, 0, []
     for batch in batches:
@@ -217,7 +219,7 @@ def network_names(plans: Sequence[Plan]) -> list[str]:
 def to_tflite(
     model: keras.Model, samples: Any, *, label_names: Sequence[str] = ()
 ) -> tuple[bytes, float]:
-    """Export a model as float32, with its labels and its plan inside, and verify the file.
+    """Export a model as float32, with its labels inside, and verify the file.
 
     Args:
         model: A parent or a subnetwork.
@@ -231,12 +233,7 @@ def to_tflite(
     Raises:
         tflite_export.ExportError: There is no such file, or it answers otherwise.
     """
-    origin = lineage(model)
-    flat = tflite_export.convert(
-        model,
-        labels=answer_names(model, label_names),
-        files=None if origin is None else {"keras_nns.json": origin.to_json()},
-    )
+    flat = tflite_export.convert(model, labels=answer_names(model, label_names))
     return flat, tflite_export.verify(flat, model, samples).relative
 
 

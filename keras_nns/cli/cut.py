@@ -41,10 +41,20 @@ def add_head(parser: argparse.ArgumentParser) -> None:
         help="what the new model answers: all the parent's labels (parent, the default), the "
         "plan's alone (labels), those and one more for the rest (other), or yes/no (binary)",
     )
+    add_answer(parser)
     parser.add_argument(
         "--retrained",
         action="store_true",
         help="accept a parent that was trained further since the plan was made",
+    )
+
+
+def add_answer(parser: argparse.ArgumentParser) -> None:
+    """Add which of several outputs answers the labels."""
+    parser.add_argument(
+        "--answer",
+        metavar="NAME",
+        help="name of the output that answers the labels, where the model has several",
     )
 
 
@@ -61,7 +71,7 @@ def run(given: Namespace) -> None:
     from keras_nns.model_files import save_model
     from keras_nns.surgery import cut, prove
 
-    how = {"head": given.head, "retrained": given.retrained}
+    how = {"head": given.head, "output": given.answer, "retrained": given.retrained}
     with screen.working(given, "cutting and proving"):
         small = cut(parent, plan, **how)
         proof = prove(parent, plan, **how) if given.prove else None

@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from keras_nns.cli import arguments, reading, screen
+from keras_nns.cli import arguments, cut, reading, screen
 
 if TYPE_CHECKING:
     from keras_nns.figures import Evaluation
@@ -38,6 +38,7 @@ def add(commands: arguments.Commands) -> None:
         metavar="T",
         help="where a yes/no output counts as yes (default: 0.5, for probabilities)",
     )
+    cut.add_answer(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -53,6 +54,7 @@ def run(given: Namespace) -> None:
         "batch_size": given.batch_size,
         "label_names": label_names,
         "threshold": given.decide_at,
+        "output": given.answer,
     }
     found: Evaluation | Comparison
     with screen.working(given, "evaluating"):

@@ -60,10 +60,8 @@ def run(given: Namespace) -> None:
         model = reading.model(given, given.model)
         samples = _samples(given, model)
     import tflite_export
-    from keras_nns.model_files import lineage
     from keras_nns.operation import answer_names
 
-    origin = lineage(model)
     labels = answer_names(model) if given.labels is None else _lines(given.labels)
     with screen.working(given, "converting and verifying"):
         flat = tflite_export.convert(
@@ -71,7 +69,6 @@ def run(given: Namespace) -> None:
             quantize=given.quantize,
             samples=samples if VARIANTS[given.quantize].needs_samples else None,
             labels=labels,
-            files=None if origin is None else {"keras_nns.json": origin.to_json()},
         )
         found = tflite_export.verify(flat, model, samples)
     tflite_export.save(flat, output, overwrite=given.overwrite)
@@ -96,8 +93,13 @@ def _samples(given: Namespace, model: Any) -> Any:
             "data of the kind the model will see."
         )
     from keras_nns.graph import trace
+    from keras_nns.keras_graph import is_graph
     from keras_nns.probing import sample_inputs
 
+    if not is_graph(model):
+        raise DataError(
+            f"Model {model.name!r} has no graph that tells what inputs it takes: pass --samples."
+        )
     return sample_inputs(trace(model), 64, seed=0)
 
 

@@ -37,6 +37,7 @@ def run(given: Namespace) -> None:
     from keras_nns.model_files import save_model
     from keras_nns.surgery import mask
 
-    masked = mask(parent, plan, head=given.head, retrained=given.retrained)
+    how = {"head": given.head, "output": given.answer, "retrained": given.retrained}
+    masked = mask(parent, plan, **how)
     save_model(masked, output, overwrite=given.overwrite)
     screen.remark(given, f"{output}: {plan}; the others forced to zero")

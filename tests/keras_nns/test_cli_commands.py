@@ -1,0 +1,299 @@
+"""Each command does what the function of its name does, with files in between."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_nns as nns
+import tflite_export
+from keras_nns.cli import main
+from keras_nns.cli.select import named_rule
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+LABELS = ("cat", "dog", "eel")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with a parent model, its data and an activity."""
+    folder = tmp_path_factory.mktemp("shop")
+    keras.utils.set_random_seed(3)
+    random = np.random.default_rng(3)
+    layers = keras.layers
+    parent = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(12, activation="relu", name="one"),
+            layers.Dense(8, activation="relu", name="two"),
+            layers.Dense(3, activation="softmax", name="answer"),
+        ],
+        name="parent",
+    )
+    y = np.arange(240) % 3
+    x = (random.normal(size=(240, 6)) + 2 * np.eye(6)[y]).astype("float32")
+    parent.compile("adam", "sparse_categorical_crossentropy")
+    parent.fit(x[:160], y[:160], epochs=5, verbose=0)
+    nns.save_model(parent, folder / "parent.keras")
+    names = np.array(LABELS)
+    np.savez(
+        folder / "data.npz",
+        x_train=x[:160],
+        y_train=names[y[:160]],
+        x_test=x[160:],
+        y_test=names[y[160:]],
+    )
+    np.savez(folder / "test.npz", x=x[160:], y=names[y[160:]])
+    activity = nns.observe(parent, x[:160], names[y[:160]])
+    activity.save(folder / "activity.npz")
+    return folder
+
+
+@pytest.fixture
+def run(shop, tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty folder; `@name` stands for a file of the shop."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        argv = [f"{shop}/{word[1:]}" if word.startswith("@") else word for word in line.split()]
+        status = main(argv)
+        said = capsys.readouterr()
+        assert (status, said.err) == (0, "")
+        return said.out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def parent(shop):
+    return nns.load_model(shop / "parent.keras")
+
+
+@pytest.fixture(scope="module")
+def activity(shop):
+    return nns.Activity.load(shop / "activity.npz")
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(9).normal(size=(40, 6)).astype("float32")
+
+
+def answers(model, x):
+    return np.asarray(model(x, training=False))
+
+
+def test_observe(run, activity, tmp_path):
+    out = run("observe @parent.keras @data.npz -o seen.npz")
+    # The training part, when there are two.
+    assert nns.Activity.load(tmp_path / "seen.npz") == activity
+    assert "20 units in 2 layers for 3 labels over 160 samples" in out
+
+
+def test_observe_has_the_options_of_the_function(run, parent, shop, tmp_path):
+    run(
+        "observe @parent.keras @data.npz --part test --layers two --statistics mean,maximum "
+        "--threshold 0.5 --batch-size 7 -o seen.npz"
+    )
+    data = np.load(shop / "data.npz")
+    expected = nns.observe(
+        parent,
+        data["x_test"],
+        data["y_test"],
+        layers=["two"],
+        statistics=("mean", "maximum"),
+        threshold=0.5,
+        batch_size=7,
+    )
+    assert nns.Activity.load(tmp_path / "seen.npz") == expected
+
+
+def test_a_path_without_parts_is_read_whole_unless_a_part_is_asked_for(run, tmp_path):
+    run("observe @parent.keras @test.npz -o all.npz")
+    run("observe @parent.keras @test.npz --part train -o train.npz")
+    run("observe @parent.keras @test.npz --part test -o test.npz")
+    both = [nns.Activity.load(tmp_path / f"{part}.npz") for part in ("train", "test")]
+    whole = nns.Activity.load(tmp_path / "all.npz")
+    assert [int(part.samples.sum()) for part in both] == [64, 16]
+    assert int(whole.samples.sum()) == 80
+    np.testing.assert_array_equal((both[0] + both[1]).samples, whole.samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "how"),
+    [
+        ("--label dog", "dog", {}),
+        ("--label 1 --label cat", ["dog", "cat"], {}),
+        ("--all --zeta 0.7", "all", {"keep": nns.above(0.7)}),
+        ("--label eel --keep top(3)", "eel", {"keep": nns.top(3)}),
+        (
+            "--label eel --top 3 --score contrast",
+            "eel",
+            {"keep": nns.top(3), "score": nns.contrast},
+        ),
+        ("--label cat --fraction 0.2", "cat", {"keep": nns.fraction(0.2)}),
+        (
+            "--all --fraction 0.2 --scope global --min-units 2",
+            "all",
+            {"keep": nns.fraction(0.2, scope="global"), "min_units": 2},
+        ),
+        ("--label cat --score firing_frequency", "cat", {"score": nns.firing_frequency}),
+    ],
+)
+def test_select(options, labels, how, run, activity, tmp_path):
+    run(f"select @activity.npz {options} -o plan.json")
+    plan = nns.Plan.load(tmp_path / "plan.json")
+    expected = nns.select(activity, labels, **how)
+    assert plan == expected and plan.choices == expected.choices
+    # The plan really is a choice: it neither keeps all nor nothing.
+    assert not plan.keeps_all and not plan.empty
+
+
+def test_select_by_weights(run, activity, parent, tmp_path):
+    run("select @activity.npz --all --score magnitude --model @parent.keras --top 4 -o plan.json")
+    expected = nns.select(activity, "all", score=nns.magnitude(parent), keep=nns.top(4))
+    assert nns.Plan.load(tmp_path / "plan.json") == expected
+
+
+def test_select_each_writes_a_folder(run, activity, tmp_path):
+    run("select @activity.npz --each -o plans")
+    found = {path.name: nns.Plan.load(path) for path in (tmp_path / "plans").iterdir()}
+    names = [f"{name}.json" for name in LABELS]
+    assert found == dict(zip(names, nns.select(activity, "each"), strict=True))
+    run("select @activity.npz --each --top 2 -o plans --overwrite")
+    assert nns.Plan.load(tmp_path / "plans" / "cat.json") == nns.select(
+        activity, "cat", keep=nns.top(2)
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [nns.above(0.25), nns.top(7), nns.fraction(0.5), nns.top(7, scope="global")],
+    ids=lambda rule: rule.name,
+)
+def test_a_rule_reads_back_from_its_name(rule):
+    read = named_rule(rule.name)
+    scores = np.random.default_rng(0).random(50)
+    assert (read.name, read.scope) == (rule.name, rule.scope)
+    np.testing.assert_array_equal(read(scores), rule(scores))
+
+
+@pytest.mark.parametrize("head", ["parent", "labels", "other", "binary"])
+def test_cut_and_mask(head, run, activity, parent, x, tmp_path):
+    plan = nns.select(activity, ["cat", "eel"], keep=nns.top(5))
+    plan.save(tmp_path / "plan.json")
+    out = run(f"cut @parent.keras plan.json --head {head} -o small.keras")
+    run(f"mask @parent.keras plan.json --head {head} -o masked.keras")
+    assert "equal to the masked parent" in out
+    small = nns.load_model(tmp_path / "small.keras")
+    masked = nns.load_model(tmp_path / "masked.keras")
+    np.testing.assert_array_equal(answers(small, x), answers(nns.cut(parent, plan, head=head), x))
+    np.testing.assert_allclose(answers(small, x), answers(masked, x), rtol=0, atol=1e-5)
+    assert nns.lineage(small).plan == plan and nns.lineage(small).head == head
+    assert small.count_params() < parent.count_params()
+
+
+def test_cut_can_leave_the_proof_out(run, activity, tmp_path):
+    nns.select(activity, "cat").save(tmp_path / "plan.json")
+    assert "not proven" in run("cut @parent.keras plan.json --no-prove -o small.keras")
+
+
+def test_merge(run, activity, tmp_path):
+    run("select @activity.npz --each --top 3 -o plans")
+    run("merge plans/cat.json plans/eel.json -o both.json")
+    cat, _, eel = nns.select(activity, "each", keep=nns.top(3))
+    assert nns.Plan.load(tmp_path / "both.json") == cat | eel
+
+
+def test_evaluate(run, parent, shop):
+    data = np.load(shop / "data.npz")
+    expected = nns.evaluate(parent, data["x_test"], data["y_test"])
+    shown = json.loads(run("evaluate @parent.keras @data.npz --json"))
+    assert shown == json.loads(json.dumps(expected.to_json()))
+    assert run("evaluate @parent.keras @data.npz") == f"{expected}\n"
+    assert "over 80 samples" in str(expected)
+
+
+def test_evaluate_against_the_parent(run, activity, parent, shop, tmp_path):
+    small = nns.cut(parent, nns.select(activity, "dog"), head="binary")
+    nns.save_model(small, tmp_path / "dog.keras")
+    data = np.load(shop / "test.npz")
+    expected = nns.compare(parent, small, data["x"], data["y"])
+    line = "evaluate dog.keras @test.npz --against @parent.keras"
+    shown = json.loads(run(f"{line} --json"))
+    assert shown == json.loads(json.dumps(expected.to_json()))
+    table = run(line)
+    assert "dog" in table and "multiply-adds" in table
+
+
+def test_export_knows_the_labels_of_a_cut_model(run, activity, parent, x, tmp_path):
+    small = nns.cut(parent, nns.select(activity, ["cat", "eel"]), head="labels")
+    nns.save_model(small, tmp_path / "small.keras")
+    out = run("export small.keras -o small.tflite")
+    flat = (tmp_path / "small.tflite").read_bytes()
+    assert tflite_export.read_metadata(flat).labels == ("cat", "eel")
+    assert tflite_export.verify(flat, small, x).relative < 1e-5
+    assert f"{len(flat):,} bytes" in out and "verified on 64 samples" in out
+
+
+def test_export_quantized_on_samples_with_given_labels(run, parent, shop, x, tmp_path):
+    (tmp_path / "names.txt").write_text("Katze\nHund\nAal\n")
+    run(
+        "export @parent.keras --labels names.txt --quantize int8 --samples @data.npz "
+        "--sample-count 150 -o small.tflite"
+    )
+    metadata = tflite_export.read_metadata(tmp_path / "small.tflite")
+    assert metadata.labels == ("Katze", "Hund", "Aal") and metadata.quantize == "int8"
+
+
+def test_export_of_a_subnetwork_takes_the_parents_data(run, activity, parent, tmp_path):
+    small = nns.cut(parent, nns.select(activity, "dog"), head="binary")
+    nns.save_model(small, tmp_path / "dog.keras")
+    run("export dog.keras --samples @data.npz -o dog.tflite")
+    assert tflite_export.read_metadata(tmp_path / "dog.tflite").labels == ("dog",)
+
+
+def test_report(run, tmp_path):
+    run("select @activity.npz --each -o plans")
+    out = run(
+        "report @parent.keras @activity.npz plans/cat.json plans/dog.json --data @data.npz -o page"
+    )
+    assert "page/report.html" in out
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "cat and dog" in page and "80 held-out samples" in page and "merged" in page
+    assert "All 3 cut networks compute what the parent computes" in page
+    run("report @parent.keras @activity.npz plans/cat.json --data @data.npz -o page --overwrite")
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "1 smaller network was cut out" in page and "merged" not in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page", "plans"]
+
+
+def test_images_are_read_from_folders_at_the_models_scale(run, tmp_path):
+    random = np.random.default_rng(0)
+    for label in ("day", "night"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 120, (8, 8, 3)) + (120 if label == "day" else 0)
+            keras.utils.save_img(tmp_path / "photos" / label / f"{number}.png", pixels, scale=False)
+    layers = keras.layers
+    for name, divisor in (("scaled", 1), ("raw", 255)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                layers.Rescaling(1 / divisor),
+                layers.Conv2D(4, 3, activation="relu", name="conv"),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(2, activation="softmax"),
+            ]
+        )
+        nns.save_model(model, tmp_path / f"{name}.keras")
+    run("observe scaled.keras photos -o scaled.npz")
+    run("observe raw.keras photos --no-scale -o raw.npz")
+    one, other = (nns.Activity.load(tmp_path / f"{name}.npz") for name in ("scaled", "raw"))
+    assert one.label_names == other.label_names == ("day", "night")
+    np.testing.assert_allclose(one.mean("conv"), other.mean("conv"), rtol=1e-5)
+    assert (one.mean("conv").max(axis=1) > 0).all()
