@@ -107,7 +107,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'keras_nns' has no attribute {name!r}")
     value = getattr(import_module(f"keras_nns.{_MODULE_OF[name]}"), name)
-    # A module of the same name (`lineage`) would hide the function once it is imported.
+    # Found at once from now on.
     globals()[name] = value
     return value
 

@@ -15,12 +15,19 @@ from keras_nns.errors import DataError, FileError, SelectionError
 from keras_nns.layout import Fingerprint, Layout
 
 Statistic = Literal["fired", "mean", "variance", "maximum"]
-STATISTICS: tuple[str, ...] = get_args(Statistic)
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
 
 Float = NDArray[np.float64]
 
 _FORMAT = "keras_nns.activity"
+_VERSION = 1
+_FIELDS = {
+    "fired": ("fired",),
+    "mean": ("total", "magnitude"),
+    "variance": ("total", "deviation"),
+    "maximum": ("maximum",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +146,12 @@ class Activity:
         if isinstance(label, str):
             if label in self.label_names:
                 return self.label_names.index(label)
-        elif isinstance(label, int | np.integer) and not isinstance(label, bool):
-            if 0 <= label < len(self.label_names):
-                return int(label)
+        elif (
+            isinstance(label, int | np.integer)
+            and not isinstance(label, bool)
+            and 0 <= label < len(self.label_names)
+        ):
+            return int(label)
         shown = ", ".join(self.label_names[:20]) + (" …" if len(self.label_names) > 20 else "")
         raise SelectionError(
             f"No label {label!r}. Expected a number from 0 to {len(self.label_names) - 1} or one "
@@ -150,11 +160,9 @@ class Activity:
 
     def _array(self, layer: str, field: str, statistic: str) -> NDArray[Any]:
         if layer not in self.layers:
-            raise SelectionError(
-                f"Layer {layer!r} was not watched. Watched: {list(self.layers)}."
-            )
+            raise SelectionError(f"Layer {layer!r} was not watched. Watched: {list(self.layers)}.")
         array = getattr(self.layers[layer], field)
-        if array is None:
+        if array is None or statistic not in self.statistics:
             raise SelectionError(
                 f"The {statistic} was not watched. Observe with statistics="
                 f"{(*self.statistics, statistic)}."
@@ -235,7 +243,7 @@ class Activity:
             FileError: The file exists and `overwrite` is false, or cannot be written.
         """
         header = {
-            "version": 1,
+            "version": _VERSION,
             "model": self.fingerprint.to_json(),
             "layout": self.layout.to_json(),
             "label_names": list(self.label_names),
@@ -261,6 +269,11 @@ class Activity:
         """
         header, arrays = files.read_arrays(path, _FORMAT)
         with files.blame(path):
+            if header.get("version") != _VERSION:
+                raise FileError(
+                    f"Expected an activity of version {_VERSION}. Received: version "
+                    f"{header.get('version')!r}. Read it with the release that wrote it."
+                )
             try:
                 layers = {}
                 for index, (name, about) in enumerate(header["layers"].items()):
@@ -272,7 +285,7 @@ class Activity:
                     if about["nonnegative"] and "total" in found:
                         found["magnitude"] = found["total"]
                     layers[name] = LayerActivity(**found)
-                return cls(
+                found_all = cls(
                     fingerprint=Fingerprint.from_json(header["model"]),
                     layout=Layout.from_json(header["layout"]),
                     label_names=tuple(header["label_names"]),
@@ -281,8 +294,28 @@ class Activity:
                     statistics=tuple(header["statistics"]),
                     threshold=float(header["threshold"]),
                 )
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                found_all._check()
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise FileError(f"The activity is damaged: {error!r}.") from error
+        return found_all
+
+    def _check(self) -> None:
+        """Raise `ValueError` where arrays do not fit the labels, layers and statistics."""
+        labels = len(self.label_names)
+        if self.samples.shape != (labels,):
+            raise ValueError(f"samples have shape {self.samples.shape}, for {labels} labels")
+        for name, layer in self.layers.items():
+            expected = (labels, len(self.layout.of_layer(name)[1].units))
+            needed = {field for s in self.statistics for field in _FIELDS[s]}
+            arrays = layer.arrays()
+            missing = needed - set(arrays)
+            if missing:
+                raise ValueError(f"layer {name!r} lacks {sorted(missing)}")
+            for what, array in arrays.items():
+                if array.shape != expected:
+                    raise ValueError(
+                        f"{what} of layer {name!r} has shape {array.shape}, not {expected}"
+                    )
 
 
 def _add(

@@ -1,7 +1,8 @@
-"""Heads: what a subnetwork answers, built once for the cut model and once, otherwise, for the mask."""
+"""Heads: what a subnetwork answers, built once for the cut model and once anew for the mask."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from keras_nns.graph import Graph, Output
 from keras_nns.keras_graph import functional, structure
 from keras_nns.model_files import HEADS, Head
 from keras_nns.plan import Plan
+
+_Base = tuple[Head, str, int, str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,11 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
     index = graph.outputs.index(output)
     size = output.size
     count = 2 if size == 1 and output.kind == "sigmoid" else size
-    names = plan.label_names or tuple(str(i) for i in range(count or 0))
+    names = plan.label_names if len(plan.label_names) == count else ()
+    names = names or tuple(str(i) for i in range(count or 0))
     if head == "parent":
-        known = tuple(range(count)) if count is not None and count == len(names) else ()
-        return Answer(
-            head, output.name, index, output.kind, plan.labels, known, names if known else ()
-        )
+        known = tuple(range(count or 0))
+        return Answer(head, output.name, index, output.kind, plan.labels, known, names)
     if not plan.labels:
         raise PlanError(f"The plan is for no label, so head={head!r} has nothing to answer.")
     if count is None or max(plan.labels) >= count:
@@ -76,7 +78,12 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
             f"The plan is for labels {list(plan.labels)}; output {output.name!r} answers {count}."
         )
     chosen = tuple(names[i] for i in plan.labels)
-    base = (head, output.name, index, output.kind, plan.labels)
+    base: _Base = (head, output.name, index, output.kind, plan.labels)
+    if head == "labels" and output.kind == "softmax" and len(chosen) == 1:
+        raise SurgeryError(
+            f"The plan is for label {chosen[0]!r} alone, and the softmax of one output is always "
+            "1. Use head='binary' or head='other'."
+        )
     if size == 1:
         return _from_one_probability(base, names, chosen)
     if head == "labels" or (head == "binary" and output.kind == "sigmoid" and len(chosen) == 1):
@@ -88,19 +95,26 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
             f"at once: head={head!r} has no meaning there. Use head='labels'."
         )
     rest = [i for i in range(count) if i not in plan.labels]
+    if not rest:
+        raise SurgeryError(
+            f"The plan is for all {count} labels, so head={head!r} has nothing to tell them from. "
+            "Use head='parent'."
+        )
     kernel = np.zeros((count, len(chosen) + 1), dtype=np.float32)
     kernel[list(plan.labels), range(len(chosen))] = 1
     kernel[rest, -1] = 1
     if head == "other":
-        return Answer(
-            *base, (*plan.labels, None), (*chosen, "other"), {}, kernel, np.zeros(len(chosen) + 1)
-        )
+        return Answer(*base, (*plan.labels, None), (*chosen, "other"), {}, kernel, _no_bias(kernel))
     kernel = kernel[:, :-1].sum(axis=1, keepdims=True)
     label = plan.labels[0] if len(chosen) == 1 else None
-    return Answer(*base, (label,), (" or ".join(chosen),), {}, kernel, np.zeros(1))
+    return Answer(*base, (label,), (" or ".join(chosen),), {}, kernel, _no_bias(kernel))
 
 
-def _from_one_probability(base: Any, names: tuple[str, ...], chosen: tuple[str, ...]) -> Answer:
+def _no_bias(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.zeros(kernel.shape[1], dtype=np.float32)
+
+
+def _from_one_probability(base: _Base, names: tuple[str, ...], chosen: tuple[str, ...]) -> Answer:
     """Answer from a single probability `p` of label 1; label 0 has `1 - p`."""
     head, output, _, kind, kept = base
     if kind != "sigmoid":
@@ -133,8 +147,8 @@ def _from_one_probability(base: Any, names: tuple[str, ...], chosen: tuple[str, 
 def _require_free(graph: Graph, output: Output, head: str) -> None:
     if not graph.is_free_head(output):
         raise SurgeryError(
-            f"The units of output {output.name!r} are used elsewhere in the model, so head={head!r} "
-            "cannot remove any. Use head='parent' or head='other'."
+            f"The units of output {output.name!r} are used elsewhere in the model, so "
+            f"head={head!r} cannot remove any. Use head='parent' or head='other'."
         )
 
 
@@ -145,10 +159,10 @@ def append_answer(model: Any, answer: Answer) -> Any:
     added: list[Any] = []
     dtype = "float32"
     if answer.kind == "linear":
-        added.append(keras.layers.Softmax(name="probabilities", dtype=dtype))
-    dense = keras.layers.Dense(
-        answer.kernel.shape[1], name=f"{answer.head}_head", trainable=False, dtype=dtype
-    )
+        name = _free_name(model, "probabilities")
+        added.append(keras.layers.Softmax(name=name, dtype=dtype))
+    name = _free_name(model, f"{answer.head}_head")
+    dense = keras.layers.Dense(answer.kernel.shape[1], name=name, trainable=False, dtype=dtype)
     added.append(dense)
     if isinstance(model, keras.Sequential):
         for layer in added:
@@ -181,6 +195,13 @@ def mask_answer(model: Any, answer: Answer) -> Any:
         return chosen
 
     return _replace_output(model, answer.index, pick)
+
+
+def _free_name(model: Any, name: str) -> str:
+    """Return a name that no layer of the model has: the parent may be a subnetwork itself."""
+    taken = {layer.name for layer in model.layers}
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return next(n for n in itertools.chain([name], numbered) if n not in taken)
 
 
 def _chain(layers: list[Any], x: Any) -> Any:

@@ -173,17 +173,34 @@ def undisturbed(model: Any) -> Iterator[None]:
     Stateful recurrent layers get the states they had back, and losses that calls leave behind are
     forgotten.
     """
-    states = [
+    values = [(variable, variable.numpy()) for variable in recurrent_states(model)]
+    with losses_kept(model):
+        try:
+            yield
+        finally:
+            for variable, value in values:
+                variable.assign(value)
+
+
+def recurrent_states(model: Any) -> list[Any]:
+    """Return the variables in which a model's stateful recurrent layers keep their states."""
+    return [
         state
         for layer in model._flatten_layers()
         if getattr(layer, "stateful", False)
         for state in tree.flatten(getattr(layer, "states", None))
         if state is not None
     ]
-    values = [(variable, variable.numpy()) for variable in states]
+
+
+@contextmanager
+def losses_kept(model: Any) -> Iterator[None]:
+    """Give every layer back the losses that its last call by the user left in it."""
+    before = [(layer, [*layer._losses], {*layer._loss_ids}) for layer in model._flatten_layers()]
     try:
         yield
     finally:
-        for variable, value in values:
-            variable.assign(value)
-        model._clear_losses()
+        for layer, losses, ids in before:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(ids)

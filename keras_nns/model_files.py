@@ -7,6 +7,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import keras
@@ -77,7 +78,7 @@ class Lineage:
                 label_names=tuple(str(name) for name in data["label_names"]),
                 output=str(data["output"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
                 f"The record of the parent model in this file is damaged: {error!r}."
             ) from error
@@ -118,16 +119,11 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
         raise FileError(f"A model file must end in `.keras`. Received: {os.fspath(path)!r}.")
     with files.replacing(path, overwrite=overwrite) as part:
         part.unlink()
-        try:
-            keras.saving.save_model(model, part)
-            record = lineage(model)
-            if record is not None:
-                with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
-                    archive.writestr(_ENTRY, json.dumps(record.to_json(), ensure_ascii=False))
-        except OSError as error:
-            raise FileError(
-                f"Cannot write {os.fspath(path)!r}: {error.strerror or error}."
-            ) from error
+        keras.saving.save_model(model, part)
+        record = lineage(model)
+        if record is not None:
+            with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(_ENTRY, json.dumps(record.to_json(), ensure_ascii=False))
 
 
 def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
@@ -144,10 +140,11 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
         FileError: The file is missing, damaged, not a model, or holds code and `unsafe` is false.
     """
     name = os.fspath(path)
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise FileError(f"Cannot read {name!r}: no such file.")
     if not name.endswith((".keras", ".h5", ".hdf5")):
         raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
+    _check_entries(name)
     try:
         model = keras.saving.load_model(path, safe_mode=not unsafe)
     except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
@@ -161,6 +158,23 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
     return model
 
 
+def _check_entries(name: str) -> None:
+    """Compare the checksums in a `.keras` file: Keras reads parts of it and would miss damage.
+
+    Raises:
+        FileError: An entry is damaged, or the file is no archive.
+    """
+    if not name.endswith(".keras"):
+        return
+    try:
+        with zipfile.ZipFile(name) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zlib.error and struct.error derive from Exception alone.
+        raise FileError(_loading_failed(name, error)) from error
+    if damaged is not None:
+        raise FileError(f"{name!r} is damaged: the checksum of its entry {damaged!r} is wrong.")
+
+
 def _loading_failed(name: str, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "Lambda" in text and ("safe" in text or "unsafe" in text):
@@ -170,7 +184,13 @@ def _loading_failed(name: str, error: Exception) -> str:
         )
     if "groups" in text and "DepthwiseConv2D" in text:
         return (
-            f"{name!r} is a Keras 2 file whose DepthwiseConv2D layers carry `groups`, which Keras 3 "
-            "refuses. Load it with `tf_keras` and save it again as `.keras`."
+            f"{name!r} is a Keras 2 file whose DepthwiseConv2D layers carry `groups`, which "
+            "Keras 3 refuses. Load it with `tf_keras` and save it again as `.keras`."
+        )
+    if "Could not locate class" in text or "Unknown layer" in text:
+        return (
+            f"{name!r} holds a layer, loss or metric of its author's own. Import the module that "
+            "defines it, with @keras.saving.register_keras_serializable(), before loading. Keras "
+            f"says: {text[:400]}"
         )
     return f"{name!r} is damaged, cut short, or not a Keras model: {text[:400]}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from keras_nns.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, FileError
 from keras_nns.graph import trace, weights_digest
-from keras_nns.keras_graph import undisturbed
-from keras_nns.layout import Fingerprint
+from keras_nns.keras_graph import recurrent_states, undisturbed
+from keras_nns.layout import Fingerprint, Json
 from keras_nns.progress import Verbose, track
 from keras_nns.sums import Sums
 from keras_nns.watching import Layers, run_taps, taps_of
@@ -160,10 +161,15 @@ class Observer:
         fingerprint = Fingerprint(self.graph.structure, weights_digest(self.model))
         store = None
         if checkpoint is not None:
-            store = _Checkpoint(checkpoint, fingerprint, sums, batches)
-        done = store.resume() if store else 0
-        rest = batches.skip(done) if done else batches
-        self._pass(rest, sums, store, done=done, every=checkpoint_every, verbose=verbose)
+            run = {"model": fingerprint.to_json(), "batch_size": batch_size, **_about(batches)}
+            store = _Checkpoint(checkpoint, run, sums, recurrent_states(self.model))
+        with undisturbed(self.model):
+            done = store.resume() if store else 0
+            stream = iter(batches.skip(done)) if done else _look_at_first(self.model, iter(batches))
+            shown = track(stream, "observing", total=batches.batches, done=done, verbose=verbose)
+            # Closed at once when a step fails, or the bar would stay on the terminal.
+            with closing(shown) as steps:
+                self._pass(steps, sums, store, done=done, every=checkpoint_every)
         sums.check_finite()
         activity = sums.activity(self.graph, batches.label_names, fingerprint)
         if not activity.samples.any():
@@ -174,31 +180,27 @@ class Observer:
 
     def _pass(
         self,
-        batches: Batches,
+        steps: Iterable[Batch],
         sums: Sums,
         store: _Checkpoint | None,
         *,
         done: int,
         every: int,
-        verbose: Verbose,
     ) -> None:
-        stream: Iterator[Batch] = iter(batches)
-        if not done:
-            stream = _look_at_first(self.model, stream)
-        with undisturbed(self.model):
-            try:
-                steps = track(stream, "observing", total=batches.batches, verbose=verbose)
-                for count, batch in enumerate(steps, start=done + 1):
-                    self._step(batch.inputs, batch.labels)
-                    done = count
-                    if count % _LOOK_EVERY == 0:
-                        sums.check_finite()
-                    if store and count % every == 0:
-                        store.save(count)
-            except KeyboardInterrupt:
-                if store:
-                    store.save(done)
-                raise
+        try:
+            for count, batch in enumerate(steps, start=done + 1):
+                self._step(batch.inputs, batch.labels)
+                save = store is not None and count % every == 0
+                if save or count % _LOOK_EVERY == 0:
+                    sums.check_finite()
+                if store is not None and save:
+                    store.save()
+        except KeyboardInterrupt:
+            if store is not None:
+                with suppress(DataError):
+                    sums.check_finite()
+                    store.save()
+            raise
 
     def _ready_sums(self, labels: int) -> Sums:
         if self._sums is None or self._sums.labels != labels:
@@ -234,30 +236,44 @@ def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
     return itertools.chain([first], stream)
 
 
+def _about(batches: Batches) -> Json:
+    return {
+        "label_names": list(batches.label_names),
+        "samples": batches.size,
+        "batches": batches.batches,
+    }
+
+
 class _Checkpoint:
-    """The file that lets a run go on where it was stopped."""
+    """The file that lets a run go on where it was stopped.
+
+    Args:
+        path: The file.
+        run: What tells one run from another, besides what is summed.
+        sums: What is summed.
+        states: Variables of the model that carry over from batch to batch.
+    """
 
     def __init__(
         self,
         path: str | PathLike[str],
-        fingerprint: Fingerprint,
+        run: Json,
         sums: Sums,
-        batches: Batches,
+        states: Sequence[Any],
     ) -> None:
         self._path = Path(path)
         self._sums = sums
+        self._states = {f"state.{i}": v for i, v in enumerate(states)}
         self._header = {
             "version": 1,
-            "model": fingerprint.to_json(),
+            **run,
             "layers": [tap.name for tap in sums.taps],
-            "label_names": list(batches.label_names),
             "statistics": list(sums.statistics),
             "threshold": sums.threshold,
-            "samples": batches.size,
         }
 
     def resume(self) -> int:
-        """Take up an earlier run's sums; return how many batches they hold."""
+        """Take up an earlier run's sums and states; return how many batches they hold."""
         if not self._path.exists():
             return 0
         header, arrays = files.read_arrays(self._path, _FORMAT)
@@ -269,14 +285,21 @@ class _Checkpoint:
                 )
         try:
             self._sums.restore(arrays)
-            return int(header["batches"])
+            for name, variable in self._states.items():
+                variable.assign(arrays[name])
+            return int(arrays["batches"])
         except (KeyError, ValueError, TypeError) as error:
             raise FileError(f"{str(self._path)!r}: the checkpoint is damaged: {error}.") from error
 
-    def save(self, batches: int) -> None:
-        """Write what has been summed over the first so many batches."""
-        header = {**self._header, "batches": batches}
-        files.write_arrays(self._path, _FORMAT, header, self._sums.state(), overwrite=True)
+    def save(self) -> None:
+        """Write what has been summed so far.
+
+        The number of batches is counted in the compiled step, with the sums, so that an interrupt
+        between two lines of Python cannot part them.
+        """
+        states = {name: variable.numpy() for name, variable in self._states.items()}
+        arrays = {**self._sums.state(), **states}
+        files.write_arrays(self._path, _FORMAT, self._header, arrays, overwrite=True)
 
     def remove(self) -> None:
         """Delete the file: the run is complete."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Literal, TypeVar
 
 from rich.console import Console
@@ -12,21 +12,24 @@ T = TypeVar("T")
 Verbose = bool | Literal["auto"]
 
 
-def track(items: Iterable[T], title: str, *, total: int | None, verbose: Verbose) -> Iterator[T]:
+def track(
+    items: Iterable[T], title: str, *, total: int | None, verbose: Verbose, done: int = 0
+) -> Generator[T]:
     """Pass items through, showing how far it is on standard error.
 
     Args:
         items: What is worked through.
         title: What is being done.
-        total: How many items, if known.
+        total: How many items, if known, those done before included.
         verbose: True shows the bar also where there is no terminal, False never; `"auto"` on a
             terminal only.
+        done: How many were done before.
 
     Yields:
         The items.
     """
-    console = Console(stderr=True)
-    if verbose is False or (verbose == "auto" and not console.is_terminal):
+    console = Console(stderr=True, force_terminal=True if verbose is True else None)
+    if not verbose or (verbose == "auto" and not console.is_terminal):
         yield from items
         return
     columns = (
@@ -37,4 +40,4 @@ def track(items: Iterable[T], title: str, *, total: int | None, verbose: Verbose
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield from bar.track(items, total=total, description=title)
+        yield from bar.track(items, total=total, completed=done, description=title)

@@ -35,7 +35,8 @@ def mean_activation(activity: Activity, *, join: Join = "max") -> Scores:
             are first divided by its label's highest.
 
     Returns:
-        Scores `(labels, units)` by group; NaN for labels without samples.
+        Scores `(labels, units)` by group; NaN for labels without samples, -inf for units of layers
+        that were not watched.
 
     Raises:
         SelectionError: The mean was not watched.
@@ -93,7 +94,8 @@ def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") ->
         assert total is not None
         rest_samples = activity.samples.sum() - activity.samples
         rest = (total.sum(axis=0) - total) / rest_samples[:, None]
-        return own - rest if signed else np.abs(own - rest)
+        gap: Float = own - rest
+        return gap if signed else np.asarray(np.abs(gap))
 
     return _by_group(activity, difference, join)
 
@@ -105,20 +107,20 @@ def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
 
     Args:
         model: The model that was observed.
-        norm: Which norm, above 0.
+        norm: Which norm, a number above 0.
         join: As in `mean_activation`.
 
     Returns:
         A score to pass to `select`.
 
     Raises:
-        SelectionError: `norm` is not above 0.
+        SelectionError: `norm` is not a number above 0.
 
     Example:
         >>> nns.select(activity, labels=3, score=nns.magnitude(model))  # doctest: +SKIP
     """
-    if not norm > 0:
-        raise SelectionError(f"`norm` must be above 0. Received: norm={norm!r}.")
+    if not 0 < norm < np.inf:
+        raise SelectionError(f"`norm` must be a number above 0. Received: norm={norm!r}.")
     graph = trace(model)
 
     def score(activity: Activity) -> Scores:
@@ -182,7 +184,7 @@ def _by_group(activity: Activity, of_layer: Callable[[str], Float], join: Join) 
 def _place(group: Group, units: tuple[int, ...], scores: Float) -> Float:
     """Move a layer's scores to the numbers of the group; -inf where the layer has no such unit."""
     placed = np.full((scores.shape[0], group.size), -np.inf)
-    np.maximum.at(placed, (slice(None), list(units)), scores)
+    np.maximum.at(placed.T, np.asarray(units), scores.T)
     return placed
 
 
@@ -196,5 +198,7 @@ def _joined(parts: list[Float], join: Join) -> Float:
     if join == "max":
         return np.asarray(stack.max(axis=0))
     there = ~np.isneginf(stack)
+    count = there.sum(axis=0)
     total: NDArray[np.float64] = np.where(there, stack, 0.0).sum(axis=0)
-    return total / there.sum(axis=0) if join == "mean" else total
+    joined = total / np.maximum(count, 1) if join == "mean" else total
+    return np.where(count > 0, joined, -np.inf)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.activity import Activity
+from keras_nns.activity import Activity, Float
 from keras_nns.errors import SelectionError
 from keras_nns.keep import KeepRule, above
 from keras_nns.plan import Choice, Plan, merge
@@ -20,7 +20,7 @@ Kept = dict[str, NDArray[np.bool_]]
 
 
 @overload
-def select(
+def select(  # type: ignore[overload-overlap]
     activity: Activity,
     labels: Literal["each"],
     *,
@@ -31,7 +31,7 @@ def select(
 @overload
 def select(
     activity: Activity,
-    labels: Label | Sequence[Label],
+    labels: Label | Iterable[Label] = ...,
     *,
     score: Score = ...,
     keep: KeepRule = ...,
@@ -39,7 +39,7 @@ def select(
 ) -> Plan: ...
 def select(
     activity: Activity,
-    labels: Label | Sequence[Label] = "all",
+    labels: Label | Iterable[Label] = "all",
     *,
     score: Score = mean_activation,
     keep: KeepRule | None = None,
@@ -84,22 +84,29 @@ def select(
         raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
     if not activity.layout.prunable:
         raise SelectionError("The observed model has no unit that can be removed.")
-    scores = score(activity)
+    prunable = {group.name for group in activity.layout.prunable}
+    scores = {name: values for name, values in score(activity).items() if name in prunable}
     each = isinstance(labels, str) and labels == "each"
     numbers = _numbers(activity, labels)
     _check_samples(activity, numbers)
     _check_scores(activity, scores, numbers, name_of(score))
+    why = (name_of(score), keep)
     if each or keep.scope == "layer":
-        plans = [_plan(activity, scores, (n,), score, keep, min_units) for n in numbers]
+        plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
         return plans if each else merge(plans)
-    return _plan(activity, scores, tuple(numbers), score, keep, min_units)
+    return _plan(activity, scores, tuple(numbers), why, min_units=min_units)
 
 
-def _numbers(activity: Activity, labels: Label | Sequence[Label]) -> list[int]:
+def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
     if isinstance(labels, str) and labels in ("each", "all"):
         return list(range(len(activity.label_names)))
     if isinstance(labels, int | np.integer | str):
         return [activity.label(labels)]
+    if not isinstance(labels, Iterable):
+        raise SelectionError(
+            "`labels` must be a label's number or name, several of them, 'all' or 'each'. "
+            f"Received: labels={labels!r}."
+        )
     numbers = sorted({activity.label(label) for label in labels})
     if not numbers:
         raise SelectionError("`labels` is empty. Name at least one label.")
@@ -116,7 +123,7 @@ def _check_samples(activity: Activity, numbers: list[int]) -> None:
 
 
 def _check_scores(
-    activity: Activity, scores: Mapping[str, NDArray[np.float64]], numbers: list[int], name: str
+    activity: Activity, scores: Mapping[str, Float], numbers: list[int], name: str
 ) -> None:
     for group, values in scores.items():
         expected = (len(activity.label_names), activity.layout[group].size)
@@ -125,20 +132,26 @@ def _check_scores(
                 f"Score {name} must give group {group!r} an array of shape {expected}. Received: "
                 f"shape {values.shape}."
             )
-        if np.isnan(values[numbers]).any():
-            raise SelectionError(f"Score {name} is NaN for some units of group {group!r}.")
+        found = values[numbers]
+        if np.isnan(found).any() or np.isposinf(found).any():
+            raise SelectionError(
+                f"Score {name} is NaN or infinite for some units of group {group!r}."
+            )
 
 
 def _plan(
     activity: Activity,
-    scores: Mapping[str, NDArray[np.float64]],
+    scores: Mapping[str, Float],
     numbers: tuple[int, ...],
-    score: Score,
-    keep: KeepRule,
+    why: tuple[str, KeepRule],
+    *,
     min_units: int,
 ) -> Plan:
+    score, keep = why
     merged = {name: values[list(numbers)].max(axis=0) for name, values in scores.items()}
-    kept = _chosen(merged, keep)
+    # -inf: no layer that was observed has this unit, so nothing is known against it.
+    known = {name: ~np.isneginf(values) for name, values in merged.items()}
+    kept = _chosen(merged, known, keep)
     thresholds = []
     for group in activity.layout.prunable:
         if group.name not in merged:
@@ -146,11 +159,13 @@ def _plan(
             continue
         values, mask = merged[group.name], kept[group.name]
         if mask.sum() < min_units:
-            mask[np.argsort(-values, kind="stable")[:min_units]] = True
+            best = np.argsort(-values, kind="stable")[:min_units]
+            mask[best[known[group.name][best]]] = True
         if mask.any():
             thresholds.append((group.name, float(values[mask].min())))
+        mask |= ~known[group.name]
         mask[list(group.protected)] = True
-    choice = Choice(numbers, name_of(score), keep.name, tuple(sorted(thresholds)))
+    choice = Choice(numbers, score, keep.name, tuple(sorted(thresholds)))
     return Plan(
         fingerprint=activity.fingerprint,
         sizes={group.name: group.size for group in activity.layout.prunable},
@@ -161,12 +176,18 @@ def _plan(
     )
 
 
-def _chosen(scores: Mapping[str, NDArray[np.float64]], keep: KeepRule) -> Kept:
+def _chosen(scores: Mapping[str, Float], known: Kept, keep: KeepRule) -> Kept:
+    """Apply a keep rule to the units that have a score; the others are not chosen."""
+    kept = {name: np.zeros(len(values), dtype=bool) for name, values in scores.items()}
+    parts = {name: values[known[name]] for name, values in scores.items() if known[name].any()}
     if keep.scope == "layer":
-        return {name: keep(values).copy() for name, values in scores.items()}
-    names = list(scores)
-    if not names:
-        return {}
-    together = keep(np.concatenate([scores[name] for name in names]))
-    ends = np.cumsum([len(scores[name]) for name in names])[:-1]
-    return {n: part.copy() for n, part in zip(names, np.split(together, ends), strict=True)}
+        chosen = {name: keep(values) for name, values in parts.items()}
+    elif parts:
+        together = keep(np.concatenate(list(parts.values())))
+        ends = np.cumsum([len(values) for values in parts.values()])[:-1]
+        chosen = dict(zip(parts, np.split(together, ends), strict=True))
+    else:
+        chosen = {}
+    for name, units in chosen.items():
+        kept[name][known[name]] = units
+    return kept

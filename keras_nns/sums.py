@@ -49,6 +49,7 @@ class Sums:
         self.statistics = tuple(s for s in STATISTICS if s in statistics)
         self.threshold = float(threshold)
         self._samples = _zeros((labels,), tf.int64, "samples")
+        self._batches = _zeros((), tf.int64, "batches")
         self._chunks = [
             _Chunk([self.taps[i] for i in places], places, labels, self.statistics, self.threshold)
             for places in _chunked(self.taps)
@@ -56,7 +57,7 @@ class Sums:
 
     @property
     def _variables(self) -> dict[str, Any]:
-        named = {"samples": self._samples}
+        named = {"samples": self._samples, "batches": self._batches}
         for index, chunk in enumerate(self._chunks):
             named |= {f"{index}.{name}": v for name, v in chunk.variables.items()}
         return named
@@ -75,6 +76,7 @@ class Sums:
             else tf.transpose(tf.cast(labels, tf.float32))
         )
         self._samples.assign_add(tf.cast(tf.reduce_sum(table, axis=1), tf.int64))
+        self._batches.assign_add(1)
         for chunk in self._chunks:
             chunk.update([values[i] for i in chunk.places], table, labels if exclusive else None)
 
@@ -97,7 +99,7 @@ class Sums:
         """Raise where activations were NaN or infinite.
 
         Raises:
-            DataError: Names the first layer and unit, and the labels.
+            DataError: Names the layer and the first unit.
         """
         for chunk in self._chunks:
             chunk.check_finite()
@@ -151,6 +153,8 @@ class _Chunk:
             self.variables["pivot"] = _zeros((units,), tf.float32, "pivot")
             self.variables["started"] = _zeros((), tf.bool, "started")
             self.variables["squares"] = _zeros(shape, tf.float64, "squares")
+        if "total" not in self.variables:
+            self.variables["odd"] = _zeros((1, units), tf.bool, "odd")
         if "maximum" in statistics:
             self.variables["maximum"] = tf.Variable(
                 tf.fill(shape, -np.inf), trainable=False, name="activity_maximum"
@@ -167,6 +171,9 @@ class _Chunk:
         held = self.variables
         absolute = _join([v.absolute for v in values])
         signed = absolute if self._nonnegative else _join([v.signed for v in values])
+        if "odd" in held:
+            finite = tf.reduce_all(tf.math.is_finite(absolute), axis=0, keepdims=True)
+            held["odd"].assign(held["odd"] | ~finite)
         if "total" in held:
             held["total"].assign_add(_sum_by_label(table, signed))
         if "magnitude" in held:
@@ -194,20 +201,21 @@ class _Chunk:
             held["maximum"].assign(tf.maximum(held["maximum"], highest))
 
     def check_finite(self) -> None:
-        if "total" not in self.variables:
-            return
-        bad = ~np.isfinite(self.variables["total"].numpy())
+        # The sums of all labels are products with every sample, so that one NaN spoils them all.
+        if "odd" in self.variables:
+            bad = self.variables["odd"].numpy()
+        else:
+            bad = ~np.isfinite(self.variables["total"].numpy())
         start = 0
         for tap in self._taps:
             part = bad[:, start : start + tap.units]
             start += tap.units
             if part.any():
-                labels = np.flatnonzero(part.any(axis=1)).tolist()
                 unit = int(np.flatnonzero(part.any(axis=0))[0])
                 raise DataError(
-                    f"Layer {tap.name!r} gives NaN or infinite activations (first in unit {unit}, "
-                    f"on samples of label {labels[:10]}). Look for NaN in the inputs, inputs that "
-                    "are not scaled as in training, or weights that diverged."
+                    f"Layer {tap.name!r} gives NaN or infinite activations, first in unit {unit}. "
+                    "Look for NaN in the inputs, inputs that are not scaled as in training, or "
+                    "weights that diverged."
                 )
 
     def layers(self, samples: NDArray[np.int64]) -> dict[str, LayerActivity]:

@@ -12,7 +12,15 @@ from keras import tree
 
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph import Graph, WatchPoint, trace
-from keras_nns.keras_graph import Call, Key, accepts_training, standardise_inputs, walk
+from keras_nns.keras_graph import (
+    Call,
+    Key,
+    accepts_training,
+    losses_kept,
+    recurrent_states,
+    standardise_inputs,
+    walk,
+)
 
 Layers = Sequence[str] | Callable[[Any], bool] | None
 
@@ -63,6 +71,11 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
                 f"Model {graph.model.name!r} has no hidden units to watch: no Dense, convolution "
                 "or other layer with units lies between its inputs and outputs."
             )
+    elif isinstance(layers, keras.Layer):
+        raise SelectionError(
+            f"`layers` takes names or a function of a layer. Received: layer {layers.name!r}; pass "
+            f"layers=[{layers.name!r}]."
+        )
     elif callable(layers):
         operations = {t.call.path: t.call.operation for t in graph.calls.values()}
         chosen = [name for name in points if layers(operations[layer_of[name]])]
@@ -171,20 +184,31 @@ class Probe(keras.Model):
     """The probing submodel: a model's inputs to the values of its hidden units.
 
     It runs the user's own layers, so it follows their weights as they are trained. Use it with
-    `predict`, or call it. Made by `probe`.
+    `predict`, or call it. Stateful recurrent layers start every batch from the states they have.
+    Made by `probe`.
     """
 
     def __init__(self, graph: Graph, taps: Sequence[Tap], name: str | None = None) -> None:
-        super().__init__(name=name or f"{graph.model.name}_probe", trainable=graph.model.trainable)
-        self.parent = graph.model
-        # A tuple of a frozen dataclass: Keras would copy a list or a dictionary.
+        super().__init__(name=name or f"{graph.model.name}_probe")
+        # In a plain object: Keras would take the parent for a layer of the probe, and clear the
+        # losses in it at every call.
         self._watched = _Watched(graph, tuple(taps))
         self.built = True
+
+    @property
+    def parent(self) -> Any:
+        """The model that is probed."""
+        return self._watched.graph.model
 
     def call(self, inputs: Any) -> dict[str, Any]:
         """Return `(batch, units)` values by layer path, averaged over positions."""
         watched = self._watched
-        found = run_taps(watched.graph, watched.taps, inputs)
+        states = recurrent_states(self.parent)
+        before = [tf.identity(state.value) for state in states]
+        with losses_kept(self.parent):
+            found = run_taps(watched.graph, watched.taps, inputs)
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
         return {tap.name: v.signed for tap, v in zip(watched.taps, found, strict=True)}
 
     def compute_output_shape(self, input_shape: Any) -> dict[str, tuple[None, int]]:
