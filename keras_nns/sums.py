@@ -227,6 +227,11 @@ class _Chunk:
             mean = state["total"] / np.maximum(counts, 1)
             shift = counts * (mean - state["pivot"]) ** 2
             deviation = np.maximum(state["squares"] - shift, 0.0)
+        highest = None
+        if "maximum" in state:
+            # TensorFlow gives the lowest float for a label without samples.
+            unseen = samples[:, None] == 0
+            highest = np.where(unseen, -np.inf, state["maximum"].astype(np.float64))
         found = {}
         start = 0
         for tap in self._taps:
@@ -241,9 +246,7 @@ class _Chunk:
                 magnitude=magnitude,
                 fired=state["fired"][:, place] if "fired" in state else None,
                 deviation=None if deviation is None else deviation[:, place],
-                maximum=(
-                    state["maximum"][:, place].astype(np.float64) if "maximum" in state else None
-                ),
+                maximum=None if highest is None else highest[:, place],
             )
         return found
 
