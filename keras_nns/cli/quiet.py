@@ -30,7 +30,8 @@ def start_tensorflow() -> None:
 
         # Looking for devices is noisy too, and happens at the first operation.
         tf.config.list_physical_devices()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for logger in ("tensorflow", "absl"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

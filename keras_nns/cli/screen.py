@@ -23,15 +23,22 @@ def result(text: str) -> None:
     print(text)
 
 
-def table(content: Table, *, caption: bool = True) -> None:
-    """Print a table, with colours and the terminal's width where there is a terminal."""
+def table(content: Table) -> None:
+    """Print a table with its caption; in colours where there is a terminal."""
     if not sys.stdout.isatty():
-        result(str(content) if caption else str(content).removesuffix(f"\n{content.caption}"))
+        result(str(content))
         return
     from rich.console import Console
+    from rich.measure import Measurement
 
-    Console().print(content.to_rich())
-    if caption and content.caption:
+    shown = content.to_rich()
+    shown.show_edge, shown.collapse_padding = False, True
+    console = Console()
+    # A terminal that is too narrow breaks the lines; rich would cut figures off.
+    needed = Measurement.get(console, console.options.update(width=500), shown).maximum
+    console.width = max(console.width, needed)
+    console.print(shown)
+    if content.caption:
         result(content.caption)
 
 

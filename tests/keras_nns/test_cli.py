@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from keras_nns import activity, datasets, model_files, scores
-from keras_nns.cli import COMMANDS, _parser, arguments, main, quiet
+from keras_nns.cli import COMMANDS, _parser, arguments, main, quiet, screen
+from keras_nns.tables import Table
 
 # Keras 3.15 turns variables to arrays in a way that NumPy 2 will stop to allow.
 pytestmark = pytest.mark.filterwarnings(
@@ -235,3 +236,17 @@ def test_every_command_can_be_quiet_and_debugged():
     assert list(commands.choices) == NAMES
     for parser in commands.choices.values():
         assert {"--quiet", "--debug"} <= set(parser._option_string_actions)
+
+
+@pytest.mark.parametrize("columns", ["30", "80", "200"])
+def test_a_narrow_terminal_never_cuts_figures_off(columns, monkeypatch, capsys):
+    rows = (("Ankle boot", "128", "8,970", "1.000 → 0.966", "exact"),)
+    content = Table(("network", "units", "parameters", "recall", "proof"), rows, "What it is.")
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    screen.table(content)
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if "Ankle" in line)
+    assert row.split("  ")[0] == "Ankle boot"
+    assert all(cell in row for cell in rows[0])
+    assert out.endswith("What it is.\n")
