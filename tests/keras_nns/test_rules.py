@@ -159,6 +159,7 @@ def check_plan(model, plan):
     assert proof.tolerance == TOLERANCE
 
 
+@pytest.mark.slow
 @each_row
 def test_removed_units_take_their_parameters_along(row, built):
     model = built(row)
@@ -170,6 +171,7 @@ def test_removed_units_take_their_parameters_along(row, built):
     assert model.count_params() - small.count_params() >= removed
 
 
+@pytest.mark.slow
 @each_row
 def test_identity_plan_gives_an_equal_model(row, built):
     model = built(row)
