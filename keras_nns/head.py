@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph import Graph, Output
 from keras_nns.keras_graph import functional, structure
-from keras_nns.model_files import HEADS, Head
+from keras_nns.model_files import HEADS, Head, lineage
 from keras_nns.plan import Plan
 
 _Base = tuple[Head, str, int, str, tuple[int, ...]]
@@ -71,6 +71,13 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
     if head == "parent":
         known = tuple(range(count or 0))
         return Answer(head, output.name, index, output.kind, plan.labels, known, names)
+    origin = lineage(graph.model)
+    if origin is not None and origin.head in ("other", "binary") and output.kind == "linear":
+        raise SurgeryError(
+            f"Model {graph.model.name!r} is a subnetwork with head={origin.head!r}: its answers "
+            f"{origin.label_names} are sums of probabilities, of which head={head!r} can make no "
+            "new ones. Use head='parent', or cut its own parent."
+        )
     if not plan.labels:
         raise PlanError(f"The plan is for no label, so head={head!r} has nothing to answer.")
     if count is None or max(plan.labels) >= count:
@@ -198,7 +205,7 @@ def mask_answer(model: Any, answer: Answer) -> Any:
 
 
 def _free_name(model: Any, name: str) -> str:
-    """Return a name that no layer of the model has: the parent may be a subnetwork itself."""
+    """Return a name that no layer of the model has."""
     taken = {layer.name for layer in model.layers}
     numbered = (f"{name}_{i}" for i in itertools.count(2))
     return next(n for n in itertools.chain([name], numbered) if n not in taken)

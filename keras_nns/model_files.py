@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
@@ -187,10 +188,10 @@ def _loading_failed(name: str, error: Exception) -> str:
             f"{name!r} is a Keras 2 file whose DepthwiseConv2D layers carry `groups`, which "
             "Keras 3 refuses. Load it with `tf_keras` and save it again as `.keras`."
         )
-    if "Could not locate class" in text or "Unknown layer" in text:
+    own = re.search(r"(?:Could not locate class|Unknown layer:?) '(\w+)'", text)
+    if own is not None:
         return (
-            f"{name!r} holds a layer, loss or metric of its author's own. Import the module that "
-            "defines it, with @keras.saving.register_keras_serializable(), before loading. Keras "
-            f"says: {text[:400]}"
+            f"{name!r} holds {own[1]}, which is its author's own. Before loading, import the "
+            "module that defines it, with @keras.saving.register_keras_serializable() on it."
         )
     return f"{name!r} is damaged, cut short, or not a Keras model: {text[:400]}"
