@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_nns.activity import Activity
+    from keras_nns.calibration import calibrate_head
     from keras_nns.errors import (
         DataError,
         FileError,
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     )
     from keras_nns.evaluation import compare, evaluate
     from keras_nns.graph import trace
+    from keras_nns.greedy import forward_selection
     from keras_nns.inspection import inspect
     from keras_nns.keep import above, fraction, top
     from keras_nns.model_files import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
     from keras_nns.observation import observe
     from keras_nns.plan import Plan, merge
+    from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
+    from keras_nns.repairs import Repair, repair
     from keras_nns.rules import register_elementwise, register_rule
     from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
     from keras_nns.selection import select
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "activity": ["Activity"],
+    "calibration": ["calibrate_head"],
     "errors": [
         "DataError",
         "FileError",
@@ -48,11 +53,14 @@ _HOME = {
     "evaluation": ["compare", "evaluate"],
     "graph": ["trace"],
     "inspection": ["inspect"],
+    "greedy": ["forward_selection"],
     "keep": ["above", "fraction", "top"],
     "model_files": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
     "observation": ["observe"],
     "plan": ["Plan", "merge"],
+    "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
+    "repairs": ["Repair", "repair"],
     "rules": ["register_elementwise", "register_rule"],
     "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
     "selection": ["select"],
@@ -73,17 +81,22 @@ __all__ = [
     "PlanError",
     "Proof",
     "ProofError",
+    "Repair",
     "SelectionError",
     "SurgeryError",
     "above",
+    "calibrate_head",
     "compare",
     "contrast",
     "cut",
     "evaluate",
     "fingerprint",
     "firing_frequency",
+    "fold_means",
+    "forward_selection",
     "fraction",
     "inspect",
+    "least_squares",
     "lineage",
     "load_model",
     "magnitude",
@@ -93,8 +106,10 @@ __all__ = [
     "observe",
     "probe",
     "prove",
+    "recalibrate_batch_norm",
     "register_elementwise",
     "register_rule",
+    "repair",
     "save_model",
     "select",
     "top",
