@@ -17,8 +17,8 @@ from keras_nns.surgery import TOLERANCE, cut, mask
 
 SHARES = (0.1, 0.5, 0.9)
 
-# Smallest sides their pooling leaves something of, in pixels. At 32 the last stage of a ResNet is one
-# pixel, and statistics over so few numbers amplify float32 rounding to 2e-5 (in float64 it is 2e-14).
+# Smallest sides their pooling leaves something of, in pixels. At 32 the last stage of a ResNet is
+# one pixel, and statistics of so few numbers amplify float32 rounding to 2e-5 (float64: 2e-14).
 SIDES = {
     "ResNet": 64,
     "InceptionV3": 75,
