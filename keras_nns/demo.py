@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Any
 
 import keras
+import numpy as np
+from sklearn.model_selection import train_test_split
 
 from keras_nns import files
 from keras_nns.activity import Activity
@@ -22,8 +24,9 @@ from keras_nns.monitor import ActivityMonitor
 from keras_nns.observation import observe
 from keras_nns.operation import MERGED, PARENT, Operation, Tell, operate, sample_of
 from keras_nns.report import surgery_report, write
-from keras_nns.scores import Score, mean_activation, name_of
+from keras_nns.scores import Score, contrast, name_of
 from keras_nns.selection import select
+from keras_nns.tuning import LOSS, Tuning, choose_zeta
 
 MADE = (
     "parent.keras",
@@ -51,6 +54,12 @@ _SAMPLES_TRAINED_ON = 45_000
 _EPOCHS = (5, 30)
 """As many epochs as make up so many samples, within these limits. Fixed, not tuned to a result."""
 
+_APART = 0.2
+"""Share of the training part on which ζ is chosen."""
+
+_RAREST = 2
+"""A label with fewer samples cannot be split in proportion."""
+
 _LARGEST_FLATTENED = 8 * 8
 _SMALLEST_CONVOLVED = 16
 
@@ -73,8 +82,8 @@ def run_demo(
     *,
     output: str | PathLike[str] = "nns_demo",
     model: str | PathLike[str] | None = None,
-    zeta: float = 0.4,
-    score: Score = mean_activation,
+    zeta: float | None = None,
+    score: Score = contrast,
     seed: int = 0,
     epochs: int | None = None,
     overwrite: bool = False,
@@ -84,16 +93,17 @@ def run_demo(
     """Watch a network label by label, cut one for each label and one for all; write all of it.
 
     A small network is trained on the data's training part with `ActivityMonitor` in place; units
-    stay whose score, by the paper's rule, is at least the share `zeta` of the highest; each cut is
-    proven equal to its masked parent, exported and verified. The held-out part is used for the
-    figures alone. `output` is written whole when everything is done, or not at all.
+    stay whose score is at least the share `zeta` of the highest; each cut is proven equal to its
+    masked parent, exported and verified. Where `zeta` is not given it is chosen on a fifth of the
+    training part that is neither trained on nor watched. The held-out part is used for the figures
+    alone. `output` is written whole when everything is done, or not at all.
 
     Args:
         dataset: As `load_dataset` takes it.
         output: The folder to write.
         model: A `.keras` or `.h5` file to operate on instead of training.
-        zeta: Share of the highest score from which a unit is kept, in [0, 1].
-        score: How much a label needs a unit; the paper's mean activation by default.
+        zeta: Share of the highest score from which a unit is kept, in [0, 1]; None chooses it.
+        score: How much a label needs a unit. The paper's is `mean_activation`, with ζ 0.4 or 0.5.
         seed: Seed of the training. Sets the seeds of Python, NumPy and TensorFlow.
         epochs: How often to go through the training part; by default as often as its size asks for.
         overwrite: Whether an earlier run's folder may be replaced.
@@ -112,7 +122,8 @@ def run_demo(
     Example:
         >>> run_demo("digits", output="nns_demo")  # doctest: +SKIP
     """
-    rule = above(zeta)
+    if zeta is not None:
+        above(zeta)  # refuse a share that makes no sense before any work
     if epochs is not None and epochs < 1:
         raise SelectionError(f"`epochs` must be 1 or more. Received: epochs={epochs}.")
     with replacing_folder(output, made=MADE, overwrite=overwrite) as folder:
@@ -120,18 +131,27 @@ def run_demo(
         if model is None:
             say("training")
             data = load_dataset(dataset)
-            parent, activity, note = _trained(data, seed, epochs)
+            used, apart = _set_apart(data, seed) if zeta is None else (data, None)
+            parent, activity, note = _trained(used, seed, epochs)
         else:
             say("observing")
             parent = load_model(model, unsafe=unsafe)
             data = load_dataset(dataset, **image_options(parent))
-            activity = observe(parent, data.x_train, data.y_train, label_names=data.label_names)
+            used, apart = _set_apart(data, seed) if zeta is None else (data, None)
+            activity = observe(parent, used.x_train, used.y_train, label_names=data.label_names)
             note = (
                 "The model came from a file. If it was trained on some of the held-out samples, "
                 "the figures flatter it."
             )
         refuse_uncuttable(activity.layout, parent.name)
-        plans = select(activity, "each", score=score, keep=rule)
+        notes = [*_notes(data), note, *_left_whole(activity)]
+        tuning = None
+        if apart is not None:
+            say("choosing how much to keep")
+            tuning = choose_zeta(parent, activity, *apart, score=score)
+            zeta = tuning.chosen
+            notes.append(_choice(tuning))
+        plans = select(activity, "each", score=score, keep=above(zeta))
         done = operate(
             parent,
             activity,
@@ -139,7 +159,7 @@ def run_demo(
             (data.x_test, data.y_test),
             samples=sample_of(parent, (data.x_train, data.y_train), _PROVING),
             export=True,
-            notes=(*_notes(data), note, *_left_whole(activity)),
+            notes=notes,
             tell=say,
         )
         say("writing")
@@ -149,6 +169,7 @@ def run_demo(
             "model": None if model is None else str(model),
             "score": name_of(score),
             "zeta": zeta,
+            "zetas_tried": None if tuning is None else [asdict(trial) for trial in tuning.trials],
             "seed": seed,
         }
         _save_results(done, settings, folder)
@@ -246,6 +267,33 @@ def _trained(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model, 
         "training ended."
     )
     return parent, monitor.activity, note
+
+
+def _set_apart(data: Splits, seed: int) -> tuple[Splits, tuple[Any, Any]]:
+    """Split the training part: what is trained on and watched, and what choices are made on."""
+    labels = data.y_train if data.y_train.ndim == 1 else None
+    rare = labels is not None and np.bincount(labels)[np.unique(labels)].min() < _RAREST
+    x, x_apart, y, y_apart = train_test_split(
+        data.x_train,
+        data.y_train,
+        test_size=_APART,
+        random_state=seed,
+        stratify=None if rare else labels,
+    )
+    return replace(data, x_train=x, y_train=y), (x_apart, y_apart)
+
+
+def _choice(tuning: Tuning) -> str:
+    tried = ", ".join(
+        f"{trial.zeta:g} (keeps {trial.kept:.0%}, balanced accuracy {trial.balanced_accuracy:.3f})"
+        for trial in tuning.trials
+    )
+    return (
+        f"How much to keep was chosen on {tuning.samples:,} of the training samples that were "
+        "neither trained on nor watched. ζ, the share of the highest score from which a unit "
+        f"stays, was tried at {tried}; the parent has {tuning.parent:.3f} there. Taken: "
+        f"{tuning.chosen:g}, the largest that costs at most {LOSS:g}, or else the best."
+    )
 
 
 def _normalization(data: Splits) -> Any:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from keras import tree
 
@@ -124,6 +125,8 @@ class Observer:
         self._statistics = statistics
         self._threshold = threshold
         self._sums: Sums | None = None
+        self._spoiled_weight: str | None = None
+        self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
         self._steps: dict[str, Any] = {}
 
     def observe(
@@ -153,9 +156,10 @@ class Observer:
             batch_size=batch_size,
             label_names=self._label_names,
             label_count=self._label_count,
-            # What is NaN in the inputs is NaN in the sums, which are looked at anyway.
-            check_finite=not {"mean", "variance"} & set(self._statistics),
+            # The compiled step looks at inputs, for less.
+            check_finite=False,
         )
+        self._spoiled_weight = _spoiled_weight(self.model)
         sums = self._ready_sums(len(batches.label_names))
         # Only its weights may have changed since the graph was traced.
         fingerprint = Fingerprint(self.graph.structure, weights_digest(self.model))
@@ -170,7 +174,7 @@ class Observer:
             # Closed at once when a step fails, or the bar would stay on the terminal.
             with closing(shown) as steps:
                 self._pass(steps, sums, store, done=done, every=checkpoint_every)
-        sums.check_finite()
+        self._check_finite(sums)
         activity = sums.activity(self.graph, batches.label_names, fingerprint)
         if not activity.samples.any():
             raise DataError("The data has no samples of any label, so there is nothing to observe.")
@@ -192,13 +196,13 @@ class Observer:
                 self._step(batch.inputs, batch.labels)
                 save = store is not None and count % every == 0
                 if save or count % _LOOK_EVERY == 0:
-                    sums.check_finite()
+                    self._check_finite(sums)
                 if store is not None and save:
                     store.save()
         except KeyboardInterrupt:
             if store is not None:
                 with suppress(DataError):
-                    sums.check_finite()
+                    self._check_finite(sums)
                     store.save()
             raise
 
@@ -207,7 +211,26 @@ class Observer:
             self._sums = Sums(self.taps, labels, self._statistics, self._threshold)
             self._steps = {}
         self._sums.reset()
+        self._spoiled.assign(0.0)
         return self._sums
+
+    def _check_finite(self, sums: Sums) -> None:
+        """Raise where inputs or activations were NaN or infinite.
+
+        Activations alone would not tell: a fused matrix product and ReLU may answer 0 to NaN.
+        """
+        if not np.isfinite(self._spoiled.numpy()):
+            raise DataError(
+                "The inputs hold NaN or infinity. Clean the data, for instance with "
+                "np.nan_to_num, or drop such samples."
+            )
+        sums.check_finite()
+        if self._spoiled_weight is not None:
+            raise DataError(
+                f"Weight {self._spoiled_weight!r} of model {self.model.name!r} holds NaN or "
+                "infinity, so its activations mean nothing. Load a sound checkpoint, or train "
+                "again with a lower learning rate."
+            )
 
     def _step(self, inputs: Any, labels: Any) -> None:
         """Add one batch to the sums, compiled."""
@@ -222,10 +245,26 @@ class Observer:
             assert sums is not None
 
             def add(inputs: Any, labels: Any) -> None:
+                self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
                 sums.update(run_taps(self.graph, self.taps, inputs), labels)
 
             self._steps[key] = tf.function(add, input_signature=signature, autograph=False)
         self._steps[key](*tensors)
+
+
+def _nothing_unless_spoiled(inputs: Any) -> Any:
+    """Return 0, or NaN where an input is NaN or infinite."""
+    floating = [tf.cast(t, tf.float32) for t in tree.flatten(inputs) if t.dtype.is_floating]
+    return tf.add_n([tf.reduce_sum(t) * 0.0 for t in floating] or [tf.constant(0.0)])
+
+
+def _spoiled_weight(model: Any) -> str | None:
+    """Return the path of the first weight that holds NaN or infinity."""
+    for weight in model.weights:
+        value = np.asarray(weight)
+        if value.dtype.kind not in "iub" and not np.isfinite(value.astype(np.float32)).all():
+            return str(weight.path)
+    return None
 
 
 def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:

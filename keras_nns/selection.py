@@ -56,7 +56,7 @@ def select(
         labels: A label's number or name, a list of them, `"all"`, or `"each"` for one plan each.
         score: How much a label needs a unit; the paper's mean activation by default.
         keep: Which scores stay; the paper's `above(0.4)` by default.
-        min_units: Keep at least this many units of every group, the best ones.
+        min_units: Keep at least this many units of every layer, the best ones.
 
     Returns:
         A plan; for `"each"` a list with one plan per label, in label order.
@@ -158,9 +158,12 @@ def _plan(
             kept[group.name] = np.ones(group.size, dtype=bool)
             continue
         values, mask = merged[group.name], kept[group.name]
-        if mask.sum() < min_units:
-            best = np.argsort(-values, kind="stable")[:min_units]
-            mask[best[known[group.name][best]]] = True
+        for member in group.members:
+            # The floor holds for every layer of the group: joined, they need not share all units.
+            units = np.unique(member.units)
+            best = units[np.argsort(-values[units], kind="stable")[:min_units]]
+            if mask[units].sum() < len(best):
+                mask[best] = True
         if mask.any():
             thresholds.append((group.name, float(values[mask].min())))
         mask |= ~known[group.name]

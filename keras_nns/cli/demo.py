@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 keras-nns demo
+keras-nns demo --score mean_activation --zeta 0.4 --output papers_rule
 keras-nns demo --dataset mnist --output mnist_demo
 keras-nns demo --dataset photos --model pets.keras --output pets_demo"""
 
@@ -43,15 +44,15 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--score",
         choices=[name for name in arguments.SCORES if name != "magnitude"],
-        default="mean_activation",
-        help="how much a label needs a unit (default: mean_activation, the paper's)",
+        default="contrast",
+        help="how much a label needs a unit (default: contrast; the paper's is mean_activation)",
     )
     parser.add_argument(
         "--zeta",
         type=float,
-        default=0.4,
         metavar="Z",
-        help="keep units of at least this share of a layer's highest score (default: 0.4)",
+        help="keep units of at least this share of a layer's highest score (default: chosen on "
+        "training samples set apart; the paper's are 0.4 and 0.5)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
     parser.add_argument(
@@ -104,7 +105,6 @@ def _show(done: Demo, folder: str) -> None:
         screen.result(f"- {sentence}")
     if advice:
         screen.result(
-            "- To keep the units that tell a label from the rest instead, add "
-            "--score contrast --zeta 0.1."
+            "- --score contrast, the default, keeps the units that tell a label from the rest."
         )
     screen.result(f"\nThe whole story, with pictures: {folder}/report.html")

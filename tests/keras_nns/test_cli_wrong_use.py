@@ -37,7 +37,7 @@ def dense(*units, seed=0, activation="relu"):
 
 def write_models(folder):
     parent = dense(6)
-    broken = dense(6, activation="tanh")
+    broken = dense(6)
     broken.layers[0].kernel.assign(np.full((4, 6), np.nan))
     subclassed = Subclassed()
     subclassed(np.ones((1, 4), "float32"))
@@ -99,6 +99,7 @@ WRONG = {
     "labels outside the outputs": ("observe parent.keras label7.npz -o out.npz", "7"),
     "wrong shape": ("observe parent.keras wide.npz -o out.npz", "(30, 9)"),
     "NaN in the data": ("evaluate parent.keras nan.npz", "NaN"),
+    "NaN in the data, observed": ("observe parent.keras nan.npz -o out.npz", "NaN"),
     "NaN activations": ("observe broken.keras data.npz -o out.npz", "NaN"),
     "empty data": ("observe parent.keras empty.npz -o out.npz", "empty"),
     "no such data": ("observe parent.keras none.npz -o out.npz", "no data set or path"),

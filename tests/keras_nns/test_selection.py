@@ -185,3 +185,23 @@ def test_what_makes_no_sense_is_refused(options, message):
 def test_a_label_without_samples_does_not_disturb_the_others():
     activity = activity_of({"first": np.ones((3, 4))}, samples=(10, 20, 0))
     assert nns.select(activity, [0, 1]).labels == (0, 1)
+
+
+def test_every_layer_of_a_group_keeps_a_unit_where_their_units_differ():
+    """Two branches are put behind one another and added to a third: one group of three layers."""
+    inputs = keras.Input((4,))
+    loud = keras.layers.Dense(3, activation="relu", name="loud")(inputs)
+    quiet = keras.layers.Dense(2, activation="relu", name="quiet")(inputs)
+    wide = keras.layers.Dense(5, activation="relu", name="wide")(inputs)
+    x = keras.layers.Add()([keras.layers.Concatenate()([loud, quiet]), wide])
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(x)))
+    activity = nns.observe(model, np.random.default_rng(0).normal(size=(20, 4)), [0, 1] * 10)
+    (group,) = activity.layout.prunable
+    for best in range(group.size):
+        scores = np.zeros((2, group.size))
+        scores[:, best] = 1.0
+        plan = nns.select(activity, 0, score=lambda _, s=scores: {group.name: s}, keep=nns.top(1))
+        nns.cut(model, plan, prove=True)
+        assert best in plan.kept[group.name]
+        for member in group.members:
+            assert set(member.units) & set(plan.kept[group.name])
