@@ -169,6 +169,27 @@ def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     shape in the entry's own header says, and would miss that the header is damaged.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.namelist():
+        for entry in archive_entries(archive, data):
             stream = io.BytesIO(archive.read(entry))
             yield entry.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def archive_entries(archive: zipfile.ZipFile, data: bytes) -> list[str]:
+    """Return the names of an archive's entries, all of them.
+
+    A damaged length in the directory makes `zipfile` skip what follows without a word; the number
+    of entries stands at the end of the file.
+
+    Args:
+        archive: The archive.
+        data: Its bytes; the last 64 KiB suffice.
+
+    Raises:
+        zipfile.BadZipFile: Entries are missing.
+    """
+    names = archive.namelist()
+    end = data.rfind(b"PK\x05\x06")
+    count = int.from_bytes(data[end + 10 : end + 12], "little")
+    if count not in (len(names), 0xFFFF):
+        raise zipfile.BadZipFile(f"{len(names)} of {count} entries are left")
+    return names

@@ -169,6 +169,7 @@ def _check_entries(name: str) -> None:
         return
     try:
         with zipfile.ZipFile(name) as archive:
+            files.archive_entries(archive, files.read_bytes(name))
             damaged = archive.testzip()
     except Exception as error:  # zlib.error and struct.error derive from Exception alone.
         raise FileError(_loading_failed(name, error)) from error

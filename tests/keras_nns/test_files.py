@@ -63,6 +63,17 @@ def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path_factory, good, place
         assert "a.npz" in str(error)
 
 
+def test_a_damaged_directory_loses_no_entry_silently(tmp_path, good):
+    """A wrong length of an extra field makes zipfile skip the entries that follow."""
+    path = tmp_path / "a.npz"
+    place = good.index(b"flags.npy", good.index(b"PK\x01\x02"))
+    data = bytearray(good)
+    data[place - 16] |= 16
+    path.write_bytes(data)
+    with pytest.raises(FileError, match="damaged"):
+        files.read_arrays(path, FORMAT)
+
+
 def test_a_damaged_shape_inside_an_uncompressed_entry_is_found(tmp_path):
     """Numpy reads as far as the shape says, and never meets the checksum at the end."""
     stream = io.BytesIO()
