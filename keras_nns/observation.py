@@ -221,8 +221,8 @@ class Observer:
         """
         if not np.isfinite(self._spoiled.numpy()):
             raise DataError(
-                "The inputs hold NaN or infinity. Clean the data, for instance with "
-                "np.nan_to_num, or drop such samples."
+                "The inputs hold NaN, infinity or numbers near the limit of float32. Clean the "
+                "data, for instance with np.nan_to_num, or drop such samples."
             )
         sums.check_finite()
         if self._spoiled_weight is not None:

@@ -62,6 +62,9 @@ def reshape_units(site: Site, source: Stream, target: Shape) -> dict[int, Units]
             break
         if size_of(before[same + 1 :]) != size_of(after[same + 1 :]):
             break
+        # Units on a last axis of size one must have an axis to come out on.
+        if not after[same + 1 :] and any(axis > same for axis in moved):
+            break
         same += 1
     untouched |= {axis: units for axis, units in moved.items() if axis < same}
     moved = {axis: units for axis, units in moved.items() if axis >= same}

@@ -37,10 +37,7 @@ def assert_equal_models(one, other):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_cutting_in_two_steps_is_cutting_to_what_both_keep(case, seed, request):
-    if "Conv1D" in request.node.name:
-        reason = "trace fails where Flatten takes one channel of a Conv1D (rules/shaping.py)"
-        request.applymarker(pytest.mark.xfail(raises=IndexError, strict=True, reason=reason))
+def test_cutting_in_two_steps_is_cutting_to_what_both_keep(case, seed):
     random = np.random.default_rng(seed)
     p, q = random_plan(case.model, random), random_plan(case.model, random, (1, 2))
     if (p & q).empty:
