@@ -71,9 +71,8 @@ def main() -> None:
             bare = peak("bare", network, samples, batch)
             for way in ("default", "full"):
                 seen = peak(way, network, samples, batch)
-                print(
-                    f"  {samples:9,} samples  {way:8} {seen:7.0f}  over the bare pass {seen - bare:+6.1f}"
-                )
+                more = f"over the bare pass {seen - bare:+6.1f}"
+                print(f"  {samples:9,} samples  {way:8} {seen:7.0f}  {more}")
 
 
 if __name__ == "__main__":

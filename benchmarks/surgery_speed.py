@@ -1,6 +1,6 @@
 """How long tracing and cutting take beside Keras's own clone_model, for growing graphs.
 
-    python benchmarks/surgery_speed.py [--models ResNet50 ...]
+python benchmarks/surgery_speed.py [--models ResNet50 ...]
 """
 
 from __future__ import annotations

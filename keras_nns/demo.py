@@ -151,6 +151,7 @@ def run_demo(
             tuning = choose_zeta(parent, activity, *apart, score=score)
             zeta = tuning.chosen
             notes.append(_choice(tuning))
+        assert zeta is not None
         plans = select(activity, "each", score=score, keep=above(zeta))
         done = operate(
             parent,

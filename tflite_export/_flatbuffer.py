@@ -192,7 +192,7 @@ def _checksum(flat: bytes, start: int, end: int) -> int:
     return zlib.crc32(flat[start + digits + 8 :], crc)
 
 
-class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
+class _AlignedBuilder(flatbuffers.Builder):
     """A builder that keeps the schema's `force_align: 16` on buffers.
 
     The generated Python code forgets it, and a bias at an odd address faults on
