@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_nns.activity import Activity
+    from keras_nns.bundle import Bundle
     from keras_nns.calibration import calibrate_head
     from keras_nns.errors import (
         DataError,
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from keras_nns.rules import register_elementwise, register_rule
     from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
     from keras_nns.selection import select
+    from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.watching import probe
 
 _HOME = {
     "activity": ["Activity"],
+    "bundle": ["Bundle"],
     "calibration": ["calibrate_head"],
     "errors": [
         "DataError",
@@ -64,6 +67,7 @@ _HOME = {
     "rules": ["register_elementwise", "register_rule"],
     "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
     "selection": ["select"],
+    "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "watching": ["probe"],
 }
@@ -72,6 +76,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Activity",
     "ActivityMonitor",
+    "Bundle",
     "DataError",
     "FileError",
     "Lineage",
@@ -110,8 +115,10 @@ __all__ = [
     "register_elementwise",
     "register_rule",
     "repair",
+    "restore",
     "save_model",
     "select",
+    "store",
     "top",
     "trace",
 ]
