@@ -133,9 +133,9 @@ class _Step:
         )
         key = str(signature)
         if key not in self._compiled:
-            self._compiled[key] = tf.function(
-                self._forward, input_signature=(signature,), autograph=False
-            )
+            traced = tf.function(self._forward, input_signature=(signature,), autograph=False)
+            # As a concrete function, or TensorFlow warns once a few models have been evaluated.
+            self._compiled[key] = traced.get_concrete_function()
         return self._compiled[key](tensors)
 
     def _forward(self, inputs: Any) -> tf.Tensor:
