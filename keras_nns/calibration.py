@@ -106,7 +106,8 @@ class _CalibrateHead:
             # What has none of the answers was left out of the question.
             asked = truth.any(axis=1)
             x, truth = x[asked], truth[asked]
-        _check_samples(self.name, truth, question.answers)
+        # The answer asked for first: it is the one that samples are missing of.
+        _check_samples(self.name, truth[:, ::-1], question.answers[::-1])
         balance = summed if self.balance is None else self.balance
         if binary:
             fits = [_logistic(x, truth[:, 1], balance).at_best_point(truth[:, 1], [0])]
@@ -291,12 +292,13 @@ def _no_head(model: Any, because: str) -> SurgeryError:
 
 def _check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -> None:
     for column, name in zip(truth.T, names, strict=True):
-        for count, whose in ((int(column.sum()), ""), (int((~column).sum()), "other than ")):
-            if count < _LEAST:
-                raise DataError(
-                    f"{step} needs at least {_LEAST} samples of every answer to fit on, and the "
-                    f"data has {count} of {whose}{name!r} beside what is held out. Pass more."
-                )
+        yes, no = int(column.sum()), int((~column).sum())
+        if min(yes, no) < _LEAST:
+            whose = repr(name) if yes < _LEAST else f"any other than {name!r}"
+            raise DataError(
+                f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
+                f"has {min(yes, no)} of {whose} beside what is held out. Pass more."
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ def forward_selection(
     *,
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
+    jointly: bool = False,
 ) -> Score:
     """Make the score that ranks units by how well they tell a label from the rest together.
 
@@ -49,6 +50,8 @@ def forward_selection(
         y: Labels, when `data` is inputs alone.
         batch_size: Samples in a batch, for arrays.
         label_names: Name of every label, in the order of the model's outputs.
+        jointly: Rank the units once, by how well they tell all labels from each other, for a
+            network that answers all of them. Every label then has the same scores.
 
     Returns:
         A score to pass to `select`.
@@ -90,7 +93,7 @@ def forward_selection(
             if str(signature) not in steps:
                 steps[str(signature)] = tf.function(add, input_signature=signature, autograph=False)
             steps[str(signature)](*tensors)
-    ranks = sums.ranks()
+    ranks = sums.ranks(jointly=jointly)
 
     def score(activity: Activity) -> Scores:
         if activity.fingerprint.structure != graph.structure:
@@ -108,7 +111,7 @@ def forward_selection(
                 found[group.name] = placed
         return found
 
-    score.__name__ = "forward_selection"
+    score.__name__ = "forward_selection(jointly=True)" if jointly else "forward_selection"
     return score
 
 
@@ -141,27 +144,40 @@ class _LabelMoments:
             ]
             second.assign_add(tf.stack(products))
 
-    def ranks(self) -> dict[str, Float]:
+    def ranks(self, *, jointly: bool) -> dict[str, Float]:
+        """Rank the units of each layer, `(labels, units)`."""
         count = self._count.numpy()
+        labels = range(len(count) - 1)
         found = {}
         for tap, first, second in zip(self._taps, self._first, self._second, strict=True):
             sums, products = first.numpy(), second.numpy()
-            rows = [
-                _ranks(*_balanced(count, sums, products, label)) for label in range(len(count) - 1)
-            ]
+            if jointly:
+                rows = [_ranks(*_alike(count, sums, products))] * len(labels)
+            else:
+                rows = [_ranks(*_balanced(count, sums, products, label)) for label in labels]
             found[tap.name] = np.stack(rows)
         return found
+
+
+def _alike(count: Float, sums: Float, products: Float) -> tuple[Float, Float]:
+    """Return covariances of the units, and of the units with each label, all labels alike."""
+    seen = np.flatnonzero(count[:-1])
+    share = count[seen] * len(seen)
+    mean = (sums[seen] / share[:, None]).sum(axis=0)
+    second = (products[seen] / share[:, None, None]).sum(axis=0)
+    each = sums[seen] / count[seen][:, None]
+    return second - np.outer(mean, mean), (each - mean).T / len(seen)
 
 
 def _balanced(count: Float, sums: Float, products: Float, label: int) -> tuple[Float, Float]:
     """Return covariances of the units, and of the units with the label, half of it all."""
     own, rest = count[label], count[-1] - count[label]
     if own == 0 or rest == 0:
-        return np.full(products.shape[1:], np.nan), np.full(sums.shape[1], np.nan)
+        return np.full(products.shape[1:], np.nan), np.full((sums.shape[1], 1), np.nan)
     inside, outside = sums[label] / own, (sums[-1] - sums[label]) / rest
     second = products[label] / own / 2 + (products[-1] - products[label]) / rest / 2
     mean = (inside + outside) / 2
-    return second - np.outer(mean, mean), (inside - outside) / 4
+    return second - np.outer(mean, mean), (inside - outside)[:, None] / 4
 
 
 def _ranks(gram: Float, cross: Float) -> Float:
@@ -176,13 +192,13 @@ def _ranks(gram: Float, cross: Float) -> Float:
     for place in range(size):
         spread = np.diag(gram)
         fresh = left & (spread > least)
-        gain = np.where(fresh, cross**2 / np.where(fresh, spread, 1.0), -1.0)
+        gain = np.where(fresh, (cross**2).sum(axis=1) / np.where(fresh, spread, 1.0), -1.0)
         gain[~left] = -np.inf
         best = int(gain.argmax())
         ranks[best] = (size - place) / size
         left[best] = False
         if fresh[best]:
             row = gram[best] / spread[best]
-            cross = cross - row * cross[best]
+            cross = cross - np.outer(row, cross[best])
             gram = gram - np.outer(row, gram[best])
     return ranks

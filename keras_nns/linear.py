@@ -132,13 +132,6 @@ def position_count(layer: Any, shape: Sequence[int | None]) -> int:
     return math.prod(size or 1 for axis, size in enumerate(shape) if axis not in (0, channels))
 
 
-def bias_of(layer: Any) -> NDArray[np.float64]:
-    """Return a layer's bias, zeros where it has none."""
-    if layer.bias is None:
-        return np.zeros(layer.kernel.shape[-1])
-    return np.asarray(layer.bias, dtype=np.float64)
-
-
 def outputs_kept(graph: Graph, keep: Keep, path: str) -> NDArray[np.int64]:
     """Return which outputs of one of the parent's layers the subnetwork has."""
     traced = next(t for t in graph.calls.values() if t.call.path == path)
@@ -203,8 +196,8 @@ class _Origin:
     path: str
 
 
-def batch_norm_behind(model: Any, path: str) -> Any | None:
-    """Return the batch norm that alone reads what a layer gives, or None.
+def batch_norm_behind(model: Any, path: str) -> str | None:
+    """Return the path of the batch norm that alone reads what a layer gives, or None.
 
     A constant added to the layer's output can then be taken off the batch norm's moving mean.
     """
@@ -237,4 +230,4 @@ def batch_norm_behind(model: Any, path: str) -> Any | None:
     if type(norm) is not layers.BatchNormalization or sources[name] != {path}:
         return None
     axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
-    return norm if all(norm.axis % rank == axis % rank for rank in ranks) else None
+    return name if all(norm.axis % rank == axis % rank for rank in ranks) else None

@@ -111,11 +111,12 @@ class _FoldMeans:
         target = _Target(treatment, path, theirs)
         n = target.size
         sums = ColumnSums(2 * n)
+        bias = treatment.bias_of(path).astype(np.float32)
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
                 wanted = target(x)
-                given = linear.apply(own, z, own.kernel) + _bias(own)
+                given = linear.apply(own, z, own.kernel) + bias
                 both = tf.concat([wanted - tf.reshape(given, (-1, n)), wanted], axis=1)
                 sums.update(both, *_by_row(part, weight, both, z, own))
 
@@ -174,7 +175,7 @@ class _LeastSquares:
 
         treatment.stream(path, update, balance=self.balance, values=features * target.positions)
         kernel = np.asarray(own.kernel, dtype=np.float64).reshape(features, target.size)
-        bias = linear.bias_of(own)
+        bias = treatment.bias_of(path)
         fit = fit_ridge(sums, kernel, self.ridge)
         held = sums.of(*_judged(treatment))
         before = float(held.error(kernel, bias).sum())
@@ -255,7 +256,8 @@ class _Target:
     def __init__(self, treatment: Treatment, path: str, layer: Any) -> None:
         self._layer = layer
         self._kept = linear.outputs_kept(treatment.graph, treatment.keep, path)
-        self._bias = linear.bias_of(layer)[self._kept].astype(np.float32)
+        kept, bias = self._kept, layer.bias
+        self._bias = np.zeros(1, np.float32) if bias is None else np.asarray(bias)[kept]
         self.size = len(self._kept)
         traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
         self.positions = linear.position_count(layer, traced.call.shapes[0])
@@ -285,10 +287,6 @@ def _left_out(treatment: Treatment, step: str, path: str, layer: Any) -> bool:
     if reason is not None:
         treatment.note(Gain(step, path, _UNEXPLAINED, None, None, reason))
     return reason is not None or not linear.is_linear(layer)
-
-
-def _bias(layer: Any) -> Any:
-    return 0.0 if layer.bias is None else tf.cast(layer.bias, tf.float32)
 
 
 def _by_row(part: Any, weight: Any, rows: Any, x: Any, layer: Any) -> tuple[Any, Any]:

@@ -26,6 +26,7 @@ from keras_nns.keras_graph import (
     walk,
 )
 from keras_nns.model_files import Lineage, lineage, set_lineage
+from keras_nns.moments import HALVES
 from keras_nns.question import Question, ask, question_of, reply
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
@@ -173,7 +174,10 @@ class Treatment:
                 ours = inputs_at(self.model, path, inputs)
                 update(theirs, ours, part, weight)
 
-            steps[key] = tf.function(step, input_signature=signature, autograph=False)
+            traced = tf.function(step, input_signature=signature, autograph=False)
+            # Called as a concrete function: TensorFlow warns of what it traces anew, and every
+            # layer is traced once.
+            steps[key] = traced.get_concrete_function()
         return steps[key]
 
     def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
@@ -182,12 +186,32 @@ class Treatment:
         labels = list(self.record.plan.labels)
         own = batch.labels[:, labels].any(axis=1) if batch.labels.ndim == 2 else None
         own = np.isin(batch.labels, labels) if own is None else own
-        inside = self.survey.labels[:, labels].sum(axis=1)
-        share = inside / np.maximum(self.survey.samples, 1)
-        share = share.clip(1e-12, 1 - 1e-12)[part]
+        inside, samples = self.survey.labels[:, labels].sum(axis=1), self.survey.samples.copy()
+        halves = list(HALVES)
+        # One weight for both halves: they are fitted together in the end.
+        inside[halves], samples[halves] = inside[halves].sum(), samples[halves].sum()
+        share = (inside / np.maximum(samples, 1)).clip(1e-12, 1 - 1e-12)[part]
         return np.asarray(0.5 / np.where(own, share, 1 - share))
 
     # Change -------------------------------------------------------------------------------------
+
+    def bias_of(self, path: str) -> NDArray[np.float64]:
+        """Return what stands for a layer's bias, `(outputs,)`.
+
+        Its own, if it has one; and where a batch norm takes its mean off right behind it, by how
+        much less that takes off than in the parent.
+        """
+        found = linear.layers_of(self.model)
+        layer = found[path]
+        bias = np.zeros(layer.kernel.shape[-1])
+        if layer.bias is not None:
+            bias += np.asarray(layer.bias)
+        name = linear.batch_norm_behind(self.model, path)
+        if name is not None:
+            theirs = linear.layers_of(self.parent)[name].moving_mean
+            kept = linear.outputs_kept(self.graph, self.keep, path)
+            bias += np.asarray(theirs, dtype=np.float64)[kept] - np.asarray(found[name].moving_mean)
+        return bias
 
     def add_to_bias(self, path: str, shift: NDArray[np.float64]) -> str:
         """Add a constant to what a layer gives before its activation.
@@ -198,16 +222,18 @@ class Treatment:
         Returns:
             A note where the constant did not go into the layer's own bias.
         """
-        layer = linear.layers_of(self.model)[path]
+        found = linear.layers_of(self.model)
+        layer = found[path]
         if layer.bias is not None:
             layer.bias.assign(np.asarray(layer.bias) + shift)
             return ""
         if not np.abs(shift).max(initial=0.0) > 0:
             return ""
-        norm = linear.batch_norm_behind(self.model, path)
-        if norm is not None:
-            norm.moving_mean.assign(np.asarray(norm.moving_mean) - shift)
-            return f"bias into {norm.name!r}"
+        name = linear.batch_norm_behind(self.model, path)
+        if name is not None:
+            mean = found[name].moving_mean
+            mean.assign(np.asarray(mean) - shift)
+            return f"bias into {name!r}"
         self.model = self._copied(self.model, bias=path)
         linear.layers_of(self.model)[path].bias.assign(shift)
         return "got a bias"
