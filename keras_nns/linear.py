@@ -17,25 +17,6 @@ from keras_nns.keras_graph import Call, Key, functional, walk
 from keras_nns.rules import Keep
 
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_OTHER_LINEAR = (
-    layers.EinsumDense,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
-    layers.SeparableConv2D,
-    layers.Conv1DTranspose,
-    layers.Conv2DTranspose,
-    layers.Conv3DTranspose,
-    layers.LSTM,
-    layers.GRU,
-    layers.SimpleRNN,
-    layers.Bidirectional,
-    layers.TimeDistributed,
-    layers.MultiHeadAttention,
-    layers.GroupQueryAttention,
-)
-
-
 _MEASURING = (layers.RMSNormalization, layers.UnitNormalization)
 """Pass units on one by one, each divided by a measure of all."""
 
@@ -45,10 +26,11 @@ def why_not(layer: Any) -> str | None:
 
     Exact types only: a subclass may compute something else.
     """
-    if type(layer) in _OTHER_LINEAR:
-        return f"{type(layer).__name__} is none of those that are refitted (Dense, Conv1D, 2D, 3D)"
     if not is_kind(layer):
-        return None
+        matrices = any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ()))
+        if not matrices or type(layer) is layers.PReLU:
+            return None
+        return f"{type(layer).__name__} is none of those that are refitted (Dense, Conv1D, 2D, 3D)"
     if layer.quantization_mode is not None:
         return "it is quantised; repair first, quantise afterwards"
     if getattr(layer, "lora_enabled", False):
