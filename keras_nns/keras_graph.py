@@ -5,6 +5,7 @@ Everything here is checked by `tests/keras_nns/test_keras_graph.py` against the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,3 +205,18 @@ def losses_kept(model: Any) -> Iterator[None]:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(ids)
+
+
+@contextmanager
+def room_for(calls: int) -> Iterator[None]:
+    """Let Keras map a graph of so many calls, each with a mask behind it.
+
+    It follows a graph by recursion, one frame or two for each call on the longest path, and the
+    deepest of `keras.applications` have more calls than Python allows frames.
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 1000 + 8 * calls))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)

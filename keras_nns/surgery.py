@@ -13,6 +13,7 @@ from keras import ops, tree
 from keras_nns.errors import ModelError, PlanError, ProofError
 from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
+from keras_nns.keras_graph import room_for
 from keras_nns.layout import Fingerprint
 from keras_nns.model_files import Head, Lineage, set_lineage
 from keras_nns.plan import Plan
@@ -266,7 +267,8 @@ def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
 
 def _cut(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
     keep = graph.keep(plan, outputs=answer.narrowed)
-    return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer)
+    with room_for(len(graph.calls)):
+        return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer)
 
 
 def _mask(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
@@ -286,9 +288,10 @@ def _mask(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None)
 
     everything = Keep(np.ones(graph.unit_count, dtype=bool))
     rebuilder = Rebuilder(graph, everything, after=after, dtype=dtype)
-    model = rebuilder.run()
-    _silence(graph, keep, rebuilder)
-    return mask_answer(model, answer)
+    with room_for(len(graph.calls)):
+        model = rebuilder.run()
+        _silence(graph, keep, rebuilder)
+        return mask_answer(model, answer)
 
 
 def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import keras
 import numpy as np
 import pytest
 from keras import tree
@@ -85,3 +88,16 @@ def test_an_activity_from_a_file_selects_the_same(plain, tmp_path):
         nns.cut(plain.model, Plan.load(tmp_path / "p.json")),
         nns.cut(plain.model, nns.select(activity, [0, 1])),
     )
+
+
+def test_a_graph_deeper_than_the_recursion_limit_is_masked_and_proven():
+    """Keras maps a graph by recursion, and a mask doubles its depth."""
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(4, name="hidden")(inputs)
+    for _ in range(600):
+        x = keras.layers.Identity()(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    plan = Plan(nns.fingerprint(model), {"hidden": 4}, {"hidden": (0, 2)})
+    before = sys.getrecursionlimit()
+    assert nns.prove(model, plan).exact
+    assert sys.getrecursionlimit() == before
