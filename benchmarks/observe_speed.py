@@ -60,14 +60,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     if args.only != "resnet":
         x = random.random((60_000, 784), dtype=np.float32)
-        run(
-            "MLP 784-512-256-10",
-            models.mlp(),
-            x,
-            random.integers(0, 10, len(x)),
-            4096,
-            args.repeats,
-        )
+        y = random.integers(0, 10, len(x))
+        for batch in (512, 4096):
+            run("MLP 784-512-256-10", models.mlp(), x, y, batch, args.repeats)
     if args.only != "mlp":
         x = random.random((10_000, 32, 32, 3), dtype=np.float32)
         run("ResNet-20", models.resnet20(), x, random.integers(0, 10, len(x)), 1024, args.repeats)

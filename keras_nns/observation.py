@@ -127,7 +127,7 @@ class Observer:
         self._sums: Sums | None = None
         self._spoiled_weight: str | None = None
         self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
-        self._steps: dict[str, Any] = {}
+        self._steps: dict[Any, Any] = {}
 
     def observe(
         self,
@@ -234,22 +234,24 @@ class Observer:
 
     def _step(self, inputs: Any, labels: Any) -> None:
         """Add one batch to the sums, compiled."""
-        tensors = tree.map_structure(tf.convert_to_tensor, (inputs, labels))
+        key = tuple((x.dtype, tuple(x.shape[1:])) for x in tree.flatten((inputs, labels)))
+        if key not in self._steps:
+            self._steps[key] = self._compiled(inputs, labels)
+        self._steps[key](inputs, labels)
+
+    def _compiled(self, *batch: Any) -> Any:
+        sums = self._sums
+        assert sums is not None
         # The last batch is smaller: leave the batch axis open, so that one trace serves all.
         signature = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+            lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch
         )
-        key = str(signature)
-        if key not in self._steps:
-            sums = self._sums
-            assert sums is not None
 
-            def add(inputs: Any, labels: Any) -> None:
-                self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
-                sums.update(run_taps(self.graph, self.taps, inputs), labels)
+        def add(inputs: Any, labels: Any) -> None:
+            self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
+            sums.update(run_taps(self.graph, self.taps, inputs), labels)
 
-            self._steps[key] = tf.function(add, input_signature=signature, autograph=False)
-        self._steps[key](*tensors)
+        return tf.function(add, input_signature=signature, autograph=False)
 
 
 def _nothing_unless_spoiled(inputs: Any) -> Any:
