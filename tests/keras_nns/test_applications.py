@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from typing import Any
 
 import keras
@@ -28,6 +29,21 @@ SIDES = {
     "VGG": 32,
 }
 FAST = ("MobileNetV2",)
+# One of every family runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all.
+FAMILIES = (
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV3Small",
+    "NASNetMobile",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "Xception",
+)
 
 
 def architectures() -> list[str]:
@@ -146,6 +162,7 @@ def test_all_families_are_here():
     [
         name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
         for name in architectures()
+        if name in (*FAST, *FAMILIES) or os.environ.get("KERAS_NNS_ALL_APPLICATIONS")
     ],
 )
 def test_cut_equals_mask(name):
