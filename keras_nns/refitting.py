@@ -87,6 +87,9 @@ def recalibrate_batch_norm() -> Step:
     statistics are those of the data, that sets them to what the subnetwork's are; where the data
     has another mix of labels than the training data had, the mix does not leak in.
 
+    Behind `least_squares` there is little left to do for it, and it may take the answers further
+    from the parent's: what is best predicted varies less than what it predicts, and should.
+
     Returns:
         A step for `repair`. Needs no labels.
 

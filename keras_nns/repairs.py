@@ -14,7 +14,7 @@ from keras_nns.calibration import calibrate_head
 from keras_nns.division import Division
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.layout import Json
-from keras_nns.refitting import least_squares, recalibrate_batch_norm
+from keras_nns.refitting import least_squares
 from keras_nns.treatment import Gain, Step, Treatment, record_of
 
 
@@ -108,8 +108,8 @@ def repair(
             for steps that need no labels. It is gone over several times.
         y: Labels, where `data` is inputs alone and there are any.
         steps: `fold_means()`, `least_squares()`, `recalibrate_batch_norm()`, `calibrate_head()`:
-            one or several, in the order in which they are done. None does least squares and
-            batch norms, and the head where there are labels.
+            one or several, in the order in which they are done. None does least squares, and the
+            head where there are labels.
         held_out: Share of the samples to judge the steps on. With 0 the report is on the samples
             that were fitted.
         seed: Which samples are held out.
@@ -159,8 +159,7 @@ def repair(
 
 def _chosen(steps: Step | Sequence[Step] | None, *, labelled: bool) -> list[Step]:
     if steps is None:
-        chosen = [least_squares(), recalibrate_batch_norm()]
-        return [*chosen, calibrate_head()] if labelled else chosen
+        return [least_squares(), calibrate_head()] if labelled else [least_squares()]
     chosen = list(steps) if isinstance(steps, Sequence) else [steps]
     for step in chosen:
         if not callable(step) or not hasattr(step, "needs_labels"):
