@@ -143,13 +143,15 @@ def check(recipe, share, seed):
             if not units & set(member.units):
                 units.add(int(random.choice(member.units)))
         kept[group.name] = tuple(units)
-    assume(kept)
+    if not kept:
+        return False
     sizes = {group.name: group.size for group in graph.layout.prunable}
     plan = Plan(graph.fingerprint, sizes=sizes, kept=kept)
     proof = prove(model, plan, samples=inputs_of(model))
     assert proof.exact, str(proof)
     if seed % 7 == 0:
         assert cut(model, plan).count_params() <= model.count_params()
+    return True
 
 
 shares = st.sampled_from([0.1, 0.5, 0.9])
@@ -163,16 +165,16 @@ unhurried = {
 @settings(max_examples=12, derandomize=True, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
 def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
-    check(recipe, share, seed)
+    assume(check(recipe, share, seed))
 
 
 @pytest.mark.slow
 @settings(max_examples=120, derandomize=True, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
 def test_cut_equals_mask_on_many_random_graphs(recipe, share, seed):
-    check(recipe, share, seed)
+    assume(check(recipe, share, seed))
 
 
 @pytest.mark.parametrize("name", sorted(ONE) + sorted(TWO))
 def test_every_part_is_exact_by_itself(name):
-    check([(name, 0, 1, 2), ("dense", 0, 0, 1)], 0.5, 3)
+    assert check([(name, 0, 1, 2), ("dense", 0, 0, 1)], 0.5, 3)
