@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from keras_nns.rules import register_elementwise, register_rule
     from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
     from keras_nns.selection import select
+    from keras_nns.sharing import Overlap, overlap
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.watching import probe
+    from keras_nns.writing_back import merge_models, write_back
 
 _HOME = {
     "activity": ["Activity"],
@@ -67,9 +69,11 @@ _HOME = {
     "rules": ["register_elementwise", "register_rule"],
     "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
     "selection": ["select"],
+    "sharing": ["Overlap", "overlap"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "watching": ["probe"],
+    "writing_back": ["merge_models", "write_back"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -82,6 +86,7 @@ __all__ = [
     "Lineage",
     "ModelError",
     "NNSError",
+    "Overlap",
     "Plan",
     "PlanError",
     "Proof",
@@ -108,7 +113,9 @@ __all__ = [
     "mask",
     "mean_activation",
     "merge",
+    "merge_models",
     "observe",
+    "overlap",
     "probe",
     "prove",
     "recalibrate_batch_norm",
@@ -121,6 +128,7 @@ __all__ = [
     "store",
     "top",
     "trace",
+    "write_back",
 ]
 
 

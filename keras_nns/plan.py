@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from math import inf, isinf
 from operator import index
 from os import PathLike
 
@@ -26,21 +27,30 @@ class Choice:
         score: Name of the score.
         keep: The keep rule as the user would write it, such as `"above(0.4)"`.
         thresholds: For each group, the lowest score that was kept, as pairs sorted by group.
+        scores: For each group, the score of every unit, as pairs sorted by group; -inf for a unit
+            that has none. Empty where they were not recorded.
     """
 
     labels: tuple[int, ...]
     score: str
     keep: str
     thresholds: tuple[tuple[str, float], ...] = ()
+    scores: tuple[tuple[str, tuple[float, ...]], ...] = field(default=(), compare=False)
 
-    def to_json(self) -> Json:
-        """Return the choice as plain data."""
-        return {
+    def to_json(self, *, scores: bool = False) -> Json:
+        """Return the choice as plain data, with the score of every unit (None without) or not."""
+        data: Json = {
             "labels": list(self.labels),
             "score": self.score,
             "keep": self.keep,
             "thresholds": dict(self.thresholds),
         }
+        if scores and self.scores:
+            data["scores"] = {
+                name: [None if isinf(value) else value for value in values]
+                for name, values in self.scores
+            }
+        return data
 
     @classmethod
     def from_json(cls, data: Json) -> Choice:
@@ -50,6 +60,10 @@ class Choice:
             score=str(data["score"]),
             keep=str(data["keep"]),
             thresholds=tuple((str(k), float(v)) for k, v in sorted(data["thresholds"].items())),
+            scores=tuple(
+                (str(name), tuple(-inf if value is None else float(value) for value in values))
+                for name, values in sorted(data.get("scores", {}).items())
+            ),
         )
 
 
@@ -176,36 +190,40 @@ class Plan:
     def relative_to(self, first: Plan, fingerprint: Fingerprint) -> Plan:
         """Re-index the plan for the model that `cut(parent, first)` gave.
 
-        `cut(cut(m, p), q.relative_to(p, fingerprint(cut(m, p))))` equals `cut(m, p & q)`.
+        `cut(cut(m, p), q.relative_to(p, fingerprint(cut(m, p))))` equals `cut(m, p & q)`. A group
+        that `first` empties is not in that model.
 
         Args:
             first: The plan that has already been cut.
             fingerprint: Fingerprint of the model it gave.
 
         Raises:
-            PlanError: The two plans are of different parents, or `first` empties a group, so that
-                no model can have been cut to it.
+            PlanError: The two plans are of different parents.
         """
         both = self & first
-        if first.empty:
-            raise PlanError(f"No model can be cut to a plan that keeps nothing of {first.empty}.")
         position = {
             name: {unit: i for i, unit in enumerate(units)} for name, units in first.kept.items()
         }
         return Plan(
             fingerprint=fingerprint,
-            sizes={name: len(units) for name, units in first.kept.items()},
+            sizes={name: len(units) for name, units in first.kept.items() if units},
             kept={
                 name: tuple(position[name][unit] for unit in units)
                 for name, units in both.kept.items()
+                if first.kept[name]
             },
             labels=self.labels,
             label_names=self.label_names,
             choices=self.choices,
         )
 
-    def to_json(self) -> Json:
-        """Return the plan as plain data."""
+    def to_json(self, *, scores: bool = False) -> Json:
+        """Return the plan as plain data.
+
+        Args:
+            scores: With the scores it was chosen by: what `save` writes, and what bundles and the
+                record in a subnetwork's file leave out to stay small.
+        """
         return {
             "format": _FORMAT,
             "version": _VERSION,
@@ -216,7 +234,7 @@ class Plan:
                 name: {"size": self.sizes[name], "kept": list(units)}
                 for name, units in self.kept.items()
             },
-            "choices": [choice.to_json() for choice in self.choices],
+            "choices": [choice.to_json(scores=scores) for choice in self.choices],
         }
 
     @classmethod
@@ -246,12 +264,12 @@ class Plan:
             raise FileError(f"The plan is damaged: {error!r}.") from error
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the plan as JSON, atomically.
+        """Write the plan as JSON, atomically, with the scores it was chosen by.
 
         Raises:
             FileError: The file exists and `overwrite` is false, or cannot be written.
         """
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(self.to_json(scores=True), indent=1, ensure_ascii=False) + "\n"
         files.write_bytes(path, text.encode(), overwrite=overwrite)
 
     @classmethod

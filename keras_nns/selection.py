@@ -18,6 +18,9 @@ Label = int | str
 
 Kept = dict[str, NDArray[np.bool_]]
 
+RECORDED_SCORES = 1_000_000
+"""A plan records its scores where units times labels are at most so many; else files grow large."""
+
 
 @overload
 def select(  # type: ignore[overload-overlap]
@@ -50,6 +53,9 @@ def select(
     Units of layers that were not observed stay, and so do protected ones. For several labels the
     plan is the union of the labels' own plans, unless the keep rule is global: then each unit's
     highest score over the labels is compared across the network.
+
+    The plan records how it was chosen: score, rule, thresholds, and the scores themselves where
+    labels times units are at most a million.
 
     Args:
         activity: What was observed.
@@ -168,7 +174,14 @@ def _plan(
             thresholds.append((group.name, float(values[mask].min())))
         mask |= ~known[group.name]
         mask[list(group.protected)] = True
-    choice = Choice(numbers, score, keep.name, tuple(sorted(thresholds)))
+    recorded = sorted((name, tuple(values.tolist())) for name, values in merged.items())
+    choice = Choice(
+        numbers,
+        score,
+        keep.name,
+        tuple(sorted(thresholds)),
+        tuple(recorded) if _is_recorded(activity, merged) else (),
+    )
     return Plan(
         fingerprint=activity.fingerprint,
         sizes={group.name: group.size for group in activity.layout.prunable},
@@ -177,6 +190,11 @@ def _plan(
         label_names=activity.label_names,
         choices=(choice,),
     )
+
+
+def _is_recorded(activity: Activity, scores: Mapping[str, Float]) -> bool:
+    units = sum(len(values) for values in scores.values())
+    return units * len(activity.label_names) <= RECORDED_SCORES
 
 
 def _chosen(scores: Mapping[str, Float], known: Kept, keep: KeepRule) -> Kept:

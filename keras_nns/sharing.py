@@ -1,15 +1,112 @@
-"""What plans of one parent have in common: which units they keep, and how many they share."""
+"""What subnetworks of one parent have in common: which units they hold, and how many they share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.errors import SelectionError
+from keras_nns import tables
+from keras_nns.errors import PlanError, SelectionError
 from keras_nns.layout import mask_of
+from keras_nns.model_files import lineage
 from keras_nns.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """How many of their parent's units subnetworks share. Printing it gives a table.
+
+    Attributes:
+        names: A name for each subnetwork.
+        shared: Units that two subnetworks both hold, `(subnets, subnets)`; on the diagonal, how
+            many each holds.
+        jaccard: Units both hold, of all that either holds, `(subnets, subnets)`; NaN where neither
+            holds any.
+        groups: For each unit group, `shared` within it.
+    """
+
+    names: tuple[str, ...]
+    shared: NDArray[np.int64]
+    jaccard: NDArray[np.float64]
+    groups: Mapping[str, NDArray[np.int64]]
+
+    def to_table(self) -> tables.Table:
+        """Return units shared, and in brackets of all that either holds, as a table."""
+        rows = tuple(
+            (
+                name,
+                *(
+                    f"{tables.count(int(units))} ({tables.share(float(value))})"
+                    for units, value in zip(self.shared[i], self.jaccard[i], strict=True)
+                ),
+            )
+            for i, name in enumerate(self.names)
+        )
+        caption = "Units that both hold; in brackets the share of all that either holds."
+        return tables.Table(("subnetwork", *self.names), rows, caption)
+
+    def __str__(self) -> str:
+        return str(self.to_table())
+
+
+def overlap(subnets: Iterable[Any] | Mapping[str, Any]) -> Overlap:
+    """Compare which of their parent's units subnetworks hold.
+
+    Args:
+        subnets: Models that `cut` gave (from files too), or plans: several of one parent, or by
+            name. Without names they are named after their labels.
+
+    Returns:
+        Shared units and Jaccard indices of every two.
+
+    Raises:
+        SelectionError: None was given.
+        PlanError: One is neither a plan nor a model that was cut, or they are of different parents.
+
+    Example:
+        >>> print(nns.overlap([three, eight]))  # doctest: +SKIP
+    """
+    given = subnets if isinstance(subnets, Mapping) else dict(enumerate(subnets))
+    plans = [plan_of(one) for one in given.values()]
+    _check(plans)
+    for plan in plans:
+        if plan.fingerprint != plans[0].fingerprint:
+            raise PlanError(
+                "The subnetworks are of different parents, or of one before and after more "
+                f"training: {plan.fingerprint} and {plans[0].fingerprint}. Compare those of one."
+            )
+    if isinstance(subnets, Mapping):
+        names = tuple(map(str, given))
+    else:
+        names = tuple("+".join(plan.names) or str(i) for i, plan in enumerate(plans))
+    groups = {}
+    for group in plans[0].kept:
+        kept = kept_matrix(plans, group).astype(np.int64)
+        groups[group] = kept @ kept.T
+    none = np.zeros((len(plans), len(plans)), dtype=np.int64)
+    return Overlap(names, sum(groups.values(), none), jaccard(plans), groups)
+
+
+def plan_of(subnet: Any) -> Plan:
+    """Return which of its parent's units a subnetwork holds, of a plan or of a model that was cut.
+
+    Raises:
+        PlanError: It is neither.
+    """
+    if isinstance(subnet, Plan):
+        return subnet
+    record = lineage(subnet)
+    if record is None:
+        raise PlanError(
+            f"Expected a plan or a model that `cut` gave. Received: {type(subnet).__name__} "
+            f"{getattr(subnet, 'name', '')!r}, which does not say where it was cut from. Keep "
+            "subnetworks in files with nns.save_model and nns.load_model."
+        )
+    return record.plan
 
 
 def kept_matrix(plans: Sequence[Plan], group: str) -> NDArray[np.bool_]:

@@ -320,24 +320,32 @@ def _compare(
     small = _cut(graph, plan, answer, dtype=dtype)
     large = _mask(graph, plan, answer, dtype=dtype)
     inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
-    samples = len(tree.flatten(inputs)[0])
+    return difference(small, large, inputs)
+
+
+def difference(one: Any, other: Any, inputs: Any) -> Proof:
+    """Measure how far the answers of two models are apart, relative to those of the second.
+
+    Raises:
+        ModelError: An answer is NaN or infinite.
+    """
     absolute = relative = 0.0
-    for one, other in zip(
-        tree.flatten(small(inputs, training=False)),
-        tree.flatten(large(inputs, training=False)),
+    for left, right in zip(
+        tree.flatten(one(inputs, training=False)),
+        tree.flatten(other(inputs, training=False)),
         strict=True,
     ):
-        a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        a, b = np.asarray(left, np.float64), np.asarray(right, np.float64)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ModelError(
-                f"Model {graph.model.name!r} answers NaN or infinite values, so nothing can be "
+                f"Model {other.name!r} answers NaN or infinite values, so nothing can be "
                 "proven. Check its weights and the samples."
             )
-        difference = float(np.abs(a - b).max(initial=0.0))
+        apart = float(np.abs(a - b).max(initial=0.0))
         scale = float(np.abs(b).max(initial=0.0))
-        absolute = max(absolute, difference)
-        relative = max(relative, difference / scale if scale > 0 else float(difference > 0))
-    return Proof(absolute, relative, samples)
+        absolute = max(absolute, apart)
+        relative = max(relative, apart / scale if scale > 0 else float(apart > 0))
+    return Proof(absolute, relative, len(tree.flatten(inputs)[0]))
 
 
 def carry_compile_settings(parent: Any, new: Any) -> None:

@@ -285,8 +285,13 @@ class Treatment:
         return figures
 
 
-def record_of(small: Any, parent: Any) -> Lineage:
+def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
     """Return where a subnetwork comes from, after making sure that it is from this parent.
+
+    Args:
+        small: The subnetwork.
+        parent: The parent.
+        retrained: Accept a parent that was trained further since.
 
     Raises:
         PlanError: It does not say, or says another.
@@ -303,7 +308,7 @@ def record_of(small: Any, parent: Any) -> Lineage:
             f"Subnetwork {small.name!r} was not cut from {parent.name!r}: the layers, their sizes "
             "or their unit groups differ. Pass the model it was cut from."
         )
-    if graph.fingerprint.weights != record.parent.weights:
+    if not retrained and graph.fingerprint.weights != record.parent.weights:
         raise PlanError(
             f"The weights of {parent.name!r} are not those that {small.name!r} was selected on. "
             "Pass the parent as it was then, or select and cut again."

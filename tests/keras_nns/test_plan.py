@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ choices = st.builds(
     score=st.sampled_from(["mean_activation", "contrast"]),
     keep=st.just("above(0.4)"),
     thresholds=st.just((("first", 0.25), ("third", 1e-9))),
+    scores=st.sampled_from([(), (("first", (0.5, 0.25, -math.inf, 1 / 3, 0.0)),)]),
 )
 plans = st.builds(
     Plan,
@@ -65,14 +67,11 @@ def test_merging_is_uniting_in_any_order(several):
 @given(plans, plans)
 def test_relative_to_counts_among_the_units_that_are_left(p, q):
     smaller = Fingerprint("smaller", "weights")
-    if p.empty:
-        with pytest.raises(PlanError, match="keeps nothing"):
-            q.relative_to(p, smaller)
-        return
     left = q.relative_to(p, smaller)
     assert left.fingerprint == smaller
     assert left.labels == q.labels
-    for name in SIZES:
+    assert set(left.kept) == set(SIZES) - set(p.empty)
+    for name in left.kept:
         there = sorted(p.kept[name])
         assert {there[i] for i in left.kept[name]} == sets(p)[name] & sets(q)[name]
         assert left.sizes[name] == len(there)
@@ -84,6 +83,13 @@ def test_json_reads_back_equal_with_its_reasons(plan):
     assert again == plan
     assert again.choices == plan.choices
     assert again.to_json() == plan.to_json()
+
+
+@given(plans)
+def test_a_plan_file_holds_the_scores_it_was_chosen_by(plan):
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json(scores=True), allow_nan=False)))
+    assert [choice.scores for choice in again.choices] == [c.scores for c in plan.choices]
+    assert all("scores" not in choice for choice in plan.to_json()["choices"])
 
 
 @given(plans)

@@ -26,6 +26,7 @@ ORDER = [
     "watching", "sums", "observation",
     "scores", "selection", "greedy",
     "surgery", "bundle", "storing", "forward", "division", "tuning", "treatment",
+    "writing_back",
     "figures", "evaluation",
     "refitting", "calibration", "repairs",
     "findings", "plots", "monitor", "page", "report",

@@ -147,6 +147,15 @@ def test_why_is_remembered():
     assert choice.labels == (2,)
     assert (choice.score, choice.keep) == ("mean_activation", "above(0.5)")
     assert dict(choice.thresholds) == {"first": 2.0, "second": 1.0}
+    assert dict(choice.scores) == {"first": (1.0, 4.0, 3.0, 2.0), "second": (1.0, 1.0, 0.0)}
+
+
+def test_scores_of_very_many_units_are_not_recorded(monkeypatch):
+    activity = activity_of({"first": [[1.0, 4, 3, 2]] * 3})
+    monkeypatch.setattr("keras_nns.selection.RECORDED_SCORES", 12)
+    assert nns.select(activity, 2).choices[0].scores
+    monkeypatch.setattr("keras_nns.selection.RECORDED_SCORES", 11)
+    assert not nns.select(activity, 2).choices[0].scores
 
 
 def means(activity):
