@@ -75,13 +75,19 @@ class Ran:
     inputs: Any
 
 
-def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batch]) -> Ran:
+def run(
+    models: Sequence[tuple[keras.Model, str | None]],
+    batches: Iterable[Batch],
+    *,
+    every_step: bool = False,
+) -> Ran:
     """Run models over the data in one pass, side by side. Nothing of the models changes.
 
     Args:
         models: Models that take the same inputs, each with the name of the output that answers the
             labels; None for a model of one output.
         batches: The data. It is gone over once, one batch in memory at a time.
+        every_step: Take outputs of any shape, and lay those of a sample's steps in one row.
 
     Raises:
         DataError: A model gives NaN or infinity, or something else than one row per sample; or
@@ -104,7 +110,10 @@ def run(models: Sequence[tuple[keras.Model, str | None]], batches: Iterable[Batc
                         check_scale(model, batch)
             labels.append(batch.labels)
             for step, rows in zip(steps, found, strict=True):
-                rows.append(_checked(step.model, step(batch.inputs), batch.size))
+                outputs = np.asarray(step(batch.inputs))
+                if every_step:
+                    outputs = outputs.reshape(len(outputs), -1)
+                rows.append(_checked(step.model, outputs, batch.size))
     if not labels:
         raise DataError("The data is empty: there is nothing to evaluate.")
     return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
@@ -151,14 +160,14 @@ class _Step:
         return tf.cast(outputs[names.index(self._output)], tf.float32)
 
 
-def _checked(model: keras.Model, outputs: tf.Tensor, size: int) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = np.asarray(outputs)
+def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if rows.ndim == 1 and rows.shape[0] == size:
         rows = rows[:, None]
     if rows.ndim != 2 or rows.shape[0] != size:
         raise DataError(
             f"Model {model.name!r} must give one row of outputs for each sample, of shape "
-            f"({size}, outputs). Received: shape {rows.shape}."
+            f"({size}, outputs). Received: shape {rows.shape}. One that answers at every step is "
+            "no classifier of samples: judge it by its own loss, and repair it on inputs alone."
         )
     if not np.isfinite(rows).all():
         bad = int((~np.isfinite(rows).all(axis=1)).sum())

@@ -20,7 +20,7 @@ from keras_nns.keras_graph import Call, Key, functional, is_graph, output_names,
 from keras_nns.layout import Fingerprint, Group, Layout, Member
 from keras_nns.plan import Plan
 from keras_nns.rules import FIXED, Keep, Site, Stream, Units, rule_of
-from keras_nns.rules.base import Blueprint, CallEdit, Family, Ledger, Passing
+from keras_nns.rules.base import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 from keras_nns.rules.elementwise import meaning
 
 
@@ -33,16 +33,27 @@ class TracedCall:
     outputs: list[Stream]
     passing: Passing
     edits: list[CallEdit]
+    readings: list[Reading]
 
 
 @dataclass(frozen=True)
 class WatchPoint:
-    """Where a layer's units are watched: one axis of one output of one call."""
+    """Where a layer's units are watched: one axis of one output of one call.
+
+    Units that act inside the layer have a `reading` instead, and the output says which of their
+    positions count, by its mask.
+    """
 
     key: Key
     output: int
     axis: int
     nonnegative: bool
+    reading: Reading | None = None
+
+    @property
+    def place(self) -> tuple[Key, int | Reading]:
+        """What tells the tensor that is watched from others."""
+        return self.key, self.output if self.reading is None else self.reading
 
 
 @dataclass(frozen=True)
@@ -188,7 +199,8 @@ class Graph:
     def watch_points(self) -> dict[str, list[WatchPoint]]:
         """Where each layer that makes units is watched, one point for each of its calls.
 
-        From the layer itself, through whatever passes its units one to one and that nothing else
+        Units that act inside the layer are watched where its rule says. Others from the layer
+        itself, through whatever passes its units one to one and that nothing else
         reads, to the first nonlinearity.
         """
         consumers = self._consumers()
@@ -223,6 +235,9 @@ class Graph:
     ) -> WatchPoint | None:
         own: WatchPoint | None = None
         classes = self._class_of[units]
+        for reading in self.calls[key].readings:
+            if np.array_equal(self._class_of[reading.units], classes):
+                return WatchPoint(key, 0, -1, nonnegative=True, reading=reading)
         merged = False
         nonnegative = self.calls[key].passing.nonnegative
         while True:
@@ -312,7 +327,9 @@ def trace(model: Any) -> Graph:
             if rule is not None and any(s.units for s in inputs):
                 site.protect_all(f"{site.title} does not say where they go")
             outputs = [Stream(shape) for shape in call.shapes]
-        calls[call.key] = TracedCall(call, inputs, outputs, site.passing, site.call_edits)
+        calls[call.key] = TracedCall(
+            call, inputs, outputs, site.passing, site.call_edits, site.readings
+        )
         return outputs
 
     graph = functional(model)

@@ -71,13 +71,14 @@ def output_label_count(model: Any) -> int | None:
     """Return how many labels a model's output tells apart, or None when it does not show.
 
     One output of width 1 tells two labels apart; any other width is one label per column. A model
-    with several outputs, or whose output has no static width, does not show it.
+    with several outputs, whose output has no static width, or which answers at every step or pixel
+    (a language model), does not show it: the labels of its samples are something else.
 
     Args:
         model: A built `keras.Model`.
     """
     outputs: Sequence[Any] = getattr(model, "outputs", None) or []
-    if len(outputs) != 1 or len(outputs[0].shape) < 2 or outputs[0].shape[-1] is None:
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[-1] is None:
         return None
     width = int(outputs[0].shape[-1])
     return max(width, 2)
@@ -221,8 +222,8 @@ def label_reader(
             expected = _highest(y)
     if expected is None:
         raise DataError(
-            "The model does not show how many labels there are (it has several outputs, or one "
-            "without a static width). Pass label_names or label_count."
+            "The model does not show how many labels there are (it has several outputs, one "
+            "without a static width, or one for every step). Pass label_names or label_count."
         )
     return LabelReader([str(i) for i in range(expected)], named=False)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import Any
 
@@ -21,7 +21,16 @@ from keras_nns.labels import output_label_count
 from keras_nns.layout import Fingerprint
 from keras_nns.observation import Observer
 from keras_nns.sums import Sums
-from keras_nns.watching import Layers, Tap, taps_of, unit_values
+from keras_nns.watching import (
+    Hear,
+    Layers,
+    Place,
+    Tap,
+    listening,
+    taps_of,
+    tensor_at,
+    unit_values,
+)
 
 
 class ActivityMonitor(keras.callbacks.Callback):
@@ -279,47 +288,42 @@ class _Gatherer:
         return self.sums.activity(self._graph, self._names, fingerprint)
 
     @contextmanager
-    def _listening(self) -> Iterator[dict[tuple[Key, int], Any]]:
-        """While the step runs in Python, keep the outputs of watched layers."""
-        wanted = {point.key for tap in self._taps for point in tap.points}
-        heard: dict[tuple[Key, int], Any] = {}
-        wrapped: list[tuple[Any, Any]] = []
-        try:
-            for key in wanted:
-                operation = self._graph.calls[key].call.operation
-                if any(operation is other for other, _ in wrapped):
-                    continue
-                wrapped.append((operation, vars(operation).get("call")))
-                vars(operation)["call"] = self._listener(operation, heard)
+    def _listening(self) -> Iterator[dict[Place, Any]]:
+        """While the step runs in Python, keep what is watched."""
+        heard: dict[Place, Any] = {}
+        listened: set[int] = set()
+        with ExitStack() as stack:
+            for point in (point for tap in self._taps for point in tap.points):
+                operation = self._graph.calls[point.key].call.operation
+                layers = [operation, point.reading.held] if point.reading else [operation]
+                for layer in layers:
+                    if id(layer) not in listened:
+                        listened.add(id(layer))
+                        hear = self._listener(layer, self._keys[id(operation)], heard)
+                        stack.enter_context(listening(layer, hear))
             yield heard
-        finally:
-            for operation, own in wrapped:
-                if own is None:
-                    del vars(operation)["call"]
-                else:
-                    vars(operation)["call"] = own
 
-    def _listener(self, operation: Any, heard: dict[tuple[Key, int], Any]) -> Callable[..., Any]:
-        call = operation.call
-        keys = self._keys[id(operation)]
+    def _listener(self, layer: Any, keys: Sequence[Key], heard: dict[Place, Any]) -> Hear:
+        """Keep what a layer answers, or what one that it holds is called on, in each call."""
         count = 0
 
-        def listen(*args: Any, **kwargs: Any) -> Any:
+        def hear(given: Any, outputs: Any) -> None:
             nonlocal count
-            outputs = call(*args, **kwargs)
             # A training step may run the model again; the first run is the one to watch.
             if count < len(keys):
-                for index, tensor in enumerate(keras.tree.flatten(outputs)):
-                    heard[keys[count], index] = tensor
+                traced = self._graph.calls[keys[count]]
+                if traced.call.operation is layer:
+                    for index, tensor in enumerate(keras.tree.flatten(outputs)):
+                        heard[keys[count], index] = tensor
+                for reading in traced.readings:
+                    if reading.held is layer:
+                        heard[keys[count], reading] = keras.tree.flatten(given)[0]
             count += 1
-            return outputs
 
-        return listen
+        return hear
 
-    def _add(self, heard: dict[tuple[Key, int], Any], y: Any) -> None:
-        missing = [
-            t.name for t in self._taps if any((p.key, p.output) not in heard for p in t.points)
-        ]
+    def _add(self, heard: dict[Place, Any], y: Any) -> None:
+        missing = [t.name for t in self._taps if any(p.place not in heard for p in t.points)]
         if missing:
             raise ModelError(
                 f"The training step did not run layers {missing}, so nothing can be gathered from "
@@ -327,7 +331,7 @@ class _Gatherer:
             )
         labels = _step_labels(y, self.sums.labels)
         self.sums.update(
-            [unit_values(t, [heard[p.key, p.output] for p in t.points]) for t in self._taps], labels
+            [unit_values(t, [tensor_at(p, heard) for p in t.points]) for t in self._taps], labels
         )
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)

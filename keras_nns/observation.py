@@ -237,7 +237,7 @@ class Observer:
         key = tuple((x.dtype, tuple(x.shape[1:])) for x in tree.flatten((inputs, labels)))
         if key not in self._steps:
             self._steps[key] = self._compiled(inputs, labels)
-        self._steps[key](inputs, labels)
+        self._steps[key](*tree.map_structure(tf.convert_to_tensor, (inputs, labels)))
 
     def _compiled(self, *batch: Any) -> Any:
         sums = self._sums
@@ -251,7 +251,9 @@ class Observer:
             self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
             sums.update(run_taps(self.graph, self.taps, inputs), labels)
 
-        return tf.function(add, input_signature=signature, autograph=False)
+        # As a concrete function, or TensorFlow warns once a few models have been observed.
+        step = tf.function(add, input_signature=signature, autograph=False)
+        return step.get_concrete_function()
 
 
 def _nothing_unless_spoiled(inputs: Any) -> Any:

@@ -268,10 +268,11 @@ class Treatment:
             (self.parent, answering_output(self.parent, record)),
             (self.model, answering_output(self.model, record)),
         ]
-        ran = run(models, self.division.held_out())
-        theirs, ours = ran.outputs
         labelled = self.division.labelled
-        if record.head == "parent" and not labelled:
+        answers_alone = record.head == "parent" and not labelled
+        ran = run(models, self.division.held_out(), every_step=answers_alone)
+        theirs, ours = ran.outputs
+        if answers_alone:
             return {DISTANCE: float(np.abs(ours - theirs).mean())}
         known = names if labelled else record.plan.label_names
         question = question_of(record, known, ours.shape[1], self.model.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,10 @@ from keras_nns.keras_graph import (
     standardise_inputs,
     walk,
 )
+from keras_nns.rules.base import Reading
+
+Place = tuple[Key, int | Reading]
+"""A tensor: which output of which call, or what is read inside it."""
 
 Layers = Sequence[str] | Callable[[Any], bool] | None
 
@@ -97,7 +102,10 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
             name,
             tuple(points[name]),
             len(graph.families[name].units),
-            any(graph.calls[p.key].outputs[p.output].rank > 2 for p in points[name]),
+            any(
+                p.reading is not None or graph.calls[p.key].outputs[p.output].rank > 2
+                for p in points[name]
+            ),
         )
         for name in chosen
     )
@@ -120,10 +128,11 @@ def unit_values(tap: Tap, tensors: Sequence[Any]) -> Values:
     signed, absolute = [], []
     for point, tensor in zip(tap.points, tensors, strict=True):
         x = tf.cast(tensor, tf.float32)
-        weights = _step_weights(tensor, point.axis)
-        signed.append(_mean_over_positions(x, point.axis, weights))
+        axis = point.axis % len(x.shape)
+        weights = _step_weights(tensor, axis)
+        signed.append(_mean_over_positions(x, axis, weights))
         if not point.nonnegative:
-            absolute.append(_mean_over_positions(tf.abs(x), point.axis, weights))
+            absolute.append(_mean_over_positions(tf.abs(x), axis, weights))
         else:
             absolute.append(signed[-1])
     mean = _average(signed)
@@ -158,26 +167,73 @@ def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
 
 def run_taps(graph: Graph, taps: Sequence[Tap], inputs: Any) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
-    wanted: dict[Key, set[int]] = {}
+    wanted: dict[Key, list[WatchPoint]] = {}
     for tap in taps:
         for point in tap.points:
-            wanted.setdefault(point.key, set()).add(point.output)
-    seen: dict[tuple[Key, int], Any] = {}
+            wanted.setdefault(point.key, []).append(point)
+    seen: dict[Place, Any] = {}
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if accepts_training(call.operation):
             kwargs = {**kwargs, "training": False}
-        outputs = call.operation(*args, **kwargs)
-        if call.key in wanted:
-            flat = tree.flatten(outputs)
-            for output in wanted[call.key]:
-                seen[call.key, output] = flat[output]
+        points = wanted.get(call.key, [])
+        with ExitStack() as stack:
+            for point in points:
+                if point.reading is not None:
+                    stack.enter_context(listening(point.reading.held, _first_input(seen, point)))
+            outputs = call.operation(*args, **kwargs)
+        flat = tree.flatten(outputs) if points else []
+        for point in points:
+            seen[point.key, point.output] = flat[point.output]
         return outputs
 
     walk(graph.model, standardise_inputs(graph.model, inputs), visit)
-    return [
-        unit_values(tap, [seen[point.key, point.output] for point in tap.points]) for tap in taps
-    ]
+    return [unit_values(tap, [tensor_at(point, seen) for point in tap.points]) for tap in taps]
+
+
+Hear = Callable[[Any, Any], None]
+
+
+def _first_input(seen: dict[Place, Any], point: WatchPoint) -> Hear:
+    def hear(given: Any, _: Any) -> None:
+        seen[point.place] = tree.flatten(given)[0]
+
+    return hear
+
+
+@contextmanager
+def listening(operation: Any, hear: Hear) -> Iterator[None]:
+    """While in the context, hear what an operation is called on and what it answers.
+
+    Args:
+        operation: The user's layer. Its own `call` is back afterwards.
+        hear: Called behind each call with `(args, kwargs)` and the outputs.
+    """
+    own, call = vars(operation).get("call"), operation.call
+
+    def listen(*args: Any, **kwargs: Any) -> Any:
+        outputs = call(*args, **kwargs)
+        hear((args, kwargs), outputs)
+        return outputs
+
+    vars(operation)["call"] = listen
+    try:
+        yield
+    finally:
+        if own is None:
+            del vars(operation)["call"]
+        else:
+            vars(operation)["call"] = own
+
+
+def tensor_at(point: WatchPoint, seen: Mapping[Place, Any]) -> Any:
+    """Return the tensor that is watched at a point, with its mask, from what was seen."""
+    if point.reading is None:
+        return seen[point.place]
+    values = point.reading.values(seen[point.place])
+    # Read inside the layer: the positions that count are those of what it returns.
+    values._keras_mask = getattr(seen[point.key, point.output], "_keras_mask", None)
+    return values
 
 
 class Probe(keras.Model):

@@ -1,5 +1,10 @@
 """Attention: whole heads, and the dimensions of keys and values, are units.
 
+A head is watched by how much it adds to the layer's output: the norm of its part of the output
+projection's product (Kobayashi et al. 2020, *Attention is Not Only a Weight*). Dimensions of keys
+and values are not watched: one dimension means something else in every head, and they leave
+together.
+
 Heads and dimensions are gone before the layer's output, so `mask` zeroes them where they act: heads
 and value dimensions in the rows of the output projection, key dimensions in the projection of the
 queries (a zero there adds nothing to any product of a query with a key).
@@ -7,10 +12,11 @@ queries (a zero there adds nothing to any product of a query with a key).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from keras_nns.rules.base import Keep, Site, Stream, Units, rule
 
@@ -38,6 +44,7 @@ def multi_head(site: Site) -> None:
         _project(site, layer._gate_dense, query, heads, values)
     _leave(site, layer.output_dense, heads, values, units)
     _divide_by_root(site, layer.query_dense, keys)
+    _watch_heads(site, layer.output_dense, heads)
     site.configure("num_heads", heads)
     site.configure("key_dim", keys)
     site.configure("value_dim", values)
@@ -84,6 +91,7 @@ def grouped_query(site: Site) -> None:
         _project(site, layer._gate_dense, query, queries, dimensions)
     _leave(site, layer._output_dense, queries, dimensions, units)
     _divide_by_root(site, layer._query_dense, dimensions)
+    _watch_heads(site, layer._output_dense, heads)
     site.configure("num_query_heads", queries)
     site.configure("num_key_value_heads", heads)
     site.configure("head_dim", dimensions)
@@ -126,6 +134,34 @@ def _leave(site: Site, dense: Any, heads: Units, values: Units, units: Units | N
         site.bind(dense.bias, {0: units})
     site.reads(heads)
     site.reads(values)
+
+
+def _watch_heads(site: Site, dense: Any, heads: Units) -> None:
+    # A quantised projection runs by another way than its `call`, and its units are protected.
+    if dense.quantization_mode is None:
+        site.watch(heads, dense, _shares(dense, len(heads)))
+
+
+def _shares(dense: Any, heads: int) -> Callable[[Any], Any]:
+    """Make the function from what is projected to the norm of what each head adds to the output.
+
+    Of a head's values `v` `(dimensions,)` and rows `W` `(dimensions, units)` it is `|v W|`, found
+    as `sqrt(v (W Wᵀ) vᵀ)`: that takes no tensor as large as heads × units for every position.
+    Query heads that share a key and value head count as one.
+    """
+
+    def shares(inputs: Any) -> Any:
+        values = ops.cast(inputs, "float32")
+        kernel = ops.cast(dense.kernel, "float32")
+        rows = ops.reshape(kernel, (heads, kernel.shape[0] * kernel.shape[1] // heads, -1))
+        between = [ops.shape(values)[axis] for axis in range(len(values.shape) - 2)]
+        values = ops.reshape(values, (*between, heads, rows.shape[1]))
+        gram = ops.matmul(rows, ops.transpose(rows, (0, 2, 1)))
+        squares = ops.sum(ops.einsum("...hd,hde->...he", values, gram) * values, axis=-1)
+        # Rounding may take what is close to 0 below it.
+        return ops.sqrt(ops.maximum(squares, 0.0))
+
+    return shares
 
 
 def _divide_by_root(site: Site, dense: Any, keys: Units) -> None:

@@ -158,6 +158,21 @@ class Passing:
     nonnegative: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Where units are seen that act inside a layer and are gone in what it returns.
+
+    Attributes:
+        units: Their numbers.
+        held: The layer inside on whose input they are seen.
+        values: From that input to their values, never negative, with the units on the last axis.
+    """
+
+    units: Units
+    held: Any
+    values: Callable[[Any], Any]
+
+
 class Site:
     """One call of one layer or operation, as its rule sees it.
 
@@ -170,6 +185,7 @@ class Site:
         shapes: Shapes of the tensors it returns.
         outputs: What the rule has said comes out.
         passing: What the rule has said about how units pass.
+        readings: Where the rule has said that units inside the layer are seen.
     """
 
     def __init__(
@@ -194,6 +210,7 @@ class Site:
         self.kwargs = dict(kwargs or {})
         self.outputs: list[Stream] | None = None
         self.passing = Passing()
+        self.readings: list[Reading] = []
         self.call_edits: list[CallEdit] = [] if call_edits is None else call_edits
         self._ledger = ledger
         self._root = operation if root is None else root
@@ -381,6 +398,20 @@ class Site:
     ) -> None:
         """Say that units go through one to one, so that a layer may be watched behind this call."""
         self.passing = Passing(True, merges, nonlinear, nonnegative)
+
+    def watch(self, units: Units, held: Any, values: Callable[[Any], Any]) -> None:
+        """Say where units are seen that act inside the layer (the heads of an attention).
+
+        A layer inside a wrapper is run in the wrapper's own way, so its units are not watched.
+
+        Args:
+            units: Units that are gone in what the layer returns.
+            held: A layer that this one holds and calls once; its input carries the units.
+            values: From that input `(batch, …)` to values `(batch, …, units)`, never negative.
+                What lies between is averaged over.
+        """
+        if self._root is self.operation:
+            self.readings.append(Reading(units, held, values))
 
     def part(
         self,

@@ -193,5 +193,7 @@ def test_outputs_tell_how_many_labels_there_are():
         assert output_label_count(keras.Model(x, keras.layers.Dense(width)(x))) == labels
     two = keras.Model(x, [keras.layers.Dense(2)(x), keras.layers.Dense(3)(x)])
     assert output_label_count(two) is None
+    steps = keras.Input((5, 6))
+    assert output_label_count(keras.Model(steps, keras.layers.Dense(3)(steps))) is None
     free = keras.Input((None,))
     assert output_label_count(keras.Model(free, keras.layers.Activation("relu")(free))) is None

@@ -481,3 +481,9 @@ def test_the_bar_shows_when_asked_and_leaves_standard_output_alone(plain, capfd)
     out, err = capfd.readouterr()
     assert out == ""
     assert "observing" in err
+
+
+def test_many_models_are_observed_without_a_warning_of_tensorflow(plain, caplog):
+    for _ in range(8):
+        nns.observe(plain.model, (plain.x, plain.y))
+    assert not caplog.records
