@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
@@ -130,6 +131,9 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
 def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
     """Read a model from a `.keras` or `.h5` file, with its lineage where it has one.
 
+    DepthwiseConv2D layers in an `.h5` file of Keras 2 carry `groups`, which Keras 3 refuses. It is
+    1 and means nothing there: it is left out, with a warning.
+
     Args:
         path: The file.
         unsafe: Whether code in the file (Lambda layers) may run. Only for files you trust.
@@ -147,7 +151,7 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
         raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
     _check_entries(name)
     try:
-        model = keras.saving.load_model(path, safe_mode=not unsafe)
+        model = _read(path, unsafe=unsafe)
     except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
         raise FileError(_loading_failed(name, error)) from error
     if name.endswith(".keras"):
@@ -157,6 +161,41 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
                     record = files.parse_json(archive.read(_ENTRY))
                     set_lineage(model, Lineage.from_json(record))
     return model
+
+
+def _read(path: str | PathLike[str], *, unsafe: bool) -> Any:
+    try:
+        return keras.saving.load_model(path, safe_mode=not unsafe)
+    except TypeError as error:
+        if not (_carries_groups(str(error)) and os.fspath(path).endswith((".h5", ".hdf5"))):
+            raise
+    model = keras.saving.load_model(
+        path, safe_mode=not unsafe, custom_objects={"DepthwiseConv2D": _DepthwiseOfKeras2}
+    )
+    warnings.warn(
+        f"{os.fspath(path)!r} was written by Keras 2: `groups` of its DepthwiseConv2D layers, "
+        "which is 1, was left out. Save the model again to be rid of this.",
+        stacklevel=3,
+    )
+    return model
+
+
+def _carries_groups(text: str) -> bool:
+    return "DepthwiseConv2D" in text and "'groups'" in text
+
+
+class _DepthwiseOfKeras2:
+    """Stands for DepthwiseConv2D while a file is read, and makes the layer of today."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the layer, without `groups`."""
+        groups = config.get("groups", 1)
+        if groups != 1:
+            raise ValueError(f"DepthwiseConv2D {config.get('name')!r} has groups={groups!r}, not 1")
+        return keras.layers.DepthwiseConv2D.from_config(
+            {key: value for key, value in config.items() if key != "groups"}
+        )
 
 
 def _check_entries(name: str) -> None:
@@ -184,10 +223,10 @@ def _loading_failed(name: str, error: Exception) -> str:
             f"{name!r} holds a Lambda layer, which is code. If you trust where the file comes "
             "from, pass unsafe=True (--unsafe in a shell)."
         )
-    if "groups" in text and "DepthwiseConv2D" in text:
+    if _carries_groups(text) and "has groups=" not in text:
         return (
-            f"{name!r} is a Keras 2 file whose DepthwiseConv2D layers carry `groups`, which "
-            "Keras 3 refuses. Load it with `tf_keras` and save it again as `.keras`."
+            f"{name!r} was written by Keras 2: its DepthwiseConv2D layers carry `groups`, which "
+            "Keras 3 refuses. Save the model as `.h5` with Keras 2 (tf_keras); that can be read."
         )
     own = re.search(r"(?:Could not locate class|Unknown layer:?) '(\w+)'", text)
     if own is not None:

@@ -12,18 +12,19 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from keras_nns.cli import cut, demo, evaluate, export, mask, merge, observe, report, select
+from keras_nns.cli import cut, demo, evaluate, export, inspect, mask, merge, observe, report, select
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
-COMMANDS = (demo, observe, select, cut, mask, merge, evaluate, export, report)
+COMMANDS = (demo, inspect, observe, select, cut, mask, merge, evaluate, export, report)
 
 _EXAMPLES = """\
 start here:
   keras-nns demo                       # two minutes; then open nns_demo/report.html
 
 step by step, with files in between:
+  keras-nns inspect model.keras
   keras-nns observe model.keras data.npz -o activity.npz
   keras-nns select activity.npz --label 3 --zeta 0.4 -o three.json
   keras-nns cut model.keras three.json -o three.keras

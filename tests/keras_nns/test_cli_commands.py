@@ -86,6 +86,14 @@ def answers(model, x):
     return np.asarray(model(x, training=False))
 
 
+def test_inspect(run, parent):
+    expected = nns.inspect(parent)
+    assert json.loads(run("inspect @parent.keras --json")) == expected.to_json()
+    assert run("inspect @parent.keras") == f"{expected}\n"
+    # A unit of the first layer: 6 weights and a bias in, 8 weights out.
+    assert [group.parameters for group in expected.groups] == [15, 16, 9]
+
+
 def test_observe(run, activity, tmp_path):
     out = run("observe @parent.keras @data.npz -o seen.npz")
     # The training part, when there are two.

@@ -109,6 +109,8 @@ WRONG = {
     # models
     "no such model": ("observe none.keras data.npz -o out.npz", "no such file"),
     "never built": ("observe unbuilt.keras data.npz -o out.npz", "built"),
+    "subclassed, inspected": ("inspect subclassed.keras", "call"),
+    "not a model, inspected": ("inspect text.keras", "text.keras"),
     "subclassed": ("observe subclassed.keras data.npz -o out.npz", "call"),
     "no hidden units": ("observe shallow.keras data.npz -o out.npz", "hidden"),
     "Lambda layer": ("observe lambda.keras data.npz -o out.npz", "--unsafe"),

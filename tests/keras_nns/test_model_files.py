@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -119,6 +120,64 @@ def test_a_layer_of_the_users_own_is_named(tmp_path):
     keras.Sequential([keras.Input((2,)), Own()]).save(path)
     with pytest.raises(nns.FileError, match=r"holds Own.*register_keras_serializable"):
         nns.load_model(path)
+
+
+def written_by_keras_2(path, groups):
+    """Write a file as Keras 2 did: `groups` in the configuration of a depthwise convolution."""
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 2)),
+            L.Conv2D(4, 3, name="first"),
+            L.DepthwiseConv2D(3, name="each", depthwise_initializer="glorot_normal"),
+            L.Flatten(),
+            L.Dense(2),
+        ]
+    )
+    model.save(path)
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            config["config"]["layers"][2]["config"]["groups"] = groups
+            file.attrs["model_config"] = json.dumps(config)
+        return model
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(entries["config.json"])
+    config["config"]["layers"][2]["config"]["groups"] = groups
+    entries["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_groups_that_keras_2_wrote_are_left_out_with_a_warning(tmp_path):
+    path = tmp_path / "old.h5"
+    model = written_by_keras_2(path, 1)
+    with pytest.raises(TypeError, match="groups"):
+        keras.saving.load_model(path)
+    with pytest.warns(UserWarning, match=r"old\.h5' was written by Keras 2.*left out"):
+        again = nns.load_model(path)
+    assert type(again.get_layer("each")) is L.DepthwiseConv2D
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 2)).astype("float32")
+    np.testing.assert_array_equal(again(x), model(x))
+    # What is saved anew is a file of today.
+    nns.save_model(again, tmp_path / "new.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "new.keras")(x), model(x))
+
+
+def test_groups_in_a_keras_file_are_refused_with_the_way_out(tmp_path):
+    written_by_keras_2(tmp_path / "old.keras", 1)
+    with pytest.raises(nns.FileError, match=r"old\.keras' was written by Keras 2.*as `\.h5`"):
+        nns.load_model(tmp_path / "old.keras")
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_groups_that_mean_something_are_refused(tmp_path):
+    written_by_keras_2(tmp_path / "odd.h5", 2)
+    with pytest.raises(nns.FileError, match=r"odd\.h5.*DepthwiseConv2D 'each' has groups=2"):
+        nns.load_model(tmp_path / "odd.h5")
 
 
 @given(place=st.integers(0, 10**7), bit=st.integers(0, 7))

@@ -1,0 +1,41 @@
+"""`keras-nns inspect`: what of a model can be cut, what a unit costs, and what is protected."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from keras_nns.cli import arguments, reading, screen
+
+EXAMPLE = """\
+keras-nns inspect nns_demo/parent.keras
+keras-nns inspect model.keras --json"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "inspect",
+        run,
+        help="list what of a model can be cut, what each unit costs, and what is protected",
+        description="List the unit groups of a model: which layers lose units together, how many "
+        "of them can be cut, parameters and multiply-adds that leave with one unit, and why the "
+        "others must stay.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(given: Namespace) -> None:
+    """Trace the model and print its unit groups."""
+    with screen.working(given, "loading"):
+        model = reading.model(given, given.model)
+    from keras_nns.inspection import inspect
+
+    found = inspect(model)
+    if given.json:
+        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+    else:
+        screen.table(found.to_table())
