@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         SurgeryError,
     )
     from keras_nns.evaluation import compare, evaluate
+    from keras_nns.gradient_scores import contribution, fisher, taylor
+    from keras_nns.gradients import Gradients, observe_gradients
     from keras_nns.graph import trace
     from keras_nns.greedy import forward_selection
     from keras_nns.inspection import inspect
-    from keras_nns.keep import above, fraction, top
+    from keras_nns.keep import above, at_least, fraction, top
     from keras_nns.model_files import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
     from keras_nns.observation import observe
@@ -33,12 +35,19 @@ if TYPE_CHECKING:
     from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
     from keras_nns.repairs import Repair, repair
     from keras_nns.rules import register_elementwise, register_rule
-    from keras_nns.scores import contrast, firing_frequency, magnitude, mean_activation
+    from keras_nns.scores import (
+        contrast,
+        d_prime,
+        firing_frequency,
+        mean_activation,
+        random_units,
+    )
     from keras_nns.selection import select
     from keras_nns.sharing import Overlap, overlap
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.watching import probe
+    from keras_nns.weight_scores import magnitude
     from keras_nns.writing_back import merge_models, write_back
 
 _HOME = {
@@ -56,10 +65,12 @@ _HOME = {
         "SurgeryError",
     ],
     "evaluation": ["compare", "evaluate"],
+    "gradient_scores": ["contribution", "fisher", "taylor"],
+    "gradients": ["Gradients", "observe_gradients"],
     "graph": ["trace"],
     "inspection": ["inspect"],
     "greedy": ["forward_selection"],
-    "keep": ["above", "fraction", "top"],
+    "keep": ["above", "at_least", "fraction", "top"],
     "model_files": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
     "observation": ["observe"],
@@ -67,12 +78,13 @@ _HOME = {
     "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
     "repairs": ["Repair", "repair"],
     "rules": ["register_elementwise", "register_rule"],
-    "scores": ["contrast", "firing_frequency", "magnitude", "mean_activation"],
+    "scores": ["contrast", "d_prime", "firing_frequency", "mean_activation", "random_units"],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "watching": ["probe"],
+    "weight_scores": ["magnitude"],
     "writing_back": ["merge_models", "write_back"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -83,6 +95,7 @@ __all__ = [
     "Bundle",
     "DataError",
     "FileError",
+    "Gradients",
     "Lineage",
     "ModelError",
     "NNSError",
@@ -95,13 +108,17 @@ __all__ = [
     "SelectionError",
     "SurgeryError",
     "above",
+    "at_least",
     "calibrate_head",
     "compare",
     "contrast",
+    "contribution",
     "cut",
+    "d_prime",
     "evaluate",
     "fingerprint",
     "firing_frequency",
+    "fisher",
     "fold_means",
     "forward_selection",
     "fraction",
@@ -115,9 +132,11 @@ __all__ = [
     "merge",
     "merge_models",
     "observe",
+    "observe_gradients",
     "overlap",
     "probe",
     "prove",
+    "random_units",
     "recalibrate_batch_norm",
     "register_elementwise",
     "register_rule",
@@ -126,6 +145,7 @@ __all__ = [
     "save_model",
     "select",
     "store",
+    "taylor",
     "top",
     "trace",
     "write_back",

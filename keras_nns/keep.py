@@ -128,6 +128,29 @@ def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
     return KeepRule(_named("fraction", p, scope), choose, scope)
 
 
+def at_least(value: float) -> KeepRule:
+    """Keep a unit where its score is `value` or more, whatever the scores of the others.
+
+    With `firing_frequency` this is the decomposition of MODA (Ngo et al., *DNN Modularization via
+    Activation-Driven Training*): units that fire on at least the share τ of a label's samples. With
+    a signed score `at_least(0)` removes the units that hurt a label.
+
+    Args:
+        value: The lowest score that stays.
+
+    Raises:
+        SelectionError: `value` is not a number.
+
+    Example:
+        >>> at_least(0.9)(np.array([1.0, 0.2, 0.9]))
+        array([ True, False,  True])
+    """
+    if not _is_number(value):
+        raise SelectionError(f"`value` is a score. Expected a number. Received: value={value!r}.")
+    name = _named("at_least", value, "layer")
+    return KeepRule(name, lambda scores: np.asarray(scores >= value))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 

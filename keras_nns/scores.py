@@ -1,26 +1,28 @@
 """Scores: how much a label needs a unit, `(labels, units)` for every unit group.
 
-A score is a function of an `Activity`. Scores that need more than activity (weights) are made by a
-function that takes it: `magnitude(model)`.
+A score is a function of an `Activity`. Scores that need more are made by a function that takes it:
+those of weights in `weight_scores`, those of gradients in `gradient_scores`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.activity import Activity, Float
 from keras_nns.errors import SelectionError
-from keras_nns.graph import Graph, trace
 from keras_nns.layout import Group
 
 Scores = Mapping[str, Float]
 Score = Callable[[Activity], Scores]
 Join = Literal["max", "mean", "sum"]
+
+_TINY = 1e-30
+_MOST_D_PRIME = 1e6
 
 
 def mean_activation(activity: Activity, *, join: Join = "max") -> Scores:
@@ -41,7 +43,7 @@ def mean_activation(activity: Activity, *, join: Join = "max") -> Scores:
     Raises:
         SelectionError: The mean was not watched.
     """
-    return _by_group(activity, activity.magnitude, join)
+    return by_group(activity, activity.magnitude, join)
 
 
 def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
@@ -60,7 +62,7 @@ def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
     Raises:
         SelectionError: Firing was not watched.
     """
-    return _by_group(activity, activity.firing_rate, join)
+    return by_group(activity, activity.firing_rate, join)
 
 
 def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") -> Scores:
@@ -81,61 +83,72 @@ def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") ->
     Raises:
         SelectionError: The mean was not watched, or only one label has samples.
     """
-    seen = np.count_nonzero(activity.samples)
-    if seen < 2:
-        raise SelectionError(
-            f"contrast compares a label with the rest, and {seen} label has samples. Observe data "
-            "of at least two."
-        )
 
     def difference(layer: str) -> Float:
-        own = activity.mean(layer)
-        total = activity.layers[layer].total
-        assert total is not None
-        rest_samples = activity.samples.sum() - activity.samples
-        rest = (total.sum(axis=0) - total) / rest_samples[:, None]
-        gap: Float = own - rest
+        gap = label_gap(activity, layer)
         return gap if signed else np.asarray(np.abs(gap))
 
-    return _by_group(activity, difference, join)
+    return by_group(activity, difference, join)
 
 
-def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
-    """Make the score that is the norm of the weights which compute a unit, alike for every label.
+def d_prime(activity: Activity, *, signed: bool = False, join: Join = "max") -> Scores:
+    """Score a unit by how well its value alone tells the label from all the rest.
 
-    Filter pruning of Li et al. 2017 (*Pruning Filters for Efficient ConvNets*), there `norm=1`.
+    The difference of the means over the root of the mean of the two variances: the sensitivity
+    index d' of signal detection theory (Green and Swets 1966), for unequal variances. As in
+    `contrast` the difference counts in both directions; as it is counted in spreads, layers can be
+    compared.
 
     Args:
-        model: The model that was observed.
-        norm: Which norm, a number above 0.
-        join: As in `mean_activation`.
+        activity: What was observed, with the statistics `"mean"` and `"variance"`, of two labels
+            at least.
+        signed: Keep the sign: negative where the unit answers the rest more.
+        join: How the layers of a group that share units are brought together.
 
     Returns:
-        A score to pass to `select`.
+        Scores `(labels, units)` by group, at most 10⁶, for units that do not vary within the label
+        nor within the rest; NaN for labels without samples.
 
     Raises:
-        SelectionError: `norm` is not a number above 0.
+        SelectionError: Mean or variance was not watched, or only one label has samples.
 
     Example:
-        >>> nns.select(activity, labels=3, score=nns.magnitude(model))  # doctest: +SKIP
+        >>> activity = nns.observe(model, data, statistics=["mean", "variance"])  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.d_prime)  # doctest: +SKIP
     """
-    if not 0 < norm < np.inf:
-        raise SelectionError(f"`norm` must be a number above 0. Received: norm={norm!r}.")
-    graph = trace(model)
+
+    def of_layer(layer: str) -> Float:
+        gap = label_gap(activity, layer)
+        variance = activity.variance(layer)
+        spread = np.sqrt((variance + _rest_variance(activity, layer)) / 2)
+        found = gap / np.maximum(spread, np.maximum(np.abs(gap), _TINY) / _MOST_D_PRIME)
+        return np.asarray(found if signed else np.abs(found))
+
+    return by_group(activity, of_layer, join, comparable=True)
+
+
+def random_units(seed: int = 0) -> Score:
+    """Make the score that is drawn at random: what any other score has to beat.
+
+    Args:
+        seed: Which draw. The same seed gives the same model the same scores.
+
+    Returns:
+        A score to pass to `select`, in (0, 1] for every label and unit.
+
+    Example:
+        >>> nns.select(activity, labels=3, score=nns.random_units(seed=1))  # doctest: +SKIP
+    """
 
     def score(activity: Activity) -> Scores:
-        if activity.fingerprint.structure != graph.structure:
-            raise SelectionError(
-                f"magnitude was given model {model.name!r}, and the activity is of another model."
-            )
+        found = {}
+        for index, group in enumerate(activity.layout.prunable):
+            if any(member.layer in activity.layers for member in group.members):
+                drawn = np.random.default_rng([seed, index])
+                found[group.name] = 1 - drawn.random((len(activity.samples), group.size))
+        return found
 
-        def norms(layer: str) -> Float:
-            each = _weight_norms(graph, layer, norm)
-            return np.broadcast_to(each, (len(activity.samples), len(each)))
-
-        return _by_group(activity, norms, join)
-
-    score.__name__ = f"magnitude(norm={norm:g})"
+    score.__name__ = f"random_units({seed})"
     return score
 
 
@@ -147,50 +160,105 @@ def name_of(score: Score) -> str:
     return getattr(score, "__name__", type(score).__name__)
 
 
-def _weight_norms(graph: Graph, layer: str, norm: float) -> Float:
-    family = graph.families[layer]
-    powers = np.zeros(len(family.units))
-    for blueprint in graph.blueprints.values():
-        if blueprint.path != family.layer:
-            continue
-        for index, binding in blueprint.bindings.items():
-            weight = np.abs(np.asarray(blueprint.operation.variables[index], dtype=np.float64))
-            if weight.ndim < 2:
-                continue
-            for axis, units in binding.axes.items():
-                own = np.isin(units, family.units)
-                if axis in binding.silence or not own.any():
-                    continue
-                others = tuple(a for a in range(weight.ndim) if a != axis)
-                sums = (weight**norm).sum(axis=others)
-                np.add.at(powers, units[own] - family.units[0], sums[own])
-    return np.asarray(powers ** (1 / norm))
+def label_gap(activity: Activity, layer: str) -> Float:
+    """Return how far each unit's mean on a label lies above that on all the rest.
+
+    Returns:
+        `(labels, units)`; NaN for labels without samples.
+
+    Raises:
+        SelectionError: The mean was not watched, or only one label has samples.
+    """
+    own = activity.mean(layer)
+    _refuse_one_label(activity)
+    total = activity.layers[layer].total
+    assert total is not None
+    rest_samples = activity.samples.sum() - activity.samples
+    rest = (total.sum(axis=0) - total) / rest_samples[:, None]
+    return np.asarray(own - rest)
 
 
-def _by_group(activity: Activity, of_layer: Callable[[str], Float], join: Join) -> dict[str, Float]:
+def _rest_variance(activity: Activity, layer: str) -> Float:
+    """Return each unit's variance over all samples but the label's, `(labels, units)`."""
+    sums = activity.layers[layer]
+    assert sums.total is not None and sums.deviation is not None
+    n = activity.samples[:, None].astype(np.float64)
+    # About the mean of all, so that squares of a large mean do not drown the spread.
+    shift = sums.total.sum(axis=0) / n.sum()
+    first = sums.total - n * shift
+    second = sums.deviation + first**2 / np.maximum(n, 1)
+    rest = n.sum() - n
+    mean = (first.sum(axis=0) - first) / rest
+    return np.asarray(np.maximum((second.sum(axis=0) - second) / rest - mean**2, 0.0))
+
+
+def _refuse_one_label(activity: Activity) -> None:
+    seen = np.count_nonzero(activity.samples)
+    if seen < 2:
+        raise SelectionError(
+            f"The score compares a label with the rest, and {seen} label has samples. Observe data "
+            "of at least two."
+        )
+
+
+def by_group(
+    activity: Activity,
+    of_layer: Callable[[str], Float],
+    join: Join,
+    *,
+    layers: Container[str] | None = None,
+    comparable: bool = False,
+) -> dict[str, Float]:
+    """Bring the scores of layers to those of unit groups.
+
+    Args:
+        activity: What was observed.
+        of_layer: Scores of a layer, `(labels, units)`.
+        join: How layers of one group are brought together.
+        layers: Layers that have scores; those that were observed if None.
+        comparable: Whether scores of different layers are in one unit of measure. Others are
+            divided by the label's highest in their layer before they are joined.
+
+    Returns:
+        Scores by group, -inf for units of layers that have none. Groups without any are left out.
+
+    Raises:
+        SelectionError: There is no such `join`.
+    """
     if join not in ("max", "mean", "sum"):
         raise SelectionError(
             f"Expected `join` to be 'max', 'mean' or 'sum'. Received: join={join!r}."
         )
+    layers = activity.layers if layers is None else layers
     scores = {}
     for group in activity.layout.prunable:
-        members = [m for m in group.members if m.layer in activity.layers]
+        members = [m for m in group.members if m.layer in layers]
         if members:
-            parts = [_place(group, m.units, of_layer(m.layer)) for m in members]
-            scores[group.name] = parts[0] if len(parts) == 1 else _joined(parts, join)
+            add = comparable and join == "sum"
+            parts = [_place(group, m.units, of_layer(m.layer), add=add) for m in members]
+            alone = len(parts) == 1
+            scores[group.name] = parts[0] if alone else joined(parts, join, comparable=comparable)
     return scores
 
 
-def _place(group: Group, units: tuple[int, ...], scores: Float) -> Float:
-    """Move a layer's scores to the numbers of the group; -inf where the layer has no such unit."""
+def _place(group: Group, units: tuple[int, ...], scores: Float, *, add: bool) -> Float:
+    """Move a layer's scores to the numbers of the group; -inf where the layer has no such unit.
+
+    Where several units of the layer are one of the group, it has the highest or the sum.
+    """
     placed = np.full((scores.shape[0], group.size), -np.inf)
-    np.maximum.at(placed.T, np.asarray(units), scores.T)
+    if add:
+        placed[:, sorted(set(units))] = 0.0
+        np.add.at(placed.T, np.asarray(units), scores.T)
+    else:
+        np.maximum.at(placed.T, np.asarray(units), scores.T)
     return placed
 
 
-def _joined(parts: list[Float], join: Join) -> Float:
-    relative = []
-    for part in parts:
+def joined(parts: list[Float], join: Join, *, comparable: bool) -> Float:
+    """Bring scores `(labels, units)` of several layers together; see `by_group`."""
+    relative = list(parts) if comparable else []
+    for part in [] if comparable else parts:
         finite = np.where(np.isneginf(part), 0.0, np.abs(part))
         highest = finite.max(axis=1, keepdims=True)
         relative.append(part / np.where(highest > 0, highest, 1.0))

@@ -175,14 +175,14 @@ class _Chunk:
             finite = tf.reduce_all(tf.math.is_finite(absolute), axis=0, keepdims=True)
             held["odd"].assign(held["odd"] | ~finite)
         if "total" in held:
-            held["total"].assign_add(_sum_by_label(table, signed))
+            held["total"].assign_add(sum_by_label(table, signed))
         if "magnitude" in held:
-            held["magnitude"].assign_add(_sum_by_label(table, absolute))
+            held["magnitude"].assign_add(sum_by_label(table, absolute))
         if "fired" in held:
             # The sign of what is not negative is 0 or 1, in one pass over it.
             above = absolute if self._threshold == 0 else tf.nn.relu(absolute - self._threshold)
             # Whole numbers below 2**24 are exact in float32, and a batch is smaller.
-            counts = _sum_by_label(table, tf.sign(above))
+            counts = sum_by_label(table, tf.sign(above))
             held["fired"].assign_add(tf.cast(tf.round(counts), tf.int64))
         if "squares" in held:
             first = tf.logical_not(held["started"])
@@ -190,7 +190,7 @@ class _Chunk:
             held["pivot"].assign(pivot)
             held["started"].assign(True)
             held["squares"].assign_add(
-                _sum_by_label(table, tf.math.squared_difference(signed, pivot))
+                sum_by_label(table, tf.math.squared_difference(signed, pivot))
             )
         if "maximum" in held:
             highest = (
@@ -269,7 +269,7 @@ def _join(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
 
-def _sum_by_label(table: Any, values: Any) -> Any:
+def sum_by_label(table: Any, values: Any) -> Any:
     """Sum values `(batch, units)` by label: `(labels, units)` float64."""
     if tf.config.list_physical_devices("GPU"):
         # A GPU multiplies float32 matrices with ten bits of mantissa unless told otherwise.

@@ -167,6 +167,24 @@ def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
 
 def run_taps(graph: Graph, taps: Sequence[Tap], inputs: Any) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
+    seen, _ = run_watched(graph, taps, inputs)
+    return [unit_values(tap, [tensor_at(point, seen) for point in tap.points]) for tap in taps]
+
+
+def run_watched(
+    graph: Graph, taps: Sequence[Tap], inputs: Any, *, tape: Any = None
+) -> tuple[dict[Place, Any], list[Any]]:
+    """Run the user's layers on a batch, in inference mode.
+
+    Args:
+        graph: The traced model.
+        taps: The watched layers.
+        inputs: A batch, as the user passes it to the model.
+        tape: A gradient tape to record all that follows from the inputs and from what layers give.
+
+    Returns:
+        What is watched, as the layers gave it; and the model's outputs.
+    """
     wanted: dict[Key, list[WatchPoint]] = {}
     for tap in taps:
         for point in tap.points:
@@ -182,13 +200,21 @@ def run_taps(graph: Graph, taps: Sequence[Tap], inputs: Any) -> list[Values]:
                 if point.reading is not None:
                     stack.enter_context(listening(point.reading.held, _first_input(seen, point)))
             outputs = call.operation(*args, **kwargs)
-        flat = tree.flatten(outputs) if points else []
+        flat = tree.flatten(outputs)
+        _record(tape, flat)
         for point in points:
             seen[point.key, point.output] = flat[point.output]
         return outputs
 
-    walk(graph.model, standardise_inputs(graph.model, inputs), visit)
-    return [unit_values(tap, [tensor_at(point, seen) for point in tap.points]) for tap in taps]
+    given = standardise_inputs(graph.model, inputs)
+    _record(tape, given)
+    return seen, walk(graph.model, given, visit)
+
+
+def _record(tape: Any, tensors: Sequence[Any]) -> None:
+    for tensor in tensors if tape is not None else ():
+        if tf.is_tensor(tensor) and tensor.dtype.is_floating:
+            tape.watch(tensor)
 
 
 Hear = Callable[[Any, Any], None]

@@ -176,6 +176,6 @@ def label_of(activity: Activity, text: str) -> int | str:
 def _score(given: Namespace) -> Score:
     if given.score != "magnitude":
         return score_of(given.score)
-    from keras_nns.scores import magnitude
+    from keras_nns.weight_scores import magnitude
 
     return magnitude(reading.model(given, given.model))

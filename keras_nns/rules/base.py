@@ -406,7 +406,8 @@ class Site:
 
         Args:
             units: Units that are gone in what the layer returns.
-            held: A layer that this one holds and calls once; its input carries the units.
+            held: A layer that this one holds and calls once; its input carries the units, as equal
+                blocks along its last two axes taken together.
             values: From that input `(batch, …)` to values `(batch, …, units)`, never negative.
                 What lies between is averaged over.
         """

@@ -116,7 +116,7 @@ def shared():
     left, right = keras.Input((3,), name="left"), keras.Input((3,), name="right")
     layer = L.Dense(4, activation="relu", name="both")
     a, b = layer(left), layer(right)
-    return _case([left, right], ops.concatenate([a, b]), [_normal(3), -_normal(3)],
+    return _case([left, right], ops.concatenate([a, b], axis=-1), [_normal(3), -_normal(3)],
                  {"both": [a, b]}, ["both"])  # fmt: skip
 
 

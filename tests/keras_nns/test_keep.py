@@ -36,6 +36,17 @@ def test_fraction_of_a_whole_number_of_units_keeps_that_number(values, k):
     assert nns.fraction(k / len(values))(values).tolist() == nns.top(k)(values).tolist()
 
 
+@given(scores, st.floats(-5, 5))
+def test_at_least_keeps_what_reaches_it_whatever_the_others_score(values, bar):
+    assert nns.at_least(bar)(values).tolist() == [value >= bar for value in values]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0", None, True])
+def test_at_least_needs_a_number(value):
+    with pytest.raises(nns.SelectionError, match="value="):
+        nns.at_least(value)
+
+
 def test_fraction_rounds_up():
     assert nns.fraction(0.34)(np.arange(3.0)).sum() == 2
 
