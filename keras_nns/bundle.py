@@ -5,7 +5,8 @@ Reading plans and weights needs neither Keras nor TensorFlow; `storing` makes mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_nns import vectors
 from keras_nns.errors import FileError, PlanError, SelectionError
-from keras_nns.files import blame
+from keras_nns.files import blame, parse_json
 from keras_nns.layout import Fingerprint, Json, Layout
 from keras_nns.plan import Plan, merge
 from keras_nns.vectors import Mask, Values, VectorFile
@@ -25,6 +26,26 @@ Which = str | Plan | Iterable[str | Plan]
 
 _SHARED = ("format", "version", "parent", "label_names")
 """Entries of a plan's JSON that all plans of a bundle have in common: written once."""
+
+
+class _Plans(Mapping[str, Plan]):
+    """Plans by name, each made when it is asked for: a bundle may hold thousands."""
+
+    def __init__(self, shared: Json, own: Mapping[str, Json]) -> None:
+        self._shared = shared
+        self._own = own
+
+    def __getitem__(self, name: str) -> Plan:
+        return Plan.from_json({**self._shared, **self._own[name]})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self._own)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +84,7 @@ class Bundle:
             try:
                 layout = Layout.from_json(content["layout"])
                 shared = content["shared"]
-                plans = {
-                    str(name): Plan.from_json({**shared, **plan})
-                    for name, plan in content["plans"].items()
-                }
+                plans = _Plans(shared, content["plans"])
                 parent = Fingerprint.from_json(shared["parent"])
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise FileError(f"The bundle is damaged: {error!r}.") from error
@@ -80,7 +98,9 @@ class Bundle:
     @property
     def architecture(self) -> Json:
         """The parent's layers, as Keras writes them."""
-        return dict(self._file.content["architecture"])
+        with blame(self.path):
+            architecture: Json = parse_json(self._file.content["architecture"].encode())
+        return architecture
 
     @property
     def layers(self) -> tuple[tuple[str, str, int], ...]:
@@ -135,7 +155,7 @@ class Bundle:
             Arrays by name of weight, such as `"hidden/kernel"`, in the parent's types.
 
         Raises:
-            FileError: The file is damaged, or was replaced since it was opened.
+            FileError: The file is damaged.
             SelectionError: No subnetwork has such a name.
             PlanError: The bundle does not hold the plan.
         """
@@ -149,7 +169,7 @@ class Bundle:
         """Read everything and compare every checksum.
 
         Raises:
-            FileError: The file is damaged, or was replaced since it was opened.
+            FileError: The file is damaged.
         """
         self._file.read(self._file.union)
 
@@ -198,5 +218,6 @@ def content_of(
         },
         "layout": layout.to_json(),
         "starts": dict(starts),
-        "architecture": architecture,
+        # As text: whoever reads weights alone has no need to take it apart.
+        "architecture": json.dumps(architecture, ensure_ascii=False, separators=(",", ":")),
     }

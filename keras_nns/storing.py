@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -246,8 +247,9 @@ def _row_axis(weight: Weight, masks: list[Mask]) -> int | None:
     """Choose the axis along which a single subnetwork keeps least; vectors are read whole."""
     if len(weight.shape) < 2:
         return None
+    every = [weight.positions(np.append(mask, True)) for mask in masks]
     kept = {
-        axis: sum(len(weight.positions(mask)[axis]) for mask in masks) / weight.shape[axis]
+        axis: sum(len(where[axis]) for where in every) / weight.shape[axis]
         for axis in weight.axes
         if weight.shape[axis]
     }
@@ -261,13 +263,14 @@ def _architecture(parent: keras.Model, graph: Graph) -> Json:
             f"Layer {path!r} ({type(layer).__name__}) has learnt a vocabulary, which is no weight "
             "and which a bundle does not hold. Cut the model and save it with save_model."
         )
-    architecture: Json = keras.saving.serialize_keras_object(parent)
+    written = keras.saving.serialize_keras_object(parent)
     # How it was built follows from its inputs; how it was compiled is no part of what it answers.
     for key in ("build_config", "compile_config"):
-        architecture.pop(key, None)
+        written.pop(key, None)
     try:
+        architecture: Json = json.loads(json.dumps(written))
         same = trace(_revived(architecture, parent.name)).structure == graph.structure
-    except FileError as error:
+    except (FileError, TypeError, ValueError) as error:
         raise SurgeryError(
             f"The layers of {parent.name!r} cannot be written down and read back, so no bundle "
             f"could be built from: {error}"
@@ -290,9 +293,8 @@ def _layers_with_assets(graph: Graph) -> list[tuple[str, Any]]:
 
 def _revived(architecture: Json, source: str) -> keras.Model:
     try:
-        # Through text: Keras empties the dictionary that it is given.
-        copied = json.loads(json.dumps(architecture))
-        model = keras.saving.deserialize_keras_object(copied, safe_mode=True)
+        # Keras empties the dictionary that it is given.
+        model = keras.saving.deserialize_keras_object(deepcopy(architecture), safe_mode=True)
     except Exception as error:  # Keras raises what a layer's own code raises.
         text = " ".join(str(error).split())[:400]
         raise FileError(f"{source!r}: the parent's layers cannot be built: {text}") from error

@@ -27,7 +27,7 @@ from keras_nns.errors import FileError, SurgeryError
 from keras_nns.layout import Json
 
 Values = Literal["exact", "float16", "int8"]
-VALUES: tuple[str, ...] = get_args(Values)
+VALUES: tuple[Values, ...] = get_args(Values)
 
 FIXED = -1
 """The unit number of a position that no plan removes."""
@@ -69,21 +69,23 @@ class Weight:
     axes: Mapping[int, NDArray[np.int32]]
     row: int | None
 
-    def positions(self, mask: Mask) -> Positions:
-        """Return which positions of each axis stay."""
-        # One more entry than there are units, so that FIXED (-1) reads as kept.
-        kept = np.append(mask, True)
+    def positions(self, kept: Mask) -> Positions:
+        """Return which positions of each axis stay.
+
+        Args:
+            kept: For every unit, whether it stays, and True behind them, which `FIXED` reads.
+        """
         return {axis: kept[units].nonzero()[0] for axis, units in self.axes.items()}
 
     def take(self, value: NDArray[Any], mask: Mask) -> NDArray[Any]:
         """Return the part of the weight that stays."""
-        for axis, where in self.positions(mask).items():
+        for axis, where in self.positions(np.append(mask, True)).items():
             value = np.take(value, where, axis=axis)
         return value
 
     def place(self, part: NDArray[Any], mask: Mask) -> NDArray[Any]:
         """Return the weight in the parent's shape: the part where it belongs, zeros elsewhere."""
-        where = self.positions(mask)
+        where = self.positions(np.append(mask, True))
         whole = np.zeros(self.shape, dtype=part.dtype)
         whole[np.ix_(*(where.get(a, np.arange(n)) for a, n in enumerate(self.shape)))] = part
         return whole
@@ -92,6 +94,8 @@ class Weight:
 @dataclass(frozen=True, eq=False)
 class VectorFile:
     """A file of kept rows, opened: its header has been read and checked, no row has.
+
+    What was opened stays readable as it was when another file takes its name.
 
     Attributes:
         path: Where it is.
@@ -106,7 +110,7 @@ class VectorFile:
     values: Values
     weights: tuple[Weight, ...]
     union: Mask
-    _digest: str
+    _stream: Any
     _stored: Mapping[str, tuple[Positions, NDArray[np.uint32]]]
 
     def read(self, mask: Mask) -> dict[str, NDArray[Any]]:
@@ -119,20 +123,16 @@ class VectorFile:
             Arrays by name of weight, in the parent's types.
 
         Raises:
-            FileError: The file is damaged, or was replaced since it was opened.
+            FileError: The file is damaged.
         """
-        with _opened(self.path) as stream:
-            if (stream.metadata() or {}).get("digest") != self._digest:
-                raise FileError("The file was replaced since it was opened. Open it again.")
-            whole = bool((mask == self.union).all())
-            return {
-                weight.name: self._part(stream, weight, None if whole else mask)
-                for weight in self.weights
-            }
+        kept = None if (mask == self.union).all() else np.append(mask, True)
+        with _named(self.path):
+            return {weight.name: self._part(weight, kept) for weight in self.weights}
 
-    def _part(self, stream: Any, weight: Weight, mask: Mask | None) -> NDArray[Any]:
+    def _part(self, weight: Weight, kept: Mask | None) -> NDArray[Any]:
+        stream = self._stream
         stored, checksums = self._stored[weight.name]
-        wanted = stored if mask is None else weight.positions(mask)
+        wanted = stored if kept is None else weight.positions(kept)
         if weight.row is None:
             rows, count = np.zeros(1, np.int64), 1
             value = stream.get_tensor(weight.name)[None]
@@ -140,9 +140,15 @@ class VectorFile:
             rows = np.searchsorted(stored[weight.row], wanted[weight.row])
             count = len(stored[weight.row])
             value = _rows(stream, weight.name, rows, count)
+        # Shapes and types are not under the rows' checksums.
+        shape = [len(stored[a]) if a in stored else n for a, n in enumerate(weight.shape)]
+        if weight.row is not None:
+            del shape[weight.row]
+        _expect(weight.name, value, _stored_dtype(weight, self.values), (len(rows), *shape))
         scale = None
         if self._is_scaled(weight):
             scale = _rows(stream, _SCALE + weight.name, rows, count)
+            _expect(_SCALE + weight.name, scale, "float32", (len(rows),))
         if (_row_checksums(value, scale) != checksums[rows]).any():
             raise FileError(
                 f"The file is damaged: a checksum of {weight.name!r} is wrong. Copy it again from "
@@ -232,7 +238,8 @@ def open_vectors(path: str | PathLike[str]) -> VectorFile:
     Raises:
         FileError: The file is missing, damaged, cut short, or of another kind.
     """
-    with _opened(path) as stream:
+    with _named(path):
+        stream: Any = safe_open(path, framework="numpy")
         metadata = stream.metadata() or {}
         if metadata.get("format") != _FORMAT:
             raise FileError(
@@ -241,6 +248,8 @@ def open_vectors(path: str | PathLike[str]) -> VectorFile:
             )
         try:
             axes, checksums = stream.get_tensor(_AXES), stream.get_tensor(_CHECKSUMS)
+            _expect(_AXES, axes, "int32", (axes.size,))
+            _expect(_CHECKSUMS, checksums, "uint32", (checksums.size,))
             text, digest = metadata["header"], metadata["digest"]
             if _digest(text, axes, checksums) != digest:
                 raise FileError("The file is damaged: the checksum of its header is wrong.")
@@ -250,7 +259,7 @@ def open_vectors(path: str | PathLike[str]) -> VectorFile:
                     f"Expected a bundle of version {_VERSION}. Received: version "
                     f"{header['version']!r}. Read it with the release that wrote it."
                 )
-            return _file(stream, str(path), header, axes=axes, checksums=checksums, digest=digest)
+            return _file(stream, str(path), header, axes, checksums)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FileError(f"The file is damaged: {error!r}.") from error
 
@@ -259,10 +268,8 @@ def _file(
     stream: Any,
     path: str,
     header: Json,
-    *,
     axes: NDArray[np.int32],
     checksums: NDArray[np.uint32],
-    digest: str,
 ) -> VectorFile:
     packed = np.frombuffer(bytes.fromhex(header["union"]), np.uint8)
     union = np.unpackbits(packed, count=header["units"]).astype(bool)
@@ -279,42 +286,23 @@ def _file(
         for name, layer, index, shape, dtype, places, row in header["weights"]
     )
     values = header["values"]
+    kept = np.append(union, True)
     start = 0
     own: dict[str, tuple[Positions, NDArray[np.uint32]]] = {}
     for weight in weights:
-        where = weight.positions(union)
+        where = weight.positions(kept)
         count = 1 if weight.row is None else len(where[weight.row])
         own[weight.name] = where, checksums[start : start + count]
         start += count
-        # Shapes are not under a row's checksum, so they are compared here.
-        shape = [len(where[a]) if a in where else n for a, n in enumerate(weight.shape)]
-        if weight.row is not None:
-            shape.insert(0, shape.pop(weight.row))
-        found = stream.get_slice(weight.name)
-        dtype = _SAFETENSORS_NAMES[_stored_dtype(weight, values)]
-        if found.get_shape() != shape or found.get_dtype() != dtype:
-            raise FileError(
-                f"The file is damaged: {weight.name!r} should be {dtype} {shape} and is "
-                f"{found.get_dtype()} {found.get_shape()}."
-            )
-    return VectorFile(path, header["content"], values, weights, union, digest, own)
-
-
-_SAFETENSORS_NAMES = {
-    "bool": "BOOL",
-    **{f"{sign}int{bits}": f"{sign.upper() or 'I'}{bits}" for sign in ("", "u")
-       for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-}  # fmt: skip
+    return VectorFile(path, header["content"], values, weights, union, stream, own)
 
 
 @contextmanager
-def _opened(path: str | PathLike[str]) -> Iterator[Any]:
-    """Open a safetensors file and name it in every error."""
+def _named(path: str | PathLike[str]) -> Iterator[None]:
+    """Name the file in every error that reading it raises."""
     with files.blame(path):
         try:
-            with safe_open(path, framework="numpy") as stream:
-                yield stream
+            yield
         except SafetensorError as error:
             raise FileError(
                 f"The file is damaged, cut short, or not a {_FORMAT} file: {error}."
@@ -333,6 +321,14 @@ def _rows(stream: Any, name: str, rows: NDArray[np.int64], count: int) -> NDArra
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     runs = [found[int(run[0]) : int(run[-1]) + 1] for run in np.split(rows, breaks) if len(run)]
     return np.concatenate(runs) if runs else found[0:0]
+
+
+def _expect(name: str, value: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> None:
+    if value.dtype != dtype or value.shape != shape:
+        raise FileError(
+            f"The file is damaged: {name!r} should be {dtype} {shape} and is {value.dtype} "
+            f"{value.shape}."
+        )
 
 
 def _stored_dtype(weight: Weight, values: Values) -> str:
