@@ -8,37 +8,22 @@ FOLDER holds `simpleMLPWghts.json` and `train_first1000.csv` of *NNS: neural net
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 
 import keras_nns as nns
-
-
-def load(folder: Path):
-    weights = json.loads((folder / "simpleMLPWghts.json").read_text())
-    w1, b1, w2, b2 = (np.array(weights[k], dtype="float32") for k in ("w1", "b1", "w2", "b2"))
-    model = keras.Sequential(
-        [
-            keras.Input((w1.shape[1],)),
-            keras.layers.Dense(w1.shape[0], activation="relu", name="hidden"),
-            keras.layers.Dense(w2.shape[0], activation="softmax", name="digit"),
-        ]
-    )
-    model.set_weights([w1.T, b1.ravel(), w2.T, b2.ravel()])
-    rows = np.loadtxt(folder / "train_first1000.csv", delimiter=",", skiprows=1)
-    return model, (rows[:, 1:] / 255).astype("float32"), rows[:, 0].astype(int)
+from keras_nns.paper import read_subject
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    model, x, y = load(parser.parse_args().folder)
+    subject = read_subject(parser.parse_args().folder)
+    model, x, y = subject.model, subject.x, subject.y
     print(f"base accuracy {np.mean(model(x).numpy().argmax(axis=1) == y):.3f} over {len(y)} rows")
     activity = nns.observe(model, (x, y))
     for zeta in (0.4, 0.5):

@@ -12,12 +12,26 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from keras_nns.cli import cut, demo, evaluate, export, inspect, mask, merge, observe, report, select
+from keras_nns.cli import (
+    cut,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    mask,
+    merge,
+    observe,
+    report,
+    reproduce,
+    select,
+)
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
-COMMANDS = (demo, inspect, observe, select, cut, mask, merge, evaluate, export, report)
+COMMANDS = (
+    demo, inspect, observe, select, cut, mask, merge, evaluate, export, report, reproduce,
+)  # fmt: skip
 
 _EXAMPLES = """\
 start here:

@@ -31,7 +31,8 @@ ORDER = [
     "figures", "evaluation",
     "refitting", "calibration", "repairs",
     "findings", "plots", "monitor", "page", "report",
-    "operation", "demo", "cli",
+    "operation", "demo",
+    "paper", "paper_tables", "paper_plots", "reproduction", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.

@@ -1,0 +1,65 @@
+"""`keras-nns reproduce`: every table and figure of the paper."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from keras_nns.cli import arguments, screen
+from keras_nns.cli.quiet import start_tensorflow
+
+EXAMPLE = """\
+keras-nns reproduce
+keras-nns reproduce nns_files --output nns_paper
+keras-nns reproduce --dataset mnist --output nns_mnist"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "reproduce",
+        run,
+        help="make every table and figure of the paper, beside what it leaves out",
+        description="Make every table and figure of NNS: neural network surgery, and beside each "
+        "what the paper leaves out. From its own weights and rows where you have them; else from a "
+        "network trained here the paper's way.",
+        example=EXAMPLE,
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="FOLDER",
+        help="holds the paper's files simpleMLPWghts.json and train_first1000.csv",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="DATA",
+        help="what to train on where there is no FOLDER: "
+        + arguments.dataset_help()
+        + " (default: digits, scikit-learn's, no download)",
+    )
+    arguments.add_output(parser, "folder", default="nns_paper")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+
+
+def run(given: Namespace) -> None:
+    """Reproduce the paper and print its tables."""
+    with screen.working(given, "starting TensorFlow") as tell:
+        start_tensorflow()
+        from keras_nns.reproduction import reproduce
+
+        done = reproduce(
+            given.folder,
+            output=given.output,
+            dataset=given.dataset,
+            seed=given.seed,
+            overwrite=given.overwrite,
+            tell=tell,
+        )
+    if given.quiet:
+        return
+    for name, table in done.tables.items():
+        screen.result(f"\n{name}")
+        screen.table(table)
+    screen.result(f"\nWith pictures: {given.output}/report.html")

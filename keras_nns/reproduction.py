@@ -1,0 +1,202 @@
+"""Reproduce the paper: every table and figure, and beside each what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_nns import paper_plots, paper_tables, plots
+from keras_nns.errors import ProofError
+from keras_nns.folders import replacing_folder
+from keras_nns.page import Block, Bullets, Heading, Paragraph, Picture, Report, write
+from keras_nns.paper import HIDDEN, extract, integrate, read_subject, train_subject
+from keras_nns.paper_tables import ZETAS, Study, study, units_of
+from keras_nns.storing import store
+from keras_nns.tables import Table
+
+MADE = ("report.md", "report.html", "figures/*.png", "bundles/*.safetensors")
+"""Every file that a reproduction writes."""
+
+DRAWN = (1, 9)
+"""The labels of the paper's Fig. 9."""
+
+_TITLE = "Neural network surgery: the paper, reproduced"
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """What was found.
+
+    Attributes:
+        study: The method and its judge.
+        tables: Every table by its name.
+        folder: Where the report is.
+    """
+
+    study: Study
+    tables: dict[str, Table]
+    folder: Path
+
+
+def reproduce(
+    folder: str | PathLike[str] | None = None,
+    *,
+    output: str | PathLike[str] = "nns_paper",
+    dataset: str | PathLike[str] = "digits",
+    seed: int = 0,
+    overwrite: bool = False,
+    tell: Tell | None = None,
+) -> Reproduction:
+    """Make every table and figure of the paper, and write a report with them.
+
+    Args:
+        folder: Holds the paper's weights, `simpleMLPWghts.json`, and rows,
+            `train_first1000.csv`. None trains a network the paper's way on `dataset`.
+        output: The folder to write.
+        dataset: As `load_dataset` takes it, where `folder` is None.
+        seed: Seed of that network's first weights.
+        overwrite: Whether an earlier run's folder may be replaced.
+        tell: Called with what is being done.
+
+    Raises:
+        FileError: A file is missing or damaged, or the output is in the way.
+        DataError: There is no such data.
+        ProofError: A cut network answers otherwise than the parent with zeros.
+
+    Example:
+        >>> print(reproduce().tables["Table 1"])  # doctest: +SKIP
+    """
+    say = tell or (lambda _: None)
+    with replacing_folder(output, made=MADE, overwrite=overwrite) as part:
+        say("training" if folder is None else "reading the paper's files")
+        subject = train_subject(dataset, seed=seed) if folder is None else read_subject(folder)
+        say("watching")
+        done = study(subject)
+        say("cutting and checking")
+        cuts = check_cuts(done)
+        say("tables")
+        bundles = part / "bundles"
+        tables = {
+            "Table 1": paper_tables.table_1(done),
+            "Tables 2 and 3": paper_tables.sizes_table(done, bundles),
+            **{f"Table 4, ζ {zeta}": paper_tables.table_4(done, zeta) for zeta in ZETAS},
+            **{f"Table 5, ζ {zeta}": paper_tables.table_5(done, zeta) for zeta in ZETAS},
+            "The order of labels": paper_tables.order_table(done, ZETAS[0]),
+        }
+        say("figures")
+        write(_report(done, tables, part, cuts), part)
+    return Reproduction(done, tables, Path(output))
+
+
+def check_cuts(done: Study) -> int:
+    """Cut every network of Tables 4 and 5, and compare its answers with those that are figured.
+
+    Returns:
+        How many networks were compared.
+
+    Raises:
+        ProofError: One answers otherwise.
+    """
+    subject, count = done.subject, 0
+    for zeta in ZETAS:
+        # By their units: many steps are alike.
+        both = (*done.plans[zeta], *integrate(done.plans[zeta]))
+        plans = {units_of(plan): plan for plan in both}
+        for units, plan in plans.items():
+            answers = np.asarray(extract(subject.model, plan)(subject.x_test)).argmax(axis=1)
+            different = int((answers != done.judge.answers(units)).sum())
+            if different:
+                raise ProofError(
+                    f"The cut network of units {units} answers {different} of {len(answers)} "
+                    "samples otherwise than its parent with zeros. Please report this."
+                )
+            count += 1
+    return count
+
+
+def _report(done: Study, tables: dict[str, Table], folder: Path, cuts: int) -> Report:
+    drawn = [label for label in DRAWN if label < len(done.names)] or [0]
+    theirs = [done.judge.worth(units_of(plan)) for plan in done.plans[ZETAS[0]]]
+    rivals = paper_tables.rivals(done, done.plans[ZETAS[0]])
+    ours = [done.judge.worth(units_of(plan)) for plan in rivals]
+    sweep = paper_tables.sweep(done)
+    grown = {label: paper_tables.growth(done, label) for label in drawn}
+    blocks: list[Block] = [
+        Paragraph(
+            f"Every table and figure of NNS: neural network surgery, made from "
+            f"{done.subject.name}. What the paper calls accuracy of a label is its recall: the "
+            "share of its own samples. Beside it stand specificity, the share of other samples "
+            "that are not called by it, and balanced accuracy, the mean of the two."
+        ),
+        Bullets(
+            (
+                *done.subject.notes,
+                f"{cuts} different networks of Tables 4 and 5 were cut out, and each answers every "
+                "sample as its parent with zeros does.",
+            )
+        ),
+        Heading("The whole network"),
+        tables["Table 1"],
+        Heading("Snapshots, averages, filter"),
+        _picture("snapshots", paper_plots.snapshots(done, drawn[0]), "Figure 2. Columns that are "
+                 "bright all the way down are units that inputs of the label have in common."),
+        _picture("averages", paper_plots.averages(done, drawn[0]), "Figures 3 and 4. Averages, and "
+                 "the units whose average is at least ζ of the highest."),
+        _picture("activity of all labels", plots.activity_heatmap(done.activity, HIDDEN),
+                 "The paper shows one label. Side by side, many loud units are loud for all."),
+        _picture("kept units", plots.kept_units(list(done.plans[ZETAS[0]]), HIDDEN),
+                 "So the labels' networks share units."),
+        Heading("From a matrix to rows, and back"),
+        _vectorised(done, drawn[0], folder),
+        tables["Tables 2 and 3"],
+        Heading("One network for each label"),
+    ]  # fmt: skip
+    for zeta in ZETAS:
+        blocks += [Heading(f"Table 5, ζ {zeta}", 3), tables[f"Table 5, ζ {zeta}"]]
+    blocks += [
+        _picture("by contrast", paper_plots.by_contrast(done, theirs, ours), "Recall alone cannot "
+                 "tell a network that knows its label from one that calls everything by it."),
+        _picture("units added", paper_plots.growing(done, grown), "Figure 9, with what the paper "
+                 "leaves out."),
+        Heading("Labels integrated one after another"),
+    ]  # fmt: skip
+    for zeta in ZETAS:
+        blocks += [Heading(f"Table 4, ζ {zeta}", 3), tables[f"Table 4, ζ {zeta}"]]
+    runs = paper_tables.orders(done, ZETAS[0])
+    blocks += [
+        Heading("The order of labels", 3),
+        tables["The order of labels"],
+        _picture("orders", paper_plots.ordered(runs, ZETAS[0]), "Plans are sets, so the merged "
+                 "network is the same whatever the order; what a label scores when it joins is "
+                 "not."),
+        Heading("Every ζ"),
+        _picture("every zeta", paper_plots.swept(done, sweep), "The paper shows two values of ζ, "
+                 "marked by dotted lines."),
+    ]  # fmt: skip
+    return Report(_TITLE, tuple(blocks))
+
+
+def _vectorised(done: Study, label: int, folder: Path) -> Picture:
+    plan = done.plans[ZETAS[0]][label]
+    bundle = store(done.subject.model, plan, folder / "bundles" / "one_label.safetensors")
+    name = f"{HIDDEN}/kernel"
+    rows, back = (bundle.weights(plan, full=full)[name].T for full in (False, True))
+    kernel = done.subject.model.get_layer(HIDDEN).kernel.numpy().T
+    figure = paper_plots.vectorised(kernel, units_of(plan), rows, back)
+    return _picture(
+        "vectorised",
+        figure,
+        f"Figures 5, 7 and 8, label {done.names[label]}. The last matrix equals the first bit for "
+        "bit.",
+    )
+
+
+def _picture(name: str, figure: Figure, caption: str) -> Picture:
+    return Picture.of(name, figure, caption)
