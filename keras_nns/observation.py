@@ -21,6 +21,7 @@ from keras_nns.graph import trace, weights_digest
 from keras_nns.keras_graph import recurrent_states, undisturbed
 from keras_nns.layout import Fingerprint, Json
 from keras_nns.progress import Verbose, track
+from keras_nns.staging import Staging
 from keras_nns.sums import Sums
 from keras_nns.watching import Layers, run_taps, taps_of
 
@@ -127,6 +128,7 @@ class Observer:
         self._sums: Sums | None = None
         self._spoiled_weight: str | None = None
         self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
+        self._staging = Staging()
         self._steps: dict[Any, Any] = {}
 
     def observe(
@@ -237,7 +239,7 @@ class Observer:
         key = tuple((x.dtype, tuple(x.shape[1:])) for x in tree.flatten((inputs, labels)))
         if key not in self._steps:
             self._steps[key] = self._compiled(inputs, labels)
-        self._steps[key](*tree.map_structure(tf.convert_to_tensor, (inputs, labels)))
+        self._steps[key](*self._staging.tensors((inputs, labels)))
 
     def _compiled(self, *batch: Any) -> Any:
         sums = self._sums

@@ -15,13 +15,16 @@ from keras_nns.graph import Graph
 from keras_nns.layout import Fingerprint
 from keras_nns.watching import Tap, Values
 
+_FAR = 64.0
+"""A squared mean this many times the variance costs two of float32's seven digits."""
+
 
 class Sums:
     """What has been seen so far of every (label, unit).
 
     Batches are summed in float32 and added up in float64 and int64, so that 10⁸ samples count
-    right. Squares are taken of differences from the first batch's mean, so that the variance of a
-    unit with a large mean does not drown in rounding.
+    right. Where the first batch shows a unit whose mean is large beside its spread, squares are
+    taken of differences from that mean, so that the variance does not drown in rounding.
 
     Args:
         taps: The watched layers.
@@ -185,13 +188,7 @@ class _Chunk:
             counts = sum_by_label(table, tf.sign(above))
             held["fired"].assign_add(tf.cast(tf.round(counts), tf.int64))
         if "squares" in held:
-            first = tf.logical_not(held["started"])
-            pivot = tf.where(first, tf.reduce_mean(signed, axis=0), held["pivot"])
-            held["pivot"].assign(pivot)
-            held["started"].assign(True)
-            held["squares"].assign_add(
-                sum_by_label(table, tf.math.squared_difference(signed, pivot))
-            )
+            held["squares"].assign_add(sum_by_label(table, self._squared(signed)))
         if "maximum" in held:
             highest = (
                 _max_by_label(table, absolute)
@@ -199,6 +196,24 @@ class _Chunk:
                 else tf.math.unsorted_segment_max(absolute, labels, self._labels)
             )
             held["maximum"].assign(tf.maximum(held["maximum"], highest))
+
+    def _squared(self, signed: Any) -> Any:
+        """Square differences from the pivot, or the values themselves where that is as good."""
+        held = self.variables
+
+        def first_pivot() -> Any:
+            mean = tf.reduce_mean(signed, axis=0)
+            spread = tf.reduce_mean(tf.math.squared_difference(signed, mean), axis=0)
+            return tf.where(tf.square(mean) > _FAR * spread, mean, 0.0)
+
+        pivot = tf.cond(held["started"], lambda: tf.identity(held["pivot"]), first_pivot)
+        held["pivot"].assign(pivot)
+        held["started"].assign(True)
+        return tf.cond(
+            tf.reduce_any(pivot != 0.0),
+            lambda: tf.math.squared_difference(signed, pivot),
+            lambda: tf.square(signed),
+        )
 
     def check_finite(self) -> None:
         # The sums of all labels are products with every sample, so that one NaN spoils them all.

@@ -18,7 +18,7 @@ PACKAGE = Path(keras_nns.__file__).parent
 
 # Each module imports only from those before it. A new module is one word here.
 ORDER = [
-    "errors", "progress", "moments", "macs", "tables",
+    "errors", "progress", "staging", "moments", "macs", "tables",
     "files", "layout", "keep", "keras_graph", "labels", "inputs", "rules",
     "plan", "costs", "vectors", "formats", "folders", "activity",
     "model_files", "graph", "datasets", "sources", "data",
