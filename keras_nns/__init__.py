@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.watching import probe
-    from keras_nns.weight_scores import magnitude
+    from keras_nns.weight_scores import batch_norm_scale, geometric_median, lamp, magnitude
     from keras_nns.writing_back import merge_models, write_back
 
 _HOME = {
@@ -84,7 +84,7 @@ _HOME = {
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "watching": ["probe"],
-    "weight_scores": ["magnitude"],
+    "weight_scores": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
     "writing_back": ["merge_models", "write_back"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -109,6 +109,7 @@ __all__ = [
     "SurgeryError",
     "above",
     "at_least",
+    "batch_norm_scale",
     "calibrate_head",
     "compare",
     "contrast",
@@ -122,7 +123,9 @@ __all__ = [
     "fold_means",
     "forward_selection",
     "fraction",
+    "geometric_median",
     "inspect",
+    "lamp",
     "least_squares",
     "lineage",
     "load_model",

@@ -129,8 +129,9 @@ def contribution(
             found = gradients.per_sample(layer, "slope") * label_gap(activity, layer)
             return found if signed else np.asarray(np.abs(found))
 
-        both = set(activity.layers) & set(gradients.layers)
-        return by_group(activity, of_layer, join, layers=both, comparable=True)
+        return by_group(
+            activity, of_layer, join, layers=_both(activity, gradients), comparable=True
+        )
 
     score.__name__ = "contribution(signed=True)" if signed else "contribution"
     return score
@@ -145,7 +146,9 @@ def _score(gradients: Gradients, of_layer: Callable[[str], Float], join: Join, n
 
     def score(activity: Activity) -> Scores:
         _check_same(activity, gradients, name)
-        return by_group(activity, of_layer, join, layers=gradients.layers, comparable=True)
+        return by_group(
+            activity, of_layer, join, layers=_both(activity, gradients), comparable=True
+        )
 
     score.__name__ = name
     return score
@@ -162,3 +165,7 @@ def _check_same(activity: Activity, gradients: Gradients, name: str) -> None:
             f"{name} has gradients for {len(gradients.label_names)} labels, and the activity is "
             f"of {len(activity.label_names)}."
         )
+
+
+def _both(activity: Activity, gradients: Gradients) -> set[str]:
+    return set(activity.layers) & set(gradients.layers)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keras_nns.errors import SelectionError
 
 Scope = Literal["layer", "global"]
+Normalise = Literal["max", "mean", "l2"]
 Choose = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
 
@@ -26,17 +27,32 @@ class KeepRule:
         choose: The function.
         scope: `"layer"` applies it to each unit group by itself; `"global"` to all groups of the
             network together, and to all the labels of a list together.
+        normalise: What `select` divides each group's scores by before a global rule compares them:
+            the size of the group's `"max"`, their absolute `"mean"`, or the root of their sum of
+            squares, `"l2"` (Molchanov et al. 2017). None compares them as they are, which suits
+            scores in one unit of measure, such as `taylor`, `d_prime` and `lamp`.
     """
 
     name: str
     choose: Choose
     scope: Scope = "layer"
+    normalise: Normalise | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
             raise SelectionError(
                 f"Expected `scope` of {self.name} to be one of {get_args(Scope)}. Received: "
                 f"scope={self.scope!r}."
+            )
+        if self.normalise is not None and self.normalise not in get_args(Normalise):
+            raise SelectionError(
+                f"Expected `normalise` of {self.name} to be None or one of {get_args(Normalise)}. "
+                f"Received: normalise={self.normalise!r}."
+            )
+        if self.normalise is not None and self.scope != "global":
+            raise SelectionError(
+                f"`normalise` makes layers comparable, and {self.name} looks at each by itself. "
+                "Pass scope='global' with it."
             )
 
     def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -51,7 +67,7 @@ class KeepRule:
         return kept
 
 
-def above(zeta: float, *, scope: Scope = "layer") -> KeepRule:
+def above(zeta: float, *, scope: Scope = "layer", normalise: Normalise | None = None) -> KeepRule:
     """Keep a unit where its score is at least `zeta` times the highest score.
 
     This is the rule of *NNS: neural network surgery*, eq. 1, which uses 0.4 and 0.5. Where the
@@ -62,6 +78,7 @@ def above(zeta: float, *, scope: Scope = "layer") -> KeepRule:
             1 keeps the highest alone.
         scope: `"layer"` compares with the highest score of the unit's group, `"global"` with the
             highest of the network.
+        normalise: What makes layers comparable for a global rule; see `KeepRule`.
 
     Raises:
         SelectionError: `zeta` is outside [0, 1].
@@ -80,15 +97,16 @@ def above(zeta: float, *, scope: Scope = "layer") -> KeepRule:
         highest = scores.max()
         return np.asarray(scores >= (zeta * highest if highest > 0 else highest))
 
-    return KeepRule(_named("above", zeta, scope), choose, scope)
+    return KeepRule(_named("above", zeta, scope, normalise), choose, scope, normalise)
 
 
-def top(k: int, *, scope: Scope = "layer") -> KeepRule:
+def top(k: int, *, scope: Scope = "layer", normalise: Normalise | None = None) -> KeepRule:
     """Keep the `k` units with the highest scores; of equal ones those with the lower number.
 
     Args:
         k: How many. A group with fewer units keeps them all.
         scope: `k` of each group (`"layer"`) or of the network (`"global"`).
+        normalise: As in `above`.
 
     Raises:
         SelectionError: `k` is not a positive whole number.
@@ -99,15 +117,17 @@ def top(k: int, *, scope: Scope = "layer") -> KeepRule:
     """
     if not (_is_number(k) and k >= 1 and k == k // 1):
         raise SelectionError(f"`k` is a number of units, at least 1. Received: k={k!r}.")
-    return KeepRule(_named("top", int(k), scope), lambda scores: _highest(scores, int(k)), scope)
+    name = _named("top", int(k), scope, normalise)
+    return KeepRule(name, lambda scores: _highest(scores, int(k)), scope, normalise)
 
 
-def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
+def fraction(p: float, *, scope: Scope = "layer", normalise: Normalise | None = None) -> KeepRule:
     """Keep the share `p` of the units that has the highest scores, rounded up.
 
     Args:
         p: Share of the units, in (0, 1].
         scope: Share of each group (`"layer"`) or of the network (`"global"`).
+        normalise: As in `above`.
 
     Raises:
         SelectionError: `p` is outside (0, 1].
@@ -125,7 +145,7 @@ def fraction(p: float, *, scope: Scope = "layer") -> KeepRule:
         # 0.1 * 30 is 3.0000000000000004: do not let rounding noise add a unit.
         return _highest(scores, math.ceil(round(p * scores.size, 9)))
 
-    return KeepRule(_named("fraction", p, scope), choose, scope)
+    return KeepRule(_named("fraction", p, scope, normalise), choose, scope, normalise)
 
 
 def at_least(value: float) -> KeepRule:
@@ -147,8 +167,20 @@ def at_least(value: float) -> KeepRule:
     """
     if not _is_number(value):
         raise SelectionError(f"`value` is a score. Expected a number. Received: value={value!r}.")
-    name = _named("at_least", value, "layer")
+    name = _named("at_least", value)
     return KeepRule(name, lambda scores: np.asarray(scores >= value))
+
+
+def normalised(scores: NDArray[np.float64], by: Normalise | None) -> NDArray[np.float64]:
+    """Divide a group's scores, `(units,)`, by their size; those that are all zero stay."""
+    if by is None or not scores.size:
+        return scores
+    absolute = np.abs(scores)
+    if by == "l2":
+        size = float(np.sqrt((absolute**2).sum()))
+    else:
+        size = float(absolute.max() if by == "max" else absolute.mean())
+    return scores / size if size > 0 else scores
 
 
 def _is_number(value: Any) -> bool:
@@ -161,6 +193,12 @@ def _highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     return kept
 
 
-def _named(name: str, value: float, scope: Scope) -> str:
+def _named(
+    name: str, value: float, scope: Scope = "layer", normalise: Normalise | None = None
+) -> str:
     shown = f"{value:.15g}"
-    return f"{name}({shown})" if scope == "layer" else f"{name}({shown}, scope='global')"
+    if scope != "layer":
+        shown += f", scope={scope!r}"
+    if normalise is not None:
+        shown += f", normalise={normalise!r}"
+    return f"{name}({shown})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, overload
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from keras_nns.activity import Activity, Float
 from keras_nns.errors import SelectionError
-from keras_nns.keep import KeepRule, above
+from keras_nns.keep import KeepRule, above, normalised
+from keras_nns.layout import mask_of
 from keras_nns.plan import Choice, Plan, merge
 from keras_nns.scores import Score, mean_activation, name_of
 
@@ -30,6 +32,7 @@ def select(  # type: ignore[overload-overlap]
     score: Score = ...,
     keep: KeepRule = ...,
     min_units: int = ...,
+    multiple_of: int = ...,
 ) -> list[Plan]: ...
 @overload
 def select(
@@ -39,6 +42,7 @@ def select(
     score: Score = ...,
     keep: KeepRule = ...,
     min_units: int = ...,
+    multiple_of: int = ...,
 ) -> Plan: ...
 def select(
     activity: Activity,
@@ -47,6 +51,7 @@ def select(
     score: Score = mean_activation,
     keep: KeepRule | None = None,
     min_units: int = 1,
+    multiple_of: int = 1,
 ) -> Plan | list[Plan]:
     """Choose which units stay for one label, for several, or for each.
 
@@ -63,13 +68,16 @@ def select(
         score: How much a label needs a unit; the paper's mean activation by default.
         keep: Which scores stay; the paper's `above(0.4)` by default.
         min_units: Keep at least this many units of every layer, the best ones.
+        multiple_of: Round what is kept of every layer up to a multiple of this, by the best of the
+            rest, for hardware that computes 4, 8 or 16 units at once. A layer whose own number of
+            units is none keeps all where there is no such multiple.
 
     Returns:
         A plan; for `"each"` a list with one plan per label, in label order.
 
     Raises:
-        SelectionError: An unknown label, a label without samples, scores that are not numbers, or
-            a `min_units` below 0.
+        SelectionError: An unknown label, a label without samples, scores that are not numbers, a
+            `min_units` below 0, or a `multiple_of` below 1.
 
     Example:
         >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
@@ -88,6 +96,10 @@ def select(
         )
     if min_units < 0:
         raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
+    if multiple_of < 1:
+        raise SelectionError(
+            f"`multiple_of` must be 1 or more. Received: multiple_of={multiple_of}."
+        )
     if not activity.layout.prunable:
         raise SelectionError("The observed model has no unit that can be removed.")
     prunable = {group.name for group in activity.layout.prunable}
@@ -99,8 +111,11 @@ def select(
     why = (name_of(score), keep)
     if each or keep.scope == "layer":
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
-        return plans if each else merge(plans)
-    return _plan(activity, scores, tuple(numbers), why, min_units=min_units)
+        plans = plans if each else [merge(plans)]
+    else:
+        plans = [_plan(activity, scores, tuple(numbers), why, min_units=min_units)]
+    plans = [_rounded(activity, scores, plan, multiple_of) for plan in plans]
+    return plans if each else plans[0]
 
 
 def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
@@ -197,6 +212,29 @@ def _is_recorded(activity: Activity, scores: Mapping[str, Float]) -> bool:
     return units * len(activity.label_names) <= RECORDED_SCORES
 
 
+def _rounded(activity: Activity, scores: Mapping[str, Float], plan: Plan, multiple_of: int) -> Plan:
+    """Keep more units, until every layer has a multiple or all of its own."""
+    if multiple_of == 1:
+        return plan
+    kept = {}
+    for group in activity.layout.prunable:
+        mask = mask_of(plan.kept[group.name], group.size)
+        if group.name in scores:
+            values = scores[group.name][list(plan.labels)].max(axis=0)
+            # To keep more of one layer may keep more of another: on until none is short.
+            while True:
+                before = mask.sum()
+                for member in group.members:
+                    units = np.unique(member.units)
+                    short = -int(mask[units].sum()) % multiple_of
+                    rest = units[~mask[units]]
+                    mask[rest[np.argsort(-values[rest], kind="stable")[:short]]] = True
+                if mask.sum() == before:
+                    break
+        kept[group.name] = tuple(np.flatnonzero(mask).tolist())
+    return replace(plan, kept=kept)
+
+
 def _chosen(scores: Mapping[str, Float], known: Kept, keep: KeepRule) -> Kept:
     """Apply a keep rule to the units that have a score; the others are not chosen."""
     kept = {name: np.zeros(len(values), dtype=bool) for name, values in scores.items()}
@@ -204,7 +242,8 @@ def _chosen(scores: Mapping[str, Float], known: Kept, keep: KeepRule) -> Kept:
     if keep.scope == "layer":
         chosen = {name: keep(values) for name, values in parts.items()}
     elif parts:
-        together = keep(np.concatenate(list(parts.values())))
+        alike = [normalised(values, keep.normalise) for values in parts.values()]
+        together = keep(np.concatenate(alike))
         ends = np.cumsum([len(values) for values in parts.values()])[:-1]
         chosen = dict(zip(parts, np.split(together, ends), strict=True))
     else:

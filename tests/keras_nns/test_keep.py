@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_nns as nns
-from keras_nns.keep import KeepRule
+from keras_nns.keep import KeepRule, normalised
 
 scores = st.lists(st.floats(-5, 5), min_size=1, max_size=12).map(np.array)
 
@@ -93,3 +93,22 @@ def test_a_rule_of_the_users_own_must_answer_booleans_for_every_unit():
     for wrong in (lambda s: s, lambda s: s[:1] > 0):
         with pytest.raises(nns.SelectionError, match="mine"):
             KeepRule("mine", wrong)(np.ones(3))
+
+
+def test_normalise_is_for_global_rules_and_has_names():
+    rule = nns.fraction(0.3, scope="global", normalise="l2")
+    assert rule.name == "fraction(0.3, scope='global', normalise='l2')"
+    with pytest.raises(nns.SelectionError, match="scope='global' with it"):
+        nns.top(3, normalise="max")
+    with pytest.raises(nns.SelectionError, match="normalise='median'"):
+        nns.above(0.3, scope="global", normalise="median")
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [("max", [0.5, -1]), ("mean", [2 / 3, -4 / 3]), ("l2", [0.2**0.5, -(0.8**0.5)])],
+)
+def test_normalised_divides_by_the_size_of_the_scores(by, expected):
+    np.testing.assert_allclose(normalised(np.array([1.0, -2.0]), by), expected)
+    np.testing.assert_array_equal(normalised(np.zeros(3), by), np.zeros(3))
+    np.testing.assert_array_equal(normalised(np.array([1.0, -2.0]), None), [1, -2])

@@ -215,3 +215,65 @@ def test_every_layer_of_a_group_keeps_a_unit_where_their_units_differ():
         assert best in plan.kept[group.name]
         for member in group.members:
             assert set(member.units) & set(plan.kept[group.name])
+
+
+@given(activities(), st.integers(1, 6), st.sampled_from(["layer", "global"]), st.integers(1, 4))
+def test_kept_units_are_rounded_up_by_the_best_of_the_rest(activity, multiple, scope, k):
+    labels, rule = [0, 2], nns.top(k, scope=scope)
+    plain = nns.select(activity, labels, keep=rule)
+    plan = nns.select(activity, labels, keep=rule, multiple_of=multiple)
+    scores = {n: v[labels].max(axis=0) for n, v in nns.mean_activation(activity).items()}
+    for name, size in SIZES.items():
+        before, after = set(plain.kept[name]), set(plan.kept[name])
+        assert before <= after
+        least = -(-len(before) // multiple) * multiple
+        assert len(after) == min(least, size)
+        added, out = after - before, set(range(size)) - after
+        assert (
+            not added
+            or not out
+            or scores[name][list(added)].min() >= max(scores[name][u] for u in out)
+        )
+    for each in nns.select(activity, "each", keep=nns.top(k), multiple_of=multiple):
+        for name, size in SIZES.items():
+            assert len(each.kept[name]) in (size, -(-min(k, size) // multiple) * multiple)
+
+
+def test_every_layer_of_a_group_is_rounded_up():
+    """Two layers lie beside each other in a third: each of the three has a multiple."""
+    members = (
+        Member("left", (0, 1, 2, 3)), Member("right", (4, 5, 6, 7)), Member("both", tuple(range(8)))
+    )  # fmt: skip
+    layout = Layout((group("left", 8, *members),))
+    means = {"left": np.ones((3, 4)), "right": np.ones((3, 4)), "both": np.ones((3, 8))}
+    activity = activity_of(means, layout)
+    for best in ([0, 4], [0, 1, 2], [0, 1, 2, 5]):
+        scores = np.zeros((3, 8))
+        scores[:, best] = 1.0
+        kept = nns.select(
+            activity, 0, score=lambda _, s=scores: {"left": s}, keep=nns.at_least(1), multiple_of=2
+        ).kept["left"]
+        assert set(best) <= set(kept)
+        for member in members:
+            assert len(set(member.units) & set(kept)) % 2 == 0
+    with pytest.raises(nns.SelectionError, match="multiple_of=0"):
+        nns.select(activity, 0, multiple_of=0)
+
+
+@pytest.mark.parametrize("by", ["max", "mean", "l2"])
+def test_a_global_rule_may_compare_each_group_by_its_own_size(by):
+    """A group whose scores are a thousand times those of another does not drown it."""
+    even = np.array([[1.0, 0.6, 0.2, 0.0]] * 3)
+    odd = np.array([[900.0, 500.0, 100.0]] * 3)
+    activity = activity_of({"first": even, "second": odd})
+    drowned = nns.select(activity, 0, keep=nns.top(3, scope="global"))
+    assert drowned.kept == {"first": (0,), "second": (0, 1, 2)}
+    fair = nns.select(activity, 0, keep=nns.top(4, scope="global", normalise=by))
+    assert fair.kept == {"first": (0, 1), "second": (0, 1)}
+
+
+def test_a_rule_on_a_signed_score_removes_what_hurts():
+    scores = {"first": np.array([[0.5, -0.1, 0.0, -3.0]] * 3), "second": -np.ones((3, 3))}
+    activity = activity_of({"first": np.ones((3, 4)), "second": np.ones((3, 3))})
+    plan = nns.select(activity, 0, score=lambda _: scores, keep=nns.at_least(0))
+    assert plan.kept == {"first": (0, 2), "second": (0,)}
