@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from keras_nns.selection import select
     from keras_nns.sharing import Overlap, overlap
+    from keras_nns.splitting import Split, split
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.watching import probe
@@ -81,6 +82,7 @@ _HOME = {
     "scores": ["contrast", "d_prime", "firing_frequency", "mean_activation", "random_units"],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
+    "splitting": ["Split", "split"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "watching": ["probe"],
@@ -106,6 +108,7 @@ __all__ = [
     "ProofError",
     "Repair",
     "SelectionError",
+    "Split",
     "SurgeryError",
     "above",
     "at_least",
@@ -147,6 +150,7 @@ __all__ = [
     "restore",
     "save_model",
     "select",
+    "split",
     "store",
     "taylor",
     "top",

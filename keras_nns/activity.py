@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from keras_nns import files
 from keras_nns.errors import DataError, FileError, SelectionError
 from keras_nns.layout import Fingerprint, Layout
+from keras_nns.seen import Seen, unite
 
 Statistic = Literal["fired", "mean", "variance", "maximum"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
@@ -73,6 +74,8 @@ class Activity:
         layers: Sums by layer path, in the order of the graph.
         statistics: What was watched.
         threshold: A unit fired where its value is above this.
+        seen: A sketch of the samples, by which an evaluation on the same ones is refused; None
+            where it is not known. Not compared.
 
     Example:
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
@@ -86,6 +89,7 @@ class Activity:
     layers: Mapping[str, LayerActivity]
     statistics: tuple[str, ...] = DEFAULT_STATISTICS
     threshold: float = 0.0
+    seen: Seen | None = None
 
     # What can be read --------------------------------------------------------------------------
 
@@ -203,6 +207,7 @@ class Activity:
                 name: _add(mine, other.layers[name], self.samples, other.samples)
                 for name, mine in self.layers.items()
             },
+            seen=unite(self.seen, other.seen),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -252,6 +257,7 @@ class Activity:
             },
             "statistics": list(self.statistics),
             "threshold": self.threshold,
+            "seen": None if self.seen is None else self.seen.to_json(),
         }
         arrays: dict[str, NDArray[Any]] = {"samples": self.samples}
         for index, layer in enumerate(self.layers.values()):
@@ -293,9 +299,17 @@ class Activity:
                     layers=layers,
                     statistics=tuple(header["statistics"]),
                     threshold=float(header["threshold"]),
+                    seen=Seen.from_json(header["seen"]) if header.get("seen") else None,
                 )
                 found_all._check()
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            except (
+                KeyError,
+                IndexError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OverflowError,
+            ) as error:
                 raise FileError(f"The activity is damaged: {error!r}.") from error
         return found_all
 

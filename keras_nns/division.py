@@ -16,6 +16,7 @@ from keras_nns.data import Batch, Batches, as_batches
 from keras_nns.errors import DataError
 from keras_nns.labels import output_label_count
 from keras_nns.moments import HALVES, HELD_OUT, PARTS
+from keras_nns.seen import Seen, Sketcher
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +125,11 @@ class Division:
         """
         count = len(self.label_names)
         found = Survey(np.zeros((PARTS, count), np.int64), np.zeros(PARTS, np.int64))
+        sketcher = Sketcher()
         for dealt in self:
+            sketcher.add(dealt.batch.inputs, dealt.batch.size)
             found = found.add(dealt.batch.labels, dealt.part)
+        found = replace(found, seen=sketcher.seen())
         needed = (*HALVES, HELD_OUT) if self.share else HALVES
         if (found.samples[list(needed)] < 2).any():
             raise DataError(
@@ -159,10 +163,12 @@ class Survey:
     Attributes:
         labels: Of each part and label, `(parts, labels)`.
         samples: Of each part, `(parts,)`.
+        seen: A sketch of all of them.
     """
 
     labels: NDArray[np.int64]
     samples: NDArray[np.int64]
+    seen: Seen | None = None
 
     def add(self, labels: NDArray[Any], part: NDArray[np.int32]) -> Survey:
         """Count one more batch."""

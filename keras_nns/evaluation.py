@@ -15,6 +15,7 @@ from keras_nns.figures import Evaluation, LabelFigures, judge
 from keras_nns.forward import answering_output, parents_batches, run, settle_labels
 from keras_nns.graph import trace
 from keras_nns.layout import Json
+from keras_nns.leakage import Guard
 from keras_nns.model_files import Lineage, lineage
 from keras_nns.question import Question, ask, question_of, reply
 
@@ -46,6 +47,7 @@ def evaluate(
     threshold: float | None = None,
     output: str | None = None,
     multi_label: bool | None = None,
+    allow_overlap: bool = False,
 ) -> Evaluation:
     """Judge a model, or a subnetwork, on data that it was not made from.
 
@@ -69,9 +71,12 @@ def evaluate(
         output: Name of the output that answers the labels, for a model with several.
         multi_label: Whether a sample can have several labels. By default it is so when a sample of
             the data has not exactly one.
+        allow_overlap: Judge a subnetwork even on samples that it was observed, repaired or trained
+            with.
 
     Raises:
-        DataError: The data does not fit the model, or the model gives NaN or infinity.
+        DataError: The data does not fit the model, or the model gives NaN or infinity; or a
+            subnetwork was made from the same samples.
         SelectionError: A label in `labels` is none that the model answers.
         ModelError: The model has several outputs and `output` is missing or unknown.
 
@@ -86,7 +91,8 @@ def evaluate(
     batches = parents_batches(
         model, origin, data, y, batch_size=batch_size, label_names=label_names
     )
-    ran = run([(model, output or answering_output(model, origin))], batches)
+    guard = Guard([model], allow_overlap=allow_overlap)
+    ran = run([(model, output or answering_output(model, origin))], guard.watch(batches))
     (outputs,), names = ran.outputs, batches.label_names
     question = question_of(origin, names, outputs.shape[1], model.name)
     truth, several = settle_labels(ran.labels, len(names), multi_label)
@@ -184,6 +190,7 @@ def compare(
     threshold: float | None = None,
     output: str | None = None,
     multi_label: bool | None = None,
+    allow_overlap: bool = False,
     parent_tflite_bytes: int | None = None,
     tflite_bytes: int | None = None,
 ) -> Comparison:
@@ -204,11 +211,13 @@ def compare(
         threshold: As in `evaluate`.
         output: Name of the parent's output that answers the labels, for a model with several.
         multi_label: As in `evaluate`.
+        allow_overlap: As in `evaluate`.
         parent_tflite_bytes: Size of the parent's `.tflite` file.
         tflite_bytes: Size of the subnetwork's `.tflite` file.
 
     Raises:
-        DataError: The data does not fit the models, or one gives NaN or infinity.
+        DataError: The data does not fit the models, or one gives NaN or infinity; or the
+            subnetwork was made from the same samples.
         SelectionError: A label in `labels` is none that the subnetwork answers.
         ModelError: The models have several outputs and `output` is missing or unknown.
 
@@ -224,7 +233,8 @@ def compare(
     names = batches.label_names
     parents_output = output or answering_output(parent, origin)
     our_output = output or answering_output(subnet, origin)
-    ran = run([(parent, parents_output), (subnet, our_output)], batches)
+    guard = Guard([subnet], allow_overlap=allow_overlap)
+    ran = run([(parent, parents_output), (subnet, our_output)], guard.watch(batches))
     theirs, ours = ran.outputs
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     question = question_of(origin, names, ours.shape[1], subnet.name)

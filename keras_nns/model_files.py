@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +18,7 @@ from keras_nns import files
 from keras_nns.errors import FileError
 from keras_nns.layout import Fingerprint, Json
 from keras_nns.plan import Plan
+from keras_nns.seen import Seen, unite
 
 Head = Literal["parent", "labels", "other", "binary"]
 HEADS: tuple[str, ...] = get_args(Head)
@@ -100,6 +101,20 @@ def lineage(model: Any) -> Lineage | None:
 def set_lineage(model: Any, record: Lineage) -> None:
     """Write on a new model where it was cut from."""
     setattr(model, _ATTRIBUTE, record)
+
+
+def seen_by(model: Any) -> Seen | None:
+    """Return a sketch of the samples that a subnetwork was made from, where it is known."""
+    record = lineage(model)
+    return None if record is None else record.plan.seen
+
+
+def add_seen(model: Any, seen: Seen | None) -> None:
+    """Note on a new subnetwork further samples that it was made from."""
+    record = lineage(model)
+    if record is not None and seen is not None:
+        plan = replace(record.plan, seen=unite(record.plan.seen, seen))
+        set_lineage(model, replace(record, plan=plan))
 
 
 def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from keras_nns.graph import trace, weights_digest
 from keras_nns.keras_graph import recurrent_states, undisturbed
 from keras_nns.layout import Fingerprint, Json
 from keras_nns.progress import Verbose, track
+from keras_nns.seen import Sketcher
 from keras_nns.staging import Staging
 from keras_nns.sums import Sums
 from keras_nns.watching import Layers, run_taps, taps_of
@@ -172,6 +174,8 @@ class Observer:
         with undisturbed(self.model):
             done = store.resume() if store else 0
             stream = iter(batches.skip(done)) if done else _look_at_first(self.model, iter(batches))
+            sketcher = Sketcher()
+            stream = sketcher.watch(stream)
             shown = track(stream, "observing", total=batches.batches, done=done, verbose=verbose)
             # Closed at once when a step fails, or the bar would stay on the terminal.
             with closing(shown) as steps:
@@ -182,7 +186,7 @@ class Observer:
             raise DataError("The data has no samples of any label, so there is nothing to observe.")
         if store:
             store.remove()
-        return activity
+        return replace(activity, seen=sketcher.seen())
 
     def _pass(
         self,

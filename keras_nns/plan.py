@@ -13,6 +13,7 @@ from os import PathLike
 from keras_nns import files
 from keras_nns.errors import FileError, PlanError
 from keras_nns.layout import Fingerprint, Json
+from keras_nns.seen import Seen, unite
 
 _FORMAT = "keras_nns.plan"
 _VERSION = 1
@@ -83,6 +84,7 @@ class Plan:
         labels: Sorted label numbers the plan is for.
         label_names: Names of all the parent's labels.
         choices: Why: every selection that went into the plan.
+        seen: A sketch of the samples that it was made from, where it is known.
 
     Example:
         >>> import keras_nns as nns
@@ -98,6 +100,7 @@ class Plan:
     labels: tuple[int, ...] = ()
     label_names: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = field(default=(), compare=False)
+    seen: Seen | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if set(self.sizes) != set(self.kept):
@@ -185,6 +188,7 @@ class Plan:
             labels=tuple(labels),
             label_names=_common_names(self.label_names, other.label_names),
             choices=self.choices + other.choices,
+            seen=unite(self.seen, other.seen),
         )
 
     def relative_to(self, first: Plan, fingerprint: Fingerprint) -> Plan:
@@ -215,6 +219,7 @@ class Plan:
             labels=self.labels,
             label_names=self.label_names,
             choices=self.choices,
+            seen=self.seen,
         )
 
     def to_json(self, *, scores: bool = False) -> Json:
@@ -235,6 +240,7 @@ class Plan:
                 for name, units in self.kept.items()
             },
             "choices": [choice.to_json(scores=scores) for choice in self.choices],
+            **({} if self.seen is None else {"seen": self.seen.to_json()}),
         }
 
     @classmethod
@@ -259,8 +265,16 @@ class Plan:
                 labels=tuple(data["labels"]),
                 label_names=tuple(data["label_names"]),
                 choices=tuple(Choice.from_json(choice) for choice in data["choices"]),
+                seen=Seen.from_json(data["seen"]) if "seen" in data else None,
             )
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            ValueError,
+            OverflowError,
+        ) as error:
             raise FileError(f"The plan is damaged: {error!r}.") from error
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:

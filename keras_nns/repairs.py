@@ -14,6 +14,7 @@ from keras_nns.calibration import calibrate_head
 from keras_nns.division import Division
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.layout import Json
+from keras_nns.model_files import add_seen
 from keras_nns.refitting import least_squares
 from keras_nns.treatment import Gain, Step, Treatment, record_of
 
@@ -151,6 +152,7 @@ def repair(
         for measure, value in now.items():
             treatment.note(Gain(step.name, None, measure, figures[measure], value))
         figures = now
+    add_seen(treatment.model, treatment.survey.seen)
     samples = treatment.survey.samples
     return Repair(
         treatment.model, tuple(treatment.gains), int(samples[0] + samples[1]), int(samples[2])

@@ -204,6 +204,7 @@ def _plan(
         labels=numbers,
         label_names=activity.label_names,
         choices=(choice,),
+        seen=activity.seen,
     )
 
 

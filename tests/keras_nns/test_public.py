@@ -19,14 +19,15 @@ PACKAGE = Path(keras_nns.__file__).parent
 # Each module imports only from those before it. A new module is one word here.
 ORDER = [
     "errors", "progress", "staging", "moments", "macs", "tables",
-    "files", "layout", "keep", "keras_graph", "labels", "inputs", "rules",
+    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs", "rules",
     "plan", "costs", "vectors", "formats", "folders", "activity",
     "model_files", "graph", "datasets", "sources", "data",
-    "sharing", "probing", "rebuild", "head", "question", "inspection", "linear", "weights",
+    "splitting", "sharing", "probing", "rebuild", "head", "question", "inspection", "linear",
+    "weights",
     "watching", "sums", "observation",
     "scores", "weight_scores", "selection", "greedy",
     "forward", "label_losses", "gradients", "gradient_scores",
-    "surgery", "bundle", "storing", "division", "tuning", "treatment",
+    "leakage", "surgery", "bundle", "storing", "division", "tuning", "treatment",
     "writing_back",
     "figures", "evaluation",
     "refitting", "calibration", "repairs",
