@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from keras_nns.selection import select
     from keras_nns.sharing import Overlap, overlap
+    from keras_nns.simplification import Simplification, simplify
     from keras_nns.splitting import Split, split
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
@@ -82,6 +83,7 @@ _HOME = {
     "scores": ["contrast", "d_prime", "firing_frequency", "mean_activation", "random_units"],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
+    "simplification": ["Simplification", "simplify"],
     "splitting": ["Split", "split"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
@@ -108,6 +110,7 @@ __all__ = [
     "ProofError",
     "Repair",
     "SelectionError",
+    "Simplification",
     "Split",
     "SurgeryError",
     "above",
@@ -150,6 +153,7 @@ __all__ = [
     "restore",
     "save_model",
     "select",
+    "simplify",
     "split",
     "store",
     "taylor",

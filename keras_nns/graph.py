@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -108,6 +108,21 @@ class Graph:
             for index, (name, stream) in enumerate(zip(output_names(model), results, strict=True))
         ]
 
+    @property
+    def class_of(self) -> NDArray[np.int64]:
+        """For every unit, the number of the set of units it stays or goes together with."""
+        return self._class_of
+
+    @cached_property
+    def protected(self) -> NDArray[np.bool_]:
+        """For every unit, whether it cannot be removed."""
+        found = np.zeros(self.unit_count, dtype=bool)
+        for group in self.layout.groups:
+            for member in group.members:
+                here = [number in group.protected for number in member.units]
+                found[self.families[member.layer].units] = here
+        return found
+
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Digests of the model's structure and of its weights as they are now."""
@@ -153,6 +168,17 @@ class Graph:
             gone = np.setdiff1d(np.arange(len(units)), positions)
             kept[np.isin(self._class_of, self._class_of[units[gone]])] = False
         return Keep(kept)
+
+    def held(self, plan: Plan, keep: Keep) -> Plan:
+        """Return a plan without those of its units that do not stay."""
+        kept = {}
+        for name, units in plan.kept.items():
+            stays = set()
+            for member in self.layout[name].members:
+                there = keep.mask(self.families[member.layer].units)
+                stays |= {n for n, stay in zip(member.units, there.tolist(), strict=True) if stay}
+            kept[name] = tuple(stays.intersection(units))
+        return replace(plan, kept=kept)
 
     def output(self, name: str | None = None) -> Output:
         """Return the output of a name, or the only one.

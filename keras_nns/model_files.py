@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -51,6 +52,10 @@ class Lineage:
     def parent(self) -> Fingerprint:
         """Fingerprint of the parent model."""
         return self.plan.fingerprint
+
+    def holding(self, kept: Mapping[str, tuple[int, ...]]) -> Lineage:
+        """Return the lineage of a subnetwork that holds other units of the same parent."""
+        return replace(self, plan=replace(self.plan, kept=kept))
 
     def to_json(self) -> Json:
         """Return the lineage as plain data."""

@@ -12,7 +12,7 @@ from keras import tree
 
 from keras_nns.errors import SurgeryError
 from keras_nns.graph import Graph, TracedCall
-from keras_nns.keras_graph import Key, calls, functional, is_graph, structure
+from keras_nns.keras_graph import Call, Key, calls, functional, is_graph, structure
 from keras_nns.rules import Keep, Stream
 from keras_nns.rules.base import Binding, Blueprint
 
@@ -95,6 +95,7 @@ class Rebuilder:
         layers = [
             self._operation(call.operation, call.key, call.path)
             for call, _ in calls(model, key=key, path=path)
+            if not self._passed_over(call)
         ]
         return keras.Sequential([*self._inputs(model, key), *layers], name=model.name)
 
@@ -103,15 +104,7 @@ class Rebuilder:
         graph = functional(model)
         values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
         for call, fill in calls(model, key=key, path=path):
-            args, kwargs = fill(values)
-            traced = self._graph.calls.get(call.key)
-            if traced is not None:
-                for edit in traced.edits:
-                    args, kwargs = edit(self._keep, args, kwargs)
-            operation = self._operation(call.operation, call.key, call.path)
-            results = tree.flatten(operation(*args, **kwargs))
-            if traced is not None and self._after is not None:
-                results = self._after(traced, results)
+            results = self._results(call, fill, values)
             for tensor, value in zip(call.outputs, results, strict=True):
                 values[id(tensor)] = value
         outputs = [values[id(tensor)] for tensor in graph.outputs]
@@ -121,6 +114,29 @@ class Rebuilder:
             outputs=tree.pack_sequence_as(outputs_like, outputs),
             name=model.name,
         )
+
+    def _results(self, call: Call, fill: Any, values: dict[int, Any]) -> list[Any]:
+        """Make a call in the new model; return its outputs.
+
+        Args:
+            call: The user's call.
+            fill: Gives its arguments from values.
+            values: New tensors by id of the user's.
+        """
+        args, kwargs = fill(values)
+        traced = self._graph.calls.get(call.key)
+        if traced is not None:
+            for edit in traced.edits:
+                args, kwargs = edit(self._keep, args, kwargs)
+        operation = self._operation(call.operation, call.key, call.path)
+        results = list(tree.flatten(operation(*args, **kwargs)))
+        if traced is not None and self._after is not None:
+            results = self._after(traced, results)
+        return results
+
+    def _passed_over(self, call: Call) -> bool:
+        """Return whether a layer of a Sequential model is left out of the new one."""
+        return False
 
     def _operation(self, operation: Any, key: Key, path: str) -> Any:
         if is_graph(operation):
@@ -168,7 +184,7 @@ class Rebuilder:
 
     def _copy_weights(self, old: Any, new: Any) -> None:
         before = list(getattr(old, "variables", ()))
-        after = list(getattr(new, "variables", ()))
+        after = self._variables(old, new)
         blueprint = self._graph.blueprints.get(id(old))
         if len(before) != len(after):
             raise SurgeryError(
@@ -182,6 +198,10 @@ class Rebuilder:
                 raise SurgeryError(_mismatch(old, source, value, target, blueprint))
             target.assign(value)
         _copy_other_state(old, new)
+
+    def _variables(self, old: Any, new: Any) -> list[Any]:
+        """Return the variables of a new layer that stand for those of the user's, in order."""
+        return list(getattr(new, "variables", ()))
 
     def _slice(self, value: Any, binding: Binding | None) -> Any:
         for axis, units in (binding.axes if binding else {}).items():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops, tree
+from numpy.typing import NDArray
 
+from keras_nns.constants import Change, Decision, decide
 from keras_nns.errors import ModelError, PlanError, ProofError
+from keras_nns.folding import fold
 from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
 from keras_nns.keras_graph import room_for
@@ -19,6 +22,7 @@ from keras_nns.model_files import Head, Lineage, set_lineage
 from keras_nns.plan import Plan
 from keras_nns.probing import sample_inputs
 from keras_nns.rebuild import Rebuilder
+from keras_nns.rewriting import rewrite
 from keras_nns.rules import FIXED, Keep
 
 TOLERANCE = 1e-5
@@ -106,6 +110,8 @@ def cut(
     output: str | None = None,
     prove: bool = False,
     retrained: bool = False,
+    simplify: bool = False,
+    allow_empty: bool = False,
 ) -> Any:
     """Build the smaller model that a plan describes.
 
@@ -123,12 +129,17 @@ def cut(
         output: Name of the output that answers the labels, where the parent has several.
         prove: Compare with the masked parent on generated inputs, and raise where they differ.
         retrained: Accept a parent that was trained further since the plan was made.
+        simplify: Also leave out what became constant, as `nns.simplify` does.
+        allow_empty: Accept a plan that keeps nothing of a layer. What becomes constant by that is
+            removed, a residual block of which nothing is kept with all of its layers; what reads
+            it gets its constant. Refused where nothing of the signal would get through.
 
     Returns:
         A `keras.Model`. `lineage(model)` tells which parent units it holds.
 
     Raises:
-        PlanError: The plan is of another model, or keeps nothing of a layer.
+        PlanError: The plan is of another model, or keeps nothing of a layer and `allow_empty` is
+            false or the model cannot do without that layer.
         SurgeryError: The head does not fit the model, or a layer cannot be rebuilt.
         ProofError: `prove` is true and the cut model is not equal to its masked parent.
 
@@ -136,14 +147,15 @@ def cut(
         >>> plan = nns.select(activity, labels=3)  # doctest: +SKIP
         >>> three = nns.cut(model, plan, head="binary", prove=True)  # doctest: +SKIP
     """
-    graph = _traced(model, plan, retrained=retrained)
+    graph = _traced(model, plan, retrained=retrained, allow_empty=allow_empty)
     answer = answer_of(graph, plan, head, output)
-    new = _cut(graph, plan, answer)
+    how = _how(simplify, allow_empty)
+    new, held = _cut(graph, plan, answer, how)
     if head != "binary":
         carry_compile_settings(model, new)
-    set_lineage(new, Lineage(plan, head, answer.labels, answer.label_names, answer.output))
+    set_lineage(new, Lineage(held, head, answer.labels, answer.label_names, answer.output))
     if prove:
-        proof = _compare(graph, plan, answer, None, samples=8, seed=0)
+        proof = _compare(graph, plan, answer, None, how, samples=8, seed=0)
         if not proof.exact:
             raise ProofError(
                 f"The cut of {model.name!r} is {proof}. Please report this model's layers: "
@@ -192,6 +204,8 @@ def prove(
     samples: Any = 16,
     seed: int = 0,
     retrained: bool = False,
+    simplify: bool = False,
+    allow_empty: bool = False,
 ) -> Proof:
     """Measure how far the cut model is from its masked parent.
 
@@ -205,6 +219,8 @@ def prove(
         samples: Inputs as the model takes them, or how many to generate.
         seed: Seed of the generated inputs.
         retrained: As in `cut`.
+        simplify: As in `cut`.
+        allow_empty: As in `cut`.
 
     Returns:
         The proof; `proof.exact` says whether the two are equal.
@@ -212,11 +228,12 @@ def prove(
     Raises:
         PlanError: The plan is of another model, or keeps nothing of a layer.
     """
-    graph = _traced(model, plan, retrained=retrained)
+    graph = _traced(model, plan, retrained=retrained, allow_empty=allow_empty)
     answer = answer_of(graph, plan, head, output)
     given = None if isinstance(samples, int) else samples
     count = samples if isinstance(samples, int) else 0
-    return _compare(graph, plan, answer, given, samples=count, seed=seed)
+    how = _how(simplify, allow_empty)
+    return _compare(graph, plan, answer, given, how, samples=count, seed=seed)
 
 
 def _traced(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False) -> Graph:
@@ -245,7 +262,8 @@ def _traced(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = Fals
     if empty and not allow_empty:
         raise PlanError(
             f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
-            "through. Keep at least one unit (select keeps one unless min_units=0)."
+            "through. Keep at least one unit (select keeps one unless min_units=0); or pass "
+            "allow_empty=True where it goes round them, as in a residual block."
         )
     if not allow_empty:
         _refuse_empty_members(graph, plan)
@@ -265,10 +283,70 @@ def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
             )
 
 
-def _cut(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
+How = Literal["sliced", "emptied", "simplified"]
+"""How a cut is built: sliced alone, without emptied branches, or without all that is constant."""
+
+
+def _how(simplify: bool, allow_empty: bool) -> How:
+    if simplify:
+        return "simplified"
+    return "emptied" if allow_empty else "sliced"
+
+
+def _cut(
+    graph: Graph, plan: Plan, answer: Answer, how: How, *, dtype: str | None = None
+) -> tuple[Any, Plan]:
+    """Build the cut model; return it with the plan less what was constant."""
     keep = graph.keep(plan, outputs=answer.narrowed)
+    if how == "sliced" or (how == "emptied" and not _empties(graph, keep)):
+        with room_for(len(graph.calls)):
+            return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer), plan
+    kept = keep.mask(np.arange(graph.unit_count))
+    new, decision, _ = simplified(graph, kept, units=how == "simplified", dtype=dtype)
+    return append_answer(new, answer), graph.held(plan, decision.keep)
+
+
+def _empties(graph: Graph, keep: Keep) -> bool:
+    return not all(keep.count(family.units) for family in graph.families.values())
+
+
+def simplified(
+    graph: Graph,
+    kept: NDArray[np.bool_],
+    *,
+    units: bool = True,
+    fixed: NDArray[np.bool_] | None = None,
+    fold_batch_norm: bool = False,
+    dtype: str | None = None,
+) -> tuple[Any, Decision, list[Change]]:
+    """Build a model without the units that leave and without what is constant then.
+
+    Args:
+        graph: The traced model.
+        kept: For every unit, whether it stays.
+        units: Whether constant units leave too, beside calls that became constant.
+        fixed: Constant units that stay all the same.
+        fold_batch_norm: Whether batch norms are folded.
+        dtype: Compute in this type instead of the model's own.
+
+    Returns:
+        The new model, what was decided, and what was done in words.
+
+    Raises:
+        PlanError: The model cannot do without what the plan leaves nothing of.
+    """
+    decision = decide(graph, kept, units=units, fixed=fixed)
     with room_for(len(graph.calls)):
-        return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer)
+        new, added = rewrite(graph, decision, dtype=dtype)
+
+        def chosen(layer: Any) -> bool:
+            norm = fold_batch_norm and type(layer) is keras.layers.BatchNormalization
+            return norm or (type(layer) is keras.layers.Rescaling and layer.name in added)
+
+        new, folded = fold(new, chosen)
+    # That a constant stays in a layer of its own is no news.
+    told = [c for c in folded if c.layer not in added or not c.change.startswith("not")]
+    return new, decision, [*decision.changes, *told]
 
 
 def _mask(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
@@ -309,15 +387,19 @@ def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:
                 variable.assign(value)
 
 
-def _compare(
-    graph: Graph, plan: Plan, answer: Answer, given: Any, *, samples: int, seed: int
-) -> Proof:
-    lower = any(
+def has_lower_precision(graph: Graph) -> bool:
+    """Return whether a layer computes in less than float32."""
+    return any(
         getattr(traced.call.operation, "compute_dtype", "float32") in ("float16", "bfloat16")
         for traced in graph.calls.values()
     )
-    dtype = "float32" if lower else None
-    small = _cut(graph, plan, answer, dtype=dtype)
+
+
+def _compare(
+    graph: Graph, plan: Plan, answer: Answer, given: Any, how: How, *, samples: int, seed: int
+) -> Proof:
+    dtype = "float32" if has_lower_precision(graph) else None
+    small, _ = _cut(graph, plan, answer, how, dtype=dtype)
     large = _mask(graph, plan, answer, dtype=dtype)
     inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
     return difference(small, large, inputs)
