@@ -20,8 +20,8 @@ from keras_nns.keras_graph import Call, Key, functional, is_graph, output_names,
 from keras_nns.layout import Fingerprint, Group, Layout, Member
 from keras_nns.plan import Plan
 from keras_nns.rules import FIXED, Keep, Site, Stream, Units, rule_of
-from keras_nns.rules.base import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 from keras_nns.rules.elementwise import meaning
+from keras_nns.rules.records import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 
 
 @dataclass(frozen=True)

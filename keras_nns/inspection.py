@@ -13,7 +13,7 @@ from keras_nns.graph import Graph, trace
 from keras_nns.keras_graph import Key
 from keras_nns.layout import Group, Json
 from keras_nns.rules import Keep
-from keras_nns.rules.base import Binding
+from keras_nns.rules.records import Binding
 from keras_nns.tables import Table, count
 
 

@@ -14,7 +14,7 @@ from keras_nns.errors import SurgeryError
 from keras_nns.graph import Graph, TracedCall
 from keras_nns.keras_graph import Call, Key, calls, functional, is_graph, structure
 from keras_nns.rules import Keep, Stream
-from keras_nns.rules.base import Binding, Blueprint
+from keras_nns.rules.records import Binding, Blueprint
 
 After = Callable[[TracedCall, list[Any]], list[Any]]
 """Called on the outputs of every call of the new model; returns what takes their place."""
@@ -92,10 +92,11 @@ class Rebuilder:
         return self._dtype if self._dtype and floating else str(tensor.dtype)
 
     def _sequential(self, model: Any, key: Key, path: str) -> Any:
+        # The operations between them compute masks; a Sequential makes those anew.
         layers = [
             self._operation(call.operation, call.key, call.path)
             for call, _ in calls(model, key=key, path=path)
-            if not self._passed_over(call)
+            if isinstance(call.operation, keras.Layer) and not self._passed_over(call)
         ]
         return keras.Sequential([*self._inputs(model, key), *layers], name=model.name)
 

@@ -22,7 +22,7 @@ from keras_nns.keras_graph import (
     standardise_inputs,
     walk,
 )
-from keras_nns.rules.base import Reading
+from keras_nns.rules.records import Reading
 
 Place = tuple[Key, int | Reading]
 """A tensor: which output of which call, or what is read inside it."""

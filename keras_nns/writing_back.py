@@ -19,7 +19,7 @@ from keras_nns.plan import Plan, merge
 from keras_nns.probing import sample_inputs
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
-from keras_nns.rules.base import Binding
+from keras_nns.rules.records import Binding
 from keras_nns.surgery import carry_compile_settings, cut, difference
 from keras_nns.treatment import record_of
 

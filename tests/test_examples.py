@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+FOLDER = Path(__file__).resolve().parent.parent / "examples"
+# What scripts share has a name that starts with an underscore.
+EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(script, tmp_path):
+    quick = ["--quick"] if "given.quick" in script.read_text(encoding="utf-8") else []
     run = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *quick],
         cwd=tmp_path,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,

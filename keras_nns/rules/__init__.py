@@ -18,9 +18,10 @@ from keras_nns.rules import (
     shaping,
     wrappers,
 )
-from keras_nns.rules.base import FIXED, Keep, Rule, Site, Stream, Units, rule_of, rules
+from keras_nns.rules.base import Rule, Site, rule_of, rules
 from keras_nns.rules.base import rule as register_rule
 from keras_nns.rules.elementwise import register_elementwise
+from keras_nns.rules.records import FIXED, Keep, Stream, Units
 
 __all__ = [
     "FIXED",

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_nns.rules.base import Keep, Site, Stream, Units, rule
+from keras_nns.rules.base import Site, rule
+from keras_nns.rules.records import Keep, Stream, Units
 
 
 @rule(layers.MultiHeadAttention)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from keras_nns.rules.base import Site, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.dense import quantised
 from keras_nns.rules.elementwise import apply_activation
+from keras_nns.rules.records import Units
 
 
 def channel_axis(site: Site) -> int:

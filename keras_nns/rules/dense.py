@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_nns.rules.base import Keep, Site, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.elementwise import apply_activation
+from keras_nns.rules.records import Keep, Units
 
 
 @rule(layers.Dense)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_nns.rules.base import Site, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.dense import quantised
+from keras_nns.rules.records import Units
 
 
 @rule(layers.Embedding)

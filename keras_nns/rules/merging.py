@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from keras import layers
 
-from keras_nns.rules.base import FIXED, Site, Stream, Units, rule
+from keras_nns.rules.base import Site, rule
+from keras_nns.rules.records import FIXED, Stream, Units
 
 
 def joined(site: Site, streams: Sequence[Stream]) -> dict[int, Units]:

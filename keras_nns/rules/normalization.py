@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_nns.rules.base import Keep, Site, Units, rule
+from keras_nns.rules.base import Site, rule
+from keras_nns.rules.records import Keep, Units
 
 
 def axes_of(axis: int | Sequence[int], rank: int) -> list[int]:

@@ -8,9 +8,10 @@ from keras import layers
 from keras.src.ops import math
 from keras.src.ops import numpy as knp
 
-from keras_nns.rules.base import Site, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.normalization import axes_of
 from keras_nns.rules.operands import Operand, operands, slice_constant
+from keras_nns.rules.records import Units
 
 
 @rule(knp.Sum)

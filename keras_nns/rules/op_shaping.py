@@ -8,10 +8,11 @@ import numpy as np
 from keras.src.ops import core
 from keras.src.ops import numpy as knp
 
-from keras_nns.rules.base import Keep, Site, Stream, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.merging import agree, concatenated
 from keras_nns.rules.normalization import axes_of
 from keras_nns.rules.operands import change_argument, fixed
+from keras_nns.rules.records import Keep, Stream, Units
 from keras_nns.rules.shaping import reshape_units
 
 

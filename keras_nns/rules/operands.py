@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_nns.rules.base import FIXED, Keep, Site, Stream, Units
+from keras_nns.rules.base import Site
 from keras_nns.rules.merging import joined
+from keras_nns.rules.records import FIXED, Keep, Stream, Units
 
 Place = int | str
 """Position of a positional argument, or name of one given by keyword."""

@@ -9,8 +9,9 @@ import numpy as np
 from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
-from keras_nns.rules.base import Path, Site, Stream, Units, rule
+from keras_nns.rules.base import Site, rule
 from keras_nns.rules.elementwise import is_elementwise
+from keras_nns.rules.records import Path, Stream, Units
 
 GATES = {
     layers.SimpleRNNCell: 1,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from keras_nns.rules.base import FIXED, Keep, Shape, Site, Stream, Units, rule, size_of
+from keras_nns.rules.base import Site, rule, size_of
 from keras_nns.rules.convolution import channel_axis, fix_space
+from keras_nns.rules.records import FIXED, Keep, Shape, Stream, Units
 
 
 def _spread(shape: Shape, axis: int, units: Units) -> Units:

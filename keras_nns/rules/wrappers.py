@@ -6,7 +6,8 @@ import numpy as np
 from keras import layers
 
 from keras_nns.rules import recurrent
-from keras_nns.rules.base import Site, Stream, Units, rule, rule_of
+from keras_nns.rules.base import Site, rule, rule_of
+from keras_nns.rules.records import Stream, Units
 from keras_nns.rules.recurrent import RECURRENT
 
 

@@ -9,7 +9,6 @@ from keras import layers as L
 from keras import ops
 
 import keras_nns as nns
-from keras_nns.graph import trace
 
 WIDTH, STEPS, HEADS, DIMENSIONS = 6, 5, 3, 4
 
@@ -170,15 +169,6 @@ def test_dimensions_of_keys_and_values_stay_unless_a_plan_names_them():
         nns.observe(model, (sequences(), np.arange(11) % 3)), labels=0, keep=nns.top(1)
     )
     assert [len(plan.kept[f"attention:{kind}"]) for kind in ("heads", "key", "value")] == [1, 4, 4]
-
-
-def test_attention_inside_a_wrapper_is_run_by_it_and_its_heads_stay():
-    inputs = keras.Input((2, STEPS, WIDTH))
-    x = L.Dense(4, activation="relu", name="hidden")(inputs)
-    x = L.TimeDistributed(L.Dense(3, name="inner"), name="wrapped")(x)
-    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
-    assert all(not traced.readings for traced in trace(model).calls.values())
-    assert set(nns.probe(model)(np.ones((1, 2, STEPS, WIDTH)))) == {"hidden", "wrapped"}
 
 
 def test_half_precision_heads_are_watched_in_full():

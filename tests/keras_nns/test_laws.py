@@ -101,3 +101,25 @@ def test_a_graph_deeper_than_the_recursion_limit_is_masked_and_proven():
     before = sys.getrecursionlimit()
     assert nns.prove(model, plan).exact
     assert sys.getrecursionlimit() == before
+
+
+@pytest.mark.parametrize("first", ["masking", "embedding"])
+def test_a_sequential_that_masks_steps_is_cut_to_one(first):
+    random = np.random.default_rng(0)
+    if first == "masking":
+        start = [keras.Input((5, 3)), keras.layers.Masking()]
+        x = random.normal(size=(6, 5, 3)).astype("float32")
+    else:
+        start = [keras.Input((5,)), keras.layers.Embedding(7, 3, mask_zero=True)]
+        x = random.integers(1, 7, (6, 5))
+    x[::2, 3:] = 0
+    model = keras.Sequential(
+        [*start, keras.layers.GRU(6, name="cells"), keras.layers.Dense(3, activation="softmax")]
+    )
+    plan = nns.select(nns.observe(model, (x, np.arange(6) % 3)), labels=1, keep=nns.top(2))
+    small = nns.cut(model, plan, head="binary", prove=True)
+    assert isinstance(small, keras.Sequential)
+    oracle = nns.mask(model, plan, head="binary")
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), oracle.predict(x, verbose=0), rtol=1e-5, atol=1e-6
+    )

@@ -1,0 +1,165 @@
+"""What rules write down: tensors and their units, what is kept, what must change in each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Units = NDArray[np.int64]
+"""Unit numbers along one axis of a tensor, in order; `FIXED` where a position cannot be removed."""
+
+FIXED = -1
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What is known of one tensor: its shape, and which units lie along which of its axes.
+
+    Attributes:
+        shape: With the batch axis; None where a dimension is not known.
+        units: For each axis that carries units, their numbers. Other axes are fixed.
+    """
+
+    shape: Shape
+    units: Mapping[int, Units] = field(default_factory=dict)
+
+    def on(self, axis: int) -> Units | None:
+        """Return the units on an axis (which may be negative), or None where it is fixed."""
+        return self.units.get(axis % len(self.shape))
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the batch axis included."""
+        return len(self.shape)
+
+
+class Keep:
+    """Which of the graph's units stay, asked by the unit numbers a `Stream` carries."""
+
+    def __init__(self, kept: NDArray[np.bool_]) -> None:
+        # One more entry than there are units, so that FIXED (-1) reads as kept.
+        self._kept = np.append(kept, True)
+
+    def mask(self, units: Units) -> NDArray[np.bool_]:
+        """Return which positions stay, `(positions,)`."""
+        return np.asarray(self._kept[units])
+
+    def where(self, units: Units) -> NDArray[np.int64]:
+        """Return the positions that stay."""
+        return np.flatnonzero(self._kept[units])
+
+    def count(self, units: Units) -> int:
+        """Return how many positions stay."""
+        return int(np.count_nonzero(self._kept[units]))
+
+    def all(self, units: Units) -> bool:
+        """Return whether every position stays."""
+        return bool(self._kept[units].all())
+
+
+Edit = Callable[[Keep], Any]
+Path = tuple[str | int, ...]
+"""Where an entry lies in a configuration: keys, and positions in lists."""
+
+CallEdit = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@dataclass
+class Binding:
+    """One weight: which of its axes belong to which units.
+
+    Attributes:
+        axes: Units on each bound axis.
+        silence: Axes along which `mask` must zero the removed units inside the layer, because
+            they act there before the layer's output can be masked (a recurrent state).
+        scale: What the weight is multiplied by in the cut model, where the layer divides by a
+            count of units that gets smaller.
+    """
+
+    axes: dict[int, Units]
+    silence: tuple[int, ...] = ()
+    scale: Edit | None = None
+
+
+@dataclass
+class Blueprint:
+    """What must change in one layer when units leave: gathered over all of its calls.
+
+    Attributes:
+        path: Path of the layer in the model.
+        operation: The user's layer. Read, never called.
+        bindings: Weights by position in `operation.variables`.
+        edits: New configuration values by path in `operation.get_config()`.
+    """
+
+    path: str
+    operation: Any
+    bindings: dict[int, Binding] = field(default_factory=dict)
+    edits: dict[Path, Edit] = field(default_factory=dict)
+
+
+@dataclass
+class Family:
+    """The units that one layer makes.
+
+    Attributes:
+        name: Path of the layer, with the kind of unit behind a colon where it makes several.
+        layer: Path of the layer.
+        units: Their numbers, consecutive.
+    """
+
+    name: str
+    layer: str
+    units: Units
+
+
+class Ledger:
+    """Everything rules write down while a graph is traced."""
+
+    def __init__(self) -> None:
+        self.families: dict[str, Family] = {}
+        self.blueprints: dict[int, Blueprint] = {}
+        self.couplings: list[tuple[Units, Units]] = []
+        self.protections: list[tuple[Units, str]] = []
+        self.outputs: list[tuple[Units, str]] = []
+        self.normalised: list[tuple[Units, str]] = []
+        self.read: list[Units] = []
+        self.count = 0
+
+
+@dataclass
+class Passing:
+    """How one call treats the units that pass through it: what decides where to watch a layer.
+
+    Attributes:
+        through: Output units are the input's, one to one.
+        merges: Several tensors come together.
+        nonlinear: A nonlinearity has been applied.
+        nonnegative: What comes out is never below zero.
+    """
+
+    through: bool = False
+    merges: bool = False
+    nonlinear: bool = False
+    nonnegative: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Where units are seen that act inside a layer and are gone in what it returns.
+
+    Attributes:
+        units: Their numbers.
+        held: The layer inside on whose input they are seen.
+        values: From that input to their values, never negative, with the units on the last axis.
+    """
+
+    units: Units
+    held: Any
+    values: Callable[[Any], Any]
