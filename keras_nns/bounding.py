@@ -33,7 +33,7 @@ from keras_nns.intervals import (
 )
 from keras_nns.keras_graph import Call
 from keras_nns.rules import Keep
-from keras_nns.rules.base import Shape
+from keras_nns.rules.records import Shape
 
 _LARGEST = 2**20
 """Arrays of more elements than this are replaced by their least and greatest value."""
