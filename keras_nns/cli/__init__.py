@@ -24,13 +24,14 @@ from keras_nns.cli import (
     report,
     reproduce,
     select,
+    simplify,
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
 COMMANDS = (
-    demo, inspect, observe, select, cut, mask, merge, evaluate, export, report, reproduce,
+    demo, inspect, observe, select, cut, mask, simplify, merge, evaluate, export, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

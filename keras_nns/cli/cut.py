@@ -30,6 +30,17 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--no-prove", dest="prove", action="store_false", help="leave the proof out"
     )
+    parser.add_argument(
+        "--simplify",
+        action="store_true",
+        help="also leave out units and branches that became constant",
+    )
+    parser.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="accept a plan that keeps nothing of a layer, where the signal goes round it, and "
+        "remove what becomes constant (a whole residual block)",
+    )
 
 
 def add_head(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +82,13 @@ def run(given: Namespace) -> None:
     from keras_nns.model_files import save_model
     from keras_nns.surgery import cut, prove
 
-    how = {"head": given.head, "output": given.answer, "retrained": given.retrained}
+    how = {
+        "head": given.head,
+        "output": given.answer,
+        "retrained": given.retrained,
+        "simplify": given.simplify,
+        "allow_empty": given.allow_empty,
+    }
     with screen.working(given, "cutting and proving"):
         small = cut(parent, plan, **how)
         proof = prove(parent, plan, **how) if given.prove else None

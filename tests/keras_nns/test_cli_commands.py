@@ -305,3 +305,25 @@ def test_images_are_read_from_folders_at_the_models_scale(run, tmp_path):
     assert one.label_names == other.label_names == ("day", "night")
     np.testing.assert_allclose(one.mean("conv"), other.mean("conv"), rtol=1e-5)
     assert (one.mean("conv").max(axis=1) > 0).all()
+
+
+def test_simplify_and_cut_with_what_it_does(run, activity, parent, x, tmp_path):
+    layers = keras.layers
+    model = keras.models.clone_model(parent)
+    kernel, bias = parent.layers[0].get_weights()
+    kernel[:, 2], bias[2] = 0, -1
+    model.set_weights([kernel, bias, *parent.get_weights()[2:]])
+    nns.save_model(model, tmp_path / "dead.keras")
+    out = run("simplify dead.keras -o lean.keras")
+    lean = nns.load_model(tmp_path / "lean.keras")
+    assert "1 of 12 units are constant" in out and lean.layers[0].units == 11
+    np.testing.assert_allclose(answers(lean, x), answers(model, x), atol=1e-6)
+    plan = nns.Plan(nns.fingerprint(model), {"one": 12, "two": 8}, {"one": (1, 2), "two": (0, 3)})
+    plan.save(tmp_path / "plan.json")
+    run("cut dead.keras plan.json --simplify --allow-empty -o small.keras")
+    assert nns.load_model(tmp_path / "small.keras").layers[0].units == 1
+    normed = keras.Sequential([keras.Input((6,)), layers.Dense(3), layers.BatchNormalization()])
+    normed.add(layers.ReLU())
+    nns.save_model(normed, tmp_path / "normed.keras")
+    assert "folded into" in run("simplify normed.keras --fold-batch-norm -o folded.keras")
+    assert len(nns.load_model(tmp_path / "folded.keras").layers) == 2
