@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keras_nns.splitting import Split, split
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
+    from keras_nns.training import Trained, distill, fine_tune
     from keras_nns.watching import probe
     from keras_nns.weight_scores import batch_norm_scale, geometric_median, lamp, magnitude
     from keras_nns.writing_back import merge_models, write_back
@@ -87,6 +88,7 @@ _HOME = {
     "splitting": ["Split", "split"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
+    "training": ["Trained", "distill", "fine_tune"],
     "watching": ["probe"],
     "weight_scores": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
     "writing_back": ["merge_models", "write_back"],
@@ -113,6 +115,7 @@ __all__ = [
     "Simplification",
     "Split",
     "SurgeryError",
+    "Trained",
     "above",
     "at_least",
     "batch_norm_scale",
@@ -122,7 +125,9 @@ __all__ = [
     "contribution",
     "cut",
     "d_prime",
+    "distill",
     "evaluate",
+    "fine_tune",
     "fingerprint",
     "firing_frequency",
     "fisher",

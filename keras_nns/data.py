@@ -46,6 +46,7 @@ class Batches:
         size: Number of samples, when it is known beforehand.
         batches: Number of batches, when it is known beforehand.
         repeatable: Whether there can be a second pass; false for a generator.
+        constant: Whether every pass gives the same samples in the same order, as arrays do.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Batches:
         self.size = source.size
         self.batches = source.batches
         self.repeatable = source.repeatable
+        self.constant = source.labels is not None
         self._source = source
         self._inputs = inputs
         self._labels = labels

@@ -1,4 +1,4 @@
-"""The data of a repair: with labels or without, dealt into a part to fit on and one held out."""
+"""The data of a repair or training, dealt into parts: two halves to fit on and one held out."""
 
 from __future__ import annotations
 
@@ -73,10 +73,13 @@ class Division:
             raise DataError(
                 f"`held_out` is a share of the samples, from 0 to below 1. Received: {held_out!r}."
             )
-        self.labelled = y is not None or not _inputs_alone(data)
+        self.labelled = y is not None or isinstance(data, Batches) or not _inputs_alone(data)
         self.share = held_out
+        self._known: list[NDArray[np.int32]] = []
         self._key = int(seed).to_bytes(8, "little", signed=True)
-        if self.labelled:
+        if isinstance(data, Batches):
+            self._batches = data
+        elif self.labelled:
             self._batches = as_batches(
                 data, y, model=model, batch_size=batch_size, label_names=label_names
             )
@@ -84,7 +87,7 @@ class Division:
             self._batches = _without_labels(data, model, batch_size)
         if not self._batches.repeatable:
             raise DataError(
-                "repair goes over the data several times, and an iterator can be read once. Pass "
+                "The data is gone over several times, and an iterator can be read once. Pass "
                 "arrays, a tf.data.Dataset, or a function that returns a new iterator."
             )
 
@@ -98,9 +101,20 @@ class Division:
         """Number of batches, when it is known."""
         return self._batches.batches
 
+    @property
+    def constant(self) -> bool:
+        """Whether every pass gives the same samples in the same order, as arrays do."""
+        return self._batches.constant
+
     def __iter__(self) -> Iterator[Dealt]:
-        for batch in self._batches:
-            yield Dealt(batch, self._parts(batch))
+        for number, batch in enumerate(self._batches):
+            if number < len(self._known):
+                yield Dealt(batch, self._known[number])
+                continue
+            part = self._parts(batch)
+            if self.constant and number == len(self._known):
+                self._known.append(part)
+            yield Dealt(batch, part)
 
     def held_out(self) -> Iterator[Batch]:
         """Iterate over what was held out, or over everything where nothing was."""

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_nns import tables
+from keras_nns.compiling import carry_compile_settings
 from keras_nns.constants import Change
 from keras_nns.errors import ProofError, SurgeryError
 from keras_nns.graph import Graph, trace
@@ -18,7 +19,6 @@ from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
 from keras_nns.surgery import (
     Proof,
-    carry_compile_settings,
     difference,
     has_lower_precision,
     simplified,

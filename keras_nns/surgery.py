@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import numpy as np
 from keras import ops, tree
 from numpy.typing import NDArray
 
+from keras_nns.compiling import carry_compile_settings
 from keras_nns.constants import Change, Decision, decide
 from keras_nns.errors import ModelError, PlanError, ProofError
 from keras_nns.folding import fold
@@ -151,8 +151,7 @@ def cut(
     answer = answer_of(graph, plan, head, output)
     how = _how(simplify, allow_empty)
     new, held = _cut(graph, plan, answer, how)
-    if head != "binary":
-        carry_compile_settings(model, new)
+    carry_compile_settings(model, new, answer)
     set_lineage(new, Lineage(held, head, answer.labels, answer.label_names, answer.output))
     if prove:
         proof = _compare(graph, plan, answer, None, how, samples=8, seed=0)
@@ -428,17 +427,3 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         absolute = max(absolute, apart)
         relative = max(relative, apart / scale if scale > 0 else float(apart > 0))
     return Proof(absolute, relative, len(tree.flatten(inputs)[0]))
-
-
-def carry_compile_settings(parent: Any, new: Any) -> None:
-    """Compile a new model as its parent is compiled, where that can be written down."""
-    if not parent.compiled:
-        return
-    try:
-        new.compile_from_config(parent.get_compile_config())
-    except Exception as error:  # a user's own loss or metric may not survive serialisation
-        warnings.warn(
-            f"The compile settings of {parent.name!r} could not be copied ({error}); call "
-            "compile() on the subnetwork before training it.",
-            stacklevel=3,
-        )

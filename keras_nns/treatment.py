@@ -12,6 +12,7 @@ from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns import linear
+from keras_nns.compiling import carry_compile_settings
 from keras_nns.data import Batch
 from keras_nns.division import Division
 from keras_nns.errors import ModelError, PlanError
@@ -30,7 +31,6 @@ from keras_nns.moments import HALVES
 from keras_nns.question import Question, ask, question_of, reply
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
-from keras_nns.surgery import carry_compile_settings
 
 DISTANCE = "distance"
 """Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
@@ -119,7 +119,7 @@ class Treatment:
         self.keep: Keep = self.graph.keep(self.record.plan, outputs=answer.narrowed)
         self.kind = answer.kind
         for model in (parent, small):
-            _refuse_state(model)
+            refuse_state(model)
         self.division = division
         self.survey = division.survey()
         self.gains: list[Gain] = []
@@ -249,9 +249,7 @@ class Treatment:
         self.gains.append(gain)
 
     def _copied(self, model: Any, bias: str | None = None) -> Any:
-        graph = trace(model)
-        new = _Copier(graph, bias).run()
-        carry_compile_settings(model, new)
+        new = copied(model, bias=bias)
         set_lineage(new, self.record)
         return new
 
@@ -282,7 +280,7 @@ class Treatment:
             truth, several = settle_labels(ran.labels, len(names), None)
             threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
             decided = reply(question, ours, multi_label=several, threshold=threshold).decided
-            figures[BALANCED] = _balanced(question, decided, truth, several)
+            figures[BALANCED] = balanced_accuracy(question, decided, truth, several)
         return figures
 
 
@@ -332,6 +330,21 @@ def inputs_at(model: Any, path: str, inputs: Any) -> list[Any]:
     return found
 
 
+def copied(model: Any, *, bias: str | None = None) -> Any:
+    """Return a model's equal that shares nothing with it: weights, lineage, compile settings.
+
+    Args:
+        model: A Sequential or functional model.
+        bias: Path of a layer that gets a bias of zeros.
+    """
+    new = _Copier(trace(model), bias).run()
+    carry_compile_settings(model, new)
+    record = lineage(model)
+    if record is not None:
+        set_lineage(new, record)
+    return new
+
+
 class _Copier(Rebuilder):
     """Copies a model as it is, but for one layer that gets a bias of zeros."""
 
@@ -351,18 +364,31 @@ class _Copier(Rebuilder):
             new.kernel.assign(old.kernel)
 
 
-def _refuse_state(model: Any) -> None:
+def refuse_state(model: Any) -> None:
+    """Refuse layers that carry a state from one batch to the next.
+
+    Raises:
+        ModelError: There is one.
+    """
     for layer in model._flatten_layers():
         if getattr(layer, "stateful", False):
             raise ModelError(
                 f"Layer {layer.name!r} of {model.name!r} is stateful: it carries its state from "
-                "batch to batch, which repair deals out. Rebuild it with stateful=False."
+                "batch to batch, and batches are dealt out here. Rebuild it with stateful=False."
             )
 
 
-def _balanced(
+def balanced_accuracy(
     question: Question, decided: NDArray[np.bool_], truth: NDArray[Any], several: bool
 ) -> float:
+    """Return the mean balanced accuracy over a question's answers that have samples.
+
+    Args:
+        question: What was asked.
+        decided: Which answers were given, `(samples, answers)`.
+        truth: Labels, numbers or multi-hot rows.
+        several: Whether a sample can have several labels, or none.
+    """
     right = question.truth(truth)
     asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
     answers = [1] if question.head == "binary" else range(right.shape[1])

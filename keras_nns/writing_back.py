@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns import linear
+from keras_nns.compiling import carry_compile_settings
 from keras_nns.errors import ProofError, SelectionError, SurgeryError
 from keras_nns.graph import Graph, trace
 from keras_nns.head import answer_of
@@ -20,7 +21,7 @@ from keras_nns.probing import sample_inputs
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
 from keras_nns.rules.records import Binding
-from keras_nns.surgery import carry_compile_settings, cut, difference
+from keras_nns.surgery import cut, difference
 from keras_nns.treatment import record_of
 
 Rest = Literal["zero", "parent"]

@@ -1,0 +1,140 @@
+"""Samples to train on: in another order every epoch, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from numpy.typing import NDArray
+
+from keras_nns.data import Batch
+from keras_nns.errors import DataError
+
+Rows = tuple[Any, NDArray[Any]]
+"""Inputs as the model takes them, and what is right for each."""
+
+Target = Callable[[NDArray[Any]], tuple[NDArray[np.bool_], NDArray[Any]]]
+"""From labels to which samples are used, and what is right for each of all."""
+
+BLOCK = 2**28
+"""About how many bytes of samples are in memory at once, to be put in another order."""
+
+
+class Feed:
+    """Samples with their targets, as a `tf.data.Dataset` that needs no global random state.
+
+    Data that is the same in every pass and fits one block is read once and kept. Any other is read
+    anew for every epoch and shuffled block by block.
+
+    Args:
+        batches: Starts a pass.
+        target: What a batch's labels become: which samples are used, and their targets.
+        batch_size: Samples in a batch.
+        seed: Of the order.
+        shuffle: Whether to change the order; else it is the container's in every epoch.
+        balance: Whether to draw, with replacement, as many samples of every target `(samples,)`.
+        constant: Whether every pass gives the same samples in the same order.
+
+    Attributes:
+        size: How many samples it has.
+
+    Raises:
+        DataError: There is none.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[Batch]],
+        target: Target,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        balance: bool,
+        constant: bool,
+    ) -> None:
+        self._batches = batches
+        self._target = target
+        self._batch_size = batch_size
+        self._seed = seed
+        self._shuffle = shuffle
+        self._balance = balance
+        self._kept: list[Rows] | None = None
+        self._epoch = 0
+        self.size = 0
+        blocks = 0
+        rows: Any = None
+        for blocks, rows in enumerate(self._blocks(), 1):  # noqa: B007
+            self.size += len(rows[1])
+        if not blocks:
+            raise DataError("The data has no sample of what the model answers.")
+        if constant and blocks == 1:
+            self._kept = [rows]
+        self._spec = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), rows
+        )
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the samples as batches of (inputs, targets); every pass is an epoch."""
+        batches = -(-self.size // self._batch_size)
+        made = tf.data.Dataset.from_generator(self._pass, output_signature=self._spec)
+        return made.apply(tf.data.experimental.assert_cardinality(batches))
+
+    def _pass(self) -> Iterator[Rows]:
+        # What is not shuffled may still be drawn, alike in every pass.
+        epoch = self._epoch if self._shuffle else 0
+        random = np.random.default_rng((self._seed % 2**63, epoch))
+        self._epoch += 1
+        left: list[Rows] = []
+        for rows in self._blocks():
+            x, y = _joined([*left, rows])
+            order = self._order(y, random)
+            full = len(order) - len(order) % self._batch_size
+            for start in range(0, full, self._batch_size):
+                yield _taken((x, y), order[start : start + self._batch_size])
+            left = [_taken((x, y), order[full:])] if full < len(order) else []
+        yield from left
+
+    def _order(self, y: NDArray[Any], random: np.random.Generator) -> NDArray[np.int64]:
+        if self._balance:
+            _, inverse, count = np.unique(y, return_inverse=True, return_counts=True)
+            share = 1 / count[inverse]
+            return random.choice(len(y), len(y), p=share / share.sum())
+        return random.permutation(len(y)) if self._shuffle else np.arange(len(y))
+
+    def _blocks(self) -> Iterator[Rows]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        held: list[Rows] = []
+        size = 0
+        for rows in self._read():
+            held.append(rows)
+            size += sum(t.nbytes for t in tree.flatten(rows))
+            if size >= BLOCK:
+                yield _joined(held)
+                held, size = [], 0
+        if held:
+            yield _joined(held)
+
+    def _read(self) -> Iterator[Rows]:
+        for batch in self._batches():
+            used, y = self._target(batch.labels)
+            if used.any():
+                inputs = tree.map_structure(lambda t, u=used: np.asarray(t)[u], batch.inputs)
+                yield inputs, y[used]
+
+
+def _joined(rows: list[Rows]) -> Rows:
+    if len(rows) == 1:
+        return rows[0]
+    joined: Rows = tree.map_structure(lambda *parts: np.concatenate(parts), *rows)
+    return joined
+
+
+def _taken(rows: Rows, some: NDArray[np.int64]) -> Rows:
+    taken: Rows = tree.map_structure(lambda t: t[some], rows)
+    return taken
