@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras_nns.evaluation import compare, evaluate
     from keras_nns.gradient_scores import contribution, fisher, taylor
     from keras_nns.gradients import Gradients, observe_gradients
+    from keras_nns.gradual import GradualCut
     from keras_nns.graph import trace
     from keras_nns.greedy import forward_selection
     from keras_nns.inspection import inspect
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
     from keras_nns.repairs import Repair, repair
     from keras_nns.rules import register_elementwise, register_rule
+    from keras_nns.schedules import agp_schedule, cosine_schedule, linear_schedule
     from keras_nns.scores import (
         contrast,
         d_prime,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from keras_nns.sharing import Overlap, overlap
     from keras_nns.simplification import Simplification, simplify
     from keras_nns.splitting import Split, split
+    from keras_nns.stepwise import Stage, in_steps
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.training import Trained, distill, fine_tune
@@ -70,6 +73,7 @@ _HOME = {
     "evaluation": ["compare", "evaluate"],
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
+    "gradual": ["GradualCut"],
     "graph": ["trace"],
     "inspection": ["inspect"],
     "greedy": ["forward_selection"],
@@ -81,11 +85,13 @@ _HOME = {
     "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
     "repairs": ["Repair", "repair"],
     "rules": ["register_elementwise", "register_rule"],
+    "schedules": ["agp_schedule", "cosine_schedule", "linear_schedule"],
     "scores": ["contrast", "d_prime", "firing_frequency", "mean_activation", "random_units"],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
     "simplification": ["Simplification", "simplify"],
     "splitting": ["Split", "split"],
+    "stepwise": ["Stage", "in_steps"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "training": ["Trained", "distill", "fine_tune"],
@@ -102,6 +108,7 @@ __all__ = [
     "DataError",
     "FileError",
     "Gradients",
+    "GradualCut",
     "Lineage",
     "ModelError",
     "NNSError",
@@ -114,15 +121,18 @@ __all__ = [
     "SelectionError",
     "Simplification",
     "Split",
+    "Stage",
     "SurgeryError",
     "Trained",
     "above",
+    "agp_schedule",
     "at_least",
     "batch_norm_scale",
     "calibrate_head",
     "compare",
     "contrast",
     "contribution",
+    "cosine_schedule",
     "cut",
     "d_prime",
     "distill",
@@ -135,10 +145,12 @@ __all__ = [
     "forward_selection",
     "fraction",
     "geometric_median",
+    "in_steps",
     "inspect",
     "lamp",
     "least_squares",
     "lineage",
+    "linear_schedule",
     "load_model",
     "magnitude",
     "mask",

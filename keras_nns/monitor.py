@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import Any
@@ -15,6 +15,7 @@ from keras_nns import plots
 from keras_nns.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.data import as_batches
 from keras_nns.errors import DataError, ModelError, SelectionError
+from keras_nns.fitting import Fitting
 from keras_nns.graph import Graph, trace, weights_digest
 from keras_nns.keras_graph import Key
 from keras_nns.labels import output_label_count
@@ -197,7 +198,7 @@ class _Gatherer:
     """Sums what the training step computes anyway.
 
     While the step is traced the watched layers' `call` hands a copy of its outputs here. Only the
-    model's compiled training function is replaced, and put back by `leave` or when a step raises.
+    model's compiled training function is replaced; see `Fitting`.
     """
 
     def __init__(
@@ -230,49 +231,18 @@ class _Gatherer:
         self.sums = Sums(self._taps, count, statistics, threshold)
         self._seen = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._counted = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._previous: Any = None
+        self._fitting = Fitting(model, train=self._step)
+        self.enter, self.leave = self._fitting.enter, self._fitting.leave
         self._keys: dict[int, list[Key]] = {}
         for key, traced in self._graph.calls.items():
             self._keys.setdefault(id(traced.call.operation), []).append(key)
 
-    def enter(self) -> None:
-        """Put a training function in place that also gathers."""
-        model = self._model
-        self._previous = model.train_function
-        step = model.train_step
-
-        def train_step(data: Any) -> Any:
-            with self._listening() as heard:
-                logs = step(data)
-            _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            self._add(heard, y)
-            return logs
-
-        own = vars(model).get("train_step")
-        vars(model)["train_step"] = train_step
-        try:
-            model.make_train_function(force=True)
-        finally:
-            if own is None:
-                del vars(model)["train_step"]
-            else:
-                vars(model)["train_step"] = own
-        inner = model.train_function
-
-        def guarded(iterator: Any) -> Any:
-            try:
-                return inner(iterator)
-            except BaseException as error:
-                # The end of an epoch of unknown length is no failure.
-                if not isinstance(error, StopIteration | tf.errors.OutOfRangeError):
-                    self.leave()
-                raise
-
-        model.train_function = guarded
-
-    def leave(self) -> None:
-        """Put the model's own training function back."""
-        self._model.train_function = self._previous
+    def _step(self, step: Callable[[Any], Any], data: Any) -> Any:
+        with self._listening() as heard:
+            logs = step(data)
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self._add(heard, y)
+        return logs
 
     def activity(self) -> Activity:
         """Return what the last epoch showed, of the weights as they are now."""

@@ -235,14 +235,30 @@ def listening(operation: Any, hear: Hear) -> Iterator[None]:
         operation: The user's layer. Its own `call` is back afterwards.
         hear: Called behind each call with `(args, kwargs)` and the outputs.
     """
-    own, call = vars(operation).get("call"), operation.call
 
-    def listen(*args: Any, **kwargs: Any) -> Any:
-        outputs = call(*args, **kwargs)
-        hear((args, kwargs), outputs)
+    def unchanged(given: Any, outputs: Any) -> Any:
+        hear(given, outputs)
         return outputs
 
-    vars(operation)["call"] = listen
+    with altering(operation, unchanged):
+        yield
+
+
+@contextmanager
+def altering(operation: Any, change: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """While in the context, put something else in the place of what an operation answers.
+
+    Args:
+        operation: The user's layer. Its own `call` is back afterwards.
+        change: Called behind each call with `(args, kwargs)` and the outputs; returns what takes
+            their place.
+    """
+    own, call = vars(operation).get("call"), operation.call
+
+    def altered(*args: Any, **kwargs: Any) -> Any:
+        return change((args, kwargs), call(*args, **kwargs))
+
+    vars(operation)["call"] = altered
     try:
         yield
     finally:

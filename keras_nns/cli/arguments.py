@@ -17,7 +17,9 @@ else:
 HEADS = ("parent", "labels", "other", "binary")
 STATISTICS = ("fired", "mean", "variance", "maximum")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
-SCORES = ("mean_activation", "firing_frequency", "contrast", "magnitude")
+SCORES = ("mean_activation", "firing_frequency", "contrast", "d_prime")
+WEIGHT_SCORES = ("magnitude", "geometric_median", "lamp", "batch_norm_scale")
+NORMS = ("max", "mean", "l2")
 
 _DATA_HELP = (
     f"one of {', '.join(DATASETS)}; or a path: an .npz with x and y (or x_train, y_train, x_test, "

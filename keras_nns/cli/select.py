@@ -12,6 +12,8 @@ from keras_nns.cli.quiet import start_tensorflow
 from keras_nns.errors import SelectionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keras_nns.activity import Activity
     from keras_nns.keep import KeepRule
     from keras_nns.scores import Score
@@ -21,7 +23,10 @@ keras-nns select nns_demo/activity.npz --label 3 --zeta 0.4 -o three.json
 keras-nns select nns_demo/activity.npz --label 3 --label 8 --keep "fraction(0.25)" -o two.json
 keras-nns select nns_demo/activity.npz --each --score contrast --zeta 0.1 -o plans"""
 
-_RULE = re.compile(r"(above|top|fraction)\(([^,()]+)(?:, *scope=['\"]?(layer|global)['\"]?)?\)")
+_RULE = re.compile(
+    r"(above|at_least|top|fraction)\(([^,()]+)(?:, *scope=['\"]?(layer|global)['\"]?)?"
+    r"(?:, *normalise=['\"]?(max|mean|l2)['\"]?)?\)"
+)
 
 
 def add(commands: arguments.Commands) -> None:
@@ -43,12 +48,14 @@ def add(commands: arguments.Commands) -> None:
     labels.add_argument("--all", action="store_true", help="one plan for all labels")
     parser.add_argument(
         "--score",
-        choices=arguments.SCORES,
+        choices=(*arguments.SCORES, *arguments.WEIGHT_SCORES),
         default="mean_activation",
         help="how much a label needs a unit (default: mean_activation)",
     )
     parser.add_argument(
-        "--model", metavar="MODEL", help="the observed model, for --score magnitude"
+        "--model",
+        metavar="MODEL",
+        help=f"the observed model, for the scores of weights: {', '.join(arguments.WEIGHT_SCORES)}",
     )
     arguments.add_unsafe(parser)
     add_rule(parser)
@@ -58,6 +65,13 @@ def add(commands: arguments.Commands) -> None:
         default=1,
         metavar="N",
         help="keep at least so many units of every group (default: 1)",
+    )
+    parser.add_argument(
+        "--multiple-of",
+        type=int,
+        default=1,
+        metavar="N",
+        help="round what is kept of every layer up to a multiple of N (default: 1)",
     )
 
 
@@ -80,6 +94,11 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         choices=("layer", "global"),
         help="apply the rule to each layer (default) or to the network as a whole",
     )
+    parser.add_argument(
+        "--normalise",
+        choices=arguments.NORMS,
+        help="divide each layer's scores by their size before --scope global compares them",
+    )
 
 
 def run(given: Namespace) -> None:
@@ -89,15 +108,24 @@ def run(given: Namespace) -> None:
     from keras_nns.activity import Activity
     from keras_nns.selection import select
 
-    if given.score == "magnitude" and given.model is None:
-        raise SelectionError("--score magnitude reads weights: pass the observed model as --model.")
+    if given.score in arguments.WEIGHT_SCORES and given.model is None:
+        raise SelectionError(
+            f"--score {given.score} reads weights: pass the observed model as --model."
+        )
     if given.each:
         _run_each(given, rule)
         return
     output = reading.free_output(given, ".json")
     activity = Activity.load(given.activity)
     labels = "all" if given.all else [label_of(activity, text) for text in given.label]
-    plan = select(activity, labels, score=_score(given), keep=rule, min_units=given.min_units)
+    plan = select(
+        activity,
+        labels,
+        score=_score(given),
+        keep=rule,
+        min_units=given.min_units,
+        multiple_of=given.multiple_of,
+    )
     plan.save(output, overwrite=given.overwrite)
     screen.remark(given, f"{output}: {plan}")
 
@@ -109,7 +137,14 @@ def _run_each(given: Namespace, rule: KeepRule) -> None:
 
     with replacing_folder(given.output, made=["*.json"], overwrite=given.overwrite) as folder:
         activity = Activity.load(given.activity)
-        plans = select(activity, "each", score=_score(given), keep=rule, min_units=given.min_units)
+        plans = select(
+            activity,
+            "each",
+            score=_score(given),
+            keep=rule,
+            min_units=given.min_units,
+            multiple_of=given.multiple_of,
+        )
         names = [f"{name}.json" for name in safe_names(activity.label_names)]
         for name, plan in zip(names, plans, strict=True):
             plan.save(folder / name)
@@ -125,17 +160,17 @@ def rule_of(given: Namespace) -> KeepRule:
     """
     from keras_nns import keep
 
-    scope: Any = given.scope or "layer"
+    where: dict[str, Any] = {"scope": given.scope or "layer", "normalise": given.normalise}
     if given.top is not None:
-        return keep.top(given.top, scope=scope)
+        return keep.top(given.top, **where)
     if given.fraction is not None:
-        return keep.fraction(given.fraction, scope=scope)
+        return keep.fraction(given.fraction, **where)
     if given.keep is None:
-        return keep.above(0.4 if given.zeta is None else given.zeta, scope=scope)
-    return named_rule(given.keep, scope=given.scope)
+        return keep.above(0.4 if given.zeta is None else given.zeta, **where)
+    return named_rule(given.keep, scope=given.scope, normalise=given.normalise)
 
 
-def named_rule(text: str, *, scope: str | None = None) -> KeepRule:
+def named_rule(text: str, *, scope: str | None = None, normalise: str | None = None) -> KeepRule:
     """Read a keep rule as the user, or a plan, writes it.
 
     Raises:
@@ -146,18 +181,26 @@ def named_rule(text: str, *, scope: str | None = None) -> KeepRule:
     found = _RULE.fullmatch(text.strip())
     if found is None:
         raise SelectionError(
-            f"Expected a rule such as above(0.4), top(8) or fraction(0.25). Received: {text!r}."
+            "Expected a rule such as above(0.4), top(8), fraction(0.25) or at_least(0.9). "
+            f"Received: {text!r}."
         )
-    name, number, own = found.groups()
-    where: Any = scope or own or "layer"
+    name, number, own, size = found.groups()
+    where: dict[str, Any] = {"scope": scope or own or "layer", "normalise": normalise or size}
     try:
         value = float(number)
     except ValueError:
         raise SelectionError(f"{number!r} in the rule {text!r} is not a number.") from None
+    if name == "at_least":
+        if where != {"scope": "layer", "normalise": None}:
+            raise SelectionError(
+                f"The rule {text!r} compares each score with a number: it takes no scope and no "
+                "normalise."
+            )
+        return keep.at_least(value)
     if name == "top":
         # top itself refuses what is not a whole number.
-        return keep.top(int(value) if value.is_integer() else value, scope=where)  # type: ignore[arg-type]
-    return (keep.above if name == "above" else keep.fraction)(value, scope=where)
+        return keep.top(int(value) if value.is_integer() else value, **where)  # type: ignore[arg-type]
+    return (keep.above if name == "above" else keep.fraction)(value, **where)
 
 
 def score_of(name: str) -> Score:
@@ -174,8 +217,9 @@ def label_of(activity: Activity, text: str) -> int | str:
 
 
 def _score(given: Namespace) -> Score:
-    if given.score != "magnitude":
+    if given.score not in arguments.WEIGHT_SCORES:
         return score_of(given.score)
-    from keras_nns.weight_scores import magnitude
+    from keras_nns import weight_scores
 
-    return magnitude(reading.model(given, given.model))
+    factory: Callable[[Any], Score] = getattr(weight_scores, given.score)
+    return factory(reading.model(given, given.model))

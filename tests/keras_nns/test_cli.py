@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import keras
 import numpy as np
 import pytest
 
-from keras_nns import activity, datasets, model_files, scores
+from keras_nns import activity, datasets, keep, model_files, scores, weight_scores
 from keras_nns.cli import COMMANDS, _parser, arguments, main, quiet, screen
 from keras_nns.tables import Table
 
@@ -104,6 +105,8 @@ def test_what_the_parser_knows_by_heart_is_so():
     assert arguments.STATISTICS == activity.STATISTICS
     assert arguments.DATASETS == datasets.NAMES
     assert all(callable(getattr(scores, name)) for name in arguments.SCORES)
+    assert all(callable(getattr(weight_scores, name)) for name in arguments.WEIGHT_SCORES)
+    assert get_args(keep.Normalise) == arguments.NORMS
 
 
 @pytest.mark.parametrize(

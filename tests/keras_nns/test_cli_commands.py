@@ -149,6 +149,16 @@ def test_a_path_without_parts_is_read_whole_unless_a_part_is_asked_for(run, tmp_
             {"keep": nns.fraction(0.2, scope="global"), "min_units": 2},
         ),
         ("--label cat --score firing_frequency", "cat", {"score": nns.firing_frequency}),
+        (
+            "--label cat --score firing_frequency --keep at_least(0.9)",
+            "cat",
+            {"score": nns.firing_frequency, "keep": nns.at_least(0.9)},
+        ),
+        (
+            "--all --fraction 0.2 --scope global --normalise l2 --multiple-of 2",
+            "all",
+            {"keep": nns.fraction(0.2, scope="global", normalise="l2"), "multiple_of": 2},
+        ),
     ],
 )
 def test_select(options, labels, how, run, activity, tmp_path):
@@ -160,10 +170,26 @@ def test_select(options, labels, how, run, activity, tmp_path):
     assert not plan.keeps_all and not plan.empty
 
 
-def test_select_by_weights(run, activity, parent, tmp_path):
-    run("select @activity.npz --all --score magnitude --model @parent.keras --top 4 -o plan.json")
-    expected = nns.select(activity, "all", score=nns.magnitude(parent), keep=nns.top(4))
+@pytest.mark.parametrize("name", ["magnitude", "lamp", "geometric_median"])
+def test_select_by_weights(name, run, activity, parent, tmp_path):
+    run(f"select @activity.npz --all --score {name} --model @parent.keras --top 4 -o plan.json")
+    expected = nns.select(activity, "all", score=getattr(nns, name)(parent), keep=nns.top(4))
     assert nns.Plan.load(tmp_path / "plan.json") == expected
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        nns.above(0.4),
+        nns.at_least(-0.25),
+        nns.top(8, scope="global"),
+        nns.fraction(0.25, scope="global", normalise="mean"),
+    ],
+    ids=lambda rule: rule.name,
+)
+def test_rules_are_read_as_plans_write_them(rule):
+    read = named_rule(rule.name)
+    assert (read.name, read.scope, read.normalise) == (rule.name, rule.scope, rule.normalise)
 
 
 def test_select_each_writes_a_folder(run, activity, tmp_path):

@@ -129,6 +129,17 @@ WRONG = {
     "rule without a number": ("select activity.npz --all --keep top(x) -o out.json", "'x'"),
     "half a unit": ("select activity.npz --all --keep top(2.5) -o out.json", "2.5"),
     "magnitude alone": ("select activity.npz --all --score magnitude -o out.json", "--model"),
+    "lamp alone": ("select activity.npz --all --score lamp -o out.json", "--model"),
+    "spread not watched": ("select activity.npz --all --score d_prime -o out.json", "variance"),
+    "normalised layer by layer": (
+        "select activity.npz --all --top 2 --normalise l2 -o out.json",
+        "scope='global' with it",
+    ),
+    "an absolute rule with a scope": (
+        "select activity.npz --all --keep at_least(0.5) --scope global -o out.json",
+        "takes no scope",
+    ),
+    "half of a multiple": ("select activity.npz --all --multiple-of 0 -o out.json", "multiple_of"),
     "magnitude of another": (
         "select activity.npz --all --score magnitude --model other.keras -o out.json",
         "another model",

@@ -30,6 +30,7 @@ ORDER = [
     "intervals", "bounding", "bounds", "constants", "rewriting", "folding",
     "leakage", "compiling", "surgery", "bundle", "storing", "division", "tuning", "treatment",
     "simplification", "writing_back",
+    "schedules", "stepwise", "fitting", "gradual",
     "figures", "evaluation",
     "refitting", "calibration", "repairs",
     "feeding", "schooling", "lessons", "teaching", "training",
