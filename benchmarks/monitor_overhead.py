@@ -69,13 +69,16 @@ def run(title: str, build, x, y, batch: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["mlp", "resnet"])
     args = parser.parse_args()
     print(machine())
     random = np.random.default_rng(0)
-    x = random.random((60_000, 784), dtype=np.float32)
-    run("MLP 784-512-256-10", models.mlp, x, random.integers(0, 10, len(x)), 256, args.rounds)
-    x = random.random((2_000, 32, 32, 3), dtype=np.float32)
-    run("ResNet-20", models.resnet20, x, random.integers(0, 10, len(x)), 64, args.rounds)
+    if args.only != "resnet":
+        x = random.random((60_000, 784), dtype=np.float32)
+        run("MLP 784-512-256-10", models.mlp, x, random.integers(0, 10, len(x)), 256, args.rounds)
+    if args.only != "mlp":
+        x = random.random((2_000, 32, 32, 3), dtype=np.float32)
+        run("ResNet-20", models.resnet20, x, random.integers(0, 10, len(x)), 64, args.rounds)
 
 
 if __name__ == "__main__":
