@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import tree
 
 from keras_nns.graph import Graph
@@ -14,9 +15,11 @@ from keras_nns.keras_graph import functional, walk
 _UNKNOWN_SIZE = 12
 """Length put in for a dimension the model leaves open (steps, height, width)."""
 
+_WORDS = ("", "a", "b", "one", "two words", "1")
+
 
 def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
-    """Generate inputs that fit a model: normal numbers, or tokens where an Embedding reads them.
+    """Generate inputs that fit a model: normal numbers, tokens where an Embedding reads, or words.
 
     Args:
         graph: The traced model.
@@ -35,7 +38,9 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
         batch = count if tensor.shape[0] is None else tensor.shape[0]
         shape = (batch, *[d if d is not None else _UNKNOWN_SIZE for d in tensor.shape[1:]])
         size = vocabularies.get(index)
-        if size is not None:
+        if str(tensor.dtype) == "string":
+            arrays.append(tf.constant(random.choice(_WORDS, shape).tolist()))
+        elif size is not None:
             arrays.append(random.integers(0, size, shape).astype(tensor.dtype))
         elif "int" in str(tensor.dtype):
             arrays.append(random.integers(0, 2, shape).astype(tensor.dtype))
