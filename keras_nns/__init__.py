@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.training import Trained, distill, fine_tune
+    from keras_nns.unfolding import unfold
     from keras_nns.watching import probe
     from keras_nns.weight_scores import batch_norm_scale, geometric_median, lamp, magnitude
     from keras_nns.writing_back import merge_models, write_back
@@ -95,6 +96,7 @@ _HOME = {
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "training": ["Trained", "distill", "fine_tune"],
+    "unfolding": ["unfold"],
     "watching": ["probe"],
     "weight_scores": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
     "writing_back": ["merge_models", "write_back"],
@@ -176,6 +178,7 @@ __all__ = [
     "taylor",
     "top",
     "trace",
+    "unfold",
     "write_back",
 ]
 

@@ -19,7 +19,7 @@ from keras_nns.errors import ModelError, PlanError
 from keras_nns.keras_graph import Call, Key, functional, is_graph, output_names, walk
 from keras_nns.layout import Fingerprint, Group, Layout, Member
 from keras_nns.plan import Plan
-from keras_nns.rules import FIXED, Keep, Site, Stream, Units, rule_of
+from keras_nns.rules import FIXED, Keep, Site, Stream, Units, load_extras, rule_of
 from keras_nns.rules.elementwise import meaning
 from keras_nns.rules.records import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 
@@ -320,6 +320,7 @@ def trace(model: Any) -> Graph:
         >>> [group.name for group in trace(model).layout.prunable]
         ['hidden']
     """
+    load_extras()
     ledger = Ledger()
     calls: dict[Key, TracedCall] = {}
     entries: dict[Key, list[Stream]] = {}
@@ -343,8 +344,8 @@ def trace(model: Any) -> Graph:
         rule = rule_of(call.operation)
         if rule is None:
             site.protect_all(
-                f"{site.title} has no rule; teach it with keras_nns.register_rule, or leave these "
-                "units in"
+                f"{site.title} has no rule; teach it with keras_nns.register_rule, write it out "
+                "with keras_nns.unfold where it is made of layers, or leave these units in"
             )
         else:
             rule(site)

@@ -66,7 +66,8 @@ def functional(model: Any) -> Any:
     if not is_graph(model):
         raise ModelError(
             f"{name} is a subclass with its own `call` ({type(model).__name__}): it has no graph "
-            "to read. Rebuild it with the functional API, as keras.Model(inputs, outputs)."
+            "to read. Write it out with keras_nns.unfold(model, inputs=batch), or rebuild it with "
+            "the functional API, as keras.Model(inputs, outputs)."
         )
     graph = model._functional if isinstance(model, keras.Sequential) else model
     if graph is None:
@@ -81,6 +82,15 @@ def structure(model: Any) -> tuple[Any, Any]:
     """Return the (possibly nested) structures of a model's symbolic inputs and outputs."""
     graph = functional(model)
     return graph._inputs_struct, graph._outputs_struct
+
+
+def holds_only_parts(layer: Any) -> bool:
+    """Return whether an operation is a layer made of other layers, all of its weights in them."""
+    if not isinstance(layer, keras.layers.Layer):
+        return False
+    parts = list(layer._flatten_layers(include_self=False))
+    held = {id(variable) for part in parts for variable in part.variables}
+    return bool(parts) and all(id(variable) in held for variable in layer.variables)
 
 
 def output_names(model: Any) -> list[str]:

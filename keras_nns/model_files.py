@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from keras_nns import files
 from keras_nns.errors import FileError
 from keras_nns.layout import Fingerprint, Json
 from keras_nns.plan import Plan
+from keras_nns.rules import load_extras
 from keras_nns.seen import Seen, unite
 
 Head = Literal["parent", "labels", "other", "binary"]
@@ -170,6 +172,7 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
     if not name.endswith((".keras", ".h5", ".hdf5")):
         raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
     _check_entries(name)
+    _import_extras(name)
     try:
         model = _read(path, unsafe=unsafe)
     except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
@@ -234,6 +237,28 @@ def _check_entries(name: str) -> None:
         raise FileError(_loading_failed(name, error)) from error
     if damaged is not None:
         raise FileError(f"{name!r} is damaged: the checksum of its entry {damaged!r} is wrong.")
+
+
+def _import_extras(name: str) -> None:
+    """Import KerasHub where a file holds layers of it: Keras finds only classes that it knows.
+
+    Raises:
+        FileError: It is not installed.
+    """
+    if not name.endswith(".keras"):
+        return
+    with zipfile.ZipFile(name) as archive:
+        if "config.json" not in archive.namelist() or b"keras_hub" not in archive.read(
+            "config.json"
+        ):
+            return
+    try:
+        import_module("keras_hub")
+    except ImportError as error:
+        raise FileError(
+            f"{name!r} holds layers of KerasHub. Install it: pip install 'keras-nns[hub]'."
+        ) from error
+    load_extras()
 
 
 def _loading_failed(name: str, error: Exception) -> str:

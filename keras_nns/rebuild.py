@@ -157,29 +157,39 @@ class Rebuilder:
                 name=operation.name,
                 dtype=operation.dtype_policy,
             )
-        try:
-            config = _copied(operation.get_config())
-        except NotImplementedError as error:
-            raise SurgeryError(
-                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt: it has no "
-                "`get_config`. Write one, as Keras asks of layers that are saved."
-            ) from error
-        blueprint = self._graph.blueprints.get(id(operation))
-        for keys, edit in (blueprint.edits if blueprint else {}).items():
-            place = config
-            for step in keys[:-1]:
-                place = place[step]
-            place[keys[-1]] = edit(self._keep)
+        kind, config = self._plan_of(operation, path)
         _forget_build(config)
         if self._dtype is not None:
             _set_dtype(config, self._dtype)
         try:
-            return type(operation).from_config(config)
+            return kind.from_config(config)
         except Exception as error:  # a layer's own constructor may raise anything
             raise SurgeryError(
                 f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt from its own "
                 f"`get_config`: {error}"
             ) from error
+
+    def _plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
+        """Return what a new layer is made of: its type and its configuration."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        if blueprint is not None and blueprint.make is not None:
+            kind, made = blueprint.make(self._keep)
+            return kind, _copied(made)
+        try:
+            config = _copied(operation.get_config())
+        except Exception as error:  # a layer's own `get_config` may raise anything
+            missing = isinstance(error, NotImplementedError)
+            raise SurgeryError(
+                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt: "
+                f"{'it has no `get_config`' if missing else f'its `get_config` fails, {error!r}'}. "
+                "Write one, as Keras asks of layers that are saved."
+            ) from error
+        for keys, edit in (blueprint.edits if blueprint else {}).items():
+            place = config
+            for step in keys[:-1]:
+                place = place[step]
+            place[keys[-1]] = edit(self._keep)
+        return type(operation), config
 
     # State ------------------------------------------------------------------------------------
 

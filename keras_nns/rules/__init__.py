@@ -1,5 +1,8 @@
 """One file per layer family: which axis of which weight carries which units."""
 
+import sys
+from importlib import import_module
+
 from keras_nns.rules import (
     applications,
     attention,
@@ -36,6 +39,7 @@ __all__ = [
     "dense",
     "elementwise",
     "embedding",
+    "load_extras",
     "merging",
     "normalization",
     "op_algebra",
@@ -51,3 +55,9 @@ __all__ = [
     "shaping",
     "wrappers",
 ]
+
+
+def load_extras() -> None:
+    """Import the rules of other packages' layers, where the user has imported those packages."""
+    if "keras_hub" in sys.modules:
+        import_module("keras_nns.rules.keras_hub")

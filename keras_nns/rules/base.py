@@ -21,6 +21,7 @@ from keras_nns.rules.records import (
     CallEdit,
     Edit,
     Family,
+    Keep,
     Ledger,
     Passing,
     Path,
@@ -182,6 +183,14 @@ class Site:
             edit = value
         path: Path = (key,) if isinstance(key, str) else key
         self._blueprint().edits[self._config + path] = edit
+
+    def rebuild(self, make: Callable[[Keep], tuple[type, dict[str, Any]]]) -> None:
+        """Say which type and configuration the new layer is made from.
+
+        For a layer whose own configuration cannot express what is left of it: its weights must come
+        in the same order. It takes the place of `configure`.
+        """
+        self._blueprint().make = make
 
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""

@@ -96,12 +96,14 @@ class Blueprint:
         operation: The user's layer. Read, never called.
         bindings: Weights by position in `operation.variables`.
         edits: New configuration values by path in `operation.get_config()`.
+        make: What the new layer is made of, type and configuration, in place of all edits.
     """
 
     path: str
     operation: Any
     bindings: dict[int, Binding] = field(default_factory=dict)
     edits: dict[Path, Edit] = field(default_factory=dict)
+    make: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
 
 
 @dataclass

@@ -104,7 +104,9 @@ def test_names_of_rows_are_unique():
 
 def test_every_rule_has_a_row():
     covered = {kind for row in ROWS for kind in row.covers}
-    missing = sorted(f"{kind.__module__}.{kind.__name__}" for kind in rules().keys() - covered)
+    names = [f"{kind.__module__}.{kind.__name__}" for kind in rules().keys() - covered]
+    # Layers of KerasHub are cut in whole backbones, by test_keras_hub.py.
+    missing = sorted(name for name in names if "keras_hub" not in name)
     assert not missing
 
 
