@@ -33,7 +33,7 @@ speakers = keras.Sequential(
     ],
     name="gru",
 )
-study(trained(data, speakers, 60), data)
+study(trained(data, speakers, 60), data, quick=given.quick)
 
 keras.utils.set_random_seed(given.seed)
 data = messages(given.data)
@@ -46,4 +46,4 @@ readers = keras.Sequential(
     ],
     name="lstm",
 )
-study(trained(data, readers, 3 if given.data else 8), data)
+study(trained(data, readers, 3 if given.data else 8), data, quick=given.quick)

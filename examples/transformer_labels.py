@@ -31,4 +31,4 @@ model = keras.Model(inputs, outputs, name="transformer")
 model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
 epochs = 1 if given.quick else 4 if given.data else 12
 model.fit(data.x_train, data.y_train, epochs=epochs, batch_size=64, verbose=0)
-study(model, data)
+study(model, data, quick=given.quick)
