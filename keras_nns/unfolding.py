@@ -12,14 +12,15 @@ from keras import tree
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.graph import trace
 from keras_nns.keras_graph import calls, functional, holds_only_parts, is_graph, structure
+from keras_nns.partial import partial_form
 from keras_nns.probing import sample_inputs
 from keras_nns.rules import load_extras, rule_of
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 """Largest difference of an unfolded model from the original, relative to the output's scale."""
 
 
-def unfold(model: Any, *, inputs: Any = None) -> Any:
+def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> Any:
     """Write every composite layer that has no rule out as a nested model of its parts.
 
     A block that is itself a layer (`class Block(keras.layers.Layer)` holding convolutions, a
@@ -36,6 +37,10 @@ def unfold(model: Any, *, inputs: Any = None) -> Any:
         model: A Keras model. It is not changed; the result holds copies of its weights.
         inputs: A batch as the model takes it. Needed for a subclass with its own `call`, which
             has no graph; only its structure, shapes and types are read.
+        normalizations: Whether to put a `PartialLayerNormalization` in the place of every
+            LayerNormalization over the features. It computes the same, and features may leave it
+            exactly: it goes on dividing by the number there was. A transformer's residual stream
+            can then be cut. Files of such models are read where this package is imported.
 
     Returns:
         A functional `keras.Model`.
@@ -75,7 +80,7 @@ def unfold(model: Any, *, inputs: Any = None) -> Any:
                 f"{_brief(error)}"
             ) from error
         copy = keras.Model(symbols, answers, name=model.name)
-    unfolder = _Unfolder()
+    unfolder = _Unfolder(normalizations)
     new = unfolder.model(copy)
     _check(model, new)
     if unfolder.closed:
@@ -90,7 +95,8 @@ def unfold(model: Any, *, inputs: Any = None) -> Any:
 class _Unfolder:
     """Rebuild a graph from the layers of a copy that nobody else holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, normalizations: bool) -> None:
+        self._normalizations = normalizations
         self.closed: list[str] = []
         self._done: dict[int, tuple[Any, Any]] = {}
 
@@ -106,7 +112,7 @@ class _Unfolder:
             args, kwargs = fill(values)
             operation = self._operation(call.operation, args, kwargs)
             changed = changed or operation is not call.operation
-            if operation is not call.operation and not is_graph(call.operation):
+            if is_graph(operation) and not is_graph(call.operation):
                 args, kwargs = (_distinct((args, kwargs)),), {}
             for tensor, value in zip(
                 call.outputs, tree.flatten(operation(*args, **kwargs)), strict=True
@@ -133,6 +139,13 @@ class _Unfolder:
 
     def _opened(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a model of what a composite layer's `call` does, or the layer itself."""
+        if self._normalizations:
+            free = partial_form(layer, len(tree.flatten((args, kwargs))[0].shape))
+            if free is not None:
+                free.build(tree.flatten((args, kwargs))[0].shape)
+                free.set_weights(layer.get_weights())
+                free.trainable = layer.trainable
+                return free
         if rule_of(layer) is not None or not holds_only_parts(layer):
             return layer
         given = _distinct((args, kwargs))

@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from keras_nns.partial import PartialLayerNormalization
 from keras_nns.rules.base import Site, rule
 from keras_nns.rules.records import Keep, Units
 
@@ -38,8 +39,20 @@ def layer_normalization(site: Site) -> None:
     for axis in axes:
         site.protect(
             site.input.on(axis),
-            f"{site.title} takes mean and variance over them, which change when one leaves",
+            f"{site.title} takes mean and variance over them, which change when one leaves "
+            "(keras_nns.unfold(model, normalizations=True) makes that exact)",
         )
+    site.emit(site.input.units)
+    site.passes()
+
+
+@rule(PartialLayerNormalization)
+def partial_layer_normalization(site: Site) -> None:
+    """Features that leave count as zero: the layer divides by the number there was."""
+    layer = site.operation
+    units = site.input.on(-1)
+    site.bind(layer.gamma, {0: units})
+    site.bind(layer.beta, {0: units})
     site.emit(site.input.units)
     site.passes()
 

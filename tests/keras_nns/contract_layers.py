@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from contract import chain, dtype_policy, flat, image, row
+from contract import chain, dtype_policy, flat, image, row, steps
 from keras import layers
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+from keras_nns.partial import PartialLayerNormalization
 
 L = layers
 
@@ -213,10 +215,25 @@ def batch_normalization_without_scale():
     L.LayerNormalization,
     expected={"before": (6, 6), "after": 5},
     reason="mean and variance",
-    note="protected: mean and variance over the units would change",
+    note="protected: mean and variance over the units would change; exact after "
+    "`unfold(model, normalizations=True)`",
 )
 def layer_normalization():
     return flat(L.LayerNormalization(), L.Dense(5, activation="relu", name="after"))
+
+
+@row(PartialLayerNormalization, expected={"before": 6, "after": 5}, note="exact")
+def layer_normalization_that_features_may_leave():
+    return flat(PartialLayerNormalization(6), L.Dense(5, activation="relu", name="after"))
+
+
+@row(PartialLayerNormalization, expected={"before": 6}, note="exact")
+def layer_normalization_that_features_may_leave_in_a_stream():
+    def stream(x):
+        y = PartialLayerNormalization(6, scale=False, epsilon=0.1)(x)
+        return L.Add()([x, L.Dense(6, activation="relu", name="branch")(y)])
+
+    return steps(stream, PartialLayerNormalization(6, center=False))
 
 
 @row(L.LayerNormalization, expected={"before": 6}, note="exact along other axes")

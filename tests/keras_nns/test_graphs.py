@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -156,6 +157,8 @@ def check(recipe, share, seed):
 
 shares = st.sampled_from([0.1, 0.5, 0.9])
 seeds = st.integers(0, 10_000)
+# KERAS_NNS_GRAPHS=3000 tries that many graphs, others in every run.
+GRAPHS = os.environ.get("KERAS_NNS_GRAPHS")
 unhurried = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -169,10 +172,73 @@ def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=120, derandomize=True, **unhurried)
+@settings(max_examples=int(GRAPHS or 120), derandomize=GRAPHS is None, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
 def test_cut_equals_mask_on_many_random_graphs(recipe, share, seed):
     assume(check(recipe, share, seed))
+
+
+def renamed(model, order):
+    """Copy a model under other layer names, whose alphabetical order is that of `order`."""
+    names = {
+        layer.name: f"layer_{place:03d}" for layer, place in zip(model.layers, order, strict=True)
+    }
+
+    def rename(layer):
+        config = layer.get_config()
+        config["name"] = names.get(layer.name, layer.name)
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=rename)
+    copy.set_weights(model.get_weights())
+    return copy, names
+
+
+def test_nothing_depends_on_how_layers_are_named_or_in_which_order():
+    start = keras.Input((STEPS, 3))
+    one, two = L.Dense(6, activation="tanh")(start), L.Dense(6)(start)
+    x = L.Add()([one, L.Conv1D(6, 2, padding="same")(two)])
+    x = L.Concatenate()([L.LSTM(5)(x), L.GlobalMaxPooling1D()(L.MultiHeadAttention(2, 3)(x, one))])
+    model = randomise(keras.Model(start, L.Dense(3)(L.Dense(7, activation="relu")(x))))
+    graph = trace(model)
+    random = np.random.default_rng(0)
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    kept = {
+        name: tuple(sorted(random.choice(size, (size + 1) // 2, replace=False).tolist()))
+        for name, size in sizes.items()
+    }
+    x = inputs_of(model)
+    expected = np.asarray(cut(model, Plan(graph.fingerprint, sizes=sizes, kept=kept))(x))
+    assert np.abs(expected - model(x)).max() > 0.01
+
+    # The plan's groups, and the units within each, in other orders.
+    for _ in range(3):
+        names = random.permutation(list(kept)).tolist()
+        other = Plan(
+            graph.fingerprint,
+            sizes={name: sizes[name] for name in reversed(names)},
+            kept={name: tuple(random.permutation(kept[name]).tolist()) for name in names},
+        )
+        np.testing.assert_array_equal(cut(model, other)(x), expected)
+
+    # The layers under other names.
+    count = len(model.layers)
+    for order in (range(count), reversed(range(count)), random.permutation(count)):
+        copy, new = renamed(model, order)
+        again = trace(copy)
+        path = {
+            old.name: group.name
+            for old, group in zip(graph.layout.prunable, again.layout.prunable, strict=True)
+        }
+        assert {new[name.split(":")[0]] for name in path} == {
+            name.split(":")[0] for name in path.values()
+        }
+        plan = Plan(
+            again.fingerprint,
+            sizes={path[name]: size for name, size in sizes.items()},
+            kept={path[name]: units for name, units in kept.items()},
+        )
+        np.testing.assert_array_equal(cut(copy, plan)(x), expected)
 
 
 @pytest.mark.parametrize("name", sorted(ONE) + sorted(TWO))

@@ -19,7 +19,8 @@ PACKAGE = Path(keras_nns.__file__).parent
 # Each module imports only from those before it. A new module is one word here.
 ORDER = [
     "errors", "progress", "staging", "moments", "macs", "tables",
-    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs", "rules",
+    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs",
+    "partial", "rules",
     "plan", "costs", "vectors", "formats", "folders", "activity",
     "model_files", "graph", "datasets", "sources", "data",
     "splitting", "sharing", "probing", "unfolding", "rebuild", "head", "question", "inspection",

@@ -16,6 +16,7 @@ from keras import ops
 from test_applications import random_plan
 
 import keras_nns as nns
+from keras_nns.partial import PartialLayerNormalization
 
 # TensorFlow's tensors under numpy 2, when Keras writes weights.
 pytestmark = pytest.mark.filterwarnings(
@@ -157,6 +158,62 @@ def test_a_model_without_blocks_is_copied():
     x = normal(2, 5, 3)
     np.testing.assert_array_equal(flat(x), model(x))
     assert flat is not model
+
+
+def by_hand(x, gamma, beta, epsilon, features):
+    """Fill up with zeros, normalise over all of them, and read what is here."""
+    full = np.zeros((*x.shape[:-1], features))
+    full[..., : x.shape[-1]] = x
+    mean, variance = full.mean(-1, keepdims=True), full.var(-1, keepdims=True)
+    return ((full - mean) / np.sqrt(variance + epsilon))[..., : x.shape[-1]] * gamma + beta
+
+
+@pytest.mark.parametrize("features", [4, 9])
+def test_features_that_are_not_here_count_as_zero(features):
+    layer = PartialLayerNormalization(features, epsilon=0.01)
+    x = normal(3, 2, 4) + 1
+    layer.build(x.shape)
+    gamma, beta = normal(4), normal(4) - 1
+    layer.set_weights([gamma, beta])
+    expected = by_hand(x.astype(float), gamma, beta, 0.01, features)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def transformer():
+    tokens = keras.Input((5,), dtype="int32")
+    x = L.Embedding(7, 8, name="stream")(tokens)
+    for number in range(2):
+        y = L.LayerNormalization(epsilon=1e-3)(x)
+        x = L.Add()([x, L.MultiHeadAttention(2, 4, name=f"attention_{number}")(y, y)])
+        y = L.Dense(12, activation="gelu", name=f"hidden_{number}")(L.LayerNormalization()(x))
+        x = L.Add()([x, L.Dense(8)(y)])
+    x = L.GlobalAveragePooling1D()(L.LayerNormalization()(x))
+    return keras.Model(tokens, L.Dense(3, name="answer")(x))
+
+
+def test_the_stream_of_a_transformer_is_cut_exactly(tmp_path):
+    model = randomise(transformer())
+    x = np.random.default_rng(0).integers(0, 7, (6, 5))
+    (reason, *_) = nns.trace(model).layout["stream"].reasons
+    assert "unfold(model, normalizations=True)" in reason
+    flat = nns.unfold(model, normalizations=True)
+    np.testing.assert_allclose(flat(x), model(x), rtol=1e-5, atol=1e-5)
+    graph = nns.trace(flat)
+    assert graph.layout["stream"].prunable
+    for seed, share in enumerate((0.1, 0.5, 0.9)):
+        plan = random_plan(graph, share, seed)
+        small = nns.cut(flat, plan)
+        assert nns.prove(flat, plan, samples=x).exact
+        assert small.get_layer("stream").output_dim == len(plan.kept["stream"])
+    nns.save_model(small, tmp_path / "small.keras")
+    np.testing.assert_array_equal(nns.load_model(tmp_path / "small.keras")(x), small(x))
+    assert nns.inspect(small).multiply_adds
+
+
+def test_statistics_over_other_axes_stay_what_they_are():
+    model = steps(L.LayerNormalization(axis=1), L.LayerNormalization(axis=(1, 2)))
+    kinds = [type(layer) for layer in nns.unfold(model, normalizations=True).layers]
+    assert PartialLayerNormalization not in kinds and kinds.count(L.LayerNormalization) == 2
 
 
 class Frozen(FeedForward):
