@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from keras_nns.activity import Activity
     from keras_nns.bundle import Bundle
     from keras_nns.calibration import calibrate_head
+    from keras_nns.comparison import compare
     from keras_nns.errors import (
         DataError,
         FileError,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         SelectionError,
         SurgeryError,
     )
-    from keras_nns.evaluation import compare, evaluate
+    from keras_nns.evaluation import evaluate
     from keras_nns.gradient_scores import contribution, fisher, taylor
     from keras_nns.gradients import Gradients, observe_gradients
     from keras_nns.gradual import GradualCut
@@ -71,7 +72,8 @@ _HOME = {
         "SelectionError",
         "SurgeryError",
     ],
-    "evaluation": ["compare", "evaluate"],
+    "comparison": ["compare"],
+    "evaluation": ["evaluate"],
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
     "gradual": ["GradualCut"],

@@ -47,6 +47,7 @@ MADE = (
 
 _FORMAT = "keras_nns.results"
 _PROVING = 100
+_CONFIDENCE = 0.95
 """Samples of the training part on which cuts are proven and files verified."""
 
 _BATCH = 32
@@ -159,6 +160,7 @@ def run_demo(
             plans,
             (data.x_test, data.y_test),
             samples=sample_of(parent, (data.x_train, data.y_train), _PROVING),
+            confidence=_CONFIDENCE,
             export=True,
             notes=notes,
             tell=say,

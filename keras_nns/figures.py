@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 from keras_nns import tables
 from keras_nns.errors import SelectionError
 from keras_nns.layout import Json
-from keras_nns.question import Question, Reply, listed
+from keras_nns.question import listed
+from keras_nns.resampling import Interval
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,12 @@ class LabelFigures:
         precision: Share of the label among the samples that are answered with it.
         balanced_accuracy: Mean of recall and specificity.
         auc: Area under the ROC curve of the label's output score, all others being negative.
+        average_precision: Mean precision over the recalls of that score.
+        brier: Mean squared distance of the label's probability from 0 or 1 (Brier 1950); like the
+            next only where the outputs are probabilities.
+        calibration_error: How far the label's probability is from how often it is true, as
+            `resampling.calibration_errors` defines it.
+        intervals: By name of the figure, where it lies with the confidence that was asked for.
     """
 
     label: int | None
@@ -45,10 +46,60 @@ class LabelFigures:
     precision: float
     balanced_accuracy: float
     auc: float
+    average_precision: float = math.nan
+    brier: float = math.nan
+    calibration_error: float = math.nan
+    intervals: Mapping[str, Interval] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> Json:
         """Return the figures as plain data, None where one is undefined."""
-        return {k: _none_for_nan(v) for k, v in asdict(self).items()}
+        found = {k: _none_for_nan(v) for k, v in asdict(self).items() if k != "intervals"}
+        return found | _plain_intervals(self.intervals)
+
+
+@dataclass(frozen=True)
+class UnseenLabel:
+    """What a subnetwork takes samples of a label for that it was not made for.
+
+    Attributes:
+        label: The parent's label number.
+        name: The label's name.
+        samples: Samples of the label.
+        answers: Names of the labels that the subnetwork was made for.
+        called: Share of the samples that are answered with each of them.
+        confident: Share that gets a probability of 0.9 or more for one of them; NaN where the
+            outputs are no probabilities.
+    """
+
+    label: int
+    name: str
+    samples: int
+    answers: tuple[str, ...]
+    called: tuple[float, ...]
+    confident: float
+
+    def to_json(self) -> Json:
+        """Return the figures as plain data, None where one is undefined."""
+        return {
+            "label": self.label,
+            "name": self.name,
+            "samples": self.samples,
+            "called": dict(zip(self.answers, self.called, strict=True)),
+            "confident": _none_for_nan(self.confident),
+        }
+
+
+FIGURES: tuple[tuple[str, str, Callable[[LabelFigures], float]], ...] = (
+    ("recall", "recall", lambda row: row.recall),
+    ("specificity", "specificity", lambda row: row.specificity),
+    ("precision", "precision", lambda row: row.precision),
+    ("balanced acc.", "balanced_accuracy", lambda row: row.balanced_accuracy),
+    ("AUC", "auc", lambda row: row.auc),
+    ("avg. prec.", "average_precision", lambda row: row.average_precision),
+    ("Brier", "brier", lambda row: row.brier),
+    ("ECE", "calibration_error", lambda row: row.calibration_error),
+)
+"""The columns of a table: heading, name of the figure, and how to read it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +119,17 @@ class Evaluation:
         left_out: Samples that are in none of these figures, because the model has no answer for
             their label.
         multi_label: Whether a sample can have several labels.
+        among: Accuracy among the reported labels: over their samples, choosing from them alone.
+            NaN for a single one.
+        with_other: Accuracy with everything that is not reported as one answer, "other"; NaN where
+            nothing is.
+        brier: Mean squared distance of the probabilities from the truth, summed over the answers
+            (Brier 1950, from 0 to 2); like the next only where the outputs are probabilities.
+        calibration_error: How far the probability of the answer given is from how often it is
+            right, as `resampling.calibration_errors` defines it.
+        unseen: What samples of labels are taken for that are not reported.
+        confidence: Coverage of the intervals, or None.
+        intervals: By name of a figure above, where it lies with that confidence.
     """
 
     model: str
@@ -79,6 +141,13 @@ class Evaluation:
     samples: int
     left_out: int
     multi_label: bool
+    among: float = math.nan
+    with_other: float = math.nan
+    brier: float = math.nan
+    calibration_error: float = math.nan
+    unseen: tuple[UnseenLabel, ...] = ()
+    confidence: float | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     def __getitem__(self, label: int | str) -> LabelFigures:
         for row in self.rows:
@@ -91,7 +160,7 @@ class Evaluation:
     @property
     def caption(self) -> str:
         """What was asked, over how many samples, and how often the answer was right."""
-        right = f"accuracy {tables.share(self.accuracy)} over {tables.count(self.samples)} samples"
+        right = f"accuracy {self._told('accuracy')} over {tables.count(self.samples)} samples"
         answers = self.answers
         if self.multi_label:
             asked = f"each of {len(answers)} labels decided by itself"
@@ -104,28 +173,53 @@ class Evaluation:
             asked = f"{listed(answers[:-1])} or {answers[-1]}"
         else:
             asked = f"one of {len(answers)} labels"
+        if len(self.rows) < len(answers) and not math.isnan(self.among):
+            right += (
+                f"; {self._told('among')} among {listed([row.name for row in self.rows])}, "
+                f"{self._told('with_other')} with all others as one"
+            )
         return " ".join(f"{self.model}: {asked}; {right}.".split())
 
+    def _told(self, name: str) -> str:
+        told = tables.share(getattr(self, name))
+        return f"{told} ({spread(self.intervals[name])})" if name in self.intervals else told
+
     def to_table(self) -> tables.Table:
-        """Return the figures of each label as a table."""
-        columns = ("label", "samples", "recall", "specificity", "precision", "balanced acc.", "AUC")
-        rows = tuple(
-            (
-                row.name,
-                tables.count(row.samples),
-                tables.share(row.recall),
-                tables.share(row.specificity),
-                tables.share(row.precision),
-                tables.share(row.balanced_accuracy),
-                tables.share(row.auc),
+        """Return the figures of each label as a table, with their intervals under them."""
+        rows = [line for row in self.rows for line in self.lines(row)]
+        columns = ("label", "samples", *(heading for heading, _, _ in FIGURES))
+        return tables.Table(columns, tuple(rows), self.caption)
+
+    def lines(self, row: LabelFigures) -> list[tuple[str, ...]]:
+        """Return one label's figures as cells, and their intervals as further ones."""
+        told = [tables.share(get(row)) for _, _, get in FIGURES]
+        lines = [(row.name, tables.count(row.samples), *told)]
+        if self.confidence is not None:
+            spreads = [spread(row.intervals.get(name)) for _, name, _ in FIGURES]
+            lines.append((f"  {self.confidence:.3g} interval", "", *spreads))
+        return lines
+
+    def to_unseen_table(self) -> tables.Table:
+        """Return what samples of labels are taken for that are not reported, as a table."""
+        rows = []
+        for one in self.unseen:
+            most = int(np.argmax(one.called))
+            rows.append(
+                (
+                    one.name,
+                    tables.count(one.samples),
+                    tables.share(sum(one.called)),
+                    tables.share(one.confident),
+                    f"{one.answers[most]} ({tables.share(one.called[most])})",
+                )
             )
-            for row in self.rows
-        )
-        return tables.Table(columns, rows, self.caption)
+        columns = ("not made for", "samples", "taken for a label", "confidently", "most often for")
+        return tables.Table(columns, tuple(rows), "", prose=(0, 4))
 
     def to_markdown(self) -> str:
-        """Return the table and its caption as Markdown."""
-        return f"{self.to_table().to_markdown()}\n\n{tables.escape(self.caption)}\n"
+        """Return the tables and the caption as Markdown."""
+        found = f"{self.to_table().to_markdown()}\n\n{tables.escape(self.caption)}\n"
+        return found + (f"\n{self.to_unseen_table().to_markdown()}\n" if self.unseen else "")
 
     def to_json(self) -> Json:
         """Return the evaluation as plain data, None where a figure is undefined."""
@@ -139,117 +233,32 @@ class Evaluation:
             "samples": self.samples,
             "left_out": self.left_out,
             "multi_label": self.multi_label,
+            "among": _none_for_nan(self.among),
+            "with_other": _none_for_nan(self.with_other),
+            "brier": _none_for_nan(self.brier),
+            "calibration_error": _none_for_nan(self.calibration_error),
+            "unseen": [one.to_json() for one in self.unseen],
+            "confidence": self.confidence,
+            **_plain_intervals(self.intervals),
         }
 
     def __str__(self) -> str:
-        return str(self.to_table())
+        both = [self.to_table(), self.to_unseen_table()] if self.unseen else [self.to_table()]
+        return "\n\n".join(map(str, both))
 
 
-def judge(
-    model: str,
-    question: Question,
-    answered: Reply,
-    labels: NDArray[Any],
-    *,
-    label_names: Sequence[str],
-    wanted: Sequence[int | str] | None = None,
-) -> Evaluation:
-    """Hold a reply against the truth.
-
-    Args:
-        model: Name of the model.
-        question: What was asked.
-        answered: The model's reply.
-        labels: What is true, as `settle_labels` gives it.
-        label_names: Names of all the parent's labels.
-        wanted: Labels to report; None for all that have an answer of their own.
-
-    Raises:
-        SelectionError: A wanted label has no answer of its own.
-    """
-    reported = _reported(question, label_names, wanted)
-    truth = question.truth(labels)
-    left_out = 0
-    # One yes or no has a single answer even where a sample has several labels.
-    several = labels.ndim == 2 and question.head != "binary"
-    if not several:
-        among = np.asarray(truth.any(axis=1), dtype=np.bool_)
-        left_out = int((~among).sum())
-        truth, answered = truth[among], answered[among]
-    rows = []
-    for i in reported:
-        group = question.groups[i] or ()
-        number = group[0] if len(group) == 1 else None
-        one = (truth[:, i], answered.decided[:, i], answered.scores[:, i])
-        rows.append(_figures(number, question.answers[i], *one))
-    if several:
-        accuracy, confusion = _accuracy(truth, answered.decided), None
-    else:
-        right, chosen = truth.argmax(axis=1), answered.decided.argmax(axis=1)
-        accuracy = _accuracy(right, chosen)
-        confusion = _confusion(right, chosen, len(question.answers))
-    return Evaluation(
-        model=model,
-        head=question.head,
-        rows=tuple(rows),
-        answers=question.answers,
-        confusion=confusion,
-        accuracy=accuracy,
-        samples=len(truth),
-        left_out=left_out,
-        multi_label=several,
-    )
+def spread(interval: Interval | None) -> str:
+    """Write an interval, or nothing where there is none."""
+    if interval is None or math.isnan(interval[0]):
+        return ""
+    return f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
-def _accuracy(truth: NDArray[Any], given: NDArray[Any]) -> float:
-    return float(accuracy_score(truth, given)) if len(truth) else math.nan
-
-
-def _confusion(truth: NDArray[Any], given: NDArray[Any], count: int) -> NDArray[np.int64]:
-    if not len(truth):
-        return np.zeros((count, count), dtype=np.int64)
-    return np.asarray(confusion_matrix(truth, given, labels=range(count)), dtype=np.int64)
-
-
-def _reported(
-    question: Question, label_names: Sequence[str], wanted: Sequence[int | str] | None
-) -> list[int]:
-    """List the answers whose figures are wanted."""
-    own = {label: i for i, group in enumerate(question.groups) for label in group or ()}
-    if wanted is None:
-        return sorted(set(own.values()))
-    numbers = {name: i for i, name in enumerate(label_names)}
-    found = []
-    for label in wanted:
-        number = numbers.get(label, -1) if isinstance(label, str) else int(label)
-        if number not in own:
-            raise SelectionError(
-                f"Label {label!r} is none that the model answers by itself. Expected some of "
-                f"{[label_names[i] for i in own]}, or their numbers {list(own)}."
-            )
-        found.append(own[number])
-    return list(dict.fromkeys(found))
-
-
-def _figures(
-    label: int | None,
-    name: str,
-    truth: NDArray[np.bool_],
-    given: NDArray[np.bool_],
-    scores: NDArray[Any],
-) -> LabelFigures:
-    positives = int(truth.sum())
-    recall = specificity = precision = auc = math.nan
-    if len(truth):
-        precisions, recalls, _, _ = precision_recall_fscore_support(
-            truth, given, labels=[False, True], average=None, zero_division=np.nan
-        )
-        specificity, recall = map(float, recalls)
-        precision = float(precisions[1])
-    if 0 < positives < len(truth):
-        auc = float(roc_auc_score(truth, scores))
-    balanced = (recall + specificity) / 2
-    return LabelFigures(label, name, positives, recall, specificity, precision, balanced, auc)
+def _plain_intervals(intervals: Mapping[str, Interval]) -> Json:
+    if not intervals:
+        return {}
+    found: Any = {name: [_none_for_nan(v) for v in ends] for name, ends in intervals.items()}
+    return {"intervals": found}
 
 
 def _none_for_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns import tables
-from keras_nns.evaluation import Comparison
+from keras_nns.comparison import Comparison
 from keras_nns.figures import LabelFigures
 from keras_nns.surgery import Proof
 

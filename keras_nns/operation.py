@@ -13,9 +13,9 @@ import numpy as np
 import tflite_export
 from keras_nns import tables
 from keras_nns.activity import Activity
+from keras_nns.comparison import compare
 from keras_nns.costs import Costs
 from keras_nns.errors import ProofError, SelectionError
-from keras_nns.evaluation import compare
 from keras_nns.figures import LabelFigures
 from keras_nns.forward import parents_batches
 from keras_nns.keras_graph import functional, is_graph
@@ -103,6 +103,8 @@ def operate(
     export: bool = False,
     merged: bool = True,
     notes: Sequence[str] = (),
+    confidence: float | None = None,
+    allow_overlap: bool = False,
     tell: Tell | None = None,
 ) -> Operation:
     """Cut a network for each plan, and one for all of them; prove, export and judge each.
@@ -121,6 +123,8 @@ def operate(
         export: Whether to make `.tflite` files, each verified against its Keras model on `samples`.
         merged: Whether to cut the network of all plans together, where there is more than one.
         notes: Sentences on the data, for the report.
+        confidence: As in `evaluate`.
+        allow_overlap: As in `evaluate`.
         tell: Called with what is being done.
 
     Raises:
@@ -158,6 +162,8 @@ def operate(
             y,
             label_names=label_names,
             batch_size=batch_size,
+            confidence=confidence,
+            allow_overlap=allow_overlap,
             parent_tflite_bytes=len(flats[PARENT]) if export else None,
             tflite_bytes=len(flats[name]) if export else None,
         )

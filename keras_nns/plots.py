@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from keras_nns import files, sharing, weights
 from keras_nns.activity import Activity
+from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
 from keras_nns.errors import FileError, SelectionError
-from keras_nns.evaluation import Comparison
 from keras_nns.figures import LabelFigures
 from keras_nns.plan import Plan
 
@@ -241,6 +241,7 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
         ("recall", lambda row: row.recall),
         ("specificity", lambda row: row.specificity),
     )
+    told = any(after.intervals for _, after in pairs)
     places = np.arange(len(pairs))
     for axes, (title, get) in zip(panels, figures, strict=True):
         old = np.array([get(before) for before, _ in pairs])
@@ -250,6 +251,11 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
             (new, 0.2, AFTER, "subnetwork"),
         ):
             axes.barh(places + shift, values, height=0.38, color=colour, label=name)
+            if told:
+                side = [
+                    pair[shift > 0].intervals.get(title, (math.nan, math.nan)) for pair in pairs
+                ]
+                axes.hlines(places + shift, *np.transpose(side), color="#444444", linewidth=0.8)
             # A bar of length 0 and a figure that is undefined look the same without a word.
             for place, value in zip(places + shift, values, strict=True):
                 word = "undefined" if math.isnan(value) else f"{value:.2f}"

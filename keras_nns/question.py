@@ -16,6 +16,8 @@ from keras_nns.model_files import Lineage
 Group = tuple[int, ...] | None
 """Parent's label numbers that one answer stands for; None for all that no other answer has."""
 
+_ROUNDING = 0.001
+
 
 @dataclass(frozen=True)
 class Question:
@@ -66,13 +68,22 @@ class Reply:
         scores: How sure the model is of each answer, `(samples, answers)`; only their order
             within an answer means something.
         decided: The answers it decided for, `(samples, answers)`.
+        probabilities: Of each answer, `(samples, answers)`; None where the outputs are none.
     """
 
     scores: NDArray[np.floating[Any]]
     decided: NDArray[np.bool_]
+    probabilities: NDArray[np.floating[Any]] | None = None
+
+    def probability(self, answer: int) -> NDArray[np.float64] | None:
+        """Return the probability of one answer, `(samples,)`, where there is one."""
+        if self.probabilities is None:
+            return None
+        return np.asarray(self.probabilities[:, answer], dtype=np.float64).clip(0, 1)
 
     def __getitem__(self, samples: NDArray[np.bool_]) -> Reply:
-        return Reply(self.scores[samples], self.decided[samples])
+        probabilities = None if self.probabilities is None else self.probabilities[samples]
+        return Reply(self.scores[samples], self.decided[samples], probabilities)
 
 
 def reply(
@@ -100,10 +111,21 @@ def reply(
             )
         yes = outputs[:, 0] >= _threshold(outputs, threshold)
         # Minus the output, not one less it: rounding would tie what is close to 0.
-        return Reply(np.concatenate([-outputs, outputs], axis=1), np.stack([~yes, yes], axis=1))
+        both = None
+        if are_probabilities(outputs):
+            both = np.concatenate([1 - outputs, outputs], axis=1)
+        decided = np.stack([~yes, yes], axis=1)
+        return Reply(np.concatenate([-outputs, outputs], axis=1), decided, both)
+    probabilities = outputs if are_probabilities(outputs) else None
     if multi_label:
-        return Reply(outputs, outputs >= _threshold(outputs, threshold))
-    return Reply(outputs, _one_hot(outputs.argmax(axis=1), outputs.shape[1]))
+        return Reply(outputs, outputs >= _threshold(outputs, threshold), probabilities)
+    decided = _one_hot(outputs.argmax(axis=1), outputs.shape[1])
+    return Reply(outputs, decided, probabilities)
+
+
+def are_probabilities(outputs: NDArray[Any]) -> bool:
+    """Return whether all outputs lie between 0 and 1, up to rounding."""
+    return bool(((outputs >= -_ROUNDING) & (outputs <= 1 + _ROUNDING)).all())
 
 
 def ask(question: Question, outputs: NDArray[Any], kind: str) -> NDArray[Any]:
@@ -192,7 +214,7 @@ def _threshold(outputs: NDArray[Any], threshold: float | None) -> float:
     if threshold is not None:
         return threshold
     low, high = float(outputs.min()), float(outputs.max())
-    if low < -0.001 or high > 1.001:
+    if not are_probabilities(outputs):
         raise DataError(
             f"The model's outputs run from {low:.4g} to {high:.4g}, so they are no probabilities "
             "and 0.5 is no threshold for them. Pass threshold=0.0 for logits of a sigmoid."

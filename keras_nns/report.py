@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from keras_nns import findings, plots, sharing, tables, weights
 from keras_nns.activity import Activity
+from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
-from keras_nns.evaluation import Comparison
-from keras_nns.figures import LabelFigures
+from keras_nns.figures import LabelFigures, spread
 from keras_nns.page import Block, Bullets, Heading, Paragraph, Picture, Report, write
 from keras_nns.plan import Plan
 from keras_nns.surgery import Proof
@@ -266,8 +266,8 @@ def _judged(record: SurgeryRecord) -> list[Block]:
         blocks += [
             Heading("The merged network", 3),
             Table(
-                merged.to_table().columns,
-                merged.to_table().rows,
+                merged.to_table(brief=True).columns,
+                merged.to_table(brief=True).rows,
                 f"Parent: {merged.before.caption}\nMerged: {merged.after.caption}",
             ),
             Picture.of(
@@ -291,6 +291,15 @@ def _figures_table(named: Sequence[tuple[str, Comparison]]) -> Table:
         for old, new in findings.pairs(comparison)
     )
     columns = ("network", "label", "samples", *(name for name, _ in _SHARES))
+    spreads = [
+        spread(new.intervals.get("balanced_accuracy"))
+        for _, comparison in named
+        for _, new in findings.pairs(comparison)
+    ]
+    if any(spreads):
+        rows = tuple((*row, told) for row, told in zip(rows, spreads, strict=True))
+        share = named[0][1].after.confidence or 0.0
+        columns = (*columns, f"balanced acc., {share:.3g} interval")
     if all(row[0] == row[1] for row in rows):
         rows, columns = tuple(row[1:] for row in rows), columns[1:]
     return Table(columns, rows)

@@ -104,6 +104,26 @@ def add_unsafe(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_confidence(parser: argparse.ArgumentParser) -> None:
+    """Add the coverage of intervals."""
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        metavar="C",
+        help="give every figure an interval that holds the true one in this share of cases, such "
+        "as 0.95",
+    )
+
+
+def add_overlap(parser: argparse.ArgumentParser) -> None:
+    """Add whether a subnetwork may be judged on samples that it was made from."""
+    parser.add_argument(
+        "--allow-overlap",
+        action="store_true",
+        help="judge subnetworks even on samples that they were observed or repaired with",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser, *, part: str) -> None:
     """Add the data as an argument, and how to read it.
 

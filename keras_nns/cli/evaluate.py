@@ -24,7 +24,8 @@ def add(commands: arguments.Commands) -> None:
         run,
         help="judge a model on held-out data, alone or beside its parent",
         description="Judge a model on data that it was not made from: recall, specificity, "
-        "precision, balanced accuracy and AUC of each label.",
+        "precision, balanced accuracy, AUC, average precision and calibration of each label. "
+        "Samples that a subnetwork was observed or repaired with are refused.",
         example=EXAMPLE,
     )
     arguments.add_model(parser)
@@ -38,6 +39,8 @@ def add(commands: arguments.Commands) -> None:
         metavar="T",
         help="where a yes/no output counts as yes (default: 0.5, for probabilities)",
     )
+    arguments.add_confidence(parser)
+    arguments.add_overlap(parser)
     cut.add_answer(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
@@ -48,13 +51,16 @@ def run(given: Namespace) -> None:
         model = reading.model(given, given.model)
         parent = None if given.against is None else reading.model(given, given.against)
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.evaluation import Comparison, compare, evaluate
+    from keras_nns.comparison import Comparison, compare
+    from keras_nns.evaluation import evaluate
 
     options: dict[str, Any] = {
         "batch_size": given.batch_size,
         "label_names": label_names,
         "threshold": given.decide_at,
         "output": given.answer,
+        "confidence": given.confidence,
+        "allow_overlap": given.allow_overlap,
     }
     found: Evaluation | Comparison
     with screen.working(given, "evaluating"):
@@ -68,3 +74,6 @@ def run(given: Namespace) -> None:
     screen.table(found.to_table())
     if isinstance(found, Comparison):
         screen.table(found.to_costs_table())
+    judged = found.after if isinstance(found, Comparison) else found
+    if judged.unseen:
+        screen.table(judged.to_unseen_table())

@@ -38,6 +38,8 @@ def add(commands: arguments.Commands) -> None:
         help="what the networks answer, as in cut (default: parent)",
     )
     parser.add_argument("--no-merged", dest="merged", action="store_false", help="cut each alone")
+    arguments.add_confidence(parser)
+    arguments.add_overlap(parser)
     arguments.add_output(parser, "folder")
 
 
@@ -66,6 +68,8 @@ def run(given: Namespace) -> None:
                 batch_size=given.batch_size,
                 head=given.head,
                 merged=given.merged,
+                confidence=given.confidence,
+                allow_overlap=given.allow_overlap,
                 notes=(f"The held-out data is {given.data}.",),
                 tell=tell,
             )

@@ -14,9 +14,9 @@ from PIL import Image
 
 from keras_nns import plots
 from keras_nns.activity import Activity, LayerActivity
+from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
 from keras_nns.errors import FileError, SelectionError
-from keras_nns.evaluation import Comparison
 from keras_nns.figures import Evaluation, LabelFigures
 from keras_nns.graph import trace
 from keras_nns.layout import Fingerprint, Group, Layout, Member

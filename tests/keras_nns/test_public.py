@@ -32,7 +32,7 @@ ORDER = [
     "leakage", "compiling", "surgery", "bundle", "storing", "division", "tuning", "treatment",
     "simplification", "writing_back",
     "schedules", "stepwise", "fitting", "gradual",
-    "figures", "evaluation",
+    "resampling", "figures", "judging", "evaluation", "comparison",
     "refitting", "calibration", "repairs",
     "feeding", "schooling", "lessons", "teaching", "training",
     "findings", "plots", "monitor", "page", "report",

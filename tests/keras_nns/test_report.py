@@ -10,9 +10,9 @@ from keras import layers
 
 from keras_nns import findings
 from keras_nns.activity import LayerActivity
+from keras_nns.comparison import Comparison, compare
 from keras_nns.costs import Costs
 from keras_nns.errors import SelectionError
-from keras_nns.evaluation import Comparison, compare
 from keras_nns.figures import Evaluation, LabelFigures
 from keras_nns.observation import observe
 from keras_nns.page import Bullets, Heading, Paragraph, Picture
