@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras_nns.bundle import Bundle
     from keras_nns.calibration import calibrate_head
     from keras_nns.comparison import compare
+    from keras_nns.composing import compose
     from keras_nns.errors import (
         DataError,
         FileError,
@@ -73,6 +74,7 @@ _HOME = {
         "SurgeryError",
     ],
     "comparison": ["compare"],
+    "composing": ["compose"],
     "evaluation": ["evaluate"],
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
@@ -134,6 +136,7 @@ __all__ = [
     "batch_norm_scale",
     "calibrate_head",
     "compare",
+    "compose",
     "contrast",
     "contribution",
     "cosine_schedule",

@@ -107,17 +107,17 @@ class _CalibrateHead:
             asked = truth.any(axis=1)
             x, truth = x[asked], truth[asked]
         # The answer asked for first: it is the one that samples are missing of.
-        _check_samples(self.name, truth[:, ::-1], question.answers[::-1])
+        check_samples(self.name, truth[:, ::-1], question.answers[::-1])
         balance = summed if self.balance is None else self.balance
         if binary:
-            fits = [_logistic(x, truth[:, 1], balance).at_best_point(truth[:, 1], [0])]
+            fits = [logistic(x, truth[:, 1], balance).at_best_point(truth[:, 1], [0])]
         elif one_each:
-            fits = [_logistic(x, truth.argmax(axis=1), balance)]
+            fits = [logistic(x, truth.argmax(axis=1), balance)]
             if record.head == "binary":
                 own = list(record.plan.labels)
                 fits = [fits[0].at_best_point(np.asarray(truth[:, own].any(axis=1)), own)]
         else:
-            fits = [_logistic(x, column, balance) for column in truth.T]
+            fits = [logistic(x, column, balance) for column in truth.T]
         kernel = np.concatenate([fit.kernel for fit in fits], axis=1)
         bias = np.concatenate([fit.bias for fit in fits])
         before = head.weights
@@ -290,7 +290,12 @@ def _no_head(model: Any, because: str) -> SurgeryError:
     )
 
 
-def _check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+def check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+    """Raise where an answer has too few samples to fit on.
+
+    Raises:
+        DataError: The message says how many it takes.
+    """
     for column, name in zip(truth.T, names, strict=True):
         yes, no = int(column.sum()), int((~column).sum())
         if min(yes, no) < _LEAST:
@@ -340,7 +345,14 @@ class _Regression:
         return replace(self, bias=bias)
 
 
-def _logistic(x: NDArray[np.float64], truth: NDArray[Any], balance: bool) -> _Regression:
+def logistic(x: NDArray[np.float64], truth: NDArray[Any], balance: bool) -> _Regression:
+    """Fit a logistic regression, its penalty chosen by cross-validation.
+
+    Args:
+        x: Features, `(samples, features)`.
+        truth: The answer of each sample, `(samples,)`, booleans or numbers from 0.
+        balance: Weigh the answers alike.
+    """
     classes = truth.astype(np.int64)
     weight = "balanced" if balance else None
     losses, found = [], []

@@ -19,7 +19,7 @@ from keras_nns.graph import trace
 from keras_nns.judging import judge
 from keras_nns.layout import Json
 from keras_nns.leakage import Guard
-from keras_nns.model_files import lineage
+from keras_nns.model_files import origin_of
 from keras_nns.question import Question, ask, listed, question_of, reply
 
 _BESIDE = FIGURES[:5]
@@ -214,14 +214,14 @@ def compare(
     Example:
         >>> print(nns.compare(model, nns.cut(model, plan), x_test, y_test))  # doctest: +SKIP
     """
-    origin = lineage(subnet)
+    origin = origin_of(subnet)
     batches = parents_batches(
         parent, origin, data, y, batch_size=batch_size, label_names=label_names
     )
     names, others = batches.label_names, dict(beside or {})
     parents_output = output or answering_output(parent, origin)
     ours = [subnet, *others.values()]
-    asked_of = [(model, output or answering_output(model, lineage(model))) for model in ours]
+    asked_of = [(model, output or answering_output(model, origin_of(model))) for model in ours]
     guard = Guard(ours, allow_overlap=allow_overlap)
     ran = run([(parent, parents_output), *asked_of], guard.watch(batches))
     theirs, own, *rest = ran.outputs
@@ -251,7 +251,7 @@ def compare(
         before = judged(parent, question, ask(question, theirs, kind))
     further = []
     for (name, model), values in zip(others.items(), rest, strict=True):
-        asked = question_of(lineage(model), names, values.shape[1], model.name)
+        asked = question_of(origin_of(model), names, values.shape[1], model.name)
         if asked != question:
             raise SelectionError(
                 f"{name!r} answers {listed(asked.answers)} and the subnetwork "

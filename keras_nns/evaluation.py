@@ -11,7 +11,7 @@ from keras_nns.figures import Evaluation
 from keras_nns.forward import answering_output, parents_batches, run, settle_labels
 from keras_nns.judging import judge
 from keras_nns.leakage import Guard
-from keras_nns.model_files import Lineage, lineage
+from keras_nns.model_files import Lineage, Origin, origin_of
 from keras_nns.question import question_of, reply
 
 Labels = int | str | Iterable[int | str] | None
@@ -73,7 +73,7 @@ def evaluate(
         >>> figures.accuracy, figures[1].recall, figures[1].specificity
         (1.0, 1.0, 1.0)
     """
-    origin = lineage(model)
+    origin = origin_of(model)
     batches = parents_batches(
         model, origin, data, y, batch_size=batch_size, label_names=label_names
     )
@@ -96,8 +96,8 @@ def evaluate(
     )
 
 
-def wanted_labels(labels: Labels, origin: Lineage | None) -> list[int | str] | None:
+def wanted_labels(labels: Labels, origin: Origin | None) -> list[int | str] | None:
     """List the labels to report: those asked for, else those a subnetwork was made for."""
     if labels is None:
-        return list(origin.plan.labels) or None if origin is not None else None
+        return list(origin.plan.labels) or None if isinstance(origin, Lineage) else None
     return [labels] if isinstance(labels, (int, str)) else list(labels)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, ModelError
 from keras_nns.keras_graph import undisturbed
-from keras_nns.model_files import Lineage, lineage
+from keras_nns.model_files import Composition, Origin, origin_of
 
 
 def parents_batches(
     model: keras.Model,
-    origin: Lineage | None,
+    origin: Origin | None,
     data: Any,
     y: Any,
     *,
@@ -43,12 +43,16 @@ def parents_batches(
     """
     if isinstance(data, Batches):
         return data
-    known = () if origin is None else origin.plan.label_names
+    known = () if origin is None else origin.known_names
     if origin is not None and not known and label_names is None:
         raise DataError(
             f"The plan of {model.name!r} does not name its parent's labels. Pass label_names."
         )
     # Plain numbers are no names: let the data bring its own.
+    count = len(known) or None
+    if isinstance(origin, Composition) and label_names is not None:
+        # The data may have other labels than those that are composed.
+        count = len(label_names)
     named = known and known != tuple(str(i) for i in range(len(known)))
     return as_batches(
         data,
@@ -56,7 +60,7 @@ def parents_batches(
         model=model,
         batch_size=batch_size,
         label_names=known if named and label_names is None else label_names,
-        label_count=len(known) or None,
+        label_count=count,
     )
 
 
@@ -106,7 +110,7 @@ def run(
                 first = batch.inputs
                 for model, _ in models:
                     # A subnetwork may well be wrong for another reason than the scale.
-                    if lineage(model) is None:
+                    if origin_of(model) is None:
                         check_scale(model, batch)
             labels.append(batch.labels)
             for step, rows in zip(steps, found, strict=True):
@@ -119,7 +123,7 @@ def run(
     return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
 
 
-def answering_output(model: keras.Model, origin: Lineage | None) -> str | None:
+def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
     """Name the output that answers the labels, where a subnetwork remembers it among several."""
     names = list(getattr(model, "output_names", None) or ())
     remembered = origin is not None and len(names) > 1 and origin.output in names

@@ -8,7 +8,8 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ HEADS: tuple[str, ...] = get_args(Head)
 
 _ENTRY = "keras_nns.json"
 _FORMAT = "keras_nns.lineage"
+_COMPOSED = "keras_nns.composition"
 _ATTRIBUTE = "_keras_nns_lineage"
 
 
@@ -58,6 +60,16 @@ class Lineage:
     def holding(self, kept: Mapping[str, tuple[int, ...]]) -> Lineage:
         """Return the lineage of a subnetwork that holds other units of the same parent."""
         return replace(self, plan=replace(self.plan, kept=kept))
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of all the parent's labels, where they are known."""
+        return self.plan.label_names
+
+    @property
+    def seen(self) -> Seen | None:
+        """A sketch of the samples that it was made from, where it is known."""
+        return self.plan.seen
 
     def to_json(self) -> Json:
         """Return the lineage as plain data."""
@@ -94,6 +106,73 @@ class Lineage:
             ) from error
 
 
+@dataclass(frozen=True)
+class Composition:
+    """What a composition of subnetworks answers, and what it is made of.
+
+    Attributes:
+        label_names: The label of each answer.
+        members: Where each subnetwork comes from, in the order of the answers.
+        calibrated: A sketch of the samples that the scores were calibrated on.
+        output: Name of the output that answers.
+    """
+
+    label_names: tuple[str, ...]
+    members: tuple[Lineage, ...]
+    calibrated: Seen | None = field(default=None, compare=False, repr=False)
+    output: str = "composition"
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of all labels of the one parent, or of those that are answered."""
+        names = {member.known_names for member in self.members}
+        (common, *others) = names
+        return common if not others and set(self.label_names) <= set(common) else self.label_names
+
+    @property
+    def seen(self) -> Seen | None:
+        """A sketch of the samples that it was made from, where it is known."""
+        return reduce(unite, (member.seen for member in self.members), self.calibrated)
+
+    def to_json(self) -> Json:
+        """Return the record as plain data."""
+        return {
+            "format": _COMPOSED,
+            "version": 1,
+            "label_names": list(self.label_names),
+            "members": [member.to_json() for member in self.members],
+            "calibrated": None if self.calibrated is None else self.calibrated.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Composition:
+        """Build a record from what `to_json` gave.
+
+        Raises:
+            FileError: The data is no such record.
+        """
+        try:
+            calibrated = data["calibrated"]
+            return cls(
+                label_names=tuple(str(name) for name in data["label_names"]),
+                members=tuple(Lineage.from_json(member) for member in data["members"]),
+                calibrated=None if calibrated is None else Seen.from_json(calibrated),
+            )
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            raise FileError(
+                f"The record of the subnetworks in this file is damaged: {error!r}."
+            ) from error
+
+
+Origin = Lineage | Composition
+
+
+def origin_of(model: Any) -> Origin | None:
+    """Return what a model remembers of what it was made of, whatever that is."""
+    found = getattr(model, _ATTRIBUTE, None)
+    return found if isinstance(found, Lineage | Composition) else None
+
+
 def lineage(model: Any) -> Lineage | None:
     """Return where a model was cut from, or None for one that was not cut.
 
@@ -105,15 +184,15 @@ def lineage(model: Any) -> Lineage | None:
     return found if isinstance(found, Lineage) else None
 
 
-def set_lineage(model: Any, record: Lineage) -> None:
+def set_lineage(model: Any, record: Origin) -> None:
     """Write on a new model where it was cut from."""
     setattr(model, _ATTRIBUTE, record)
 
 
 def seen_by(model: Any) -> Seen | None:
     """Return a sketch of the samples that a subnetwork was made from, where it is known."""
-    record = lineage(model)
-    return None if record is None else record.plan.seen
+    record = origin_of(model)
+    return None if record is None else record.seen
 
 
 def add_seen(model: Any, seen: Seen | None) -> None:
@@ -144,7 +223,7 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
     with files.replacing(path, overwrite=overwrite) as part:
         part.unlink()
         keras.saving.save_model(model, part)
-        record = lineage(model)
+        record = origin_of(model)
         if record is not None:
             with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(_ENTRY, json.dumps(record.to_json(), ensure_ascii=False))
@@ -182,7 +261,8 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
             if _ENTRY in archive.namelist():
                 with files.blame(path):
                     record = files.parse_json(archive.read(_ENTRY))
-                    set_lineage(model, Lineage.from_json(record))
+                    kind = Composition if record.get("format") == _COMPOSED else Lineage
+                    set_lineage(model, kind.from_json(record))
     return model
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_nns.errors import DataError
-from keras_nns.model_files import Lineage
+from keras_nns.model_files import Composition, Origin
 
 Group = tuple[int, ...] | None
 """Parent's label numbers that one answer stands for; None for all that no other answer has."""
@@ -158,7 +158,7 @@ def ask(question: Question, outputs: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def question_of(
-    origin: Lineage | None, label_names: Sequence[str], outputs: int, model: str
+    origin: Origin | None, label_names: Sequence[str], outputs: int, model: str
 ) -> Question:
     """Say what a model's outputs answer.
 
@@ -171,7 +171,9 @@ def question_of(
     Raises:
         DataError: The outputs are not as many as the answers.
     """
-    if origin is None or origin.head == "parent":
+    if isinstance(origin, Composition):
+        question = _composed(origin, label_names)
+    elif origin is None or origin.head == "parent":
         question = whole_question(label_names)
     elif origin.head == "binary":
         (name,) = origin.label_names
@@ -186,6 +188,21 @@ def question_of(
             f"({listed(question.answers)}). Pass label_names with one name for each output."
         )
     return question
+
+
+def _composed(origin: Composition, label_names: Sequence[str]) -> Question:
+    """Find the labels that a composition answers among those of the data, by name."""
+    if tuple(label_names) == origin.label_names:
+        return whole_question(label_names)
+    numbers = {name: i for i, name in enumerate(label_names)}
+    missing = [name for name in origin.label_names if name not in numbers]
+    if missing:
+        raise DataError(
+            f"The model answers labels that the data does not have: {listed(missing)}; it has "
+            f"{listed(label_names)}. Pass label_names, one for each label number in the data."
+        )
+    groups = tuple((numbers[name],) for name in origin.label_names)
+    return Question("labels", origin.label_names, groups)
 
 
 def whole_question(names: Sequence[str]) -> Question:

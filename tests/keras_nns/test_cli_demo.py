@@ -121,6 +121,7 @@ def test_the_results_are_the_figures_of_the_files(made, results, data):
             label_names=splits.label_names,
             parent_tflite_bytes=(folder / "parent.tflite").stat().st_size,
             tflite_bytes=size,
+            confidence=0.95,
         )
         assert network["comparison"] == json.loads(json.dumps(expected.to_json()))
         assert network["tflite"]["bytes"] == size

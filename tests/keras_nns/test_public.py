@@ -33,7 +33,7 @@ ORDER = [
     "simplification", "writing_back",
     "schedules", "stepwise", "fitting", "gradual",
     "resampling", "figures", "judging", "evaluation", "comparison",
-    "refitting", "calibration", "repairs",
+    "refitting", "calibration", "branches", "composing", "repairs",
     "feeding", "schooling", "lessons", "teaching", "training",
     "findings", "plots", "monitor", "page", "report",
     "operation", "demo",
