@@ -27,9 +27,9 @@ def reversible_embedding(site: Site) -> None:
         site.emit({site.input.rank: units})
         return
     features = site.input.on(-1)
-    if layer.tie_weights:
-        site.couple(features, units)
-    else:
+    # Untied tables too have one `output_dim` between them, so that both lose the same places.
+    site.couple(features, units)
+    if not layer.tie_weights:
         site.bind(layer.reverse_embeddings, {0: features})
     site.reads(features)
     rank = site.input.rank
