@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.training import Trained, distill, fine_tune
     from keras_nns.unfolding import unfold
+    from keras_nns.vocabulary import keep_tokens
     from keras_nns.watching import probe
     from keras_nns.weight_scores import batch_norm_scale, geometric_median, lamp, magnitude
     from keras_nns.writing_back import merge_models, write_back
@@ -101,6 +102,7 @@ _HOME = {
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "training": ["Trained", "distill", "fine_tune"],
     "unfolding": ["unfold"],
+    "vocabulary": ["keep_tokens"],
     "watching": ["probe"],
     "weight_scores": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
     "writing_back": ["merge_models", "write_back"],
@@ -154,6 +156,7 @@ __all__ = [
     "geometric_median",
     "in_steps",
     "inspect",
+    "keep_tokens",
     "lamp",
     "least_squares",
     "lineage",

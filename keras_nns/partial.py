@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -44,6 +46,45 @@ class PartialLayerNormalization(layers.LayerNormalization):
     def get_config(self) -> dict[str, Any]:
         """Return what the layer was made with."""
         return {**super().get_config(), "features": self.features}
+
+
+@keras.saving.register_keras_serializable("keras_nns")
+class PartialEmbedding(layers.Embedding):
+    """An embedding that holds the rows of some tokens; the others read as zeros.
+
+    It takes the token numbers of the whole vocabulary, so nothing in front of it changes.
+
+    Args:
+        tokens: The tokens whose rows it holds, in the order of the rows.
+        **kwargs: As for `keras.layers.Embedding`; `input_dim` is the size of the whole vocabulary.
+    """
+
+    input_dim: int
+
+    def __init__(self, tokens: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tokens = [int(token) for token in tokens]
+        self._rows = np.full(self.input_dim, -1, dtype=np.int32)
+        self._rows[self.tokens] = np.arange(len(self.tokens))
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make a table with one row for each token that is held."""
+        vocabulary = self.input_dim
+        self.input_dim = len(self.tokens)
+        try:
+            super().build(input_shape)
+        finally:
+            self.input_dim = vocabulary
+
+    def call(self, inputs: Any) -> Any:
+        """Look up the rows of token numbers."""
+        rows = ops.take(self._rows, ops.cast(inputs, "int32"), axis=0)
+        found = super().call(ops.maximum(rows, 0))
+        return found * ops.expand_dims(ops.cast(rows >= 0, found.dtype), -1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer was made with."""
+        return {**super().get_config(), "tokens": self.tokens}
 
 
 def partial_form(layer: Any, rank: int) -> PartialLayerNormalization | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from keras import layers
 
+from keras_nns.partial import PartialEmbedding
 from keras_nns.rules.base import Site, rule
 from keras_nns.rules.dense import quantised
 from keras_nns.rules.records import Units
 
 
-@rule(layers.Embedding)
+@rule(layers.Embedding, PartialEmbedding)
 def embedding(site: Site) -> None:
-    """Table `(tokens, dimensions)`: dimensions are units, tokens stay."""
+    """Table `(tokens, dimensions)`: dimensions are units, tokens stay (`keep_tokens` cuts them)."""
     units = _table(site)
     site.protect_all(f"{site.title} reads them as token numbers")
     site.emit({site.input.rank: units})

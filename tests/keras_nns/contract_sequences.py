@@ -6,6 +6,8 @@ import keras
 from contract import chain, row, steps
 from keras import layers
 
+from keras_nns.partial import PartialEmbedding
+
 L = layers
 
 
@@ -81,6 +83,21 @@ def embedding_with_mask():
     return chain(
         (7,),
         L.Embedding(5, 6, mask_zero=True, name="table"),
+        L.LSTM(5, name="rnn"),
+        L.Dense(3, name="answer"),
+        dtype="int32",
+    )
+
+
+@row(
+    PartialEmbedding,
+    expected={"table": 6, "rnn": 5},
+    note="exact over dimensions; what `keep_tokens` leaves of an Embedding",
+)
+def embedding_of_some_tokens():
+    return chain(
+        (7,),
+        PartialEmbedding([0, 2, 3], input_dim=5, output_dim=6, mask_zero=True, name="table"),
         L.LSTM(5, name="rnn"),
         L.Dense(3, name="answer"),
         dtype="int32",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -158,6 +160,14 @@ def measure(name: str, shares: tuple[float, ...] = SHARES) -> dict[str, Any]:
 
 def test_all_families_are_here():
     assert len(architectures()) >= 38
+
+
+def test_every_architecture_was_measured_and_is_exact():
+    measured = json.loads(Path(__file__).with_name("applications.json").read_text())
+    assert sorted(measured) == architectures()
+    for name, found in measured.items():
+        assert sorted(found["shares"]) == [str(share) for share in SHARES], name
+        assert all(one["difference"] <= TOLERANCE for one in found["shares"].values()), name
 
 
 @pytest.mark.parametrize(
