@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +24,8 @@ from timing import machine, side_by_side
 import keras_nns as nns
 from keras_nns import paper
 from keras_nns.observation import Observer
+
+CLOCKS = {"seconds passed": time.perf_counter, "processor's seconds": time.process_time}
 
 PAPERS_MERGED = 684_000
 """Bytes of the paper's file of the merged network."""
@@ -109,14 +112,9 @@ def main() -> None:
                 title: lambda path=path: from_json(path),
                 f"{title}, parsed alone": lambda path=path: json.loads(path.read_bytes()),
             }
-            # Once finds the processor's caches cold, since garbage is collected before each.
-            for times, repeats in ((1, 41), (10, 9)):
-                functions = {
-                    name: lambda read=read, times=times: [read() for _ in range(times)]
-                    for name, read in {**base, **readers}.items()
-                }
-                timings = side_by_side(functions, repeats=repeats, warm=3)
-                show(f"Loading {times}×, beside: {title}", timings, title)
+            for unit, clock in CLOCKS.items():
+                timings = side_by_side({**base, **readers}, repeats=61, warm=3, clock=clock)
+                show(f"Loading, {unit}, beside: {title}", timings, title)
 
         observer = Observer(model)
         weights = from_json(whole)
@@ -124,21 +122,20 @@ def main() -> None:
         difference = np.abs(found - watch_by_hand(weights, x, y)).max()
         print(f"\nWatching {len(y):,} rows: both say the same to {difference:.1e}")
         wide = {k: v.astype(np.float64) for k, v in weights.items()}
-        timings = side_by_side(
-            {
-                "numpy loop, float64 as the paper": lambda: watch_by_hand(wide, x, y),
-                "numpy loop, float32": lambda: watch_by_hand(weights, x, y),
-                "numpy, all rows at once, float32": lambda: watch_at_once(weights, x, y),
-                "Observer.observe, compiled before": lambda: observer.observe(
-                    (x, y), verbose=False, batch_size=1024
-                ),
-                "observe, traced and compiled anew": lambda: nns.observe(
-                    model, (x, y), verbose=False, batch_size=1024
-                ),
-            },
-            repeats=15,
-        )
-        show("Watching", timings, next(iter(timings)))
+        watching = {
+            "numpy loop, float64 as the paper": lambda: watch_by_hand(wide, x, y),
+            "numpy loop, float32": lambda: watch_by_hand(weights, x, y),
+            "numpy, all rows at once, float32": lambda: watch_at_once(weights, x, y),
+            "Observer.observe, compiled before": lambda: observer.observe(
+                (x, y), verbose=False, batch_size=1024
+            ),
+            "observe, traced and compiled anew": lambda: nns.observe(
+                model, (x, y), verbose=False, batch_size=1024
+            ),
+        }
+        for unit, clock in CLOCKS.items():
+            timings = side_by_side(watching, repeats=15, clock=clock)
+            show(f"Watching, {unit}", timings, next(iter(timings)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from keras_nns import files
 from keras_nns.activity import Activity
 from keras_nns.datasets import load_dataset
-from keras_nns.errors import FileError, ModelError
+from keras_nns.errors import DataError, FileError
 from keras_nns.keep import above
 from keras_nns.observation import observe
 from keras_nns.plan import Plan
@@ -40,6 +41,10 @@ WEIGHTS_FILE, ROWS_FILE = "simpleMLPWghts.json", "train_first1000.csv"
 
 UNITS, EPOCHS, RATE = 100, 200, 0.10
 """The paper's hidden units, passes of gradient descent, and learning rate."""
+
+_SPREAD = 0.5
+"""First weights are drawn evenly from -0.5 to 0.5: in the paper's weights those of pixels that are
+always blank, which training cannot move, still are."""
 
 Float = NDArray[np.float32]
 
@@ -73,6 +78,11 @@ class Subject:
         """Numbers of the labels."""
         return range(self.model.output_shape[-1])
 
+    @property
+    def judged_on_the_same(self) -> bool:
+        """Whether the samples to judge on are those that are watched."""
+        return self.x_test is self.x
+
 
 def read_subject(folder: str | PathLike[str]) -> Subject:
     """Read the paper's own weights and rows.
@@ -84,6 +94,12 @@ def read_subject(folder: str | PathLike[str]) -> Subject:
         FileError: A file is missing, damaged, or does not fit the other.
     """
     weights, rows = Path(folder, WEIGHTS_FILE), Path(folder, ROWS_FILE)
+    missing = [path.name for path in (weights, rows) if not path.is_file()]
+    if missing:
+        raise FileError(
+            f"{str(folder)!r} holds no {' and no '.join(missing)}, the paper's own files. Without "
+            "them name no folder, and a network is trained the paper's way."
+        )
     model = read_network(weights)
     x, y = read_rows(rows)
     if x.shape[1] != model.input_shape[1] or y.max() >= model.output_shape[1]:
@@ -106,21 +122,22 @@ def train_subject(dataset: str | PathLike[str] = "digits", *, seed: int = 0) -> 
         seed: Seed of the first weights.
 
     Raises:
-        DataError: There is no such data.
+        DataError: There is no such data, a sample has several labels, which the paper's network
+            cannot answer, or no network can be trained on it.
         FileError: A file is missing or damaged.
-        ModelError: A sample has several labels, which the paper's network cannot answer.
     """
     data = load_dataset(dataset)
     if data.y_train.ndim != 1:
-        raise ModelError("The paper's network answers one label for each sample; these have more.")
+        raise DataError("The paper's network answers one label for each sample; these have more.")
     x, x_test = (
         np.asarray(part.reshape(len(part), -1), np.float32) for part in (data.x_train, data.x_test)
     )
     model = train(x, data.y_train, labels=len(data.label_names), seed=seed)
     note = (
         f"Trained here the paper's way: {UNITS} hidden units, full-batch gradient descent, "
-        f"{EPOCHS} epochs, learning rate {RATE:.2f}, seed {seed}. Watched on the "
-        f"{len(x):,} samples it was trained on, judged on {len(x_test):,} held out."
+        f"{EPOCHS} epochs, learning rate {RATE:.2f}, first weights drawn evenly from {-_SPREAD} to "
+        f"{_SPREAD}, seed {seed}. Watched on the {len(x):,} samples it was trained on, judged on "
+        f"{len(x_test):,} held out."
     )
     name = f"a network trained on {data.name}"
     return Subject(name, model, x, data.y_train, x_test, data.y_test, notes=(note, *data.notes))
@@ -137,13 +154,23 @@ def train(x: Float, y: NDArray[np.int64], *, labels: int, seed: int = 0) -> kera
         y: Label numbers, `(samples,)`.
         labels: How many labels there are.
         seed: Seed of the first weights.
+
+    Raises:
+        DataError: The weights went beyond all bounds: the inputs are too large.
     """
-    keras.utils.set_random_seed(seed)
     model = _network(x.shape[1], UNITS, labels)
+    random = np.random.default_rng(seed)
+    first = [random.uniform(-_SPREAD, _SPREAD, weight.shape) for weight in model.get_weights()]
+    model.set_weights(first)
     model.compile(keras.optimizers.SGD(RATE), "sparse_categorical_crossentropy")
     # Each epoch is one step on everything, so all epochs are one pass over as many such steps.
     everything = tf.data.Dataset.from_tensors((x, y)).repeat(EPOCHS)
     model.fit(everything, epochs=1, shuffle=False, verbose=0)
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise DataError(
+            f"Gradient descent with learning rate {RATE:.2f} went beyond all bounds on inputs "
+            f"from {x.min():g} to {x.max():g}. Scale them to 0..1."
+        )
     return model
 
 
@@ -171,38 +198,63 @@ def choose(activity: Activity, zeta: float) -> list[Plan]:
 
 
 def extract(model: keras.Model, plan: Plan) -> keras.Model:
-    """Step 5: the label's subnetwork. The paper zeroes the other rows (Fig. 5); here they go."""
+    """Step 5: the label's subnetwork.
+
+    The paper zeroes the rows of the other units (Fig. 5) and leaves their biases, which in its own
+    network are all below zero, so that such a unit is silent. Here the units go, biases and all.
+    """
     return cut(model, plan)
 
 
 def integrate(plans: Sequence[Plan]) -> list[Plan]:
-    """Step 6: put label after label into one network: the units after every step."""
+    """Step 6: put label after label into one network: the units after every step, Table 4."""
     return list(itertools.accumulate(plans, operator.or_))
+
+
+def units_of(plan: Plan) -> tuple[int, ...]:
+    """Return the hidden units that a plan keeps."""
+    return plan.kept[HIDDEN]
 
 
 # What a network is worth --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Worth:
-    """What a network answers for each label, all `(labels,)`.
+@dataclass(frozen=True)
+class LabelWorth:
+    """How well one label is told from the others.
 
     Attributes:
         recall: Share of the label's samples that are called by it: what the paper calls accuracy.
         specificity: Share of the other samples that are not called by it.
+    """
+
+    recall: float
+    specificity: float
+
+    @property
+    def balanced(self) -> float:
+        """Mean of recall and specificity: 0.5 for guessing and for saying always the same."""
+        return (self.recall + self.specificity) / 2
+
+    @classmethod
+    def of(cls, called: NDArray[np.bool_], truth: NDArray[np.bool_]) -> LabelWorth:
+        """Judge which samples were called by the label, against which are of it."""
+        return cls(_share(called[truth]), _share(~called[~truth]))
+
+
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """What a network answers.
+
+    Attributes:
+        labels: What it is worth for each label; NaN where there are no samples to tell.
         accuracy: Share of all samples that are called by their label.
         units: How many hidden units the network has.
     """
 
-    recall: NDArray[np.float64]
-    specificity: NDArray[np.float64]
+    labels: tuple[LabelWorth, ...]
     accuracy: float
     units: int
-
-    @property
-    def balanced(self) -> NDArray[np.float64]:
-        """Mean of recall and specificity: 0.5 for guessing and for saying always the same."""
-        return np.asarray((self.recall + self.specificity) / 2)
 
 
 class Judge:
@@ -230,16 +282,18 @@ class Judge:
     def worth(self, units: Sequence[int] | None = None) -> Worth:
         """Return what a network of these hidden units is worth; of all by default."""
         called = self.answers(units)
-        recall = [np.mean(called[self._truth == i] == i) for i in self._labels]
-        specificity = [np.mean(called[self._truth != i] != i) for i in self._labels]
+        labels = tuple(LabelWorth.of(called == i, self._truth == i) for i in self._labels)
         count = len(self._kernel) if units is None else len(units)
-        right = float(np.mean(called == self._truth))
-        return Worth(np.array(recall), np.array(specificity), right, count)
+        return Worth(labels, _share(called == self._truth), count)
 
     def accuracy_among(self, units: Sequence[int], labels: Sequence[int]) -> float:
         """Return the share of these labels' samples that a network calls by their label."""
         among = np.isin(self._truth, labels)
-        return float(np.mean(self.answers(units)[among] == self._truth[among]))
+        return _share(self.answers(units)[among] == self._truth[among])
+
+
+def _share(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if len(right) else math.nan
 
 
 # The paper's files --------------------------------------------------------------------------------
@@ -327,11 +381,13 @@ def read_rows(path: str | PathLike[str]) -> tuple[Float, NDArray[np.int64]]:
 
 
 def _network(pixels: int, units: int, labels: int) -> keras.Model:
+    """Build a network of zeros: weights drawn by Keras take from everyone's random numbers."""
+    layers = keras.layers
     return keras.Sequential(
         [
             keras.Input((pixels,), name="pixels"),
-            keras.layers.Dense(units, activation="relu", name=HIDDEN),
-            keras.layers.Dense(labels, activation="softmax", name=ANSWER),
+            layers.Dense(units, activation="relu", kernel_initializer="zeros", name=HIDDEN),
+            layers.Dense(labels, activation="softmax", kernel_initializer="zeros", name=ANSWER),
         ],
         name="simple_mlp",
     )

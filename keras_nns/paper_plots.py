@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
-from keras_nns.paper import HIDDEN, Worth, snapshot
-from keras_nns.paper_tables import ZETAS, Step, Study, Sweep, units_of
+from keras_nns.paper import HIDDEN, Worth, snapshot, units_of
+from keras_nns.paper_beyond import Rivals, Sweep
+from keras_nns.paper_tables import ZETAS, Step, Study
 from keras_nns.plots import AFTER, BEFORE
+from keras_nns.storing import store
 
 RIVAL = "#D55E00"
 """For what is chosen by contrast; stays apart from `AFTER` for every eye."""
@@ -62,22 +65,17 @@ def averages(study: Study, label: int) -> Figure:
     return figure
 
 
-def vectorised(
-    kernel: NDArray[np.float32],
-    kept: Sequence[int],
-    rows: NDArray[np.float32],
-    back: NDArray[np.float32],
-) -> Figure:
-    """Figs. 5, 7 and 8: the matrix with zeros, the rows that are not, and the matrix from them.
-
-    Args:
-        kernel: The parent's first matrix, one row for each unit.
-        kept: The units that stay.
-        rows: What the file holds.
-        back: The matrix that was built from it.
-    """
+def vectorised(study: Study, label: int) -> Figure:
+    """Figs. 5, 7 and 8: the matrix with zeros, the rows that are not, and the matrix from them."""
+    model, plan = study.subject.model, study.plans[ZETAS[0]][label]
+    kept = list(units_of(plan))
+    kernel = model.get_layer(HIDDEN).kernel.numpy().T
     zeroed = np.zeros_like(kernel)
-    zeroed[list(kept)] = kernel[list(kept)]
+    zeroed[kept] = kernel[kept]
+    with TemporaryDirectory() as folder:
+        bundle = store(model, plan, Path(folder, "label.safetensors"))
+        name = f"{HIDDEN}/kernel"
+        rows, back = (bundle.weights(plan, full=full)[name].T for full in (False, True))
     limit = float(np.quantile(np.abs(kernel), 0.99)) or 1.0
     figure = Figure(figsize=(_ACROSS + 2, 4.4), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 3)
@@ -110,9 +108,9 @@ def growing(study: Study, grown: Mapping[int, Sequence[Worth]]) -> Figure:
     for axes, (label, steps) in zip(panels, grown.items(), strict=True):
         places = np.arange(1, len(steps) + 1)
         lines = (
-            ("recall (the paper's accuracy)", [w.recall[label] for w in steps], BEFORE),
-            ("specificity", [w.specificity[label] for w in steps], RIVAL),
-            ("balanced accuracy", [w.balanced[label] for w in steps], AFTER),
+            ("recall (the paper's accuracy)", [w.labels[label].recall for w in steps], BEFORE),
+            ("specificity", [w.labels[label].specificity for w in steps], RIVAL),
+            ("balanced accuracy", [w.labels[label].balanced for w in steps], AFTER),
         )
         for name, values, colour in lines:
             axes.plot(places, values, color=colour, label=name, linewidth=2)
@@ -131,7 +129,7 @@ def growing(study: Study, grown: Mapping[int, Sequence[Worth]]) -> Figure:
 
 def swept(study: Study, result: Sweep) -> Figure:
     """Draw what ζ does from 0 to 1: to the merged network, and to the labels' own."""
-    figure = Figure(figsize=(_ACROSS + 1, 3.9), layout="constrained")
+    figure = Figure(figsize=(_ACROSS + 1, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(result.zetas, result.merged, color=AFTER, linewidth=2, label="accuracy")
     count = study.judge.worth().units
@@ -142,18 +140,20 @@ def swept(study: Study, result: Sweep) -> Figure:
         ("recall", result.recall, BEFORE, "-"),
         ("specificity", result.specificity, RIVAL, "-"),
         ("balanced accuracy", result.balanced, AFTER, "-"),
-        ("balanced, as many units by contrast", result.rival, AFTER, "--"),
+        ("balanced, as many units by contrast", result.contrast, AFTER, "--"),
     )
     for name, values, colour, style in means:
-        right.plot(result.zetas, values.mean(axis=1), style, color=colour, linewidth=2, label=name)
+        right.plot(result.zetas, values, style, color=colour, linewidth=2, label=name)
     right.set_title("The labels' own networks, mean over the labels", fontsize=10)
     for axes in (left, right):
         for zeta in ZETAS:
             axes.axvline(zeta, color="black", linewidth=0.6, linestyle=":")
         axes.set_xlabel("ζ")
         axes.set_ylim(-0.02, 1.02)
-        axes.legend(frameon=False, fontsize=8)
         _plain(axes)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=9
+        )
     left.set_ylabel("share")
     return figure
 
@@ -183,30 +183,30 @@ def ordered(runs: Sequence[Sequence[Step]], zeta: float) -> Figure:
     return figure
 
 
-def by_contrast(study: Study, theirs: Sequence[Worth], ours: Sequence[Worth]) -> Figure:
-    """Draw balanced accuracy of each label's network, by the paper's score and by contrast.
+def beside(study: Study, result: Rivals) -> Figure:
+    """Draw balanced accuracy of each label's network: the paper's, by contrast, and our best.
 
     Args:
         study: What the labels are of.
-        theirs: For each label, its network by the paper's rule.
-        ours: For each label, as many units by contrast.
+        result: What the networks are worth.
     """
-    figure, axes = _canvas(height=3.6)
-    places = np.arange(len(theirs))
-    pairs = (
-        (theirs, -0.2, BEFORE, "mean activation, the paper's"),
-        (ours, 0.2, RIVAL, "contrast, as many units"),
+    figure, axes = _canvas(height=3.8)
+    places = np.arange(len(study.names))
+    bars = (
+        (result.paper, -0.28, BEFORE, f"the paper's, ζ = {result.zeta}"),
+        (result.contrast, 0.0, RIVAL, "as many units by contrast"),
+        (result.best, 0.28, AFTER, "as many units, our best"),
     )
-    for worths, shift, colour, name in pairs:
-        values = [worth.balanced[label] for label, worth in enumerate(worths)]
-        axes.bar(places + shift, values, width=0.38, color=colour, label=name)
+    for worths, shift, colour, name in bars:
+        values = [worth.balanced for worth in worths]
+        axes.bar(places + shift, values, width=0.26, color=colour, label=name)
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle=":", label="guessing")
     axes.set_xticks(places, study.names)
     axes.set_xlabel("label")
     axes.set_ylabel("balanced accuracy")
     axes.set_ylim(0, 1.0)
-    axes.set_title("One network for each label: which units it is made of matters")
-    _legend_below(figure, axes, columns=3)
+    axes.set_title("One network for each label: which units, and a head that fits them")
+    _legend_below(figure, axes, columns=4)
     _plain(axes)
     return figure
 

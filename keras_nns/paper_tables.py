@@ -1,28 +1,30 @@
-"""The paper's tables, and beside each what the paper leaves out."""
+"""The paper's tables, with specificity and balanced accuracy in every one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keras_nns.activity import Activity
 from keras_nns.keep import top
 from keras_nns.paper import (
     HIDDEN,
     Judge,
+    LabelWorth,
     Subject,
     Worth,
     average,
     choose,
     integrate,
     network_text,
+    units_of,
 )
+from keras_nns.paper_best import Workshop
 from keras_nns.plan import Plan, merge
-from keras_nns.scores import contrast
 from keras_nns.selection import select
 from keras_nns.storing import restore, store
 from keras_nns.tables import UNDEFINED, Table
@@ -31,7 +33,8 @@ from keras_nns.vectors import VALUES
 ZETAS = (0.4, 0.5)
 """The two shares for which the paper gives tables."""
 
-_ORDERS = 100
+COLUMNS = ("recall %", "specificity %", "balanced %")
+"""What stands beside each other in every table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +46,14 @@ class Study:
         judge: Judges any of its units.
         activity: The averages of its units.
         plans: For each ζ of the paper, a plan for each label.
+        workshop: Makes networks of as many units.
     """
 
     subject: Subject
     judge: Judge
     activity: Activity
     plans: Mapping[float, Sequence[Plan]]
+    workshop: Workshop
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,31 +65,19 @@ def study(subject: Subject) -> Study:
     """Watch a network, and choose units for every label and both ζ of the paper."""
     activity = average(subject.model, subject.x, subject.y)
     plans = {zeta: choose(activity, zeta) for zeta in ZETAS}
-    return Study(subject, Judge(subject), activity, plans)
-
-
-def units_of(plan: Plan) -> tuple[int, ...]:
-    """Return the hidden units that a plan keeps."""
-    return plan.kept[HIDDEN]
-
-
-def rivals(study: Study, plans: Sequence[Plan]) -> list[Plan]:
-    """For each label's plan, one of as many units, chosen by contrast with the other labels."""
-    return [
-        select(study.activity, label, score=contrast, keep=top(len(units_of(plan))))
-        for label, plan in enumerate(plans)
-    ]
+    judge = Judge(subject)
+    return Study(subject, judge, activity, plans, Workshop(subject, judge))
 
 
 def table_1(study: Study) -> Table:
     """Table 1: what the whole network answers, label by label."""
     worth = study.judge.worth()
     rows = tuple(
-        (name, _count(study, label), *_figures(worth, label))
+        (name, _count(study, label), *figures(worth.labels[label]))
         for label, name in enumerate(study.names)
     )
     caption = f"Accuracy over all {len(study.subject.y_test):,} samples: {worth.accuracy:.3f}."
-    return Table(("label", "samples", *_FIGURES), rows, caption)
+    return Table(("label", "samples", *COLUMNS), rows, caption)
 
 
 def table_4(study: Study, zeta: float) -> Table:
@@ -93,9 +86,9 @@ def table_4(study: Study, zeta: float) -> Table:
     rows = tuple(
         (
             study.names[step.label],
-            _percent(whole.recall[step.label]),
+            percent(whole.labels[step.label].recall),
             str(step.units),
-            *map(_percent, (step.recall, step.so_far, step.accuracy)),
+            *map(percent, (step.recall, step.so_far, step.accuracy)),
         )
         for step in stepwise(study, range(len(study.names)), zeta)
     )
@@ -115,28 +108,19 @@ def table_4(study: Study, zeta: float) -> Table:
 
 
 def table_5(study: Study, zeta: float) -> Table:
-    """Table 5: one network for each label; beside it as many units chosen by contrast."""
-    plans = study.plans[zeta]
+    """Table 5: one network for each label."""
     pixels = study.subject.x.shape[1]
     rows = []
-    for label, (plan, rival) in enumerate(zip(plans, rivals(study, plans), strict=True)):
+    for label, plan in enumerate(study.plans[zeta]):
         units = units_of(plan)
-        ours = study.judge.worth(units_of(rival))
+        worth = study.judge.worth(units).labels[label]
         rows.append(
-            (
-                study.names[label],
-                str(len(units)),
-                f"{len(units) * pixels:,}",
-                *_figures(study.judge.worth(units), label),
-                " / ".join(_figures(ours, label)),
-            )
+            (study.names[label], str(len(units)), f"{len(units) * pixels:,}", *figures(worth))
         )
     return Table(
-        ("label", "units", "parameters", *_FIGURES, "by contrast instead"),
+        ("label", "units", "parameters", *COLUMNS),
         tuple(rows),
-        f"ζ {zeta}. Parameters: kept numbers of the first weight matrix, as the paper counts. By "
-        "contrast: recall, specificity and balanced accuracy of as many units, of those whose "
-        "average differs most from the other labels'.",
+        f"ζ {zeta}. Parameters: kept numbers of the first weight matrix, as the paper counts.",
     )
 
 
@@ -166,83 +150,9 @@ def stepwise(study: Study, order: Sequence[int], zeta: float) -> list[Step]:
         units, label = units_of(plan), order[i]
         worth = study.judge.worth(units)
         so_far = study.judge.accuracy_among(units, order[: i + 1])
-        found.append(Step(label, worth.units, float(worth.recall[label]), so_far, worth.accuracy))
+        recall = worth.labels[label].recall
+        found.append(Step(label, worth.units, recall, so_far, worth.accuracy))
     return found
-
-
-def orders(study: Study, zeta: float, *, seed: int = 0) -> list[list[Step]]:
-    """Integrate the labels in label order, and in a hundred orders drawn at random."""
-    random = np.random.default_rng(seed)
-    count = len(study.names)
-    drawn = [random.permutation(count).tolist() for _ in range(_ORDERS)]
-    return [stepwise(study, order, zeta) for order in [list(range(count)), *drawn]]
-
-
-def order_table(study: Study, zeta: float) -> Table:
-    """Show what the order does: to each label's recall when it joins, and to the end."""
-    runs = orders(study, zeta)
-    rows = []
-    for label, name in enumerate(study.names):
-        recalls = [step.recall for run in runs for step in run if step.label == label]
-        own = runs[0][label].recall
-        rows.append((name, *map(_percent, (own, min(recalls), float(np.mean(recalls)),
-                                           max(recalls)))))  # fmt: skip
-    ends = {(run[-1].units, run[-1].accuracy) for run in runs}
-    end = ", ".join(f"{units} units and accuracy {value:.3f}" for units, value in sorted(ends))
-    return Table(
-        ("label", "recall % in label order", "lowest", "mean", "highest"),
-        tuple(rows),
-        f"ζ {zeta}; {_ORDERS} orders at random. The recall that a label has when it joins depends "
-        f"on who was there before. The end does not: {end}, whatever the order.",
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """The method for every ζ, all `(zetas,)` or `(zetas, labels)`.
-
-    Attributes:
-        zetas: From 0 to 1.
-        units: Units of the merged network.
-        merged: Accuracy of the merged network.
-        recall: Of each label's own network, its recall.
-        specificity: Likewise.
-        rival: Balanced accuracy of as many units by contrast.
-    """
-
-    zetas: NDArray[np.float64]
-    units: NDArray[np.int64]
-    merged: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    specificity: NDArray[np.float64]
-    rival: NDArray[np.float64]
-
-    @property
-    def balanced(self) -> NDArray[np.float64]:
-        """Balanced accuracy of each label's own network."""
-        return np.asarray((self.recall + self.specificity) / 2)
-
-
-def sweep(study: Study, count: int = 21) -> Sweep:
-    """Apply the method for every ζ from 0 to 1.
-
-    Args:
-        study: What to apply it to.
-        count: How many values of ζ.
-    """
-    zetas = np.linspace(0, 1, count)
-    units, merged, recall, specificity, rival = [], [], [], [], []
-    for zeta in zetas:
-        plans = choose(study.activity, float(zeta))
-        both = study.judge.worth(units_of(merge(plans)))
-        own = [study.judge.worth(units_of(plan)) for plan in plans]
-        other = [study.judge.worth(units_of(plan)) for plan in rivals(study, plans)]
-        units.append(both.units)
-        merged.append(both.accuracy)
-        recall.append([worth.recall[i] for i, worth in enumerate(own)])
-        specificity.append([worth.specificity[i] for i, worth in enumerate(own)])
-        rival.append([worth.balanced[i] for i, worth in enumerate(other)])
-    return Sweep(zetas, *map(np.array, (units, merged, recall, specificity, rival)))
 
 
 def growth(study: Study, label: int) -> list[Worth]:
@@ -292,15 +202,19 @@ def keep_everything(study: Study) -> Plan:
     return select(study.activity, "all", keep=top(study.judge.worth().units))
 
 
-_FIGURES = ("recall %", "specificity %", "balanced %")
+def figures(worth: LabelWorth) -> tuple[str, ...]:
+    """Write what a label's network is worth, as cells under `COLUMNS`."""
+    return tuple(map(percent, (worth.recall, worth.specificity, worth.balanced)))
 
 
-def _figures(worth: Worth, label: int) -> tuple[str, ...]:
-    values = worth.recall[label], worth.specificity[label], worth.balanced[label]
-    return tuple(_percent(value) for value in values)
+def mean(values: Iterable[float]) -> float:
+    """Average what is defined: a label without samples has no figure."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Write a share in percent, one digit behind the point; a dash where it is undefined."""
     return UNDEFINED if np.isnan(value) else f"{100 * value:.1f}"
 
 

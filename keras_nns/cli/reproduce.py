@@ -33,14 +33,15 @@ def add(commands: arguments.Commands) -> None:
     )
     parser.add_argument(
         "--dataset",
-        default="digits",
         metavar="DATA",
-        help="what to train on where there is no FOLDER: "
+        help="what to train on in place of a FOLDER: "
         + arguments.dataset_help()
         + " (default: digits, scikit-learn's, no download)",
     )
     arguments.add_output(parser, "folder", default="nns_paper")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the training, without FOLDER (default: 0)"
+    )
 
 
 def run(given: Namespace) -> None:

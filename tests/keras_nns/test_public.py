@@ -37,7 +37,7 @@ ORDER = [
     "feeding", "schooling", "lessons", "teaching", "training",
     "findings", "plots", "monitor", "page", "report",
     "operation", "demo",
-    "paper", "paper_tables", "paper_plots", "reproduction", "cli",
+    "paper", "paper_best", "paper_tables", "paper_beyond", "paper_plots", "reproduction", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.

@@ -1,0 +1,58 @@
+"""Pages that teach: a reader who types their code from top to bottom meets no error.
+
+A page joins by its name in `PAGES`. Its blocks of Python run in order, in one namespace and an
+empty folder, with nothing at hand but what the package installs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = ("paper.md",)
+
+_LARGEST_PICTURE = 150_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs(name, tmp_path):
+    page = (ROOT / "docs" / name).read_text()
+    blocks = [
+        (match[1], page.count("\n", 0, match.start(1)))
+        for match in re.finditer(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    ]
+    assert blocks, "a page that teaches has code"
+    # One script with the page's own line numbers, so that an error names the line of the page.
+    lines = [""] * (page.count("\n") + 1)
+    for code, start in blocks:
+        for number, line in enumerate(code.splitlines()):
+            lines[start + number] = line
+    script = tmp_path / f"{Path(name).stem}_page.py"
+    script.write_text("\n".join(lines))
+    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, f"docs/{name}, by its own line numbers:\n{ran.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_pictures_of_a_page_are_small(name):
+    page = (ROOT / "docs" / name).read_text()
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / "docs" / picture).stat().st_size < _LARGEST_PICTURE, picture
