@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_nns.activity import Activity
+    from keras_nns.budgets import Budget
     from keras_nns.bundle import Bundle
     from keras_nns.calibration import calibrate_head
     from keras_nns.comparison import compare
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         SurgeryError,
     )
     from keras_nns.evaluation import evaluate
+    from keras_nns.extraction import Extraction, extract, search
     from keras_nns.gradient_scores import contribution, fisher, taylor
     from keras_nns.gradients import Gradients, observe_gradients
     from keras_nns.gradual import GradualCut
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from keras_nns.stepwise import Stage, in_steps
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
+    from keras_nns.sweeping import Sweep, sweep
     from keras_nns.training import Trained, distill, fine_tune
     from keras_nns.unfolding import unfold
     from keras_nns.vocabulary import keep_tokens
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "activity": ["Activity"],
+    "budgets": ["Budget"],
     "bundle": ["Bundle"],
     "calibration": ["calibrate_head"],
     "errors": [
@@ -77,6 +81,7 @@ _HOME = {
     "comparison": ["compare"],
     "composing": ["compose"],
     "evaluation": ["evaluate"],
+    "extraction": ["Extraction", "extract", "search"],
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
     "gradual": ["GradualCut"],
@@ -100,6 +105,7 @@ _HOME = {
     "stepwise": ["Stage", "in_steps"],
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
+    "sweeping": ["Sweep", "sweep"],
     "training": ["Trained", "distill", "fine_tune"],
     "unfolding": ["unfold"],
     "vocabulary": ["keep_tokens"],
@@ -112,8 +118,10 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Activity",
     "ActivityMonitor",
+    "Budget",
     "Bundle",
     "DataError",
+    "Extraction",
     "FileError",
     "Gradients",
     "GradualCut",
@@ -131,6 +139,7 @@ __all__ = [
     "Split",
     "Stage",
     "SurgeryError",
+    "Sweep",
     "Trained",
     "above",
     "agp_schedule",
@@ -146,6 +155,7 @@ __all__ = [
     "d_prime",
     "distill",
     "evaluate",
+    "extract",
     "fine_tune",
     "fingerprint",
     "firing_frequency",
@@ -179,10 +189,12 @@ __all__ = [
     "repair",
     "restore",
     "save_model",
+    "search",
     "select",
     "simplify",
     "split",
     "store",
+    "sweep",
     "taylor",
     "top",
     "trace",

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.forward import run, settle_labels
 from keras_nns.keras_graph import functional, structure
+from keras_nns.model_files import Lineage
 from keras_nns.question import question_of, whole_question
 from keras_nns.treatment import Gain, Step, Treatment
 
@@ -85,7 +86,8 @@ class _CalibrateHead:
     def __call__(self, treatment: Treatment) -> None:
         record, names = treatment.record, treatment.division.label_names
         summed = record.head in ("binary", "other")
-        head = find_head(treatment.model, treatment, anew=summed and not self.every_label)
+        anew = summed and not self.every_label
+        head = find_head(treatment.model, record, anew=anew)
         ran = run([(head.features, None)], treatment.division.to_fit())
         labels, several = settle_labels(ran.labels, len(names), None)
         x = ran.outputs[0].astype(np.float64)
@@ -170,13 +172,16 @@ class Head:
         if not self.replaced:
             self._set(treatment, kernel, bias)
             return
+        treatment.replace(self.built(treatment.model, kernel, bias))
+
+    def built(self, model: Any, kernel: NDArray[Any], bias: NDArray[Any]) -> Any:
+        """Return a model with one new Dense in the place of the head."""
         new = layers.Dense(
             kernel.shape[1],
             activation="sigmoid" if kernel.shape[1] == 1 else "softmax",
             name=self.name,
             dtype="float32",
         )
-        model = treatment.model
         if isinstance(model, keras.Sequential):
             start = [
                 keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs
@@ -189,7 +194,7 @@ class Head:
             flat[self.index] = new(self.features.output)
             built = keras.Model(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)
         new.set_weights([kernel, bias])
-        treatment.replace(built)
+        return built
 
     def _set(self, treatment: Treatment, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
         width = self.dense.kernel.shape[-1]
@@ -204,19 +209,18 @@ class Head:
             self.dense.bias.assign(bias)
 
 
-def find_head(model: Any, treatment: Treatment, *, anew: bool) -> Head:
+def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
     """Find the last Dense of a subnetwork, and what stands behind it.
 
     Args:
         model: The subnetwork.
-        treatment: Its repair.
+        record: Where it comes from, and what it answers.
         anew: Whether one new layer shall take the place of the head.
 
     Raises:
         SurgeryError: The answer does not come from a Dense of the model's own, on one feature
             vector for each sample.
     """
-    record = treatment.record
     names = list(getattr(model, "output_names", None) or ())
     index = names.index(record.output) if len(names) > 1 and record.output in names else 0
     tensor = functional(model).outputs[index]
@@ -244,6 +248,22 @@ def find_head(model: Any, treatment: Treatment, *, anew: bool) -> Head:
         index=index,
         replaced=anew and (bool(behind) or layer.kernel.shape[-1] != answers),
         name=_new_name(model, f"{record.head}_head", [layer, *behind]),
+    )
+
+
+def with_plain_head(model: Any, record: Lineage) -> Any:
+    """Return a subnetwork in the shape that `calibrate_head` gives it, the new head not fitted.
+
+    Raises:
+        SurgeryError: Its head cannot be refitted.
+    """
+    head = find_head(model, record, anew=record.head in ("binary", "other"))
+    if not head.replaced:
+        return model
+    shape = head.dense.kernel.shape[0], head.answers
+    # Numbers that differ: a file may hold equal weights once.
+    return head.built(
+        model, np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape), np.ones(shape[1])
     )
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keras_nns import costs
+from keras_nns.estimates import Estimates
 from keras_nns.graph import Graph, trace
-from keras_nns.keras_graph import Key
 from keras_nns.layout import Group, Json
 from keras_nns.rules import Keep
-from keras_nns.rules.records import Binding
 from keras_nns.tables import Table, count
 
 
@@ -140,7 +137,10 @@ def inspect(model: Any, *, inputs: Any = None) -> Inspection:
     open_sizes = inputs is None and any(
         None in tensor.shape[1:] for tensor in getattr(model, "inputs", ())
     )
-    macs = None if open_sizes else costs.macs_by_call(model, inputs=inputs)
+    estimates = Estimates(graph, inputs=inputs)
+    everything = Keep(np.ones(graph.unit_count, dtype=bool))
+    parameters = estimates.of("parameters", everything)
+    macs = None if open_sizes else estimates.of("macs", everything)
     groups = []
     for group in graph.layout.groups:
         keep = _without_one(graph, group)
@@ -150,16 +150,16 @@ def inspect(model: Any, *, inputs: Any = None) -> Inspection:
                 layers=tuple(dict.fromkeys(graph.families[m.layer].layer for m in group.members)),
                 units=group.size,
                 prunable=group.size - len(group.protected),
-                parameters=_parameters_gone(graph, keep),
-                multiply_adds=None if macs is None else _multiply_adds_gone(graph, keep, macs),
+                parameters=round(parameters - estimates.of("parameters", keep)),
+                multiply_adds=None if macs is None else round(macs - estimates.of("macs", keep)),
                 reasons=group.reasons,
             )
         )
     return Inspection(
         model=model.name,
         groups=tuple(groups),
-        parameters=costs.parameters(model),
-        multiply_adds=None if macs is None else sum(macs.values()),
+        parameters=round(parameters),
+        multiply_adds=None if macs is None else round(macs),
     )
 
 
@@ -172,39 +172,3 @@ def _without_one(graph: Graph, group: Group) -> Keep:
         gone = np.array(member.units) == unit
         kept[graph.families[member.layer].units[gone]] = False
     return Keep(kept)
-
-
-def _left(binding: Binding, shape: tuple[int, ...], keep: Keep) -> int:
-    sizes = list(shape)
-    for axis, units in binding.axes.items():
-        sizes[axis] = keep.count(units)
-    return math.prod(sizes)
-
-
-def _parameters_gone(graph: Graph, keep: Keep) -> int:
-    gone = 0
-    for blueprint in graph.blueprints.values():
-        for index, binding in blueprint.bindings.items():
-            shape = tuple(blueprint.operation.variables[index].shape)
-            gone += math.prod(shape) - _left(binding, shape, keep)
-    return gone
-
-
-def _multiply_adds_gone(graph: Graph, keep: Keep, macs: dict[Key, int]) -> int:
-    """Multiply-adds of a layer are in proportion to the elements of its matrices."""
-    gone = 0.0
-    for key, traced in graph.calls.items():
-        blueprint = graph.blueprints.get(id(traced.call.operation))
-        if blueprint is None or not macs.get(key):
-            continue
-        whole = left = 0
-        for index, variable in enumerate(blueprint.operation.variables):
-            shape = tuple(variable.shape)
-            if len(shape) < 2:
-                continue
-            whole += math.prod(shape)
-            binding = blueprint.bindings.get(index)
-            left += math.prod(shape) if binding is None else _left(binding, shape, keep)
-        if whole:
-            gone += macs[key] * (1 - left / whole)
-    return round(gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, overload
 
@@ -89,25 +89,15 @@ def select(
             "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25). Received: "
             f"{keep!r}."
         )
-    if not callable(score):
-        raise SelectionError(
-            "`score` must be a function such as mean_activation or magnitude(model). Received: "
-            f"{score!r}."
-        )
     if min_units < 0:
         raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
     if multiple_of < 1:
         raise SelectionError(
             f"`multiple_of` must be 1 or more. Received: multiple_of={multiple_of}."
         )
-    if not activity.layout.prunable:
-        raise SelectionError("The observed model has no unit that can be removed.")
-    prunable = {group.name for group in activity.layout.prunable}
-    scores = {name: values for name, values in score(activity).items() if name in prunable}
     each = isinstance(labels, str) and labels == "each"
-    numbers = _numbers(activity, labels)
-    _check_samples(activity, numbers)
-    _check_scores(activity, scores, numbers, name_of(score))
+    numbers = label_numbers(activity, labels)
+    scores = checked_scores(activity, score, numbers)
     why = (name_of(score), keep)
     if each or keep.scope == "layer":
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
@@ -116,6 +106,42 @@ def select(
         plans = [_plan(activity, scores, tuple(numbers), why, min_units=min_units)]
     plans = [_rounded(activity, scores, plan, multiple_of) for plan in plans]
     return plans if each else plans[0]
+
+
+def label_numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
+    """Return the numbers of labels that were observed, sorted.
+
+    Raises:
+        SelectionError: A label is unknown or has no samples, or there is none.
+    """
+    numbers = _numbers(activity, labels)
+    unseen = [activity.label_names[n] for n in numbers if activity.samples[n] == 0]
+    if unseen:
+        raise SelectionError(
+            f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
+            "of which units it needs. Observe data that holds it, or leave it out."
+        )
+    return numbers
+
+
+def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> dict[str, Float]:
+    """Return the scores `(labels, units)` of every group that has units to remove.
+
+    Raises:
+        SelectionError: There is no such group, `score` is no function, or what it gives for these
+            labels does not fit or is no number.
+    """
+    if not callable(score):
+        raise SelectionError(
+            "`score` must be a function such as mean_activation or magnitude(model). Received: "
+            f"{score!r}."
+        )
+    if not activity.layout.prunable:
+        raise SelectionError("The observed model has no unit that can be removed.")
+    prunable = {group.name for group in activity.layout.prunable}
+    scores = {name: values for name, values in score(activity).items() if name in prunable}
+    _check_scores(activity, scores, numbers, name_of(score))
+    return scores
 
 
 def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
@@ -134,17 +160,8 @@ def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
     return numbers
 
 
-def _check_samples(activity: Activity, numbers: list[int]) -> None:
-    unseen = [activity.label_names[n] for n in numbers if activity.samples[n] == 0]
-    if unseen:
-        raise SelectionError(
-            f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
-            "of which units it needs. Observe data that holds it, or leave it out."
-        )
-
-
 def _check_scores(
-    activity: Activity, scores: Mapping[str, Float], numbers: list[int], name: str
+    activity: Activity, scores: Mapping[str, Float], numbers: Sequence[int], name: str
 ) -> None:
     for group, values in scores.items():
         expected = (len(activity.label_names), activity.layout[group].size)
@@ -153,7 +170,7 @@ def _check_scores(
                 f"Score {name} must give group {group!r} an array of shape {expected}. Received: "
                 f"shape {values.shape}."
             )
-        found = values[numbers]
+        found = values[list(numbers)]
         if np.isnan(found).any() or np.isposinf(found).any():
             raise SelectionError(
                 f"Score {name} is NaN or infinite for some units of group {group!r}."

@@ -19,7 +19,7 @@ from keras_nns.forward import answering_output, parents_batches, run, settle_lab
 from keras_nns.graph import trace
 from keras_nns.layout import Json
 from keras_nns.lessons import Labelling, Pupil, check_answers, feeds
-from keras_nns.model_files import lineage
+from keras_nns.model_files import add_seen, lineage
 from keras_nns.moments import HELD_OUT
 from keras_nns.question import Question, question_of, reply
 from keras_nns.schooling import Course, Schooling, random_untouched
@@ -201,6 +201,7 @@ def distill(
         )
         # A fresh copy: no node of the distiller is left in it.
         treatment.replace(copied(treatment.model))
+        add_seen(treatment.model, treatment.survey.seen)
     after = treatment.measure()
     step = f"distill(epochs={epochs})"
     gains = [Gain(step, None, name, before[name], after[name]) for name in before]
@@ -317,6 +318,7 @@ def fine_tune(
         course = how.teach(model, model, feed, other)
         after = judged()
         trained = copied(model)
+        add_seen(trained, survey.seen)
     step = f"fine_tune(epochs={epochs})"
     gains = [Gain(step, None, BALANCED, before, after)]
     if held_out:

@@ -17,6 +17,7 @@ from keras_nns.cli import (
     demo,
     evaluate,
     export,
+    extract,
     inspect,
     mask,
     merge,
@@ -25,18 +26,23 @@ from keras_nns.cli import (
     reproduce,
     select,
     simplify,
+    sweep,
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
 COMMANDS = (
-    demo, inspect, observe, select, cut, mask, simplify, merge, evaluate, export, report, reproduce,
+    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, evaluate, export,
+    report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\
 start here:
   keras-nns demo                       # two minutes; then open nns_demo/report.html
+
+in one go, to what it may cost:
+  keras-nns extract model.keras data.npz --label 3 --budget 60kB -o three.keras
 
 step by step, with files in between:
   keras-nns inspect model.keras

@@ -23,7 +23,8 @@ ORDER = [
     "partial", "rules",
     "plan", "costs", "vectors", "formats", "folders", "activity",
     "model_files", "graph", "datasets", "sources", "data",
-    "splitting", "sharing", "probing", "unfolding", "rebuild", "head", "question", "inspection",
+    "splitting", "sharing", "probing", "unfolding", "rebuild", "head", "question",
+    "estimates", "inspection",
     "linear", "weights",
     "watching", "sums", "observation",
     "scores", "weight_scores", "selection", "greedy",
@@ -35,13 +36,14 @@ ORDER = [
     "resampling", "figures", "judging", "evaluation", "comparison",
     "refitting", "calibration", "branches", "composing", "repairs",
     "feeding", "schooling", "lessons", "teaching", "training",
+    "budgets", "ranking", "extractor", "extraction", "sweeping",
     "findings", "plots", "monitor", "page", "report",
     "operation", "demo",
     "paper", "paper_best", "paper_tables", "paper_beyond", "paper_plots", "reproduction", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.
-SHIPPING = {"operation", "demo", "cli"}
+SHIPPING = {"extractor", "operation", "demo", "cli"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

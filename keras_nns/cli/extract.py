@@ -1,0 +1,121 @@
+"""`keras-nns extract`: the subnetwork for some labels that a budget allows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from argparse import Namespace
+from typing import Any
+
+from keras_nns.cli import arguments, cut, reading, screen
+
+EXAMPLE = """\
+keras-nns extract nns_demo/parent.keras digits --label 3 --budget 12kB -o three.keras
+keras-nns extract model.keras photos --label cat --budget drop=0.01 --epochs 1 -o cat.keras"""
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "extract",
+        run,
+        help="make the network for some labels that a budget allows, in one go",
+        description="Observe a model once, choose the units that a budget allows for some labels, "
+        "cut, repair, and judge on samples held out: observe, select, cut and evaluate in one.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    arguments.add_data(parser, part="train")
+    arguments.add_output(parser, "model (.keras)")
+    parser.add_argument(
+        "--budget",
+        required=True,
+        metavar="B",
+        help="what it may cost: 60kB or 60KiB of .tflite, parameters=20k, macs=1M, "
+        "activation-memory=32KiB, latency-ms=0.5, or drop=0.01 of balanced accuracy",
+    )
+    add_making(parser)
+
+
+def add_making(parser: argparse.ArgumentParser) -> None:
+    """Add how networks are made, for `extract` and `sweep`."""
+    parser.add_argument(
+        "--label",
+        action="append",
+        required=True,
+        metavar="L",
+        help="a label's name or number; may be repeated",
+    )
+    parser.add_argument(
+        "--head",
+        choices=arguments.HEADS,
+        help="what the network answers (default: binary for one label, other for several)",
+    )
+    cut.add_answer(parser)
+    parser.add_argument(
+        "--no-repair", dest="repair", action="store_false", help="leave the cut as it is"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="epochs of distillation from the parent behind the repair (default: 0)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="P",
+        help="share of the samples that only the figures are from (default: 0.2)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which samples those are (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """Load the model and the data; return them and the options of `extract`."""
+    with screen.working(given, "loading"):
+        model = reading.model(given, given.model)
+        data, label_names = reading.data(given, model, given.data)
+    options = {
+        "labels": labels_of(given.label, label_names),
+        "head": given.head,
+        "output": given.answer,
+        "repair": given.repair,
+        "distill_epochs": given.epochs,
+        "held_out": given.held_out,
+        "seed": given.seed,
+        "batch_size": given.batch_size,
+        "label_names": label_names,
+    }
+    return model, data, options
+
+
+def labels_of(given: list[str], names: Any) -> list[int | str]:
+    """Read labels as names where there is such a name, else as numbers."""
+    known = set(names or ())
+    return [text if text in known or not text.isdigit() else int(text) for text in given]
+
+
+def run(given: Namespace) -> None:
+    """Extract, write the model, and print what it costs and is worth."""
+    from keras_nns.budgets import parse
+
+    budget = parse(given.budget)
+    output = reading.free_output(given, ".keras")
+    model, data, options = opened(given)
+    from keras_nns.extraction import search
+    from keras_nns.model_files import save_model
+
+    with screen.working(given, "observing, choosing and repairing"):
+        found = search(model, data, budget=budget, **options)
+    save_model(found.model, output, overwrite=given.overwrite)
+    if given.json:
+        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        return
+    screen.remark(given, f"{output}: {found.plan}")
+    screen.table(found.to_table())

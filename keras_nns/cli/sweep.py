@@ -1,0 +1,60 @@
+"""`keras-nns sweep`: what networks of many sizes for some labels cost and are worth."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from keras_nns.cli import arguments, extract, reading, screen
+
+EXAMPLE = """\
+keras-nns sweep nns_demo/parent.keras digits --label 3 -o trade_off.png
+keras-nns sweep model.keras photos --label cat --label dog --unit macs --sizes 12 -o found.json"""
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def add(commands: arguments.Commands) -> None:
+    """Add the command."""
+    parser = arguments.command(
+        commands,
+        "sweep",
+        run,
+        help="the trade-off between size and balanced accuracy, as table, data and picture",
+        description="Make networks of many sizes for some labels, judge each on samples held out, "
+        "and show which of them nothing beats.",
+        example=EXAMPLE,
+    )
+    arguments.add_model(parser)
+    arguments.add_data(parser, part="train")
+    arguments.add_output(parser, "picture (.png, .svg, .pdf) or data (.json)")
+    parser.add_argument(
+        "--sizes", type=arguments.count, default=8, metavar="N", help="how many sizes (default: 8)"
+    )
+    parser.add_argument(
+        "--unit",
+        choices=("parameters", "macs", "bytes"),
+        default="parameters",
+        help="what sizes are measured in (default: parameters)",
+    )
+    extract.add_making(parser)
+
+
+def run(given: Namespace) -> None:
+    """Sweep, write the picture or the data, and print the table."""
+    output = reading.free_output(given, *_PICTURES, ".json")
+    model, data, options = extract.opened(given)
+    from keras_nns import files, plots
+    from keras_nns.sweeping import sweep
+
+    with screen.working(given, "making and judging networks"):
+        found = sweep(model, data, sizes=given.sizes, unit=given.unit, **options)
+    text = json.dumps(found.to_json(), indent=1, ensure_ascii=False)
+    if Path(output).suffix == ".json":
+        files.write_bytes(output, text.encode(), overwrite=given.overwrite)
+    else:
+        plots.save(plots.trade_off(found), output, overwrite=given.overwrite)
+    if given.json:
+        screen.result(text)
+    else:
+        screen.table(found.to_table())

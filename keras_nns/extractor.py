@@ -1,0 +1,351 @@
+"""The engine of extract and sweep: one observation, from which networks of any size are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+import tflite_export
+from keras_nns import costs
+from keras_nns.budgets import Budget
+from keras_nns.calibration import calibrate_head, with_plain_head
+from keras_nns.division import Division
+from keras_nns.errors import DataError, SelectionError, SurgeryError
+from keras_nns.estimates import Estimates
+from keras_nns.evaluation import Comparison, compare
+from keras_nns.graph import trace
+from keras_nns.greedy import forward_selection
+from keras_nns.head import answer_of
+from keras_nns.model_files import Head
+from keras_nns.observation import observe
+from keras_nns.plan import Plan
+from keras_nns.ranking import Balance, Ranking
+from keras_nns.refitting import least_squares
+from keras_nns.repairs import Repair, repair
+from keras_nns.scores import Score, contrast, name_of
+from keras_nns.selection import Label, checked_scores, label_numbers
+from keras_nns.surgery import cut
+from keras_nns.training import Trained, distill
+from keras_nns.treatment import Step, copied, record_of
+
+_CLOSE = 0.99
+"""A plan is close enough that costs this share of the budget or more."""
+
+_TRIES = 6
+_STEPS = 6
+_SECONDS = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A subnetwork and what it is worth.
+
+    Attributes:
+        model: The subnetwork.
+        plan: Which units it holds.
+        comparison: It beside the parent, on the samples held out.
+        repaired: What repair gained.
+        trained: What distillation gained.
+    """
+
+    model: keras.Model
+    plan: Plan
+    comparison: Comparison
+    repaired: Repair | None = None
+    trained: Trained | None = None
+
+    @property
+    def worth(self) -> float:
+        """Mean balanced accuracy over the labels."""
+        return _mean_balanced(self.comparison.after)
+
+    @property
+    def drop(self) -> float:
+        """How far that is below the parent's."""
+        return _mean_balanced(self.comparison.before) - self.worth
+
+
+def _mean_balanced(evaluation: Any) -> float:
+    return float(np.nanmean([row.balanced_accuracy for row in evaluation.rows]))
+
+
+def _usual_head(labels: int, known: int, kind: str) -> Head:
+    if labels == known:
+        return "parent"
+    if labels == 1:
+        return "binary"
+    return "labels" if kind == "sigmoid" and known > 2 else "other"
+
+
+class Extractor:
+    """One observation of a model, from which subnetworks of any size are made.
+
+    Args: those of `extract`.
+
+    Attributes:
+        activity: What was observed.
+        ranking: Which units join first.
+        exports: How many `.tflite` files were made so far.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Any,
+        y: Any = None,
+        *,
+        labels: Label | Sequence[Label],
+        head: Head | None = None,
+        score: Score | None = None,
+        balance: Balance = "share",
+        repair: bool | Step | Sequence[Step] = True,
+        distill_epochs: int = 0,
+        held_out: float = 0.2,
+        seed: int = 0,
+        batch_size: int = 256,
+        label_names: Sequence[Any] | None = None,
+        output: str | None = None,
+    ) -> None:
+        self.model = model
+        self.exports = 0
+        self._data = (data, y)
+        self._epochs = distill_epochs
+        self._division = Division(
+            data,
+            y,
+            model=model,
+            held_out=held_out,
+            seed=seed,
+            batch_size=batch_size,
+            label_names=label_names,
+        )
+        if not self._division.labelled:
+            raise DataError("extract needs labels: pass (x, y), or y beside x.")
+        if not held_out:
+            raise DataError("extract judges on samples held out. Pass held_out above 0.")
+        self._sharing: dict[str, Any] = {
+            "held_out": held_out,
+            "seed": seed,
+            "label_names": label_names,
+        }
+        self._batch_size = batch_size
+        names = self._division.label_names
+        self.activity = observe(model, self._fit, label_names=names, verbose=False)
+        numbers = tuple(label_numbers(self.activity, labels))
+        self.graph = trace(model)
+        kind = self.graph.output(output).kind
+        self.head: Head = _usual_head(len(numbers), len(names), kind) if head is None else head
+        self._output = output
+        chosen = self._usual_score() if score is None else score
+        scores = checked_scores(self.activity, chosen, list(numbers))
+        self.ranking = Ranking(
+            self.activity, scores, numbers, name=name_of(chosen), balance=balance
+        )
+        plan = self.ranking.first(len(self.ranking.order))
+        self._answer = answer_of(self.graph, plan, self.head, output)
+        self._estimates = Estimates(self.graph)
+        self._steps: list[Step] = []
+        self._steps = self._chosen_steps(repair)
+
+    # Search -------------------------------------------------------------------------------------
+
+    def to(self, budget: Budget) -> tuple[Made, float, float]:
+        """Make the subnetwork for a budget.
+
+        Returns:
+            It, what it costs in the budget's unit, and what the least there can be costs.
+
+        Raises:
+            SelectionError: It is below what one unit in every layer costs.
+        """
+        if budget.unit == "drop":
+            return self._within_drop(budget)
+        least = self.cost(budget, self._skeleton(self.ranking.first(0)))
+        if least > budget.limit:
+            raise SelectionError(
+                f"A budget of {budget} is below one unit in every layer, which costs "
+                f"{budget.shown(least)}. The nearest possible is {budget.of(least)!r}."
+            )
+        limit = budget.limit
+        while True:
+            made = self.make(self._fitting(budget, limit, least))
+            cost = self.cost(budget, made.model)
+            if cost <= budget.limit or limit <= least:
+                return made, cost, least
+            # Repair gave it what its skeleton did not have, such as a bias.
+            limit = max(least, limit - 1.1 * (cost - budget.limit))
+
+    def _fitting(self, budget: Budget, limit: float, least: float) -> Plan:
+        """Return the largest plan found whose skeleton costs no more than the limit."""
+
+        def estimate(plan: Plan) -> float:
+            return self.estimate(budget.unit, plan)
+
+        best, everything = self.ranking.first(0), self.ranking.first(len(self.ranking.order))
+        low, low_cost, high = estimate(best), least, float("inf")
+        slope = 1.0
+        if budget.unit in ("activation_memory", "latency_ms"):
+            # Estimates are of another kind than what is measured: see how one grows with the other.
+            whole = self.cost(budget, self._skeleton(everything))
+            if whole <= limit:
+                return everything
+            high = estimate(everything)
+            slope = (whole - least) / max(high - low, 1.0)
+        for _ in range(_TRIES):
+            target = low + (limit - low_cost) / slope if slope > 0 else high
+            # Never again what was too much.
+            target = target if target < high else low + 0.9 * (high - low)
+            plan = self.ranking.fit(estimate, target)
+            if plan == best:
+                break
+            cost = self.cost(budget, self._skeleton(plan))
+            if cost > limit:
+                high = estimate(plan)
+                # From here the way down is shorter than from below.
+                low_guess = high - (cost - limit) / slope if slope > 0 else low
+                target = max(low, low_guess)
+                plan = self.ranking.fit(estimate, target)
+                cost = self.cost(budget, self._skeleton(plan))
+                if cost > limit or plan == best:
+                    continue
+            best, low, low_cost = plan, estimate(plan), cost
+            if cost >= _CLOSE * limit or plan == everything:
+                break
+        return best
+
+    def _within_drop(self, budget: Budget) -> tuple[Made, float, float]:
+        """Halve the range of sizes again and again, to the smallest that loses no more."""
+
+        def estimate(plan: Plan) -> float:
+            return self.estimate("parameters", plan)
+
+        smallest = self.make(self.ranking.first(0))
+        if smallest.drop <= budget.limit:
+            return smallest, smallest.drop, smallest.drop
+        best = self.make(self.ranking.first(len(self.ranking.order)))
+        if best.drop > budget.limit:
+            raise SelectionError(
+                f"A drop of at most {budget.limit:g} cannot be had: with all units, head "
+                f"{self.head!r} loses {best.drop:.4g}. The nearest possible is "
+                f"{budget.of(best.drop)!r}."
+            )
+        low, high = np.log([estimate(smallest.plan), estimate(best.plan)])
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            made = self.make(self.ranking.fit(estimate, float(np.exp(middle))))
+            if made.drop <= budget.limit:
+                best, high = made, middle
+            else:
+                low = middle
+        return best, best.drop, smallest.drop
+
+    # Costs --------------------------------------------------------------------------------------
+
+    def estimate(self, unit: str, plan: Plan) -> float:
+        """Return about what a plan costs, without building it."""
+        keep = self.graph.keep(plan, outputs=self._answer.narrowed)
+        return self._estimates.of(unit, keep)
+
+    def cost(self, budget: Budget, model: keras.Model) -> float:
+        """Return what a model costs, in a budget's unit."""
+        if budget.unit == "parameters":
+            return float(costs.parameters(model))
+        if budget.unit == "macs":
+            return float(costs.count_macs(model))
+        self.exports += 1
+        flat = tflite_export.convert(model)
+        if budget.unit == "bytes":
+            return float(len(flat))
+        if budget.unit == "activation_memory":
+            alive = tflite_export.anatomy(flat).activation_bytes
+            if alive is None:
+                raise SelectionError(
+                    f"The memory of {model.name!r} is not known beforehand: its .tflite leaves "
+                    "shapes open, or has loops. Use another unit."
+                )
+            return float(alive)
+        return self._timed(flat)
+
+    def _timed(self, flat: bytes) -> float:
+        """Return the median milliseconds of one sample on one thread of this machine."""
+        return tflite_export.card(flat, seconds=_SECONDS).rows[0].latency[0].p50 / 1000
+
+    # Making -------------------------------------------------------------------------------------
+
+    def _skeleton(self, plan: Plan) -> keras.Model:
+        """Return a model of the shape that a plan will have in the end."""
+        small = cut(self.model, plan, head=self.head, output=self._output)
+        if not any(step.for_head for step in self._steps):
+            return small
+        # A copy: adding a layer to a Sequential leaves its layers called twice.
+        return with_plain_head(copied(small), record_of(small, self.model))
+
+    def make(self, plan: Plan) -> Made:
+        """Cut, repair and train what a plan keeps, and judge it on the samples held out."""
+        small = cut(self.model, plan, head=self.head, output=self._output)
+        repaired = trained = None
+        data, y = self._data
+        if self._steps:
+            repaired = repair(
+                small,
+                self.model,
+                data,
+                y,
+                steps=self._steps,
+                batch_size=self._batch_size,
+                **self._sharing,
+            )
+            small = repaired.model
+        if self._epochs:
+            trained = distill(small, self.model, data, y, epochs=self._epochs, **self._sharing)
+            small = trained.model
+            last = [step for step in self._steps if step.for_head]
+            if last:
+                again = repair(
+                    small,
+                    self.model,
+                    data,
+                    y,
+                    steps=last,
+                    batch_size=self._batch_size,
+                    **self._sharing,
+                )
+                small = again.model
+        comparison = compare(
+            self.model,
+            small,
+            self._held_out,
+            label_names=self._division.label_names,
+            output=self._output,
+            allow_overlap=True,
+        )
+        return Made(small, plan, comparison, repaired, trained)
+
+    def _fit(self) -> Iterator[tuple[Any, Any]]:
+        return ((batch.inputs, batch.labels) for batch in self._division.to_fit())
+
+    def _held_out(self) -> Iterator[tuple[Any, Any]]:
+        return ((batch.inputs, batch.labels) for batch in self._division.held_out())
+
+    def _usual_score(self) -> Score:
+        try:
+            return forward_selection(self.model, self._fit, label_names=self._division.label_names)
+        except SelectionError:
+            return contrast
+
+    def _chosen_steps(self, asked: bool | Step | Sequence[Step]) -> list[Step]:
+        if asked is False:
+            return []
+        if asked is not True:
+            return list(asked) if isinstance(asked, Sequence) else [asked]
+        self._steps = [least_squares(), calibrate_head()]
+        try:
+            self._skeleton(self.ranking.first(0))
+        except SurgeryError:
+            # No Dense of its own stands before the answer: what lies before it can be repaired.
+            return self._steps[:1]
+        return self._steps
