@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_nns import tables
 from keras_nns.activity import Activity
 from keras_nns.budgets import Budget, ambiguous
-from keras_nns.evaluation import Comparison
-from keras_nns.extractor import Extractor
+from keras_nns.comparison import Comparison
+from keras_nns.errors import SelectionError
 from keras_nns.layout import Json
+from keras_nns.maker import Made, Maker
 from keras_nns.model_files import Head
 from keras_nns.plan import Plan
 from keras_nns.ranking import Balance
@@ -27,8 +29,10 @@ _CLOSE = 0.99
 """A plan is close enough that costs this share of the budget or more."""
 
 _TRIES = 6
-_STEPS = 6
-_SECONDS = 0.3
+"""How often a plan is measured, at most."""
+
+_HALVINGS = 6
+"""How often the range of sizes is halved to find the smallest that loses no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +213,9 @@ def search(
     """
     if not isinstance(budget, Budget):
         raise ambiguous(budget)
-    extractor = Extractor(model, data, y, labels=labels, **options)
-    made, cost, least = extractor.to(budget)
+    maker = Maker(model, data, y, labels=labels, **options)
+    search_for = _within_drop if budget.unit == "drop" else _within_size
+    made, cost, least = search_for(maker, budget)
     return Extraction(
         model=made.model,
         plan=made.plan,
@@ -220,6 +225,91 @@ def search(
         comparison=made.comparison,
         repaired=made.repaired,
         trained=made.trained,
-        activity=extractor.activity,
-        exports=extractor.exports,
+        activity=maker.activity,
+        exports=maker.exports,
     )
+
+
+def _within_size(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
+    """Return the largest subnetwork that fits, what it costs, and what the least costs."""
+    smallest = maker.ranking.first(0)
+    least = maker.cost(budget, maker.skeleton(smallest))
+    if least > budget.limit:
+        raise SelectionError(
+            f"A budget of {budget} is below one unit in every layer, which costs "
+            f"{budget.shown(least)}. The nearest possible is {budget.of(least)!r}."
+        )
+    limit = budget.limit
+    while True:
+        made = maker.make(_fitting(maker, budget, limit, least))
+        cost = maker.cost(budget, made.model)
+        if cost <= budget.limit or limit <= least:
+            return made, cost, least
+        # Repair gave it what its skeleton did not have, such as a bias.
+        limit = max(least, limit - 1.1 * (cost - budget.limit))
+
+
+def _fitting(maker: Maker, budget: Budget, limit: float, least: float) -> Plan:
+    """Return the largest plan found whose skeleton costs no more than the limit."""
+
+    def estimate(plan: Plan) -> float:
+        return maker.estimate(budget.unit, plan)
+
+    ranking = maker.ranking
+    best, everything = ranking.first(0), ranking.first(len(ranking.order))
+    low, low_cost, high = estimate(best), least, float("inf")
+    slope = 1.0
+    if budget.unit in ("activation_memory", "latency_ms"):
+        # Estimates are of another kind than what is measured: see how one grows with the other.
+        whole = maker.cost(budget, maker.skeleton(everything))
+        if whole <= limit:
+            return everything
+        high = estimate(everything)
+        slope = (whole - least) / max(high - low, 1.0)
+    for _ in range(_TRIES):
+        target = low + (limit - low_cost) / slope if slope > 0 else high
+        # Never again what was too much.
+        target = target if target < high else low + 0.9 * (high - low)
+        plan = ranking.fit(estimate, target)
+        if plan == best:
+            break
+        cost = maker.cost(budget, maker.skeleton(plan))
+        if cost > limit:
+            high = estimate(plan)
+            # From here the way down is shorter than from below.
+            plan = ranking.fit(estimate, max(low, high - (cost - limit) / slope))
+            cost = maker.cost(budget, maker.skeleton(plan))
+            if cost > limit or plan == best:
+                continue
+        best, low, low_cost = plan, estimate(plan), cost
+        if cost >= _CLOSE * limit or plan == everything:
+            break
+    return best
+
+
+def _within_drop(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
+    """Halve the range of sizes again and again, to the smallest that loses no more."""
+
+    def estimate(plan: Plan) -> float:
+        return maker.estimate("parameters", plan)
+
+    ranking = maker.ranking
+    smallest = maker.make(ranking.first(0))
+    if smallest.drop <= budget.limit:
+        return smallest, smallest.drop, smallest.drop
+    best = maker.make(ranking.first(len(ranking.order)))
+    if best.drop > budget.limit:
+        raise SelectionError(
+            f"A drop of at most {budget.limit:g} cannot be had: with all units, head "
+            f"{maker.head!r} loses {best.drop:.4g}. The nearest possible is "
+            f"{budget.of(best.drop)!r}."
+        )
+    low, high = np.log([estimate(smallest.plan), estimate(best.plan)])
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        made = maker.make(ranking.fit(estimate, float(np.exp(middle))))
+        if made.drop <= budget.limit:
+            best, high = made, middle
+        else:
+            low = middle
+    return best, best.drop, smallest.drop

@@ -12,11 +12,11 @@ import numpy as np
 
 from keras_nns import costs, tables
 from keras_nns.budgets import Budget
+from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
 from keras_nns.errors import SelectionError
-from keras_nns.evaluation import Comparison
-from keras_nns.extractor import Extractor, Made
 from keras_nns.layout import Json
+from keras_nns.maker import Made, Maker
 from keras_nns.plan import Plan
 from keras_nns.selection import Label
 
@@ -179,20 +179,20 @@ def sweep(
     if unit not in UNITS:
         raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")
     _check_sizes(sizes)
-    extractor = Extractor(model, data, y, labels=labels, **options)
-    ranking = extractor.ranking
+    maker = Maker(model, data, y, labels=labels, **options)
+    ranking = maker.ranking
     smallest, whole = ranking.first(0), ranking.first(len(ranking.order))
-    least, most = (extractor.estimate(unit, plan) for plan in (smallest, whole))
+    least, most = (maker.estimate(unit, plan) for plan in (smallest, whole))
     if isinstance(sizes, int):
         targets = np.geomspace(least, most, sizes)
     else:
         targets = np.maximum(np.sort(sizes) * most, least)
     found: list[Made] = []
     for target in targets.tolist():
-        plan = ranking.fit(lambda p: extractor.estimate(unit, p), target * (1 + 1e-9))
+        plan = ranking.fit(lambda p: maker.estimate(unit, p), target * (1 + 1e-9))
         if not found or plan != found[-1].plan:
-            found.append(extractor.make(plan))
-    measured = [_measured(extractor, one.model) for one in found]
+            found.append(maker.make(plan))
+    measured = [_measured(maker, one.model) for one in found]
     amounts = [_size(unit, cost) for cost in measured]
     worths = [one.worth for one in found]
     points = [
@@ -201,20 +201,20 @@ def sweep(
     ]
     order = np.argsort(amounts, kind="stable")
     before = found[0].comparison.before
-    names = extractor.activity.label_names
+    names = maker.activity.label_names
     return Sweep(
         labels=tuple(names[label] for label in found[0].plan.labels),
-        head=extractor.head,
+        head=maker.head,
         unit=unit,
         points=tuple(points[i] for i in order),
-        parent_costs=_measured(extractor, model),
+        parent_costs=_measured(maker, model),
         parent_worth=found[0].worth + found[0].drop,
         samples=before.samples,
     )
 
 
-def _measured(extractor: Extractor, model: keras.Model) -> Costs:
-    return costs.measure(model, tflite_bytes=round(extractor.cost(Budget(bytes=1), model)))
+def _measured(maker: Maker, model: keras.Model) -> Costs:
+    return costs.measure(model, tflite_bytes=round(maker.cost(Budget(bytes=1), model)))
 
 
 def _size(unit: str, cost: Costs) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import keras
@@ -14,8 +15,8 @@ import tflite_export
 from keras_nns import plots
 from keras_nns.cli import main
 from keras_nns.estimates import Estimates
-from keras_nns.extractor import Extractor
 from keras_nns.graph import weights_digest
+from keras_nns.maker import Maker
 from keras_nns.ranking import Ranking
 from keras_nns.rules import Keep
 
@@ -127,7 +128,7 @@ def test_memory_and_time(residual, monkeypatch):
     assert 0.7 * budget.limit <= alive <= budget.limit
     # A clock of our own: time is what the weights are.
     monkeypatch.setattr(
-        Extractor,
+        Maker,
         "_timed",
         lambda self, flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters,
     )
@@ -160,12 +161,10 @@ def test_what_is_more_than_enough_keeps_everything(model):
 
 
 def test_one_observation_and_nothing_of_the_users_changes(model, monkeypatch):
-    from keras_nns import extractor
+    from keras_nns import maker
 
     seen = []
-    monkeypatch.setattr(
-        extractor, "observe", lambda *a, **k: seen.append(1) or nns.observe(*a, **k)
-    )
+    monkeypatch.setattr(maker, "observe", lambda *a, **k: seen.append(1) or nns.observe(*a, **k))
     digest, settings, x = weights_digest(model), model.get_compile_config(), X.copy()
     first = nns.extract(model, (X, Y), labels=3, budget=nns.Budget(bytes=6000))
     assert len(seen) == 1
@@ -216,7 +215,7 @@ def test_plans_are_nested_and_filled_up(model):
     activity = nns.observe(model, (X, Y), verbose=False)
     ranking = Ranking(activity, nns.contrast(activity), (1, 3), name="contrast", balance="share")
     sizes = [ranking.first(n) for n in range(len(ranking.order) + 1)]
-    assert all(a & b == a for a, b in zip(sizes, sizes[1:], strict=False))
+    assert all(a & b == a for a, b in itertools.pairwise(sizes))
     assert {name: len(units) for name, units in sizes[0].kept.items()} == {"one": 1, "two": 1}
     assert {name: len(units) for name, units in sizes[-1].kept.items()} == {"one": 48, "two": 24}
     cost = {"one": 7, "two": 2}
@@ -301,12 +300,12 @@ def test_wrong_use(model):
         nns.extract(model, X, labels=3, budget=budget)
     with pytest.raises(nns.DataError, match="held out"):
         nns.extract(model, (X, Y), labels=3, budget=budget, held_out=0)
-    with pytest.raises(nns.SelectionError, match="'nine'|nine"):
+    with pytest.raises(nns.SelectionError, match="nine"):
         nns.extract(model, (X, Y), labels="nine", budget=budget)
     with pytest.raises(nns.SelectionError, match="balance"):
         nns.extract(model, (X, Y), labels=3, budget=budget, balance="even")
     few = np.concatenate([np.flatnonzero(Y != 3), np.flatnonzero(Y == 3)[:8]])
-    with pytest.raises(nns.DataError, match="at least 10 samples.*'3'"):
+    with pytest.raises(nns.DataError, match=r"at least 10 samples.*'3'"):
         nns.extract(model, (X[few], Y[few]), labels=3, budget=budget)
     with pytest.raises(nns.SelectionError, match="`unit`"):
         nns.sweep(model, (X, Y), labels=3, unit="weeks")

@@ -36,14 +36,14 @@ ORDER = [
     "resampling", "figures", "judging", "evaluation", "comparison",
     "refitting", "calibration", "branches", "composing", "repairs",
     "feeding", "schooling", "lessons", "teaching", "training",
-    "budgets", "ranking", "extractor", "extraction", "sweeping",
+    "budgets", "ranking", "maker", "extraction", "sweeping",
     "findings", "plots", "monitor", "page", "report",
     "operation", "demo",
     "paper", "paper_best", "paper_tables", "paper_beyond", "paper_plots", "reproduction", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.
-SHIPPING = {"extractor", "operation", "demo", "cli"}
+SHIPPING = {"maker", "operation", "demo", "cli"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -1,4 +1,4 @@
-"""The engine of extract and sweep: one observation, from which networks of any size are made."""
+"""Make subnetworks of any size from one observation, and say what each costs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import tflite_export
 from keras_nns import costs
 from keras_nns.budgets import Budget
 from keras_nns.calibration import calibrate_head, with_plain_head
+from keras_nns.comparison import Comparison, compare
 from keras_nns.division import Division
 from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.estimates import Estimates
-from keras_nns.evaluation import Comparison, compare
 from keras_nns.graph import trace
 from keras_nns.greedy import forward_selection
 from keras_nns.head import answer_of
@@ -32,12 +32,8 @@ from keras_nns.surgery import cut
 from keras_nns.training import Trained, distill
 from keras_nns.treatment import Step, copied, record_of
 
-_CLOSE = 0.99
-"""A plan is close enough that costs this share of the budget or more."""
-
-_TRIES = 6
-_STEPS = 6
 _SECONDS = 0.3
+"""How long a latency is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +77,7 @@ def _usual_head(labels: int, known: int, kind: str) -> Head:
     return "labels" if kind == "sigmoid" and known > 2 else "other"
 
 
-class Extractor:
+class Maker:
     """One observation of a model, from which subnetworks of any size are made.
 
     Args: those of `extract`.
@@ -151,98 +147,6 @@ class Extractor:
         self._steps: list[Step] = []
         self._steps = self._chosen_steps(repair)
 
-    # Search -------------------------------------------------------------------------------------
-
-    def to(self, budget: Budget) -> tuple[Made, float, float]:
-        """Make the subnetwork for a budget.
-
-        Returns:
-            It, what it costs in the budget's unit, and what the least there can be costs.
-
-        Raises:
-            SelectionError: It is below what one unit in every layer costs.
-        """
-        if budget.unit == "drop":
-            return self._within_drop(budget)
-        least = self.cost(budget, self._skeleton(self.ranking.first(0)))
-        if least > budget.limit:
-            raise SelectionError(
-                f"A budget of {budget} is below one unit in every layer, which costs "
-                f"{budget.shown(least)}. The nearest possible is {budget.of(least)!r}."
-            )
-        limit = budget.limit
-        while True:
-            made = self.make(self._fitting(budget, limit, least))
-            cost = self.cost(budget, made.model)
-            if cost <= budget.limit or limit <= least:
-                return made, cost, least
-            # Repair gave it what its skeleton did not have, such as a bias.
-            limit = max(least, limit - 1.1 * (cost - budget.limit))
-
-    def _fitting(self, budget: Budget, limit: float, least: float) -> Plan:
-        """Return the largest plan found whose skeleton costs no more than the limit."""
-
-        def estimate(plan: Plan) -> float:
-            return self.estimate(budget.unit, plan)
-
-        best, everything = self.ranking.first(0), self.ranking.first(len(self.ranking.order))
-        low, low_cost, high = estimate(best), least, float("inf")
-        slope = 1.0
-        if budget.unit in ("activation_memory", "latency_ms"):
-            # Estimates are of another kind than what is measured: see how one grows with the other.
-            whole = self.cost(budget, self._skeleton(everything))
-            if whole <= limit:
-                return everything
-            high = estimate(everything)
-            slope = (whole - least) / max(high - low, 1.0)
-        for _ in range(_TRIES):
-            target = low + (limit - low_cost) / slope if slope > 0 else high
-            # Never again what was too much.
-            target = target if target < high else low + 0.9 * (high - low)
-            plan = self.ranking.fit(estimate, target)
-            if plan == best:
-                break
-            cost = self.cost(budget, self._skeleton(plan))
-            if cost > limit:
-                high = estimate(plan)
-                # From here the way down is shorter than from below.
-                low_guess = high - (cost - limit) / slope if slope > 0 else low
-                target = max(low, low_guess)
-                plan = self.ranking.fit(estimate, target)
-                cost = self.cost(budget, self._skeleton(plan))
-                if cost > limit or plan == best:
-                    continue
-            best, low, low_cost = plan, estimate(plan), cost
-            if cost >= _CLOSE * limit or plan == everything:
-                break
-        return best
-
-    def _within_drop(self, budget: Budget) -> tuple[Made, float, float]:
-        """Halve the range of sizes again and again, to the smallest that loses no more."""
-
-        def estimate(plan: Plan) -> float:
-            return self.estimate("parameters", plan)
-
-        smallest = self.make(self.ranking.first(0))
-        if smallest.drop <= budget.limit:
-            return smallest, smallest.drop, smallest.drop
-        best = self.make(self.ranking.first(len(self.ranking.order)))
-        if best.drop > budget.limit:
-            raise SelectionError(
-                f"A drop of at most {budget.limit:g} cannot be had: with all units, head "
-                f"{self.head!r} loses {best.drop:.4g}. The nearest possible is "
-                f"{budget.of(best.drop)!r}."
-            )
-        low, high = np.log([estimate(smallest.plan), estimate(best.plan)])
-        for _ in range(_STEPS):
-            middle = (low + high) / 2
-            made = self.make(self.ranking.fit(estimate, float(np.exp(middle))))
-            if made.drop <= budget.limit:
-                best, high = made, middle
-            else:
-                low = middle
-        return best, best.drop, smallest.drop
-
     # Costs --------------------------------------------------------------------------------------
 
     def estimate(self, unit: str, plan: Plan) -> float:
@@ -276,7 +180,7 @@ class Extractor:
 
     # Making -------------------------------------------------------------------------------------
 
-    def _skeleton(self, plan: Plan) -> keras.Model:
+    def skeleton(self, plan: Plan) -> keras.Model:
         """Return a model of the shape that a plan will have in the end."""
         small = cut(self.model, plan, head=self.head, output=self._output)
         if not any(step.for_head for step in self._steps):
@@ -344,7 +248,7 @@ class Extractor:
             return list(asked) if isinstance(asked, Sequence) else [asked]
         self._steps = [least_squares(), calibrate_head()]
         try:
-            self._skeleton(self.ranking.first(0))
+            self.skeleton(self.ranking.first(0))
         except SurgeryError:
             # No Dense of its own stands before the answer: what lies before it can be repaired.
             return self._steps[:1]
