@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from keras_nns.rules import register_elementwise, register_rule
     from keras_nns.schedules import agp_schedule, cosine_schedule, linear_schedule
     from keras_nns.scores import (
+        active_share,
         contrast,
         d_prime,
         firing_frequency,
@@ -97,7 +98,14 @@ _HOME = {
     "repairs": ["Repair", "repair"],
     "rules": ["register_elementwise", "register_rule"],
     "schedules": ["agp_schedule", "cosine_schedule", "linear_schedule"],
-    "scores": ["contrast", "d_prime", "firing_frequency", "mean_activation", "random_units"],
+    "scores": [
+        "active_share",
+        "contrast",
+        "d_prime",
+        "firing_frequency",
+        "mean_activation",
+        "random_units",
+    ],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
     "simplification": ["Simplification", "simplify"],
@@ -142,6 +150,7 @@ __all__ = [
     "Sweep",
     "Trained",
     "above",
+    "active_share",
     "agp_schedule",
     "at_least",
     "batch_norm_scale",

@@ -15,7 +15,7 @@ from keras_nns.errors import DataError, FileError, SelectionError
 from keras_nns.layout import Fingerprint, Layout
 from keras_nns.seen import Seen, unite
 
-Statistic = Literal["fired", "mean", "variance", "maximum"]
+Statistic = Literal["fired", "mean", "variance", "maximum", "active"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
 
@@ -25,6 +25,7 @@ _FORMAT = "keras_nns.activity"
 _VERSION = 1
 _FIELDS = {
     "fired": ("fired",),
+    "active": ("active",),
     "mean": ("total", "magnitude"),
     "variance": ("total", "deviation"),
     "maximum": ("maximum",),
@@ -45,6 +46,7 @@ class LayerActivity:
         fired: How many samples had an absolute value above the threshold, int64, or None.
         deviation: Sum of squared differences from the label's mean value, or None.
         maximum: Largest absolute value, -inf for a label without samples, or None.
+        active: Sum of the share of positions whose absolute value was above the threshold, or None.
     """
 
     total: Float | None = None
@@ -52,6 +54,7 @@ class LayerActivity:
     fired: NDArray[np.int64] | None = None
     deviation: Float | None = None
     maximum: Float | None = None
+    active: Float | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what was watched, by name."""
@@ -120,6 +123,20 @@ class Activity:
             SelectionError: The layer or the statistic was not watched.
         """
         return self._per_sample(layer, "fired", "fired")
+
+    def active_share(self, layer: str) -> Float:
+        """Return the share of samples and positions at which each unit was above the threshold.
+
+        For a layer without positions this is `firing_rate`; a channel, which fires for a sample
+        where any of its pixels does, has few pixels that do.
+
+        Returns:
+            `(labels, units)`, in [0, 1]; NaN for labels without samples.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "active", "active")
 
     def variance(self, layer: str) -> Float:
         """Return the variance of each unit's value within each label, `(labels, units)`.
@@ -360,6 +377,7 @@ def _add(
         total=summed,
         magnitude=summed if same else total("magnitude"),
         fired=total("fired"),
+        active=total("active"),
         deviation=deviation,
         maximum=maximum,
     )

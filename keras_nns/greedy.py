@@ -102,7 +102,8 @@ def forward_selection(
             )
         found = {}
         for group in activity.layout.prunable:
-            members = [m for m in group.members if m.layer in ranks]
+            watched = [m for m in group.members if m.layer in activity.layers]
+            members = [m for m in watched if m.layer in ranks]
             if members:
                 placed = np.full((count, group.size), -np.inf)
                 for member in members:

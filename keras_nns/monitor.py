@@ -29,8 +29,7 @@ from keras_nns.watching import (
     Tap,
     listening,
     taps_of,
-    tensor_at,
-    unit_values,
+    values_at,
 )
 
 
@@ -300,9 +299,8 @@ class _Gatherer:
                 "it. Pass data=… to ActivityMonitor, or name the layers that it runs."
             )
         labels = _step_labels(y, self.sums.labels)
-        self.sums.update(
-            [unit_values(t, [tensor_at(p, heard) for p in t.points]) for t in self._taps], labels
-        )
+        above = self.sums.above
+        self.sums.update([values_at(tap, heard, above=above) for tap in self._taps], labels)
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)
             self._seen.assign_add(tf.size(labels, out_type=tf.int64))

@@ -41,6 +41,7 @@ _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float6
     "mean": ("mean output", Activity.mean),
     "magnitude": ("mean absolute output", Activity.magnitude),
     "firing_rate": ("share of samples on which the unit fired", Activity.firing_rate),
+    "active_share": ("share of samples and positions that were active", Activity.active_share),
     "variance": ("variance of the output", Activity.variance),
     "maximum": ("largest absolute output", Activity.maximum),
 }
@@ -56,7 +57,8 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
     Args:
         activity: What was observed.
         layer: Path of the layer.
-        statistic: `"mean"`, `"magnitude"`, `"firing_rate"`, `"variance"` or `"maximum"`.
+        statistic: `"mean"`, `"magnitude"`, `"firing_rate"`, `"active_share"`,
+            `"variance"` or `"maximum"`.
 
     Returns:
         A heat map, labels down and units across. Labels without samples are grey.

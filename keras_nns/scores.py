@@ -49,8 +49,8 @@ def mean_activation(activity: Activity, *, join: Join = "max") -> Scores:
 def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
     """Score a unit by the share of the label's samples on which it fires, in [0, 1].
 
-    The "frequency of activation" of *NNS: neural network surgery*; its complement is APoZ (Hu et
-    al. 2016, *Network Trimming*).
+    The "frequency of activation" of *NNS: neural network surgery*. With `at_least(tau)` it is the
+    decomposition of MODA (Ngo et al., *DNN Modularization via Activation-Driven Training*).
 
     Args:
         activity: What was observed, with the statistic `"fired"`.
@@ -63,6 +63,29 @@ def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
         SelectionError: Firing was not watched.
     """
     return by_group(activity, activity.firing_rate, join)
+
+
+def active_share(activity: Activity, *, join: Join = "max") -> Scores:
+    """Score a unit by the share of samples and positions at which it is not zero, in [0, 1].
+
+    1 - APoZ, the average percentage of zeros of Hu et al. 2016 (*Network Trimming*, eq. 1): a
+    channel counts at every pixel. For layers without positions it equals `firing_frequency`.
+
+    Args:
+        activity: What was observed, with the statistic `"active"`.
+        join: As in `mean_activation`.
+
+    Returns:
+        Scores `(labels, units)` by group; NaN for labels without samples.
+
+    Raises:
+        SelectionError: The statistic was not watched.
+
+    Example:
+        >>> activity = nns.observe(model, data, statistics=["active"])  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.active_share)  # doctest: +SKIP
+    """
+    return by_group(activity, activity.active_share, join)
 
 
 def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") -> Scores:

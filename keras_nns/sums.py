@@ -29,7 +29,7 @@ class Sums:
     Args:
         taps: The watched layers.
         labels: How many labels.
-        statistics: Which of `"fired"`, `"mean"`, `"variance"`, `"maximum"`.
+        statistics: Which of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`.
         threshold: A unit fired where its absolute value is above this.
 
     Raises:
@@ -57,6 +57,11 @@ class Sums:
             _Chunk([self.taps[i] for i in places], places, labels, self.statistics, self.threshold)
             for places in _chunked(self.taps)
         ]
+
+    @property
+    def above(self) -> float | None:
+        """The bar for positions that are active; None where nobody asks for them."""
+        return self.threshold if "active" in self.statistics else None
 
     @property
     def _variables(self) -> dict[str, Any]:
@@ -152,6 +157,8 @@ class _Chunk:
             self.variables["magnitude"] = _zeros(shape, tf.float64, "magnitude")
         if "fired" in statistics:
             self.variables["fired"] = _zeros(shape, tf.int64, "fired")
+        if "active" in statistics:
+            self.variables["active"] = _zeros(shape, tf.float64, "active")
         if "variance" in statistics:
             self.variables["pivot"] = _zeros((units,), tf.float32, "pivot")
             self.variables["started"] = _zeros((), tf.bool, "started")
@@ -187,6 +194,8 @@ class _Chunk:
             # Whole numbers below 2**24 are exact in float32, and a batch is smaller.
             counts = sum_by_label(table, tf.sign(above))
             held["fired"].assign_add(tf.cast(tf.round(counts), tf.int64))
+        if "active" in held:
+            held["active"].assign_add(sum_by_label(table, _join([v.active for v in values])))
         if "squares" in held:
             held["squares"].assign_add(sum_by_label(table, self._squared(signed)))
         if "maximum" in held:
@@ -260,6 +269,7 @@ class _Chunk:
                 total=total,
                 magnitude=magnitude,
                 fired=state["fired"][:, place] if "fired" in state else None,
+                active=state["active"][:, place] if "active" in state else None,
                 deviation=None if deviation is None else deviation[:, place],
                 maximum=None if highest is None else highest[:, place],
             )

@@ -113,19 +113,31 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
 
 @dataclass(frozen=True)
 class Values:
-    """A layer's unit values for a batch: signed, and absolute, each `(batch, units)` float32."""
+    """A layer's unit values for a batch, each `(batch, units)` float32.
+
+    Attributes:
+        signed: The mean over all positions.
+        absolute: The mean of the absolute value.
+        active: The share of positions with an absolute value above a bar; None where not asked for.
+    """
 
     signed: Any
     absolute: Any
+    active: Any = None
 
 
-def unit_values(tap: Tap, tensors: Sequence[Any]) -> Values:
+def unit_values(tap: Tap, tensors: Sequence[Any], *, above: float | None = None) -> Values:
     """Reduce a layer's outputs to one value per sample and unit: the mean over all positions.
 
     Steps that a Keras mask leaves out do not count. A layer that is called several times has the
     mean over its calls.
+
+    Args:
+        tap: The watched layer.
+        tensors: What it gave, one tensor for each call.
+        above: The bar for positions that are active; None leaves them uncounted.
     """
-    signed, absolute = [], []
+    signed, absolute, active = [], [], []
     for point, tensor in zip(tap.points, tensors, strict=True):
         x = tf.cast(tensor, tf.float32)
         axis = point.axis % len(x.shape)
@@ -135,8 +147,14 @@ def unit_values(tap: Tap, tensors: Sequence[Any]) -> Values:
             absolute.append(_mean_over_positions(tf.abs(x), axis, weights))
         else:
             absolute.append(signed[-1])
+        if above is not None:
+            active.append(_mean_over_positions(tf.cast(tf.abs(x) > above, x.dtype), axis, weights))
     mean = _average(signed)
-    return Values(mean, mean if tap.nonnegative else _average(absolute))
+    return Values(
+        mean,
+        mean if tap.nonnegative else _average(absolute),
+        _average(active) if active else None,
+    )
 
 
 def _average(values: list[Any]) -> Any:
@@ -165,10 +183,17 @@ def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
     return tf.reduce_mean(x, axis=others)
 
 
-def run_taps(graph: Graph, taps: Sequence[Tap], inputs: Any) -> list[Values]:
+def run_taps(
+    graph: Graph, taps: Sequence[Tap], inputs: Any, *, above: float | None = None
+) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
     seen, _ = run_watched(graph, taps, inputs)
-    return [unit_values(tap, [tensor_at(point, seen) for point in tap.points]) for tap in taps]
+    return [values_at(tap, seen, above=above) for tap in taps]
+
+
+def values_at(tap: Tap, seen: Mapping[Place, Any], *, above: float | None = None) -> Values:
+    """Return a layer's unit values from what was seen; `above` as in `unit_values`."""
+    return unit_values(tap, [tensor_at(point, seen) for point in tap.points], above=above)
 
 
 def run_watched(

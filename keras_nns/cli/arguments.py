@@ -15,9 +15,9 @@ else:
 
 # The modules that own these are heavy; a test holds that they agree.
 HEADS = ("parent", "labels", "other", "binary")
-STATISTICS = ("fired", "mean", "variance", "maximum")
+STATISTICS = ("fired", "mean", "variance", "maximum", "active")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
-SCORES = ("mean_activation", "firing_frequency", "contrast", "d_prime")
+SCORES = ("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime")
 WEIGHT_SCORES = ("magnitude", "geometric_median", "lamp", "batch_norm_scale")
 NORMS = ("max", "mean", "l2")
 

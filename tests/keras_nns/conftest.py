@@ -26,16 +26,25 @@ class Case:
 
     def values(self, x: Any = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Per layer, signed and absolute value of each sample and unit, `(samples, units)`."""
-        reader = keras.Model(self.model.inputs, self.seen)
-        found = reader.predict(self._flat(self.x if x is None else x), verbose=0)
-        result = {}
-        for name, read in found.items():
-            outputs = [np.asarray(o, np.float64) for o in read]
-            result[name] = (
+        return {
+            name: (
                 np.mean([self._mean(o, name) for o in outputs], axis=0),
                 np.mean([self._mean(np.abs(o), name) for o in outputs], axis=0),
             )
-        return result
+            for name, outputs in self._outputs(x).items()
+        }
+
+    def active(self, threshold: float) -> dict[str, np.ndarray]:
+        """Per layer, the share of positions above a threshold, `(samples, units)`."""
+        return {
+            name: np.mean([self._mean(np.abs(o) > threshold, name) for o in outputs], axis=0)
+            for name, outputs in self._outputs(None).items()
+        }
+
+    def _outputs(self, x: Any) -> dict[str, list[np.ndarray]]:
+        reader = keras.Model(self.model.inputs, self.seen)
+        found = reader.predict(self._flat(self.x if x is None else x), verbose=0)
+        return {name: [np.asarray(o, np.float64) for o in read] for name, read in found.items()}
 
     def _flat(self, x: Any) -> list[Any]:
         if isinstance(x, dict):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum")
+FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share")
 LAYOUT = Layout((Group("relu", 3, (Member("relu", (0, 1, 2)), Member("tanh", (2, 0, 1)))),))
 
 
@@ -41,7 +41,7 @@ def activity_of(values, labels, count=3):
                 maximum[label] = absolute[hot[:, label]].max(axis=0)
         magnitude = total if nonnegative else hot.T.astype(float) @ absolute
         fired = hot.T.astype(np.int64) @ (absolute > 0)
-        return LayerActivity(total, magnitude, fired, deviation, maximum)
+        return LayerActivity(total, magnitude, fired, deviation, maximum, fired.astype(float))
 
     values = np.asarray(values, dtype=np.float64).reshape(-1, 3)
     return Activity(

@@ -17,14 +17,18 @@ from keras_nns.watching import Values, taps_of
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
+FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share")
+
+
 def assert_right(activity, case, which, labels, threshold=0.0):
     """Compare every figure with a loop over labels: `which[label]` are its samples."""
+    shares = case.active(threshold)
     for name, (signed, absolute) in case.values().items():
         for label, samples in which.items():
             at = activity.samples[label]
             assert at == samples.sum()
             if not at:
-                for figure in ("mean", "magnitude", "firing_rate", "variance", "maximum"):
+                for figure in FIGURES:
                     assert np.isnan(getattr(activity, figure)(name)[label]).all()
                 continue
             expected = {
@@ -33,6 +37,7 @@ def assert_right(activity, case, which, labels, threshold=0.0):
                 "firing_rate": (absolute[samples] > threshold).mean(axis=0),
                 "variance": signed[samples].var(axis=0),
                 "maximum": absolute[samples].max(axis=0),
+                "active_share": shares[name][samples].mean(axis=0),
             }
             for figure, values in expected.items():
                 found = getattr(activity, figure)(name)
@@ -110,7 +115,7 @@ def test_options_that_make_no_sense_are_refused(plain, options, message):
 
 def test_one_statistic_alone_is_what_it_is_among_all(plain):
     whole = nns.observe(plain.model, plain.x, plain.y, statistics=STATISTICS)
-    figure = {"fired": "firing_rate", "mean": "magnitude"}
+    figure = {"fired": "firing_rate", "mean": "magnitude", "active": "active_share"}
     for statistic in STATISTICS:
         alone = nns.observe(plain.model, plain.x, plain.y, statistics=statistic)
         assert alone.statistics == (statistic,)
@@ -391,7 +396,7 @@ def tiny_sums(statistics=STATISTICS):
 
 def values_of(array):
     tensor = tf.constant(array, tf.float32)
-    return [Values(tensor, tensor)]
+    return [Values(tensor, tensor, tf.cast(tensor > 0, tf.float32))]
 
 
 @pytest.mark.parametrize("seen", [2**24, 10**8])

@@ -25,12 +25,14 @@ class Row:
         by_label: Whether labels have scores of their own, NaN where they have no samples.
         signed: Whether scores can be negative.
         sums: Whether it is of activity alone, so that activity of two halves adds up to it.
+        joins: Whether it takes how layers of one group are brought together.
     """
 
     make: Callable[..., Any]
     by_label: bool = True
     signed: bool = False
     sums: bool = False
+    joins: bool = True
 
 
 def activity_alone(score, **options):
@@ -65,6 +67,7 @@ def contribution(**options):
 SCORES = {
     "mean_activation": activity_alone(nns.mean_activation),
     "firing_frequency": activity_alone(nns.firing_frequency),
+    "active_share": activity_alone(nns.active_share),
     "contrast": activity_alone(nns.contrast),
     "signed contrast": activity_alone(nns.contrast, signed=True),
     "d_prime": activity_alone(nns.d_prime),
@@ -78,9 +81,15 @@ SCORES = {
     "L1 magnitude": of_weights(nns.magnitude, norm=1),
     "geometric_median": of_weights(nns.geometric_median),
     "lamp": of_weights(nns.lamp),
-    "random_units": Row(lambda case, gradients, join: nns.random_units(3), by_label=False),
+    "forward_selection": Row(
+        lambda case, gradients, join: nns.forward_selection(case.model, case.x, case.y),
+        joins=False,
+    ),
+    "random_units": Row(
+        lambda case, gradients, join: nns.random_units(3), by_label=False, joins=False
+    ),
 }
-STATISTICS = ("fired", "mean", "variance")
+STATISTICS = ("fired", "mean", "variance", "active")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +124,7 @@ def reference(score, observed):
 def test_contract(case, watched, name):
     """Every score: an array for every prunable group, finite for every label that was seen."""
     several = any(len(group.members) > 1 for group in watched[0].layout.prunable)
-    for join in ("max", "mean", "sum") if several else ("max",):
+    for join in ("max", "mean", "sum") if several and SCORES[name].joins else ("max",):
         check_contract(case, watched, name, join)
 
 
@@ -172,7 +181,7 @@ def test_numbering_labels_otherwise_moves_their_rows(plain, name):
         np.testing.assert_allclose(score(moved)[group][order], values, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n in SCORES if n != "random_units"])
+@pytest.mark.parametrize("name", [name for name, row in SCORES.items() if row.joins])
 def test_joins_that_do_not_exist_are_refused(plain, name):
     observed = nns.observe(plain.model, plain.x, plain.y, statistics=STATISTICS)
     gradients = nns.observe_gradients(plain.model, plain.x, plain.y)
@@ -214,6 +223,19 @@ def test_magnitude_by_hand(cases, norm):
             expected = np.linalg.norm(columns, ord=norm, axis=0)
             for label in range(4):
                 np.testing.assert_allclose(scores[layer][label], expected, rtol=1e-6)
+
+
+def test_active_share_is_what_apoz_leaves(cases):
+    """Every pixel counts, where firing_frequency asks for one."""
+    case = cases("late activation")
+    observed = nns.observe(case.model, case.x, case.y, statistics=["fired", "active"])
+    reader = keras.Model(case.model.inputs, case.seen["conv"])
+    pixels = np.asarray(reader.predict(case.x, verbose=0)).reshape(len(case.y), -1, 3)
+    for label in range(3):
+        apoz = (pixels[case.y == label] == 0).mean(axis=(0, 1))
+        got = nns.active_share(observed)["conv"][label]
+        np.testing.assert_allclose(got, 1 - apoz, rtol=1e-5)
+        assert (got <= nns.firing_frequency(observed)["conv"][label] + 1e-6).all()
 
 
 def test_d_prime_by_hand(plain):
