@@ -8,90 +8,27 @@ what reads them can do with the constant: a sum, a difference, a product, a conc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, tree
 from keras.src.ops import numpy as knp
-from numpy.typing import NDArray
 
 from keras_nns.bounding import CONVOLUTIONS, UNMIXING, is_padded
 from keras_nns.bounds import Seen, bounds_of
+from keras_nns.decision import Change, Decision, Join, Mask
 from keras_nns.errors import PlanError
 from keras_nns.graph import Graph
 from keras_nns.intervals import Array, Bounds
 from keras_nns.keras_graph import Call, Key, calls, functional, is_graph
 from keras_nns.rules import FIXED, Keep, Stream, Units
 
-Mask = NDArray[np.bool_]
-
 _SUMS = (layers.Add, layers.Average, knp.Add)
 _DIFFERENCES = (layers.Subtract, knp.Subtract)
 _PRODUCTS = (layers.Multiply, knp.Multiply)
 _RECURRENT = (layers.SimpleRNN, layers.LSTM, layers.GRU)
-
-
-@dataclass(frozen=True, order=True)
-class Change:
-    """One thing that a simplification did, or why it left something.
-
-    Attributes:
-        layer: Path of the layer.
-        change: What was done, in words.
-        units: How many units it took away; 0 for anything else.
-    """
-
-    layer: str
-    change: str
-    units: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Join:
-    """A merging call of which some inputs are constant: what is left of it.
-
-    Attributes:
-        inputs: The tensors that stay, by id.
-        scale: What their merge is multiplied by: a number, or one for each of the last axis.
-        offset: What is added then.
-        show: Whether the call's name must stay: it is what the model answers.
-    """
-
-    inputs: list[int]
-    scale: Array
-    offset: Array
-    show: bool
-
-    @property
-    def trivial(self) -> bool:
-        """Whether nothing is multiplied or added."""
-        return bool((self.scale == 1).all() and (self.offset == 0).all())
-
-
-@dataclass(eq=False)
-class Decision:
-    """What leaves a model.
-
-    Attributes:
-        kept: For every unit, whether it stays.
-        shifts: By id of a layer, what its bias gains: one number for each of the user's outputs.
-        joins: By id of the first output of a call, what becomes of it.
-        skipped: By id of the first output of a call: the call is not made.
-        changes: In words.
-    """
-
-    kept: Mask
-    shifts: dict[int, Array] = field(default_factory=dict)
-    joins: dict[int, Join] = field(default_factory=dict)
-    skipped: set[int] = field(default_factory=set)
-    changes: list[Change] = field(default_factory=list)
-
-    @property
-    def keep(self) -> Keep:
-        """The units that stay."""
-        return Keep(self.kept)
 
 
 def decide(graph: Graph, kept: Mask, *, units: bool = True, fixed: Mask | None = None) -> Decision:

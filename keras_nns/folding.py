@@ -17,7 +17,7 @@ from keras_nns.bounding import (
     is_padded,
     scale_and_shift,
 )
-from keras_nns.constants import Change, Decision
+from keras_nns.decision import Change, Decision
 from keras_nns.graph import Graph, trace
 from keras_nns.intervals import Array
 from keras_nns.keras_graph import Call, calls, functional, is_graph

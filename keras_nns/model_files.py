@@ -261,7 +261,8 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
             if _ENTRY in archive.namelist():
                 with files.blame(path):
                     record = files.parse_json(archive.read(_ENTRY))
-                    kind = Composition if record.get("format") == _COMPOSED else Lineage
+                    composed = isinstance(record, dict) and record.get("format") == _COMPOSED
+                    kind = Composition if composed else Lineage
                     set_lineage(model, kind.from_json(record))
     return model
 

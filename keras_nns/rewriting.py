@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_nns.constants import Decision, Join
+from keras_nns.decision import Decision, Join
 from keras_nns.graph import Graph
 from keras_nns.keras_graph import Call
 from keras_nns.rebuild import Rebuilder

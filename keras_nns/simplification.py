@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_nns import tables
 from keras_nns.compiling import carry_compile_settings
-from keras_nns.constants import Change
+from keras_nns.decision import Change
 from keras_nns.errors import ProofError, SurgeryError
 from keras_nns.graph import Graph, trace
 from keras_nns.model_files import lineage, set_lineage

@@ -11,7 +11,8 @@ from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.compiling import carry_compile_settings
-from keras_nns.constants import Change, Decision, decide
+from keras_nns.constants import decide
+from keras_nns.decision import Change, Decision
 from keras_nns.errors import ModelError, PlanError, ProofError
 from keras_nns.folding import fold
 from keras_nns.graph import Graph, TracedCall, hidden_layout, trace

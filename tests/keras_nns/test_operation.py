@@ -87,6 +87,7 @@ def test_every_network_is_proven_exported_and_judged(parts):
         export=True,
         head="binary",
         tell=told.append,
+        allow_overlap=True,
     )
     assert [network.name for network in done.record.every] == ["0", "1", "merged"]
     assert done.record.merged.plan == plans[0] | plans[1]
@@ -102,7 +103,7 @@ def test_every_network_is_proven_exported_and_judged(parts):
 
 def test_without_export_there_are_no_files(parts):
     model, activity, plans, x, y = parts
-    done = operate(model, activity, plans, x, y, merged=False)
+    done = operate(model, activity, plans, x, y, merged=False, allow_overlap=True)
     assert done.tflite == {} and done.record.merged is None
     assert done.to_json()["networks"][0]["tflite"] is None
     assert [row[0] for row in done.to_table().rows] == ["parent", "0", "1", "2"]

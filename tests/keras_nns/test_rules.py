@@ -45,12 +45,16 @@ def plan_of(graph, keep) -> Plan:
 
 
 def random_plan(graph, share: float, seed: int) -> Plan:
-    """Keep about a share of every group's units, one at least."""
+    """Keep about a share of every group's units, one of each layer at least; groups differ."""
     random = np.random.default_rng(seed)
 
     def keep(group):
-        count = max(1, round(share * group.size))
-        return random.permutation(group.size)[:count].tolist()
+        count = max(1, random.binomial(group.size, share))
+        kept = set(random.permutation(group.size)[:count].tolist())
+        for member in group.members:
+            if kept.isdisjoint(member.units):
+                kept.add(int(random.choice(member.units)))
+        return sorted(kept)
 
     return plan_of(graph, keep)
 
@@ -251,7 +255,8 @@ def test_every_family_is_watched_where_it_can_be_seen(row, built):
     for name, points in graph.watch_points.items():
         family = graph.families[name]
         for point in points:
-            units = graph.calls[point.key].outputs[point.output].units[point.axis]
+            there = graph.calls[point.key].outputs[point.output].units
+            units = there[point.axis] if point.reading is None else point.reading.units
             assert len(units) == len(family.units)
     hidden_inside = ("heads", "key", "value", "dimensions", "cell_0")
     for name in graph.families:

@@ -128,7 +128,7 @@ def test_a_sketch_survives_files(parent, data, small, tmp_path):
     assert seen_by(nns.load_model(tmp_path / "s.keras")).to_json() == seen_by(small).to_json()
     repeated = sketch(np.ones((5, 2)))
     assert Seen.from_json(json.loads(json.dumps(repeated.to_json()))).counts.tolist() == [5]
-    for damage in ({"hashes": "§"}, {"counts": [[9, 2]]}, {"limit": "x"}, {"samples": None}):
+    for damage in ({"hashes": "§"}, {"counts": [[9999, 2]]}, {"limit": "x"}, {"samples": None}):
         text = json.dumps({**plan.to_json(), "seen": {**plan.to_json()["seen"], **damage}})
         (tmp_path / "d.json").write_text(text)
         with pytest.raises(nns.FileError, match="damaged"):
