@@ -34,6 +34,9 @@ class Asked:
         groups: For each score wanted, the positions of the output that count for it.
         summed: The same among what is summed up by the layer that heads `"other"` and `"binary"`
             put at the end.
+        logits: Wanted are not odds but the logits at the first position of each group, and behind
+            them the logarithm of the sum of their exponentials.
+        renamed: Whether layers of its own are named after it; else they keep their names.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Asked:
     output: int
     groups: tuple[tuple[int, ...], ...]
     summed: tuple[tuple[int, ...], ...] = ()
+    logits: bool = False
+    renamed: bool = True
 
 
 def side_by_side(asked: Sequence[Asked]) -> tuple[list[Any], Any]:
@@ -56,7 +61,7 @@ def side_by_side(asked: Sequence[Asked]) -> tuple[list[Any], Any]:
 
     Returns:
         The symbolic inputs, and the scores `(samples, scores)` joined: the logarithm of the odds of
-        each group of answers, as the model has it.
+        each group of answers, as the model has it, or logits.
 
     Raises:
         ModelError: The models take different inputs, or one has no graph to read.
@@ -73,8 +78,10 @@ def side_by_side(asked: Sequence[Asked]) -> tuple[list[Any], Any]:
     with room_for(sum(len(branch.graph.calls) for branch in branches)):
         for branch, order in zip(branches, orders, strict=True):
             scores += branch.scores([inputs[i] for i in order], pool)
-        joined = scores[0] if len(scores) == 1 else layers.Concatenate(name="scores")(scores)
-    return inputs, joined
+        if len(scores) == 1:
+            return inputs, scores[0]
+        name = pool.name("scores", "", shared=True)
+        return inputs, layers.Concatenate(name=name)(scores)
 
 
 def _inputs(asked: Sequence[Asked]) -> tuple[list[Any], list[list[int]]]:
@@ -169,8 +176,7 @@ class _Branch(Rebuilder):
             if digest not in pool.made:
                 layer = self._placed.get(id(call.operation))
                 if layer is None:
-                    shared = pool.counts[digest] > 1
-                    self._name = pool.name(call.operation.name, self._short, shared=shared)
+                    self._name = self._named(call.operation, pool, pool.counts[digest] > 1)
                     layer = self._renew(call.operation, call.path)
                 results = tree.flatten(layer(*args, **kwargs))
                 if id(call.operation) not in self._placed:
@@ -186,12 +192,24 @@ class _Branch(Rebuilder):
 
         outputs = walk(self.asked.model, inputs, visit)
         end = self._end
+        if self.asked.logits:
+            known = end.tensor is not None
+            value = values[id(end.tensor)] if known else _log(outputs[self.asked.output])
+            return _logits_and_sum(value, [group[0] for group in end.groups])
         if end.tensor is None:
             return [_odds_of_probability(outputs[self.asked.output], g) for g in end.groups]
         value = values[id(end.tensor)]
         if end.kind == "sigmoid":
             return [_column(value, group) for group in end.groups]
         return [_odds_of_logits(value, group) for group in end.groups]
+
+    def _named(self, operation: Any, pool: _Pool, shared: bool) -> str:
+        layer = isinstance(operation, layers.Layer)
+        kept = layer and (shared or not self.asked.renamed)
+        # Operations that are no layers are numbered anew in each process: by its own name one read
+        # from a file would be taken for one made here.
+        branch = "common" if shared and not layer else self._short
+        return pool.name(operation.name, branch, shared=kept)
 
     def _renew(self, operation: Any, path: str) -> Any:
         new = super()._renew(operation, path)
@@ -291,6 +309,16 @@ def _odds_of_logits(value: Any, group: tuple[int, ...]) -> Any:
     """Return log p − log(1 − p) for the probability of a group under a softmax."""
     rest = [i for i in range(int(value.shape[-1])) if i not in group]
     return _column(value, group) - _column(value, tuple(rest))
+
+
+def _logits_and_sum(value: Any, columns: list[int]) -> list[Any]:
+    if columns != list(range(int(value.shape[-1]))):
+        value = ops.take(value, columns, axis=-1)
+    return [value, ops.logsumexp(value, axis=-1, keepdims=True)]
+
+
+def _log(probabilities: Any) -> Any:
+    return ops.log(ops.maximum(probabilities, _SMALLEST))
 
 
 def _odds_of_probability(value: Any, group: tuple[int, ...]) -> Any:
