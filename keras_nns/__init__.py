@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from keras_nns.gradient_scores import contribution, fisher, taylor
     from keras_nns.gradients import Gradients, observe_gradients
     from keras_nns.gradual import GradualCut
+    from keras_nns.grafting import graft
     from keras_nns.graph import trace
     from keras_nns.greedy import forward_selection
     from keras_nns.inspection import inspect
@@ -86,6 +87,7 @@ _HOME = {
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
     "gradual": ["GradualCut"],
+    "grafting": ["graft"],
     "graph": ["trace"],
     "inspection": ["inspect"],
     "greedy": ["forward_selection"],
@@ -173,6 +175,7 @@ __all__ = [
     "forward_selection",
     "fraction",
     "geometric_median",
+    "graft",
     "in_steps",
     "inspect",
     "keep_tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from keras_nns.errors import ModelError
 from keras_nns.keras_graph import Call, functional, room_for, structure, walk
 from keras_nns.treatment import copied
 
-Adapt = Literal["resize"] | keras.layers.Layer | Sequence[keras.layers.Layer] | None
+Adapt: TypeAlias = Literal["resize"] | keras.layers.Layer | Sequence[keras.layers.Layer] | None
 """What stands between the inputs of one network and another that takes other inputs."""
 
 _CHANNELS = (1, 3, 4)
@@ -36,9 +36,16 @@ def adapted(model: keras.Model, to: keras.Model, adapt: Adapt) -> keras.Model:
     Raises:
         ModelError: The inputs differ and `adapt` does not bring the one to the other.
     """
+    if isinstance(adapt, str) and adapt != "resize":
+        raise _no_layers(adapt)
     theirs, ours = (_inputs(one) for one in (to, model))
-    if adapt is None or (adapt == "resize" and theirs == ours):
+    if theirs == ours and (adapt is None or isinstance(adapt, str)):
         return model
+    if adapt is None:
+        raise ModelError(
+            f"{to.name!r} takes inputs {_said(theirs)} and {model.name!r} takes {_said(ours)}. "
+            "Pass adapt='resize', or layers that make the one of the other."
+        )
     if len(theirs) != 1 or len(ours) != 1:
         raise ModelError(
             f"`adapt` fits one input to another. Received: {to.name!r} with {len(theirs)} inputs "
@@ -46,7 +53,7 @@ def adapted(model: keras.Model, to: keras.Model, adapt: Adapt) -> keras.Model:
         )
     have, want = theirs[0][0], ours[0][0]
     start = keras.Input(shape=have, dtype=theirs[0][1], name="adapted")
-    value = _chain(start, _resizing(have, want) if adapt == "resize" else _copies(adapt))
+    value = _chain(start, _resizing(have, want) if isinstance(adapt, str) else _copies(adapt))
     if tuple(value.shape[1:]) != want:
         raise ModelError(
             f"`adapt` makes {tuple(value.shape[1:])} of inputs of shape {have}, and {model.name!r} "
@@ -69,13 +76,21 @@ def _inputs(model: keras.Model) -> list[tuple[tuple[int | None, ...], str]]:
     return [(tuple(t.shape[1:]), str(t.dtype)) for t in functional(model).inputs]
 
 
+def _said(inputs: list[tuple[tuple[int | None, ...], str]]) -> str:
+    return ", ".join(f"{shape} {dtype}" for shape, dtype in inputs)
+
+
 def _copies(adapt: Any) -> list[Any]:
     given = list(adapt) if isinstance(adapt, Sequence) and not isinstance(adapt, str) else [adapt]
     if not given or not all(isinstance(layer, layers.Layer) for layer in given):
-        raise ModelError(
-            f"Expected `adapt` to be 'resize', a layer or a list of layers. Received: {adapt!r}."
-        )
+        raise _no_layers(adapt)
     return given
+
+
+def _no_layers(adapt: Any) -> ModelError:
+    return ModelError(
+        f"Expected `adapt` to be 'resize', a layer or a list of layers. Received: {adapt!r}."
+    )
 
 
 def _chain(value: Any, chain: Sequence[Any]) -> Any:

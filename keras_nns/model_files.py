@@ -142,6 +142,7 @@ class Composition:
             "label_names": list(self.label_names),
             "members": [member.to_json() for member in self.members],
             "calibrated": None if self.calibrated is None else self.calibrated.to_json(),
+            "output": self.output,
         }
 
     @classmethod
@@ -157,6 +158,7 @@ class Composition:
                 label_names=tuple(str(name) for name in data["label_names"]),
                 members=tuple(Lineage.from_json(member) for member in data["members"]),
                 calibrated=None if calibrated is None else Seen.from_json(calibrated),
+                output=str(data.get("output", "composition")),
             )
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
