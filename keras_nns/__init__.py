@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras_nns.budgets import Budget
     from keras_nns.bundle import Bundle
     from keras_nns.calibration import calibrate_head
+    from keras_nns.cohesion import Modularity, modularity
     from keras_nns.comparison import compare
     from keras_nns.composing import compose
     from keras_nns.errors import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         mean_activation,
         random_units,
     )
+    from keras_nns.scratch import from_scratch
     from keras_nns.selection import select
     from keras_nns.sharing import Overlap, overlap
     from keras_nns.simplification import Simplification, simplify
@@ -80,6 +82,7 @@ _HOME = {
         "SelectionError",
         "SurgeryError",
     ],
+    "cohesion": ["Modularity", "modularity"],
     "comparison": ["compare"],
     "composing": ["compose"],
     "evaluation": ["evaluate"],
@@ -108,6 +111,7 @@ _HOME = {
         "mean_activation",
         "random_units",
     ],
+    "scratch": ["from_scratch"],
     "selection": ["select"],
     "sharing": ["Overlap", "overlap"],
     "simplification": ["Simplification", "simplify"],
@@ -137,6 +141,7 @@ __all__ = [
     "GradualCut",
     "Lineage",
     "ModelError",
+    "Modularity",
     "NNSError",
     "Overlap",
     "Plan",
@@ -174,6 +179,7 @@ __all__ = [
     "fold_means",
     "forward_selection",
     "fraction",
+    "from_scratch",
     "geometric_median",
     "graft",
     "in_steps",
@@ -189,6 +195,7 @@ __all__ = [
     "mean_activation",
     "merge",
     "merge_models",
+    "modularity",
     "observe",
     "observe_gradients",
     "overlap",

@@ -199,10 +199,12 @@ def seen_by(model: Any) -> Seen | None:
 
 def add_seen(model: Any, seen: Seen | None) -> None:
     """Note on a new subnetwork further samples that it was made from."""
-    record = lineage(model)
-    if record is not None and seen is not None:
+    record = origin_of(model)
+    if isinstance(record, Lineage):
         plan = replace(record.plan, seen=unite(record.plan.seen, seen))
         set_lineage(model, replace(record, plan=plan))
+    elif record is not None:
+        set_lineage(model, replace(record, calibrated=unite(record.calibrated, seen)))
 
 
 def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False) -> None:

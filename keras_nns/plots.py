@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from keras_nns import files, sharing, sweeping, weights
 from keras_nns.activity import Activity
+from keras_nns.cohesion import Modularity
 from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
 from keras_nns.errors import FileError, SelectionError
@@ -147,13 +148,32 @@ def overlap(plans: Sequence[Plan]) -> Figure:
     Raises:
         SelectionError: No plan was given, or they are of different models.
     """
-    values = sharing.jaccard(plans)
-    count = len(plans)
+    names = [_plan_name(plan) for plan in plans]
+    title = "Units that two labels share, of all that either keeps"
+    return _square(sharing.jaccard(plans), names, title)
+
+
+def cohesion(found: Modularity) -> Figure:
+    """Draw how alike the units are that samples of each two labels activate.
+
+    Args:
+        found: What `modularity` measured.
+
+    Returns:
+        For each two labels the mean Jaccard index of two samples' active units: cohesion on the
+        diagonal, coupling beside it. Grey where there are no such samples.
+    """
+    title = "Units that samples of two labels both activate"
+    return _square(found.jaccard, found.label_names, title)
+
+
+def _square(values: NDArray[np.float64], names: Sequence[str], title: str) -> Figure:
+    """Draw Jaccard indices of every two."""
+    count = len(values)
     side = min(4.5 + 0.17 * count, 20.0)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap=_colours(_SEQUENTIAL), vmin=0, vmax=1)
-    names = [_plan_name(plan) for plan in plans]
     _name_rows(axes, names)
     ticks, size = _ticks(count)
     turn = 90 if max(map(len, names)) > 3 else 0
@@ -171,7 +191,7 @@ def overlap(plans: Sequence[Plan]) -> Figure:
                     fontsize=8,
                     color="black" if value > 0.55 else "white",
                 )
-    axes.set_title("Units that two labels share, of all that either keeps")
+    axes.set_title(title)
     figure.colorbar(image, ax=axes, label="Jaccard index", shrink=0.8, aspect=40)
     return figure
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keras_nns import tables
 from keras_nns.errors import PlanError, SelectionError
-from keras_nns.layout import mask_of
+from keras_nns.layout import Json, mask_of
 from keras_nns.model_files import lineage
 from keras_nns.plan import Plan
 
@@ -27,12 +27,63 @@ class Overlap:
         jaccard: Units both hold, of all that either holds, `(subnets, subnets)`; NaN where neither
             holds any.
         groups: For each unit group, `shared` within it.
+        kept: For each unit group, which of its units each subnetwork holds, `(subnets, units)`.
     """
 
     names: tuple[str, ...]
     shared: NDArray[np.int64]
     jaccard: NDArray[np.float64]
     groups: Mapping[str, NDArray[np.int64]]
+    kept: Mapping[str, NDArray[np.bool_]]
+
+    @property
+    def coupling(self) -> float:
+        """Mean Jaccard index of every two subnetworks; NaN for a single one.
+
+        What MwT reports of modules (Qi et al. 2024) is the same mean over samples: `modularity`.
+        """
+        pairs = self.jaccard[np.triu_indices(len(self.names), k=1)]
+        known = pairs[np.isfinite(pairs)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    def holders(self, group: str) -> tuple[tuple[str, ...], ...]:
+        """Return the names of the subnetworks that hold each unit of a group.
+
+        Raises:
+            SelectionError: There is no such group.
+        """
+        if group not in self.kept:
+            raise SelectionError(f"No unit group {group!r}. Expected one of {list(self.kept)}.")
+        return tuple(
+            tuple(name for name, holds in zip(self.names, unit, strict=True) if holds)
+            for unit in self.kept[group].T
+        )
+
+    def to_sharing_table(self) -> tables.Table:
+        """Return how many units of each group so many subnetworks hold, as a table."""
+        most = len(self.names)
+        rows = []
+        for group, kept in self.kept.items():
+            counts = np.bincount(kept.sum(axis=0), minlength=most + 1)
+            rows.append((group, *(tables.count(int(number)) for number in counts)))
+        held = ["none", "one only", *map(str, range(2, most)), "all"][: most + 1]
+        return tables.Table(("units held by", *held), tuple(rows))
+
+    def to_json(self) -> Json:
+        """Return everything as plain data: units held by number, None where undefined."""
+        return {
+            "names": list(self.names),
+            "shared": self.shared.tolist(),
+            "jaccard": [[None if np.isnan(v) else float(v) for v in row] for row in self.jaccard],
+            "coupling": None if np.isnan(self.coupling) else self.coupling,
+            "units": {
+                group: {
+                    name: np.flatnonzero(row).tolist()
+                    for name, row in zip(self.names, kept, strict=True)
+                }
+                for group, kept in self.kept.items()
+            },
+        }
 
     def to_table(self) -> tables.Table:
         """Return units shared, and in brackets of all that either holds, as a table."""
@@ -46,7 +97,10 @@ class Overlap:
             )
             for i, name in enumerate(self.names)
         )
-        caption = "Units that both hold; in brackets the share of all that either holds."
+        caption = (
+            "Units that both hold; in brackets the share of all that either holds, on average "
+            f"{tables.share(self.coupling)}."
+        )
         return tables.Table(("subnetwork", *self.names), rows, caption)
 
     def __str__(self) -> str:
@@ -83,12 +137,13 @@ def overlap(subnets: Iterable[Any] | Mapping[str, Any]) -> Overlap:
         names = tuple(map(str, given))
     else:
         names = tuple("+".join(plan.names) or str(i) for i, plan in enumerate(plans))
+    held = {group: kept_matrix(plans, group) for group in plans[0].kept}
     groups = {}
-    for group in plans[0].kept:
-        kept = kept_matrix(plans, group).astype(np.int64)
-        groups[group] = kept @ kept.T
+    for group, kept in held.items():
+        numbers = kept.astype(np.int64)
+        groups[group] = numbers @ numbers.T
     none = np.zeros((len(plans), len(plans)), dtype=np.int64)
-    return Overlap(names, sum(groups.values(), none), jaccard(plans), groups)
+    return Overlap(names, sum(groups.values(), none), jaccard(plans), groups, held)
 
 
 def plan_of(subnet: Any) -> Plan:

@@ -19,7 +19,7 @@ from keras_nns.forward import answering_output, parents_batches, run, settle_lab
 from keras_nns.graph import trace
 from keras_nns.layout import Json
 from keras_nns.lessons import Labelling, Pupil, check_answers, feeds
-from keras_nns.model_files import add_seen, lineage
+from keras_nns.model_files import add_seen, origin_of
 from keras_nns.moments import HELD_OUT
 from keras_nns.question import Question, question_of, reply
 from keras_nns.schooling import Course, Schooling, random_untouched
@@ -277,7 +277,7 @@ def fine_tune(
         verbose=verbose,
     )
     refuse_state(small)
-    origin = lineage(small)
+    origin = origin_of(small)
     batches = parents_batches(small, origin, data, y, batch_size=256, label_names=label_names)
     division = Division(
         batches,

@@ -26,7 +26,7 @@ from keras_nns.keras_graph import (
     undisturbed,
     walk,
 )
-from keras_nns.model_files import Lineage, lineage, set_lineage
+from keras_nns.model_files import Lineage, lineage, origin_of, set_lineage
 from keras_nns.moments import HALVES
 from keras_nns.question import Question, ask, question_of, reply
 from keras_nns.rebuild import Rebuilder
@@ -339,7 +339,7 @@ def copied(model: Any, *, bias: str | None = None) -> Any:
     """
     new = _Copier(trace(model), bias).run()
     carry_compile_settings(model, new)
-    record = lineage(model)
+    record = origin_of(model)
     if record is not None:
         set_lineage(new, record)
     return new

@@ -7,12 +7,14 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, cut, reading, screen
+from keras_nns.errors import DataError
 
 if TYPE_CHECKING:
     from keras_nns.figures import Evaluation
 
 EXAMPLE = """\
 keras-nns evaluate nns_demo/subnetworks/3.keras digits --against nns_demo/parent.keras
+keras-nns evaluate 0.keras digits --with 1.keras --with 2.keras --calibrate-on digits
 keras-nns evaluate model.keras photos/test --json"""
 
 
@@ -34,6 +36,20 @@ def add(commands: arguments.Commands) -> None:
         "--against", metavar="PARENT", help="the parent, to stand beside it and be asked the same"
     )
     parser.add_argument(
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="a subnetwork for other labels, to compose with the first one and judge them as one "
+        "network; may be given several times",
+    )
+    parser.add_argument(
+        "--calibrate-on",
+        metavar="DATA",
+        help="training data that the scores of composed subnetworks are calibrated on",
+    )
+    parser.add_argument(
         "--decide-at",
         type=float,
         metavar="T",
@@ -50,7 +66,13 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         parent = None if given.against is None else reading.model(given, given.against)
+        others = [reading.model(given, path) for path in given.others]
         data, label_names = reading.data(given, model, given.data)
+        calibration = None
+        if given.calibrate_on is not None:
+            if not others:
+                raise DataError("--calibrate-on is for composed subnetworks. Add them by --with.")
+            calibration, _ = reading.data(given, model, given.calibrate_on, part="train")
     from keras_nns.comparison import Comparison, compare
     from keras_nns.evaluation import evaluate
 
@@ -62,6 +84,11 @@ def run(given: Namespace) -> None:
         "confidence": given.confidence,
         "allow_overlap": given.allow_overlap,
     }
+    if others:
+        from keras_nns.composing import compose
+
+        with screen.working(given, "composing"):
+            model = compose([model, *others], calibration, label_names=label_names)
     found: Evaluation | Comparison
     with screen.working(given, "evaluating"):
         if parent is None:
