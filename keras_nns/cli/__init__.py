@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from keras_nns.cli import (
+    compose,
     cut,
     demo,
     evaluate,
@@ -33,8 +34,8 @@ from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
 COMMANDS = (
-    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, evaluate, export,
-    report, reproduce,
+    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, evaluate,
+    export, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -20,6 +20,7 @@ DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 SCORES = ("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime")
 WEIGHT_SCORES = ("magnitude", "geometric_median", "lamp", "batch_norm_scale")
 NORMS = ("max", "mean", "l2")
+CALIBRATE = ("joint", "each")
 
 _DATA_HELP = (
     f"one of {', '.join(DATASETS)}; or a path: an .npz with x and y (or x_train, y_train, x_test, "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, cut, reading, screen
-from keras_nns.errors import DataError
+from keras_nns.errors import SelectionError
 
 if TYPE_CHECKING:
     from keras_nns.figures import Evaluation
 
 EXAMPLE = """\
 keras-nns evaluate nns_demo/subnetworks/3.keras digits --against nns_demo/parent.keras
-keras-nns evaluate 0.keras digits --with 1.keras --with 2.keras --calibrate-on digits
+keras-nns evaluate 3.keras digits --against parent.keras --beside from_scratch.keras
 keras-nns evaluate model.keras photos/test --json"""
 
 
@@ -36,18 +37,12 @@ def add(commands: arguments.Commands) -> None:
         "--against", metavar="PARENT", help="the parent, to stand beside it and be asked the same"
     )
     parser.add_argument(
-        "--with",
-        dest="others",
+        "--beside",
         action="append",
         default=[],
         metavar="MODEL",
-        help="a subnetwork for other labels, to compose with the first one and judge them as one "
-        "network; may be given several times",
-    )
-    parser.add_argument(
-        "--calibrate-on",
-        metavar="DATA",
-        help="training data that the scores of composed subnetworks are calibrated on",
+        help="a further model that answers the same question, to stand beside both; with "
+        "--against; may be given several times",
     )
     parser.add_argument(
         "--decide-at",
@@ -63,16 +58,16 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Evaluate and print the figures."""
+    if given.beside and given.against is None:
+        raise SelectionError("--beside puts models beside a parent. Name it with --against.")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         parent = None if given.against is None else reading.model(given, given.against)
-        others = [reading.model(given, path) for path in given.others]
+        stems = [Path(path).stem for path in given.beside]
+        names = given.beside if len(set(stems)) < len(stems) else stems
+        models = [reading.model(given, path) for path in given.beside]
+        beside = dict(zip(names, models, strict=True))
         data, label_names = reading.data(given, model, given.data)
-        calibration = None
-        if given.calibrate_on is not None:
-            if not others:
-                raise DataError("--calibrate-on is for composed subnetworks. Add them by --with.")
-            calibration, _ = reading.data(given, model, given.calibrate_on, part="train")
     from keras_nns.comparison import Comparison, compare
     from keras_nns.evaluation import evaluate
 
@@ -84,17 +79,12 @@ def run(given: Namespace) -> None:
         "confidence": given.confidence,
         "allow_overlap": given.allow_overlap,
     }
-    if others:
-        from keras_nns.composing import compose
-
-        with screen.working(given, "composing"):
-            model = compose([model, *others], calibration, label_names=label_names)
     found: Evaluation | Comparison
     with screen.working(given, "evaluating"):
         if parent is None:
             found = evaluate(model, data, **options)
         else:
-            found = compare(parent, model, data, **options)
+            found = compare(parent, model, data, beside=beside, **options)
     if given.json:
         screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
         return

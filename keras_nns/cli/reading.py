@@ -51,9 +51,7 @@ def model(given: Namespace, path: str) -> Any:
     return load_model(path, unsafe=given.unsafe)
 
 
-def data(
-    given: Namespace, network: Any, name: str, *, part: str | None = None
-) -> tuple[Any, Sequence[str] | None]:
+def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] | None]:
     """Open the data as `observe` and `evaluate` take it.
 
     A folder of images is read batch by batch; anything else is loaded.
@@ -62,7 +60,6 @@ def data(
         given: The arguments of `add_reading`.
         network: The model it is for.
         name: A data set's name or path.
-        part: Which part to read, whatever the arguments say.
 
     Returns:
         The data, and the names of its labels where it has any or the user gave them.
@@ -74,13 +71,13 @@ def data(
     from keras_nns import datasets, formats
     from keras_nns.demo import image_options
 
-    wanted = part or given.part
-    if wanted or name in DATASETS:
+    if given.part or name in DATASETS:
         splits = datasets.load_dataset(
             name, scale=given.scale, label_names=given.label_names, **image_options(network)
         )
+        part = given.part or given.default_part
         pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
-        return pair[wanted or given.default_part], splits.label_names
+        return pair[part], splits.label_names
     found = datasets.find(name, part=given.default_part)
     label_names = given.label_names or found.label_names
     if isinstance(found, formats.ImageFolder):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nns import activity, datasets, keep, model_files, scores, weight_scores
+from keras_nns import activity, composing, datasets, keep, model_files, scores, weight_scores
 from keras_nns.cli import COMMANDS, _parser, arguments, main, quiet, screen
 from keras_nns.tables import Table
 
@@ -107,6 +107,7 @@ def test_what_the_parser_knows_by_heart_is_so():
     assert all(callable(getattr(scores, name)) for name in arguments.SCORES)
     assert all(callable(getattr(weight_scores, name)) for name in arguments.WEIGHT_SCORES)
     assert get_args(keep.Normalise) == arguments.NORMS
+    assert composing.CALIBRATE == arguments.CALIBRATE
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,33 @@ def test_evaluate_against_the_parent(run, activity, parent, shop, tmp_path):
     assert "dog" in table and "multiply-adds" in table
 
 
+def test_compose_and_judge_beside_others(run, activity, parent, shop, tmp_path):
+    plans = nns.select(activity, "each", keep=nns.top(6))
+    subnets = [nns.cut(parent, plan, head="binary") for plan in plans]
+    for subnet, name in zip(subnets, LABELS, strict=True):
+        nns.save_model(subnet, tmp_path / f"{name}.keras")
+    data = np.load(shop / "data.npz")
+    train = data["x_train"], data["y_train"]
+    test = data["x_test"], data["y_test"]
+    run("compose cat.keras dog.keras eel.keras -o plain.keras -q")
+    run("compose cat.keras dog.keras eel.keras -o each.keras -q --calibrate-on @data.npz "
+        "--calibrate each")  # fmt: skip
+    said = run("compose cat.keras dog.keras eel.keras -o whole.keras --calibrate-on @data.npz")
+    assert "3 subnetworks decide between cat, dog, eel" in said and "calibrated on" in said
+    for file, expected in {
+        "plain": nns.compose(subnets),
+        "each": nns.compose(subnets, *train, calibrate="each"),
+        "whole": nns.compose(subnets, *train),
+    }.items():
+        written = nns.load_model(tmp_path / f"{file}.keras")
+        assert answers(written, test[0]) == pytest.approx(answers(expected, test[0]), abs=1e-5)
+    beside = {"plain": nns.compose(subnets)}
+    expected = nns.compare(parent, written, *test, beside=beside)
+    line = "evaluate whole.keras @data.npz --against @parent.keras --beside plain.keras"
+    assert json.loads(run(f"{line} --json")) == json.loads(json.dumps(expected.to_json()))
+    assert "plain" in run(line)
+
+
 def test_export_knows_the_labels_of_a_cut_model(run, activity, parent, x, tmp_path):
     small = nns.cut(parent, nns.select(activity, ["cat", "eel"]), head="labels")
     nns.save_model(small, tmp_path / "small.keras")

@@ -147,6 +147,9 @@ WRONG = {
     "damaged activity": ("select damaged_activity.npz --all -o out.json", "damaged_activity.npz"),
     "truncated activity": ("select cut_activity.npz --all -o out.json", "cut_activity.npz"),
     "foreign activity": ("select data.npz --all -o out.json", "data.npz"),
+    # judgement
+    "beside nothing": ("evaluate parent.keras data.npz --beside other.keras", "--against"),
+    "composing one": ("compose parent.keras -o out.keras", "for which labels it was made"),
     # plans
     "plan of another model": ("cut parent.keras plan_of_other.json -o out.keras", "another model"),
     "retrained parent": ("cut retrained.keras plan.json -o out.keras", "changed"),
