@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ class Extraction:
         trained: What distillation gained; None without.
         activity: What was observed, in the one pass that all plans were made from.
         exports: How many `.tflite` files were made to measure plans.
+        seconds: Where the time went: to `"observe"`, to `"score"`, to `"search"`, to `"export"` and
+            measure files, to `"repair"` and train, and to `"judge"`.
     """
 
     model: keras.Model
@@ -62,6 +65,7 @@ class Extraction:
     trained: Trained | None
     activity: Activity
     exports: int
+    seconds: Mapping[str, float]
 
     def to_table(self) -> tables.Table:
         """Return what it costs and what it is worth as a table."""
@@ -89,6 +93,7 @@ class Extraction:
             "least": self.least,
             "units": {name: len(units) for name, units in self.plan.kept.items()},
             "exports": self.exports,
+            "seconds": dict(self.seconds),
             "comparison": self.comparison.to_json(),
             "repaired": None if self.repaired is None else self.repaired.to_json(),
             "trained": None if self.trained is None else self.trained.to_json(),
@@ -215,7 +220,9 @@ def search(
         raise ambiguous(budget)
     maker = Maker(model, data, y, labels=labels, **options)
     search_for = _within_drop if budget.unit == "drop" else _within_size
+    start, before = time.perf_counter(), sum(maker.seconds.values())
     made, cost, least = search_for(maker, budget)
+    searching = time.perf_counter() - start - (sum(maker.seconds.values()) - before)
     return Extraction(
         model=made.model,
         plan=made.plan,
@@ -227,6 +234,7 @@ def search(
         trained=made.trained,
         activity=maker.activity,
         exports=maker.exports,
+        seconds={**maker.seconds, "search": searching},
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +88,8 @@ class Maker:
         activity: What was observed.
         ranking: Which units join first.
         exports: How many `.tflite` files were made so far.
+        seconds: How long it took so far to `"observe"`, to `"score"`, to `"export"` and measure
+            files, to `"repair"` and train, and to `"judge"`.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Maker:
     ) -> None:
         self.model = model
         self.exports = 0
+        self.seconds = dict.fromkeys(("observe", "score", "export", "repair", "judge"), 0.0)
         self._data = (data, y)
         self._epochs = distill_epochs
         self._division = Division(
@@ -130,14 +135,16 @@ class Maker:
         }
         self._batch_size = batch_size
         names = self._division.label_names
-        self.activity = observe(model, self._fit, label_names=names, verbose=False)
+        with self._clock("observe"):
+            self.activity = observe(model, self._fit, label_names=names, verbose=False)
         numbers = tuple(label_numbers(self.activity, labels))
         self.graph = trace(model)
         kind = self.graph.output(output).kind
         self.head: Head = _usual_head(len(numbers), len(names), kind) if head is None else head
         self._output = output
-        chosen = self._usual_score() if score is None else score
-        scores = checked_scores(self.activity, chosen, list(numbers))
+        with self._clock("score"):
+            chosen = self._usual_score() if score is None else score
+            scores = checked_scores(self.activity, chosen, list(numbers))
         self.ranking = Ranking(
             self.activity, scores, numbers, name=name_of(chosen), balance=balance
         )
@@ -161,15 +168,18 @@ class Maker:
         if budget.unit == "macs":
             return float(costs.count_macs(model))
         self.exports += 1
-        flat = tflite_export.convert(model)
+        with self._clock("export"):
+            return self._measured(budget, tflite_export.convert(model), model.name)
+
+    def _measured(self, budget: Budget, flat: bytes, name: str) -> float:
         if budget.unit == "bytes":
             return float(len(flat))
         if budget.unit == "activation_memory":
             alive = tflite_export.anatomy(flat).activation_bytes
             if alive is None:
                 raise SelectionError(
-                    f"The memory of {model.name!r} is not known beforehand: its .tflite leaves "
-                    "shapes open, or has loops. Use another unit."
+                    f"The memory of {name!r} is not known beforehand: its .tflite leaves shapes "
+                    "open, or has loops. Use another unit."
                 )
             return float(alive)
         return self._timed(flat)
@@ -190,44 +200,43 @@ class Maker:
 
     def make(self, plan: Plan) -> Made:
         """Cut, repair and train what a plan keeps, and judge it on the samples held out."""
-        small = cut(self.model, plan, head=self.head, output=self._output)
-        repaired = trained = None
-        data, y = self._data
-        if self._steps:
-            repaired = repair(
-                small,
+        with self._clock("repair"):
+            small = cut(self.model, plan, head=self.head, output=self._output)
+            repaired = self._repaired(small, self._steps) if self._steps else None
+            small = small if repaired is None else repaired.model
+            trained = self._trained(small) if self._epochs else None
+            small = small if trained is None else trained.model
+            for_head = [step for step in self._steps if step.for_head]
+            if trained is not None and for_head:
+                small = self._repaired(small, for_head).model
+        with self._clock("judge"):
+            comparison = compare(
                 self.model,
-                data,
-                y,
-                steps=self._steps,
-                batch_size=self._batch_size,
-                **self._sharing,
+                small,
+                self._held_out,
+                label_names=self._division.label_names,
+                output=self._output,
+                allow_overlap=True,
             )
-            small = repaired.model
-        if self._epochs:
-            trained = distill(small, self.model, data, y, epochs=self._epochs, **self._sharing)
-            small = trained.model
-            last = [step for step in self._steps if step.for_head]
-            if last:
-                again = repair(
-                    small,
-                    self.model,
-                    data,
-                    y,
-                    steps=last,
-                    batch_size=self._batch_size,
-                    **self._sharing,
-                )
-                small = again.model
-        comparison = compare(
-            self.model,
-            small,
-            self._held_out,
-            label_names=self._division.label_names,
-            output=self._output,
-            allow_overlap=True,
-        )
         return Made(small, plan, comparison, repaired, trained)
+
+    def _repaired(self, small: keras.Model, steps: Sequence[Step]) -> Repair:
+        data, y = self._data
+        return repair(
+            small, self.model, data, y, steps=steps, batch_size=self._batch_size, **self._sharing
+        )
+
+    def _trained(self, small: keras.Model) -> Trained:
+        data, y = self._data
+        return distill(small, self.model, data, y, epochs=self._epochs, **self._sharing)
+
+    @contextmanager
+    def _clock(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start
 
     def _fit(self) -> Iterator[tuple[Any, Any]]:
         return ((batch.inputs, batch.labels) for batch in self._division.to_fit())

@@ -1,0 +1,204 @@
+"""Extraction to a budget: how near it comes, what the search takes, what networks are worth.
+
+    python benchmarks/extract_budget.py                     # scikit-learn's digits, no download
+    python benchmarks/extract_budget.py --data FOLDER       # MNIST CNN and MLPerf Tiny ResNet-8
+
+FOLDER (or the environment variable KERAS_NNS_DATA) holds `mnist/` with the four IDX files, and
+`models/cifar10_resnet8_mlperftiny.h5` with `cifar10/` as the page of the data says.
+
+For each budget: what the network costs as a share of it, how many `.tflite` files were exported to
+measure, and the time of the search itself (choosing plans from the scores of one observation, and
+cutting them to be exported; without exports and repair) in times of one evaluation of the parent on
+the same data. All networks are chosen and repaired on training data. Test data is read at the end.
+
+The part for ResNet-8 cuts pairs of labels to a quarter of the multiply-adds without a gradient
+step, and judges the networks beside the parent restricted to the two labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from keras import layers
+from models import trained_mnist_cnn
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from timing import machine
+
+import keras_nns as nns
+import tflite_export
+from keras_nns.datasets import load_dataset
+
+SEED = 0
+PAIRS = ((0, 1), (2, 6), (3, 5), (4, 7), (8, 9))
+BYTE_SHARES = (0.5, 0.25, 0.1, 0.05)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the real data sets and models")
+    parser.add_argument("--part", choices=("mnist", "resnet8"), help="one part of --data alone")
+    parser.add_argument("--pairs", type=int, default=len(PAIRS), help="how many pairs of labels")
+    return parser.parse_args()
+
+
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
+    x, x_test, y, y_test = train_test_split(images, labels, stratify=labels, random_state=SEED)
+    keras.utils.set_random_seed(SEED)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(24, 3, activation="relu", name="conv1"),
+            layers.Conv2D(48, 3, activation="relu", name="conv2"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu", name="hidden"),
+            layers.Dense(10, activation="softmax", name="digit"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, batch_size=32, epochs=12, verbose=0)
+    return model, (x, y), (x_test, y_test)
+
+
+def mnist(folder: Path):
+    found = load_dataset(folder / "mnist")
+    x, x_test = (np.reshape(part, (-1, 28, 28, 1)) for part in (found.x_train, found.x_test))
+    model = trained_mnist_cnn(x, found.y_train, seed=SEED)
+    return model, (x, found.y_train), (x_test, found.y_test)
+
+
+def budgets(model: keras.Model) -> list[nns.Budget]:
+    flat = tflite_export.convert(model)
+    inspected, alive = nns.inspect(model), tflite_export.anatomy(flat).activation_bytes
+    return [
+        *(nns.Budget(bytes=round(share * len(flat))) for share in BYTE_SHARES),
+        nns.Budget(parameters=inspected.parameters // 10),
+        nns.Budget(macs=inspected.multiply_adds // 10),
+        nns.Budget(activation_memory=alive // 2),
+        nns.Budget(drop=0.01),
+    ]
+
+
+def to_budgets(console: Console, title: str, model, train, test) -> None:
+    flat = len(tflite_export.convert(model))
+    # The first evaluation compiles the model; the second is what one takes.
+    nns.evaluate(model, train)
+    start = time.perf_counter()
+    nns.evaluate(model, train)
+    evaluation = time.perf_counter() - start
+    console.print(
+        f"{title}: {model.count_params():,} parameters, {flat:,} bytes of .tflite, "
+        f"{len(train[0]):,} samples to extract with; one evaluation on them {evaluation:.1f} s"
+    )
+    columns = ("labels", "budget", "cost", "of it", "exports", "search, s", "in evaluations")
+    table = Table(*columns, "exports, s", "rest, s", "balanced acc., parent →", title="")
+    found = []
+    for labels in (3, [3, 8]):
+        for budget in budgets(model):
+            one = nns.search(model, train, labels=labels, budget=budget, seed=SEED)
+            found.append((labels, one))
+    # From here on nothing is decided: the test data is read.
+    for labels, one in found:
+        judged = nns.compare(model, one.model, test)
+        seconds, limit = one.seconds, one.budget.limit
+        before, after = (
+            np.mean([row.balanced_accuracy for row in side.rows])
+            for side in (judged.before, judged.after)
+        )
+        rest = sum(seconds.values()) - seconds["search"] - seconds["export"]
+        table.add_row(
+            str(labels),
+            str(one.budget),
+            one.budget.shown(one.cost, unit=False),
+            f"{100 * one.cost / limit:.1f} %",
+            str(one.exports),
+            f"{seconds['search']:.2f}",
+            f"{seconds['search'] / evaluation:.2f}",
+            f"{seconds['export']:.1f}",
+            f"{rest:.1f}",
+            f"{before:.4f} → {after:.4f}",
+        )
+    console.print(table)
+    sized = [one for _, one in found if one.budget.unit == "bytes"]
+    shares = [one.cost / one.budget.limit for one in sized]
+    spent = [one.seconds["search"] / evaluation for one in sized]
+    console.print(
+        f"byte budgets: {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the budget; search "
+        f"{min(spent):.2f} to {max(spent):.2f} evaluations; asked for: 95 to 100 %, 3 at most\n"
+    )
+
+
+def resnet8(console: Console, folder: Path, pairs) -> None:
+    model = nns.load_model(folder / "models" / "cifar10_resnet8_mlperftiny.h5")
+    train = np.load(folder / "cifar10" / "train_first4000_lossless.npz")
+    x, y = train["x"].astype("float32"), train["y"].ravel()
+    macs = nns.inspect(model).multiply_adds
+    console.print(f"MLPerf Tiny ResNet-8: {macs:,} multiply-adds; pairs at a quarter of them")
+    found = [
+        (pair, nns.search(
+            model, (x, y), labels=list(pair), head="labels", budget=nns.Budget(macs=macs // 4),
+            seed=SEED,
+        ))
+        for pair in pairs
+    ]  # fmt: skip
+    exact = np.load(folder / "cifar10" / "test200_lossless.npz")
+    tests = {
+        "200 exact": (exact["x"].astype("float32"), exact["y"].ravel()),
+        "10,000 JPEG": jpegs(folder / "cifar10" / "test_jpeg_10000.zip"),
+    }
+    table = Table("labels", "multiply-adds", "held out", *tests)
+    means = []
+    for pair, one in found:
+        sides = [(one.comparison.before.accuracy, one.comparison.after.accuracy)]
+        for images in tests.values():
+            judged = nns.compare(model, one.model, images)
+            sides.append((judged.before.accuracy, judged.after.accuracy))
+        means.append(sides)
+        share = f"{100 * one.cost / macs:.1f} %"
+        table.add_row(str(pair), share, *(f"{a:.3f} → {b:.3f}" for a, b in sides))
+    mean = np.mean(means, axis=0)
+    table.add_row("mean", "", *(f"{a:.3f} → {b:.3f}" for a, b in mean))
+    console.print("accuracy among the two labels, parent restricted to them → network")
+    console.print(table)
+
+
+def jpegs(path: Path):
+    images, labels = [], []
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".jpeg")))
+        classes = sorted({name.split("/")[-2] for name in names})
+        for name in names:
+            image = keras.utils.load_img(io.BytesIO(archive.read(name)))
+            images.append(np.asarray(image, dtype="float32"))
+            labels.append(classes.index(name.split("/")[-2]))
+    return np.stack(images), np.array(labels)
+
+
+def main() -> None:
+    args = arguments()
+    console = Console(width=170)
+    console.print(machine())
+    if args.data is None:
+        to_budgets(console, "CNN on digits", *digits())
+        return
+    if args.part != "resnet8":
+        to_budgets(console, "CNN on MNIST", *mnist(args.data))
+    if args.part != "mnist":
+        resnet8(console, args.data, PAIRS[: args.pairs])
+
+
+if __name__ == "__main__":
+    main()
