@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from keras_nns.evaluation import evaluate
     from keras_nns.extraction import Extraction, extract, search
+    from keras_nns.feature_extraction import feature_dataset, feature_extractor, features
     from keras_nns.gradient_scores import contribution, fisher, taylor
     from keras_nns.gradients import Gradients, observe_gradients
     from keras_nns.gradual import GradualCut
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
     from keras_nns.greedy import forward_selection
     from keras_nns.inspection import inspect
     from keras_nns.keep import above, at_least, fraction, top
+    from keras_nns.label_removal import Removal, remove_label
     from keras_nns.model_files import Lineage, lineage, load_model, save_model
     from keras_nns.monitor import ActivityMonitor
+    from keras_nns.new_heads import attach_head
+    from keras_nns.new_labels import Extension, add_label
     from keras_nns.observation import observe
     from keras_nns.plan import Plan, merge
     from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.sweeping import Sweep, sweep
     from keras_nns.training import Trained, distill, fine_tune
+    from keras_nns.transferring import Transfer, transfer
     from keras_nns.unfolding import unfold
     from keras_nns.vocabulary import keep_tokens
     from keras_nns.watching import probe
@@ -87,6 +92,7 @@ _HOME = {
     "composing": ["compose"],
     "evaluation": ["evaluate"],
     "extraction": ["Extraction", "extract", "search"],
+    "feature_extraction": ["feature_dataset", "feature_extractor", "features"],
     "gradient_scores": ["contribution", "fisher", "taylor"],
     "gradients": ["Gradients", "observe_gradients"],
     "gradual": ["GradualCut"],
@@ -97,6 +103,9 @@ _HOME = {
     "keep": ["above", "at_least", "fraction", "top"],
     "model_files": ["Lineage", "lineage", "load_model", "save_model"],
     "monitor": ["ActivityMonitor"],
+    "new_heads": ["attach_head"],
+    "label_removal": ["Removal", "remove_label"],
+    "new_labels": ["Extension", "add_label"],
     "observation": ["observe"],
     "plan": ["Plan", "merge"],
     "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
@@ -121,6 +130,7 @@ _HOME = {
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "sweeping": ["Sweep", "sweep"],
     "training": ["Trained", "distill", "fine_tune"],
+    "transferring": ["Transfer", "transfer"],
     "unfolding": ["unfold"],
     "vocabulary": ["keep_tokens"],
     "watching": ["probe"],
@@ -135,6 +145,7 @@ __all__ = [
     "Budget",
     "Bundle",
     "DataError",
+    "Extension",
     "Extraction",
     "FileError",
     "Gradients",
@@ -148,6 +159,7 @@ __all__ = [
     "PlanError",
     "Proof",
     "ProofError",
+    "Removal",
     "Repair",
     "SelectionError",
     "Simplification",
@@ -156,10 +168,13 @@ __all__ = [
     "SurgeryError",
     "Sweep",
     "Trained",
+    "Transfer",
     "above",
     "active_share",
+    "add_label",
     "agp_schedule",
     "at_least",
+    "attach_head",
     "batch_norm_scale",
     "calibrate_head",
     "compare",
@@ -172,6 +187,9 @@ __all__ = [
     "distill",
     "evaluate",
     "extract",
+    "feature_dataset",
+    "feature_extractor",
+    "features",
     "fine_tune",
     "fingerprint",
     "firing_frequency",
@@ -205,6 +223,7 @@ __all__ = [
     "recalibrate_batch_norm",
     "register_elementwise",
     "register_rule",
+    "remove_label",
     "repair",
     "restore",
     "save_model",
@@ -217,6 +236,7 @@ __all__ = [
     "taylor",
     "top",
     "trace",
+    "transfer",
     "unfold",
     "write_back",
 ]

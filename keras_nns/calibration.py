@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from sklearn.metrics import log_loss, roc_curve
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from keras_nns.ending import backwards, is_own
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.forward import run, settle_labels
 from keras_nns.keras_graph import functional, structure
@@ -225,8 +225,8 @@ def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
     index = names.index(record.output) if len(names) > 1 and record.output in names else 0
     tensor = functional(model).outputs[index]
     answers = int(tensor.shape[-1])
-    chain = list(_backwards(tensor))
-    ends = (i for i, (one, _) in enumerate(chain) if _is_own(one, record.head))
+    chain = list(backwards(tensor))
+    ends = (i for i, (one, _) in enumerate(chain) if is_own(one, record.head))
     end = next(ends, None)
     if end is None:
         raise _no_head(model, "no Dense of its own stands before the answer")
@@ -265,25 +265,6 @@ def with_plain_head(model: Any, record: Lineage) -> Any:
     return head.built(
         model, np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape), np.ones(shape[1])
     )
-
-
-def _backwards(tensor: Any) -> Iterator[tuple[Any, Any]]:
-    """Walk from an output to the last Dense: layers with what they are called on."""
-    passed = (layers.Softmax, layers.Activation, layers.Dropout, layers.Identity)
-    while True:
-        layer, node_index, _ = tensor._keras_history
-        if not isinstance(layer, (*passed, layers.Dense)):
-            return
-        (tensor,) = layer._inbound_nodes[node_index].input_tensors
-        yield layer, tensor
-
-
-def _is_own(layer: Any, head: str) -> bool:
-    """Return whether a layer is a Dense, and not the one that `cut` adds to sum probabilities."""
-    if type(layer) is not layers.Dense:
-        return False
-    added = head in ("binary", "other") and layer.name.startswith(f"{head}_head")
-    return not (added and np.isin(np.asarray(layer.kernel), (-1, 0, 1)).all())
 
 
 def _activation(dense: Any, behind: list[Any]) -> str:

@@ -19,7 +19,7 @@ from keras_nns.graph import trace
 from keras_nns.judging import judge
 from keras_nns.layout import Json
 from keras_nns.leakage import Guard
-from keras_nns.model_files import origin_of
+from keras_nns.model_files import Lineage, origin_of
 from keras_nns.question import Question, ask, listed, question_of, reply
 
 _BESIDE = FIGURES[:5]
@@ -215,6 +215,12 @@ def compare(
         >>> print(nns.compare(model, nns.cut(model, plan), x_test, y_test))  # doctest: +SKIP
     """
     origin = origin_of(subnet)
+    if isinstance(origin, Lineage) and origin.taught:
+        raise SelectionError(
+            f"Model {subnet.name!r} was taught other labels than {parent.name!r} has "
+            f"({listed(origin.label_names)}), so the two cannot be asked the same. Judge it alone, "
+            "with evaluate."
+        )
     batches = parents_batches(
         parent, origin, data, y, batch_size=batch_size, label_names=label_names
     )

@@ -117,6 +117,11 @@ def _record(model: Any) -> Lineage:
             "Pass what cut gave from plans with labels, kept in files with nns.save_model and "
             "nns.load_model."
         )
+    if record.taught:
+        raise SelectionError(
+            f"Model {model.name!r} was taught other labels since it was cut, and tells "
+            f"{list(record.label_names)} apart. Let one of its labels join by nns.graft."
+        )
     return record
 
 

@@ -136,6 +136,7 @@ def as_batches(
     label_count: int | None = None,
     part: str | None = None,
     check_finite: bool = True,
+    own_labels: bool = False,
 ) -> Batches:
     """Read any data that Keras takes as batches of inputs and labels that fit a model.
 
@@ -159,6 +160,7 @@ def as_batches(
         part: "train" or "test", for a path that holds both.
         check_finite: Whether inputs are searched for NaN and infinity. It costs up to a few percent
             of a small model's time; a caller that looks at the activations may do without.
+        own_labels: Whether the labels are the data's own, and not what the model answers.
 
     Returns:
         The batches. What can be checked without reading the inputs has been checked.
@@ -180,7 +182,7 @@ def as_batches(
     inputs = InputReader(model)
     source = open_source(data, y, inputs=inputs, batch_size=batch_size, part=part)
     labels = label_reader(
-        outputs=output_label_count(model),
+        outputs=None if own_labels else output_label_count(model),
         names=label_names,
         count=label_count,
         found=source.names,

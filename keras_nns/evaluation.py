@@ -99,5 +99,7 @@ def evaluate(
 def wanted_labels(labels: Labels, origin: Origin | None) -> list[int | str] | None:
     """List the labels to report: those asked for, else those a subnetwork was made for."""
     if labels is None:
-        return list(origin.plan.labels) or None if isinstance(origin, Lineage) else None
+        if not isinstance(origin, Lineage) or origin.taught:
+            return None
+        return list(origin.plan.labels) or None
     return [labels] if isinstance(labels, (int, str)) else list(labels)

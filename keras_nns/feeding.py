@@ -77,8 +77,14 @@ class Feed:
             lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), rows
         )
 
-    def dataset(self) -> tf.data.Dataset:
-        """Return the samples as batches of (inputs, targets); every pass is an epoch."""
+    def dataset(self, *, first: int | None = None) -> tf.data.Dataset:
+        """Return the samples as batches of (inputs, targets); every pass is an epoch.
+
+        Args:
+            first: Number of the epoch that the first pass is; None goes on counting.
+        """
+        if first is not None:
+            self._epoch = first
         batches = -(-self.size // self._batch_size)
         made = tf.data.Dataset.from_generator(self._pass, output_signature=self._spec)
         return made.apply(tf.data.experimental.assert_cardinality(batches))

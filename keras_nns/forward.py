@@ -98,7 +98,7 @@ def run(
             the inputs are scaled otherwise than a parent among the models was trained on.
         ModelError: A model has several outputs and none or an unknown one is named.
     """
-    steps = [_Step(model, output) for model, output in models]
+    steps = [Forward(model, output) for model, output in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
     first = None
@@ -130,7 +130,7 @@ def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
     return origin.output if origin is not None and remembered else None
 
 
-class _Step:
+class Forward:
     """A model's compiled forward pass: `model.predict` would leave a compiled step on the model."""
 
     def __init__(self, model: keras.Model, output: str | None) -> None:
@@ -139,6 +139,7 @@ class _Step:
         self._compiled: dict[str, Any] = {}
 
     def __call__(self, inputs: Any) -> tf.Tensor:
+        """Run the model on inputs in its own structure; return one output, float32."""
         tensors = tree.map_structure(tf.convert_to_tensor, inputs)
         # The last batch is smaller: leave the batch axis open, so that one trace serves all.
         signature = tree.map_structure(

@@ -107,7 +107,7 @@ class Scion:
             SelectionError: It does not answer for it.
         """
         origin = origin_of(donor)
-        if isinstance(origin, Lineage) and origin.plan.labels:
+        if isinstance(origin, Lineage) and origin.plan.labels and not origin.taught:
             return cls._cut(donor, label, model, origin)
         output = trace(donor).outputs[0]
         size = output.size or 0

@@ -222,8 +222,9 @@ def label_reader(
             expected = _highest(y)
     if expected is None:
         raise DataError(
-            "The model does not show how many labels there are (it has several outputs, one "
-            "without a static width, or one for every step). Pass label_names or label_count."
+            "Nothing shows how many labels there are: the model does not (it has several outputs, "
+            "one without a static width, or one for every step; or it answers other labels), and "
+            "the data comes in a stream. Pass label_names or label_count."
         )
     return LabelReader([str(i) for i in range(expected)], named=False)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data import Batch
 from keras_nns.division import Division, Survey
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.feeding import Feed, Target
@@ -117,18 +119,32 @@ class Labelling:
         return used, truth.argmax(axis=1).astype(np.int32)
 
 
-def feeds(division: Division, target: Target, how: Schooling) -> tuple[Feed, Feed | None]:
-    """Return what to train on, and what to judge by."""
+def feeds(
+    division: Division,
+    target: Target,
+    how: Schooling,
+    *,
+    through: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
+) -> tuple[Feed, Feed | None]:
+    """Return what to train on, and what to judge by.
 
-    def made(batches: Any, *, shuffle: bool) -> Feed:
+    Args:
+        division: The samples.
+        target: As in `Feed`.
+        how: How the training goes.
+        through: What makes features of batches, in the same order: they are computed once and held.
+    """
+
+    def made(batches: Callable[[], Iterable[Batch]], *, shuffle: bool) -> Feed:
+        held = None if through is None else list(through(batches()))
         return Feed(
-            batches,
+            batches if held is None else lambda: held,
             target,
             batch_size=how.batch_size,
             seed=how.seed,
             shuffle=shuffle,
             balance=how.balance,
-            constant=division.constant,
+            constant=division.constant or held is not None,
         )
 
     feed = made(division.to_fit, shuffle=True)
@@ -155,3 +171,18 @@ def check_answers(step: str, survey: Survey, question: Question) -> None:
                 f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
                 f"has {count} of {name!r} beside what is held out. Pass more."
             )
+
+
+def check_labels(step: str, survey: Survey, names: Sequence[str]) -> None:
+    """Make sure that there are samples of every label to fit on.
+
+    Raises:
+        DataError: A label has too few of them.
+    """
+    found = survey.labels[list(HALVES)].sum(axis=0)
+    few = [f"{n} of {name!r}" for name, n in zip(names, found.tolist(), strict=True) if n < _LEAST]
+    if few:
+        raise DataError(
+            f"{step} needs at least {_LEAST} samples of every label to fit on. The data has "
+            f"{', '.join(few)} beside what is held out. Pass more, or name only labels it has."
+        )

@@ -44,6 +44,8 @@ class Lineage:
             yes/no answer of several labels.
         label_names: A name for each value it answers.
         output: Name of the output that answers.
+        taught: Whether it was taught other labels since: then `label_names` are what it answers,
+            and labels in data are theirs.
     """
 
     plan: Plan
@@ -51,6 +53,7 @@ class Lineage:
     labels: tuple[int | None, ...]
     label_names: tuple[str, ...]
     output: str
+    taught: bool = False
 
     @property
     def parent(self) -> Fingerprint:
@@ -63,8 +66,8 @@ class Lineage:
 
     @property
     def known_names(self) -> tuple[str, ...]:
-        """Names of all the parent's labels, where they are known."""
-        return self.plan.label_names
+        """Names of all labels that data for it has, where known: its parent's, or its own."""
+        return self.label_names if self.taught else self.plan.label_names
 
     @property
     def seen(self) -> Seen | None:
@@ -73,7 +76,7 @@ class Lineage:
 
     def to_json(self) -> Json:
         """Return the lineage as plain data."""
-        return {
+        data: Json = {
             "format": _FORMAT,
             "version": 1,
             "plan": self.plan.to_json(),
@@ -82,6 +85,7 @@ class Lineage:
             "label_names": list(self.label_names),
             "output": self.output,
         }
+        return {**data, "taught": True} if self.taught else data
 
     @classmethod
     def from_json(cls, data: Json) -> Lineage:
@@ -99,6 +103,7 @@ class Lineage:
                 labels=tuple(None if i is None else int(i) for i in data["labels"]),
                 label_names=tuple(str(name) for name in data["label_names"]),
                 output=str(data["output"]),
+                taught=bool(data.get("taught", False)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(

@@ -173,7 +173,7 @@ def question_of(
     """
     if isinstance(origin, Composition):
         question = _composed(origin, label_names)
-    elif origin is None or origin.head == "parent":
+    elif origin is None or origin.taught or origin.head == "parent":
         question = whole_question(label_names)
     elif origin.head == "binary":
         (name,) = origin.label_names

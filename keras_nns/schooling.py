@@ -13,8 +13,11 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_nns import resuming
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.feeding import Feed
+from keras_nns.layout import Json
+from keras_nns.resuming import Checkpoint, Moment
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,13 @@ class Schooling:
             )
 
     def teach(
-        self, trainer: keras.Model, model: keras.Model, feed: Feed, held_out: Feed | None
+        self,
+        trainer: keras.Model,
+        model: keras.Model,
+        feed: Feed,
+        held_out: Feed | None,
+        *,
+        checkpoint: Checkpoint | None = None,
     ) -> Course:
         """Train, keep the weights that do best on what is held out, and change nothing else.
 
@@ -64,6 +73,7 @@ class Schooling:
             model: Whose weights are kept. Both are changed.
             feed: What to train on.
             held_out: What to judge each epoch by; None keeps the last weights.
+            checkpoint: Where to write every epoch's end, and to go on from what is there.
         """
         batch_norms = self._frozen(model) if self.freeze_batch_norm else []
         if not model.trainable_variables:
@@ -71,29 +81,42 @@ class Schooling:
                 f"Model {model.name!r} has no weights to train: all its layers are frozen. Set "
                 "`trainable` on those that shall learn."
             )
+        moment = None if checkpoint is None else checkpoint.state.moment
         with random_untouched():
-            _seed(trainer, self.seed)
             best = _Best(model, self.patience)
             other = None if held_out is None else held_out.dataset()
-            if other is not None:
-                best.start(trainer.evaluate(other, verbose=0, return_dict=True))
-            done = trainer.fit(
-                feed.dataset(),
-                epochs=self.epochs,
-                validation_data=other,
-                callbacks=[*self.callbacks, best],
-                verbose=2 if self.verbose else 0,
-                shuffle=False,
-            )
+            if moment is not None:
+                trainer.optimizer.build(trainer.trainable_variables)
+                resuming.assign(trainer.variables, moment.variables)
+                resuming.assign(trainer.optimizer.variables, moment.optimizer)
+                best.resume(moment)
+            else:
+                seed_dropout(trainer, self.seed)
+                if other is not None:
+                    best.start(trainer.evaluate(other, verbose=0, return_dict=True))
+            first = 0 if moment is None else moment.epoch
+            history: dict[str, tuple[float, ...]] = {}
+            if moment is not None:
+                history = {name: tuple(values) for name, values in moment.history.items()}
+            added: list[keras.callbacks.Callback] = [best]
+            if checkpoint is not None:
+                added.append(_Saver(checkpoint, best, history))
+            if first < self.epochs and not best.exhausted(first):
+                done = trainer.fit(
+                    feed.dataset(first=first),
+                    epochs=self.epochs,
+                    initial_epoch=first,
+                    validation_data=other,
+                    callbacks=[*self.callbacks, *added],
+                    verbose=2 if self.verbose else 0,
+                    shuffle=False,
+                )
+                history = _longer(history, done.history)
         for layer in batch_norms:
             layer.trainable = True
-        history = {
-            name: tuple(float(v) for v in values)
-            for name, values in done.history.items()
-            if np.ndim(values) == 1
-        }
         if other is None:
-            return Course(history, len(done.epoch), math.nan, math.nan)
+            epochs = max((len(values) for values in history.values()), default=0)
+            return Course(history, epochs, math.nan, math.nan)
         best.restore()
         return Course(history, best.epoch, best.before, best.loss)
 
@@ -124,6 +147,17 @@ class Course:
     before: float
     after: float
 
+    def to_json(self) -> Json:
+        """Return it as plain data."""
+        history = {name: list(values) for name, values in self.history.items()}
+        return {**vars(self), "history": history}
+
+    @classmethod
+    def from_json(cls, data: Json) -> Course:
+        """Build it from what `to_json` gave."""
+        history = {name: tuple(values) for name, values in data["history"].items()}
+        return cls(**{**data, "history": history})
+
 
 @contextmanager
 def random_untouched() -> Iterator[None]:
@@ -136,7 +170,7 @@ def random_untouched() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def _seed(model: keras.Model, seed: int) -> None:
+def seed_dropout(model: keras.Model, seed: int) -> None:
     """Let dropout and its like draw the same in every training of the same seed."""
     states = [v for v in model.variables if v.name == "seed_generator_state"]
     for number, state in enumerate(states):
@@ -167,10 +201,63 @@ class _Best(keras.callbacks.Callback):
         if loss < self.loss or not math.isfinite(self.loss):
             self.loss, self.epoch = float(loss), epoch + 1
             self._weights = [variable.numpy() for variable in self._kept.variables]
-        elif self._patience is not None and epoch + 1 - self.epoch >= self._patience:
+        elif self.exhausted(epoch + 1):
             self.model.stop_training = True
+
+    def exhausted(self, epochs: int) -> bool:
+        """Return whether nothing was better for too long."""
+        judged = bool(self._weights)
+        return judged and self._patience is not None and epochs - self.epoch >= self._patience
+
+    def resume(self, moment: Moment) -> None:
+        """Go on from where another was."""
+        self.before, self.loss, self.epoch = moment.before, moment.loss, moment.best_epoch
+        self._weights = moment.best
+
+    def moment(
+        self, epochs: int, history: Mapping[str, Sequence[float]], trainer: keras.Model
+    ) -> Moment:
+        """Return all that it takes to go on."""
+        return Moment(
+            epochs,
+            self.epoch,
+            self.before,
+            self.loss,
+            history,
+            resuming.values(trainer.variables),
+            resuming.values(trainer.optimizer.variables),
+            self._weights,
+        )
 
     def restore(self) -> None:
         """Put the best weights back."""
         for variable, value in zip(self._kept.variables, self._weights, strict=True):
             variable.assign(value)
+
+
+class _Saver(keras.callbacks.Callback):
+    """Writes a checkpoint at the end of every epoch."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, best: _Best, history: Mapping[str, tuple[float, ...]]
+    ) -> None:
+        super().__init__()
+        self._checkpoint = checkpoint
+        self._best = best
+        self._history = history
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write it."""
+        self._history = _longer(self._history, {k: [v] for k, v in (logs or {}).items()})
+        self._checkpoint.save(self._best.moment(epoch + 1, self._history, self.model))
+
+
+def _longer(
+    history: Mapping[str, tuple[float, ...]], more: Mapping[str, Sequence[Any]]
+) -> dict[str, tuple[float, ...]]:
+    """Return a history with further epochs; values that are no numbers are left out."""
+    return {
+        name: (*history.get(name, ()), *(float(value) for value in values))
+        for name, values in more.items()
+        if np.ndim(values) == 1
+    }

@@ -301,6 +301,11 @@ def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
             f"Model {small.name!r} does not say which model it was cut from. Pass what cut gave, "
             "and keep it in files with nns.save_model and nns.load_model."
         )
+    if record.taught:
+        raise PlanError(
+            f"Model {small.name!r} was taught other labels than its parent's since it was cut, so "
+            "it is no subnetwork of it any more. Use what cut gave."
+        )
     graph = trace(parent)
     if graph.structure != record.parent.structure:
         raise PlanError(

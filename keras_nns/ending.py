@@ -1,0 +1,86 @@
+"""How a model ends: its last Dense, what stands before and behind it, and the labels it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_nns.errors import DataError, SurgeryError
+from keras_nns.graph import trace
+from keras_nns.keras_graph import calls, functional
+from keras_nns.model_files import Lineage, origin_of
+from keras_nns.plan import Plan
+
+
+def backwards(tensor: Any) -> Iterator[tuple[Any, Any]]:
+    """Walk from an output to the last Dense: layers with what they are called on."""
+    passed = (layers.Softmax, layers.Activation, layers.Dropout, layers.Identity)
+    while True:
+        layer, node_index, _ = tensor._keras_history
+        if not isinstance(layer, (*passed, layers.Dense)):
+            return
+        (tensor,) = layer._inbound_nodes[node_index].input_tensors
+        yield layer, tensor
+
+
+def is_own(layer: Any, head: str) -> bool:
+    """Return whether a layer is a Dense, and not the one that `cut` adds to sum probabilities."""
+    if type(layer) is not layers.Dense:
+        return False
+    added = head in ("binary", "other") and layer.name.startswith(f"{head}_head")
+    return not (added and np.isin(np.asarray(layer.kernel), (-1, 0, 1)).all())
+
+
+def head_of(model: keras.Model, record: Lineage) -> tuple[Any, Any, list[Any]]:
+    """Find the last Dense of a model: it, what it is called on, and the layers behind it.
+
+    Raises:
+        SurgeryError: The model does not end in one.
+    """
+    names = list(getattr(model, "output_names", None) or ())
+    index = names.index(record.output) if len(names) > 1 and record.output in names else 0
+    behind: list[Any] = []
+    for layer, before in backwards(functional(model).outputs[index]):
+        if is_own(layer, "parent" if record.taught else record.head):
+            return layer, before, behind[::-1]
+        behind.append(layer)
+    paths = [call.path for call, _ in calls(model)]
+    raise SurgeryError(
+        f"Model {model.name!r} does not end in a Dense layer, so where its head begins does not "
+        f"show. Name the last layer of its features as up_to=…, one of {paths}."
+    )
+
+
+def whole_lineage(model: keras.Model) -> Lineage:
+    """Return where a model comes from: for one that was not cut, all of itself.
+
+    So what is taught something new remembers of what, and keeps the names of its labels.
+    """
+    record = origin_of(model)
+    if isinstance(record, Lineage):
+        return record
+    graph = trace(model)
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    whole = {name: tuple(range(size)) for name, size in sizes.items()}
+    output = graph.outputs[0].name
+    if record is None:
+        return Lineage(Plan(graph.fingerprint, sizes, whole), "parent", (), (), output)
+    plan = Plan(graph.fingerprint, sizes, whole, seen=record.seen)
+    names = record.label_names
+    return Lineage(plan, "parent", (None,) * len(names), names, record.output, taught=True)
+
+
+def names_of(record: Lineage, width: int, given: Sequence[Any] | None) -> tuple[str, ...]:
+    """Name the labels that a model has, from the most to the least certain source."""
+    if given is not None and len(given) != width:
+        raise DataError(
+            f"label_names has {len(given)} names and the model {width} outputs. Name every one."
+        )
+    for names in (given, record.label_names, record.plan.label_names):
+        if names is not None and len(names) == width:
+            return tuple(str(name) for name in names)
+    return tuple(str(i) for i in range(width))

@@ -1,0 +1,128 @@
+"""The part that a new label adds to a network: trained on features, then built in."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_nns.compiling import carry_compile_settings
+from keras_nns.division import Division
+from keras_nns.ending import head_of
+from keras_nns.feature_extraction import output_of, streamed
+from keras_nns.feeding import Feed
+from keras_nns.keras_graph import structure
+from keras_nns.lessons import Labelling, feeds
+from keras_nns.model_files import Lineage
+from keras_nns.new_heads import free_name
+from keras_nns.schooling import Schooling
+from keras_nns.treatment import copied
+
+
+class NewPart:
+    """What a new label adds to a network, trained on features and built into it.
+
+    Args:
+        base: A copy of the network, which this may change.
+        record: Where the network comes from.
+        name: The new label.
+        units: How many units of its own it gets.
+        up_to: As in `add_label`.
+        seed: Of the first weights.
+
+    Attributes:
+        model: From features to all logits; only the new label's weights learn.
+    """
+
+    def __init__(
+        self, base: Any, record: Lineage, name: str, *, units: int, up_to: str | None, seed: int
+    ) -> None:
+        self._base = base
+        self._dense, self._features, self._behind = head_of(base, record)
+        self._name = re.sub(r"\W+", "_", name)
+        self._read = self._features if up_to is None else output_of(base, up_to)
+        if up_to is None:
+            self._read = _before_last_hidden(self._features)
+        if not units:
+            self._read = None
+        hidden = int(self._features.shape[-1])
+        below = self._flat(self._read)
+        inputs, _ = structure(base)
+        whole = self._features if below is None else ops.concatenate([self._features, below], -1)
+        self._extractor = keras.Model(inputs, whole)
+        start = keras.Input((int(whole.shape[-1]),))
+        self._units: Any = None
+        seen = features = start[:, :hidden]
+        if below is not None:
+            self._units = layers.Dense(
+                units, activation="relu", kernel_initializer=_glorot(seed), name="units"
+            )
+            seen = ops.concatenate([features, self._units(start[:, hidden:])], axis=-1)
+        self._logit = layers.Dense(1, kernel_initializer=_glorot(seed + 1), name="logit")
+        config = {**self._dense.get_config(), "activation": "linear", "name": "old"}
+        old = layers.Dense.from_config(config)
+        logits = ops.concatenate([old(features), self._logit(seen)], axis=-1)
+        old.set_weights(self._dense.get_weights())
+        old.trainable = False
+        self.model = keras.Model(start, logits, name=f"{base.name}_with_{self._name}")
+
+    def feeds(
+        self, division: Division, labelling: Labelling, how: Schooling
+    ) -> tuple[Feed, Feed | None]:
+        """Compute the features once; return what to train on, and what to judge by."""
+        return feeds(division, labelling.target, how, through=partial(streamed, self._extractor))
+
+    def grown(self, like: keras.Model) -> keras.Model:
+        """Build what was learnt into the network."""
+        base, dense = self._base, self._dense
+        kernel, bias = self._logit.get_weights()
+        tensor = self._features
+        if self._units is not None:
+            units = layers.Dense(
+                self._units.units, activation="relu", name=free_name(base, f"{self._name}_units")
+            )
+            tensor = layers.Concatenate(name=free_name(base, f"{self._name}_joined"))(
+                [tensor, units(self._flat(self._read))]
+            )
+            units.set_weights(self._units.get_weights())
+        width = int(dense.kernel.shape[-1])
+        wide = layers.Dense.from_config(
+            {**dense.get_config(), "units": width + 1, "use_bias": True}
+        )
+        tensor = wide(tensor)
+        for layer in self._behind:
+            tensor = layer(tensor)
+        old = np.zeros((len(kernel), width), dtype=kernel.dtype)
+        old[: dense.kernel.shape[0]] = dense.kernel
+        biases = np.zeros(width) if dense.bias is None else np.asarray(dense.bias)
+        wide.set_weights([np.hstack([old, kernel]), np.append(biases, bias)])
+        inputs, _ = structure(base)
+        grown = copied(keras.Model(inputs, tensor, name=base.name))
+        carry_compile_settings(like, grown)
+        return grown
+
+    def _flat(self, tensor: Any) -> Any:
+        if tensor is None or len(tensor.shape) == 2:
+            return tensor
+        return layers.Flatten(name=free_name(self._base, f"{self._name}_flat"))(tensor)
+
+
+def _glorot(seed: int) -> Any:
+    return keras.initializers.GlorotUniform(seed=seed)
+
+
+def _before_last_hidden(tensor: Any) -> Any:
+    """Return what the last hidden Dense is called on; the features where none is right before."""
+    features = tensor
+    while True:
+        layer, node, _ = tensor._keras_history
+        passed = (layers.Activation, layers.ReLU, layers.Dropout, layers.BatchNormalization)
+        if not isinstance(layer, (layers.Dense, layers.Concatenate, *passed)):
+            return features
+        tensor = layer._inbound_nodes[node].input_tensors[0]
+        if type(layer) is layers.Dense:
+            return tensor
