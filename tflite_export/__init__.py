@@ -35,6 +35,12 @@ if TYPE_CHECKING:
         read_metadata,
     )
     from tflite_export.operators import Anatomy, anatomy
+    from tflite_export.tfmot import (
+        QuantizedTraining,
+        cluster_weights,
+        prune_weights,
+        train_quantized,
+    )
     from tflite_export.variants import VARIANTS, Tolerance, Variant
     from tflite_export.verification import (
         LabelComparison,
@@ -62,6 +68,7 @@ __all__ = [
     "Normalization",
     "OptionError",
     "OutputDifference",
+    "QuantizedTraining",
     "TensorMetadata",
     "Tolerance",
     "Variant",
@@ -70,10 +77,13 @@ __all__ = [
     "add_metadata",
     "anatomy",
     "card",
+    "cluster_weights",
     "convert",
+    "prune_weights",
     "read_metadata",
     "save",
     "to_c",
+    "train_quantized",
     "verify",
 ]
 
@@ -94,6 +104,7 @@ _MODULES = {
     "files": ("save",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
     "operators": ("Anatomy", "anatomy"),
+    "tfmot": ("QuantizedTraining", "cluster_weights", "prune_weights", "train_quantized"),
     "variants": ("VARIANTS", "Tolerance", "Variant"),
     "verification": (
         "LabelComparison",

@@ -47,7 +47,12 @@ class LabelFigures:
 def figures(
     targets: Array, decisions: Array, width: int, names: Sequence[str] = ()
 ) -> tuple[LabelFigures, ...]:
-    """Judge decisions label by label."""
+    """Judge decisions label by label.
+
+    One name for two decisions is that of a yes/no answer's yes.
+    """
+    if width == 2 and len(names) == 1:
+        names = (f"not {names[0]}", names[0])
     rows = []
     for label in range(width):
         own = targets == label

@@ -2,7 +2,8 @@
 
 TensorFlow's converter and LiteRT write to the file descriptors 1 and 2 from C++, where
 ``contextlib.redirect_stdout`` cannot reach: the descriptors themselves are moved to a
-temporary file and put back.
+temporary file and put back. What other threads of Python print meanwhile goes where it would
+have gone; native code of theirs, and processes they start, are caught with the rest.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterator, Mapping
+from typing import IO, TextIO
 
 # Descriptors, warning filters and sys.stdout belong to the whole process: two captures
 # that overlapped would put the wrong ones back.
@@ -44,10 +45,11 @@ def captured() -> Iterator[Log]:
         python_side = io.StringIO()
         try:
             with contextlib.ExitStack() as stack:
-                for descriptor in (1, 2):
-                    stack.enter_context(_moved(descriptor, sink))
-                stack.enter_context(contextlib.redirect_stdout(python_side))
-                stack.enter_context(contextlib.redirect_stderr(python_side))
+                kept = {fd: stack.enter_context(_moved(fd, sink)) for fd in (1, 2)}
+                out = _Divided(python_side, sys.stdout, kept)
+                err = _Divided(python_side, sys.stderr, kept)
+                stack.enter_context(contextlib.redirect_stdout(out))
+                stack.enter_context(contextlib.redirect_stderr(err))
                 stack.enter_context(_quiet_logger(logging.getLogger("tensorflow")))
                 caught = stack.enter_context(warnings.catch_warnings(record=True))
                 warnings.simplefilter("always")
@@ -59,17 +61,60 @@ def captured() -> Iterator[Log]:
             log.text = "\n".join(part.strip() for part in parts if part.strip())
 
 
+class _Divided(io.TextIOBase):
+    """A stream that keeps one thread's text and passes that of the others on.
+
+    Args:
+        mine: Takes the text of the thread that makes this.
+        theirs: Where the others wrote so far: a terminal, a notebook's stream, or nothing.
+        kept: Where each moved descriptor led; `None` where it was closed.
+    """
+
+    def __init__(
+        self, mine: io.StringIO, theirs: TextIO | None, kept: Mapping[int, int | None]
+    ) -> None:
+        self._owner = threading.get_ident()
+        self._mine = mine
+        self._theirs = theirs
+        self._kept = kept
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._owner:
+            return self._mine.write(text)
+        if self._theirs is None:
+            return len(text)
+        saved = self._kept.get(_descriptor(self._theirs))
+        if saved is None:
+            return self._theirs.write(text)
+        # The stream itself would write into the moved descriptor.
+        encoding = self._theirs.encoding or "utf-8"
+        os.write(saved, text.encode(encoding, "backslashreplace"))
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+def _descriptor(stream: TextIO) -> int:
+    """The descriptor a stream writes to; -1 for one that has none, such as a notebook's."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return -1
+
+
 @contextlib.contextmanager
-def _moved(descriptor: int, sink: IO[bytes]) -> Iterator[None]:
+def _moved(descriptor: int, sink: IO[bytes]) -> Iterator[int | None]:
+    """Lead a descriptor into a file; gives where it led before."""
     _flush()
     try:
         saved = os.dup(descriptor)
     except OSError:  # The process runs without this descriptor: nothing to protect.
-        yield
+        yield None
         return
     try:
         os.dup2(sink.fileno(), descriptor)
-        yield
+        yield saved
     finally:
         _flush()
         os.dup2(saved, descriptor)

@@ -139,7 +139,7 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _inputs(model: Any, samples: Any) -> tuple[tuple[Port, ...], Callable[[list[Any]], Any]]:
     """Describe the inputs, and say how a flat list becomes what the model's call takes."""
-    graph = _graph(model)
+    graph = functional_graph(model)
     if graph is not None:
         structure = graph.input
         tensors = keras.tree.flatten(structure)
@@ -184,7 +184,7 @@ def _sample_dtype(array: np.ndarray[Any, Any]) -> str:
 
 
 def _outputs(model: Any) -> tuple[Port, ...] | None:
-    graph = _graph(model)
+    graph = functional_graph(model)
     if graph is None:
         return None
     names = _names(graph.output, list(graph.output_names))
@@ -207,7 +207,7 @@ def _traced_outputs(
     )
 
 
-def _graph(model: Any) -> Any:
+def functional_graph(model: Any) -> Any:
     """The functional graph of a model: a Sequential holds one, a subclass has none."""
     graph = getattr(model, "_functional", model)
     return graph if hasattr(graph, "output_names") else None

@@ -57,12 +57,14 @@ def _configure(
         converter.target_spec.supported_types = [tf.float16]
     if not row.needs_samples:
         return
-    converter.representative_dataset = lambda: iter(batches or ())
-    converter.target_spec.supported_ops = [
-        operators.TFLITE_BUILTINS_INT8
-        if row.activations == "int8"
-        else operators.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    ]
+    if batches is not None:
+        converter.representative_dataset = lambda: iter(batches)
+        converter.target_spec.supported_ops = [
+            operators.TFLITE_BUILTINS_INT8
+            if row.activations == "int8"
+            else operators.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+    # Without batches, a pass that was trained with rounding holds its own ranges.
     # Token ids stay whole numbers: the converter can only change the type of floats.
     if row.ends == "int8":
         if all(port.dtype == "float32" for port in origin.inputs):

@@ -112,29 +112,14 @@ def convert(
                 "pass samples=..., a few hundred inputs as the model sees them."
             )
         chosen = _representative(origin, values, targets)
-    failure: Exception | None = None
-    with captured() as log:
-        try:
-            finished = _convert(job, chosen, batch_size, allow_flex=allow_flex)
-        # Tracing runs the user's own layers: anything can come out of it.
-        except Exception as error:
-            failure = error
-    if isinstance(failure, ExportError):
-        raise failure
-    if failure is not None:
-        message = _tensorflow.explain(origin, job.stamp, failure, log.text, allow_flex=allow_flex)
-        # The converter raises its log as the error's text and writes little itself.
-        raise ConversionError(message, log=f"{failure}\n{log.text}") from failure
+    finished = _run(job, chosen, batch_size, allow_flex=allow_flex)
     metadata = _packing.describe(
         Metadata(name=name or origin.name, description=description, quantize=job.stamp),
         finished,
         labels=labels,
         normalization=normalization,
         files=files,
-        ranges={
-            port.name: (float(array.min()), float(array.max()))
-            for port, array in zip(origin.inputs, values or (), strict=False)
-        },
+        ranges=_ranges(origin, values or ()),
     )
     return _packing.pack(finished, metadata)
 
@@ -202,6 +187,48 @@ def _representative(origin: Source, values: list[Array], targets: Any) -> list[A
         return calibration.choose(values, indices, None, width=max(width, 2))
     decisions = decide(answers[0]) if width else None
     return calibration.choose(values, None, decisions, width=max(width, 2))
+
+
+def convert_trained(origin: Source, row: Variant, values: Sequence[Array]) -> bytes:
+    """Convert a pass that rounds by itself, as training for int8 leaves it.
+
+    Args:
+        origin: The pass; its ranges are in it.
+        row: The variant.
+        values: Inputs it was trained on, whose range is noted in the metadata.
+
+    Raises:
+        ConversionError: The converter failed; `.log` holds its words.
+    """
+    job = _Job(origin, row, None, needs_samples=False, unrolled=False, stamp=row.name)
+    finished = _run(job, None, 1, allow_flex=False)
+    metadata = _packing.describe(
+        Metadata(name=origin.name, quantize=row.name), finished, ranges=_ranges(origin, values)
+    )
+    return _packing.pack(finished, metadata)
+
+
+def _ranges(origin: Source, values: Sequence[Array]) -> dict[str, tuple[float, float]]:
+    return {
+        port.name: (float(array.min()), float(array.max()))
+        for port, array in zip(origin.inputs, values, strict=False)
+    }
+
+
+def _run(job: _Job, chosen: list[Array] | None, batch_size: int | None, *, allow_flex: bool) -> Any:
+    """Convert in silence; a failure is one error that holds what was silenced."""
+    failure: Exception | None = None
+    with captured() as log:
+        try:
+            return _convert(job, chosen, batch_size, allow_flex=allow_flex)
+        # Tracing runs the user's own layers: anything can come out of it.
+        except Exception as error:
+            failure = error
+    if isinstance(failure, ExportError):
+        raise failure
+    message = _tensorflow.explain(job.origin, job.stamp, failure, log.text, allow_flex=allow_flex)
+    # The converter raises its log as the error's text and writes little itself.
+    raise ConversionError(message, log=f"{failure}\n{log.text}") from failure
 
 
 def _convert(

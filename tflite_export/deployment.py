@@ -86,6 +86,9 @@ class CardRow:
 class Card:
     """Deployment figures of one or several model files, side by side.
 
+    Cards of files that answer different labels are put side by side by their rows:
+    ``Card((*parent.rows, *small.rows))``.
+
     Attributes:
         rows: One entry per file, in the order given.
 
@@ -142,24 +145,14 @@ class Card:
             times = [row.latency[number] for row in rows]
             lines.append((f"µs p50, {where}", [f"{time.p50:,.1f}" for time in times]))
             lines.append((f"µs p95, {where}", [f"{time.p95:,.1f}" for time in times]))
-        if rows[0].accuracy is not None:
+        if any(row.accuracy is not None for row in rows):
             lines.append(("samples", [f"{row.samples:,}" for row in rows]))
             lines.append(("accuracy", [_share(row.accuracy) for row in rows]))
-        for number, label in enumerate(rows[0].labels):
-            title = f"recall / specificity / balanced of {label.name or label.label}"
-            found = [row.labels[number] for row in rows]
-            lines.append(
-                (
-                    title,
-                    [
-                        " / ".join(
-                            _share(share)
-                            for share in (one.recall, one.specificity, one.balanced_accuracy)
-                        )
-                        for one in found
-                    ],
-                )
-            )
+        # By name: a subnetwork's labels are some of its parent's, at other positions.
+        found = [{one.name or str(one.label): one for one in row.labels} for row in rows]
+        for name in dict.fromkeys(name for row in found for name in row):
+            title = f"recall / specificity / balanced of {name}"
+            lines.append((title, [_figures(row.get(name)) for row in found]))
         return lines
 
 
@@ -286,6 +279,12 @@ def _latency(flat: bytes, values: list[Array], threads: int, seconds: float) -> 
 
 def _whole(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
+
+
+def _figures(one: LabelFigures | None) -> str:
+    if one is None:
+        return "–"
+    return " / ".join(_share(v) for v in (one.recall, one.specificity, one.balanced_accuracy))
 
 
 def _share(value: float | None) -> str:

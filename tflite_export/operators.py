@@ -6,13 +6,14 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from tflite_export import _flatbuffer
+from tflite_export._packing import tensor_names
 from tflite_export.files import read
 
 __all__ = ["Anatomy", "anatomy"]
@@ -75,6 +76,8 @@ class Anatomy:
             converter states it; a lower bound for int4 and int16, which it states too low.
         flex: TensorFlow's own operators in it, which need the Flex delegate.
         not_in_micro: Operators that TFLite Micro cannot register.
+        inputs: Input to its shape, as the signature names it; -1 where a size is open.
+        outputs: The same of the outputs.
 
     Example:
         >>> Anatomy({"SOFTMAX": 1}, 0, 0, 80, "1.5.0", (), ()).runs_on_micro
@@ -88,6 +91,8 @@ class Anatomy:
     minimum_runtime: str | None
     flex: tuple[str, ...]
     not_in_micro: tuple[str, ...]
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def runs_on_micro(self) -> bool:
@@ -133,7 +138,20 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
         minimum_runtime=_minimum_runtime(model),
         flex=tuple(sorted(flex)),
         not_in_micro=tuple(sorted(set(counts) - MICRO)),
+        inputs=_ends(model, "inputs"),
+        outputs=_ends(model, "outputs"),
     )
+
+
+def _ends(model: Any, side: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the main graph's inputs or outputs, open sizes as -1."""
+    graph = model.subgraphs[0]
+    shapes = {}
+    for name, index in zip(tensor_names(model, side), getattr(graph, side), strict=True):
+        tensor = graph.tensors[index]
+        signature = tensor.shapeSignature
+        shapes[name] = _shape(tensor) if signature is None else tuple(int(n) for n in signature)
+    return shapes
 
 
 def _constant(model: Any, tensor: Any) -> bool:

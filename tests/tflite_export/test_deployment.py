@@ -182,6 +182,37 @@ def test_card_of_a_one_probability_model() -> None:
     assert row.accuracy == 0.75
     assert [label.recall for label in row.labels] == [1.0, 0.5]
     assert [label.specificity for label in row.labels] == [0.5, 1.0]
+    named = tflite_export.add_metadata(tflite_export.convert(model), labels=["cat"])
+    (row,) = tflite_export.card(named, samples, targets=[0, 0, 1, 1], seconds=0).rows
+    assert [(label.name, label.recall) for label in row.labels] == [("not cat", 1.0), ("cat", 0.5)]
+
+
+def test_cards_of_different_labels_stand_side_by_side_by_name() -> None:
+    inputs = keras.Input((2,))
+    parent = keras.Model(inputs, layers.Dense(3, activation="softmax")(inputs))
+    small = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(inputs))
+    samples, targets = np.eye(2, dtype=np.float32), np.array([0, 2])
+    rows = [
+        *tflite_export.card(
+            tflite_export.convert(parent, labels=["ant", "bee", "cat"]),
+            samples,
+            targets=targets,
+            seconds=0,
+        ).rows,
+        *tflite_export.card(
+            tflite_export.convert(small, labels=["cat"]), samples, targets=targets == 2, seconds=0
+        ).rows,
+    ]
+    lines = {line[0]: line[1:] for line in tflite_export.Card(tuple(rows)).cells()}
+    prefix = "recall / specificity / balanced of "
+    assert [name.removeprefix(prefix) for name in lines if name.startswith(prefix)] == [
+        "ant",
+        "bee",
+        "cat",
+        "not cat",
+    ]
+    assert lines[f"{prefix}ant"][1] == lines[f"{prefix}not cat"][0] == "–"
+    assert "–" not in lines[f"{prefix}cat"]
 
 
 def test_wrong_use_of_the_card(flat: bytes, pixels: np.ndarray) -> None:

@@ -1,0 +1,45 @@
+"""`keras.applications` as float32 files: equal to Keras within 1e-5 of the output's scale."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import applications
+
+import tflite_export
+
+# Smallest sides their pooling leaves something of, in pixels.
+SIDES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+SIDE = 64
+# One of every kind of block runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all.
+FAMILIES = ("ConvNeXtTiny", "EfficientNetV2B0", "MobileNetV3Small", "NASNetMobile", "ResNet50V2")
+
+
+def architectures() -> list[str]:
+    """Name every function of `keras.applications` that builds a model."""
+    return sorted(
+        name
+        for name, value in vars(applications).items()
+        if inspect.isfunction(value) and "weights" in inspect.signature(value).parameters
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures())
+def test_architecture(name: str) -> None:
+    if name not in FAMILIES and not os.environ.get("KERAS_NNS_ALL_APPLICATIONS"):
+        pytest.skip("one of each kind runs; set KERAS_NNS_ALL_APPLICATIONS=1 to run this one")
+    side = next((n for prefix, n in SIDES.items() if name.startswith(prefix)), SIDE)
+    keras.utils.set_random_seed(0)
+    model = getattr(applications, name)(
+        # Logits: behind a softmax, untrained weights all answer the same.
+        weights=None, input_shape=(side, side, 3), classes=7, classifier_activation=None
+    )  # fmt: skip
+    images = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype("float32")
+    flat = tflite_export.convert(model)
+    assert tflite_export.verify(flat, model, images).relative <= 1e-5
+    assert tflite_export.anatomy(flat).flex == ()
