@@ -22,10 +22,11 @@ from keras_nns.layout import Json, Layout
 from keras_nns.model_files import load_model, save_model
 from keras_nns.monitor import ActivityMonitor
 from keras_nns.observation import observe
-from keras_nns.operation import MERGED, PARENT, Operation, Tell, operate, sample_of
+from keras_nns.operation import MERGED, PARENT, Operation, Tell, operate
 from keras_nns.report import surgery_report, write
 from keras_nns.scores import Score, contrast, name_of
 from keras_nns.selection import select
+from keras_nns.shipping import labelled_samples
 from keras_nns.tuning import LOSS, Tuning, choose_zeta
 
 MADE = (
@@ -159,7 +160,7 @@ def run_demo(
             activity,
             plans,
             (data.x_test, data.y_test),
-            samples=sample_of(parent, (data.x_train, data.y_train), _PROVING),
+            samples=labelled_samples(parent, (data.x_train, data.y_train), _PROVING)[0],
             confidence=_CONFIDENCE,
             export=True,
             notes=notes,

@@ -26,8 +26,9 @@ from keras_nns.seen import Seen, unite
 
 Head = Literal["parent", "labels", "other", "binary"]
 HEADS: tuple[str, ...] = get_args(Head)
+RECORD = "keras_nns.json"
+"""Name of the file, inside a model file, that holds the lineage."""
 
-_ENTRY = "keras_nns.json"
 _FORMAT = "keras_nns.lineage"
 _COMPOSED = "keras_nns.composition"
 _ATTRIBUTE = "_keras_nns_lineage"
@@ -174,6 +175,25 @@ class Composition:
 Origin = Lineage | Composition
 
 
+def origin_from(data: Json) -> Origin:
+    """Build what a model remembers from what its `to_json` gave.
+
+    Raises:
+        FileError: The data is no such record.
+    """
+    composed = isinstance(data, dict) and data.get("format") == _COMPOSED
+    kind = Composition if composed else Lineage
+    return kind.from_json(data)
+
+
+def without_samples(origin: Origin) -> Origin:
+    """Return a record without the sketches of samples, which are large and say what was seen."""
+    if isinstance(origin, Lineage):
+        return replace(origin, plan=replace(origin.plan, seen=None))
+    members = tuple(replace(m, plan=replace(m.plan, seen=None)) for m in origin.members)
+    return replace(origin, members=members, calibrated=None)
+
+
 def origin_of(model: Any) -> Origin | None:
     """Return what a model remembers of what it was made of, whatever that is."""
     found = getattr(model, _ATTRIBUTE, None)
@@ -235,7 +255,7 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
         record = origin_of(model)
         if record is not None:
             with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(_ENTRY, json.dumps(record.to_json(), ensure_ascii=False))
+                archive.writestr(RECORD, json.dumps(record.to_json(), ensure_ascii=False))
 
 
 def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
@@ -267,12 +287,9 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
         raise FileError(_loading_failed(name, error)) from error
     if name.endswith(".keras"):
         with zipfile.ZipFile(path) as archive:
-            if _ENTRY in archive.namelist():
+            if RECORD in archive.namelist():
                 with files.blame(path):
-                    record = files.parse_json(archive.read(_ENTRY))
-                    composed = isinstance(record, dict) and record.get("format") == _COMPOSED
-                    kind = Composition if composed else Lineage
-                    set_lineage(model, kind.from_json(record))
+                    set_lineage(model, origin_from(files.parse_json(archive.read(RECORD))))
     return model
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 
 import tflite_export
 from keras_nns import tables
@@ -17,17 +16,20 @@ from keras_nns.comparison import compare
 from keras_nns.costs import Costs
 from keras_nns.errors import ProofError, SelectionError
 from keras_nns.figures import LabelFigures
-from keras_nns.forward import parents_batches
 from keras_nns.keras_graph import functional, is_graph
 from keras_nns.layout import Json
-from keras_nns.model_files import Head, lineage
+from keras_nns.model_files import Head, origin_of
 from keras_nns.plan import Plan, merge
 from keras_nns.report import Subnetwork, SurgeryRecord
+from keras_nns.shipping import card_table, device_card, packed
 from keras_nns.surgery import Proof, cut, prove
 from keras_nns.tables import Table
 
 MERGED = "merged"
 PARENT = "parent"
+
+_TIMED = 0.1
+"""Seconds for which each file's latency is measured."""
 
 Tell = Callable[[str], object]
 
@@ -172,39 +174,8 @@ def operate(
     names = network_names(plans)
     each = tuple(subnetwork(name, plan) for name, plan in zip(names, plans, strict=True))
     whole = subnetwork(MERGED, merge(plans)) if merged and len(plans) > 1 else None
-    return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes)), flats)
-
-
-def sample_of(
-    model: keras.Model, data: Any, count: int, *, label_names: Sequence[str] | None = None
-) -> Any:
-    """Take some inputs out of data, spread over the whole of it: data is often sorted by label.
-
-    Args:
-        model: The model that the data is for.
-        data: As `as_batches` takes it, with the parent's labels.
-        count: How many samples, if there are so many.
-        label_names: Name of every label, where the data does not tell.
-
-    Returns:
-        Arrays as the model takes them.
-
-    Raises:
-        DataError: The data does not fit the model.
-    """
-    batches = parents_batches(
-        model, lineage(model), data, None, batch_size=256, label_names=label_names
-    )
-    step = max((batches.size or 0) // count, 1)
-    position, taken, parts = 0, 0, []
-    for batch in batches:
-        chosen = slice(-position % step, None, step)
-        parts.append(keras.tree.map_structure(lambda a, c=chosen: np.asarray(a)[c], batch.inputs))
-        taken += len(range(batch.size)[chosen])
-        position += batch.size
-        if taken >= count:
-            break
-    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+    card = card_table(device_card(flats, samples, seconds=_TIMED)) if export else None
+    return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes), card), flats)
 
 
 def network_names(plans: Sequence[Plan]) -> list[str]:
@@ -225,7 +196,7 @@ def network_names(plans: Sequence[Plan]) -> list[str]:
 def to_tflite(
     model: keras.Model, samples: Any, *, label_names: Sequence[str] = ()
 ) -> tuple[bytes, float]:
-    """Export a model as float32, with its labels inside, and verify the file.
+    """Export a model as float32, with its labels and its plan inside, and verify the file.
 
     Args:
         model: A parent or a subnetwork.
@@ -239,7 +210,9 @@ def to_tflite(
     Raises:
         tflite_export.ExportError: There is no such file, or it answers otherwise.
     """
-    flat = tflite_export.convert(model, labels=answer_names(model, label_names))
+    flat = tflite_export.convert(
+        model, labels=answer_names(model, label_names), files=packed(model)
+    )
     return flat, tflite_export.verify(flat, model, samples).relative
 
 
@@ -256,7 +229,7 @@ def answer_names(
         The names, by output where the model has several; None where there is not one for each
         value of the output that answers.
     """
-    origin = lineage(model)
+    origin = origin_of(model)
     names = tuple(label_names) if origin is None else origin.label_names
     if not is_graph(model):
         return names or None

@@ -64,6 +64,7 @@ class SurgeryRecord:
         subnetworks: The cut networks, one per label or per set of labels.
         merged: The network of all their units together, when there is one.
         notes: Sentences on the data: what it is, what was observed, what was held out.
+        card: What the `.tflite` files cost on the device, one file per row, when there are any.
     """
 
     parent: keras.Model
@@ -71,6 +72,7 @@ class SurgeryRecord:
     subnetworks: tuple[Subnetwork, ...]
     merged: Subnetwork | None = None
     notes: tuple[str, ...] = ()
+    card: Table | None = None
 
     @property
     def every(self) -> tuple[Subnetwork, ...]:
@@ -104,6 +106,7 @@ def surgery_report(record: SurgeryRecord) -> Report:
         *_cut(record),
         *_judged(record),
         *_costs(record),
+        *_deployed(record),
         *_meanings(record),
     ]
     return Report(f"Surgery on {record.parent.name}", tuple(parts))
@@ -328,6 +331,18 @@ def _costs(record: SurgeryRecord) -> list[Block]:
     picture = plots.sizes(costs)
     caption = "What each network costs; in brackets, its share of the parent."
     return [Heading("What they cost"), table, Picture.of("costs", picture, caption)]
+
+
+def _deployed(record: SurgeryRecord) -> list[Block]:
+    if record.card is None:
+        return []
+    words = (
+        "Each .tflite file, measured on the machine that wrote this page, with one sample at a "
+        "time on its CPU. Times are the median of the bare calls, in brackets what 95% of them "
+        "stay under. Activation bytes are what must be in memory at once, without the runtime's "
+        "own."
+    )
+    return [Heading("What the files cost on a device", 3), Paragraph(words), record.card]
 
 
 def _parent_costs(record: SurgeryRecord) -> Costs:

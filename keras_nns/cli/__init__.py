@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from keras_nns.cli import (
+    card,
     compose,
     cut,
     demo,
@@ -35,7 +36,7 @@ from tflite_export.errors import ExportError
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, evaluate,
-    export, report, reproduce,
+    export, card, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\
@@ -52,6 +53,7 @@ step by step, with files in between:
   keras-nns cut model.keras three.json -o three.keras
   keras-nns evaluate three.keras data.npz --against model.keras
   keras-nns export three.keras -o three.tflite
+  keras-nns card model.keras three.tflite --samples data.npz
 """
 
 

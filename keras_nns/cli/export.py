@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from keras_nns.cli import arguments, reading, screen
@@ -58,18 +61,14 @@ def run(given: Namespace) -> None:
     output = reading.free_output(given, ".tflite")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-        samples = _samples(given, model)
+        samples, measured = _samples(given, model)
     import tflite_export
     from keras_nns.operation import answer_names
+    from keras_nns.shipping import to_variant
 
     labels = answer_names(model) if given.labels is None else _lines(given.labels)
-    with screen.working(given, "converting and verifying"):
-        flat = tflite_export.convert(
-            model,
-            quantize=given.quantize,
-            samples=samples if VARIANTS[given.quantize].needs_samples else None,
-            labels=labels,
-        )
+    with screen.working(given, "converting and verifying"), _log_beside(output):
+        flat = to_variant(model, given.quantize, measured, names=labels)
         found = tflite_export.verify(flat, model, samples)
     tflite_export.save(flat, output, overwrite=given.overwrite)
     agreed = "" if found.agreement is None else f", {found.agreement:.1%} same decisions"
@@ -81,12 +80,29 @@ def run(given: Namespace) -> None:
     )
 
 
-def _samples(given: Namespace, model: Any) -> Any:
-    if given.samples is not None:
-        from keras_nns.operation import sample_of
+@contextlib.contextmanager
+def _log_beside(output: Path) -> Iterator[None]:
+    """Write what the converter said into a file when it fails."""
+    from tflite_export import ConversionError, save
 
-        data, label_names = reading.data(given, model, given.samples)
-        return sample_of(model, data, given.sample_count, label_names=label_names)
+    try:
+        yield
+    except ConversionError as error:
+        if not error.log:
+            raise
+        place = save(error.log, f"{output}.log", overwrite=True)
+        message = str(error).replace("The converter's log is in .log.", "").strip()
+        raise ConversionError(f"{message} The converter's log: {place}.") from error
+
+
+def _samples(given: Namespace, model: Any) -> tuple[Any, Any]:
+    """Take inputs to verify on, and labelled samples to measure ranges on where there are any."""
+    if given.samples is not None:
+        from keras_nns.shipping import labelled_samples
+
+        data, names = reading.data(given, model, given.samples)
+        measured = labelled_samples(model, data, given.sample_count, label_names=names)
+        return measured[0], measured
     if VARIANTS[given.quantize].needs_samples:
         raise DataError(
             f"--quantize {given.quantize} measures the range of every activation: pass --samples, "
@@ -100,7 +116,7 @@ def _samples(given: Namespace, model: Any) -> Any:
         raise DataError(
             f"Model {model.name!r} has no graph that tells what inputs it takes: pass --samples."
         )
-    return sample_inputs(trace(model), 64, seed=0)
+    return sample_inputs(trace(model), 64, seed=0), None
 
 
 def _lines(path: str) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import keras_nns as nns
 import tflite_export
 from keras_nns import operation
-from keras_nns.operation import answer_names, network_names, operate, sample_of
+from keras_nns.operation import answer_names, network_names, operate
 from keras_nns.surgery import Proof
 
 layers = keras.layers
@@ -42,24 +42,6 @@ def test_networks_have_different_names(parts):
         dataclasses.replace(plans[1], labels=()),
     ]
     assert network_names(odd) == ["merged (1)", "plan 2"]
-
-
-@pytest.mark.parametrize("count", [1, 7, 30, 90, 500])
-def test_samples_are_spread_over_data_that_is_sorted_by_label(count, parts):
-    model, _, _, x, y = parts
-    chosen = sample_of(model, (x, y), count)
-    assert len(chosen) == min(count, 90)
-    places = [int(np.flatnonzero((x == row).all(axis=1))[0]) for row in chosen]
-    assert places == sorted(set(places))
-    if count >= 7:
-        assert set(y[places]) == {0, 1, 2}
-
-
-def test_samples_are_spread_over_batches_too(parts):
-    model, _, _, x, y = parts
-    several = np.tile(x, (7, 1))  # 630 samples, more than one batch
-    chosen = sample_of(model, (several, np.tile(y, 7)), 63)
-    np.testing.assert_array_equal(chosen, several[::10][:63])
 
 
 def test_answers_are_named_where_there_is_one_for_each_output(parts):
