@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from keras_nns.new_heads import attach_head
     from keras_nns.new_labels import Extension, add_label
     from keras_nns.observation import observe
+    from keras_nns.patching import Patched, patch
     from keras_nns.plan import Plan, merge
     from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
     from keras_nns.repairs import Repair, repair
@@ -107,6 +108,7 @@ _HOME = {
     "label_removal": ["Removal", "remove_label"],
     "new_labels": ["Extension", "add_label"],
     "observation": ["observe"],
+    "patching": ["Patched", "patch"],
     "plan": ["Plan", "merge"],
     "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
     "repairs": ["Repair", "repair"],
@@ -155,6 +157,7 @@ __all__ = [
     "Modularity",
     "NNSError",
     "Overlap",
+    "Patched",
     "Plan",
     "PlanError",
     "Proof",
@@ -217,6 +220,7 @@ __all__ = [
     "observe",
     "observe_gradients",
     "overlap",
+    "patch",
     "probe",
     "prove",
     "random_units",

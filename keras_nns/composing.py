@@ -95,6 +95,8 @@ def compose(
     kernel, bias = np.eye(count), np.zeros(count)
     if data is not None:
         features = keras.Model(inputs_like, scores)
+        # Scores are no answers: by them nobody can tell whether the inputs are scaled rightly.
+        set_lineage(features, known)
         sketcher = Sketcher()
         batches = parents_batches(
             features, known, data, y, batch_size=batch_size, label_names=label_names

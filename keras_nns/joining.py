@@ -74,6 +74,14 @@ class Stock:
             members = (Lineage(whole, "parent", tuple(range(size)), found, output.name),)
         return cls(model, output, found, members)
 
+    def place(self, label: Label) -> int:
+        """Find a label among the host's, by name or number.
+
+        Raises:
+            SelectionError: It has none of that name or number.
+        """
+        return _position(label, self.names, f"The host {self.model.name!r}")
+
     def asked(self, kept: Sequence[int]) -> Asked:
         """Ask for the logits of some labels."""
         groups = tuple((i,) for i in kept)
@@ -182,7 +190,12 @@ class Joint:
         return self._model(weights, 0.0, None)
 
     def calibrated(
-        self, batches: Iterable[Batch], label_names: Sequence[str], seen: Callable[[], Seen | None]
+        self,
+        batches: Iterable[Batch],
+        label_names: Sequence[str],
+        seen: Callable[[], Seen | None],
+        *,
+        most_lost: float | None = None,
     ) -> keras.Model:
         """Return the model in which `u` is a logistic regression on all scores.
 
@@ -191,6 +204,8 @@ class Joint:
                 out.
             label_names: Name of every label in them.
             seen: Asked, when all are read, for a sketch of what the result was made from.
+            most_lost: How much of the other labels' mean recall may go to the new one, on these
+                samples, as a share. Where it is more, `u` is lowered by a constant.
 
         Raises:
             DataError: A sample has none or several labels, or there are too few of the new label
@@ -203,7 +218,10 @@ class Joint:
                 f"The data has no label named {new!r}: its labels are {list(label_names)}. Pass "
                 "label_names, one for each label number in the data."
             )
-        ran = run([(keras.Model(self._inputs, self._scores), None)], batches)
+        features = keras.Model(self._inputs, self._scores)
+        # Scores are no answers: by them nobody can tell whether the inputs are scaled rightly.
+        set_lineage(features, self.known)
+        ran = run([(features, None)], batches)
         numbers, several = settle_labels(ran.labels, len(label_names), None)
         if several:
             raise DataError("A graft decides for one label, and samples have none or several.")
@@ -212,7 +230,16 @@ class Joint:
         truth = numbers[asked] == list(label_names).index(new)
         check_samples("Weighing the donor against the host", truth[:, None], (new,))
         fit = logistic(ran.outputs[0][asked].astype(np.float64), truth, False)
-        return self._model(fit.kernel[:, 0], float(fit.bias[0]), seen())
+        weights, bias = fit.kernel[:, 0], float(fit.bias[0])
+        if most_lost is not None:
+            place = {name: i for i, name in enumerate(label_names)}
+            own = np.array([place.get(names[i], -1) for i in self._own])
+            logits, total = ran.outputs[0][:, :-2], ran.outputs[0][:, -2]
+            # By how much the new label's logit is above the highest of the others.
+            lead = ran.outputs[0] @ weights + bias + total - logits.max(axis=1)
+            right = own[logits.argmax(axis=1)] == numbers
+            bias -= _excess(lead, right, numbers, own[own >= 0], most_lost)
+        return self._model(weights, bias, seen())
 
     def _model(self, weights: NDArray[np.float64], bias: float, seen: Seen | None) -> keras.Model:
         own, count = self._own, len(self._own) + 1
@@ -240,6 +267,35 @@ class Joint:
         while name in taken:
             name += "_"
         return name
+
+
+def _excess(
+    lead: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    numbers: NDArray[Any],
+    own: NDArray[np.int64],
+    most_lost: float,
+) -> float:
+    """Return by how much a label's logit is too high for the others to lose no more than they may.
+
+    Args:
+        lead: By how much it is above the highest other, of each sample.
+        right: Which samples the others alone answer rightly.
+        numbers: Label of each sample.
+        own: The other labels.
+        most_lost: How much of their mean recall may be lost.
+    """
+    counts = np.bincount(numbers, minlength=int(own.max()) + 1)
+    own = own[counts[own] > 0]
+    right = right & np.isin(numbers, own)
+    order = np.flatnonzero(right)[np.argsort(-lead[right], kind="stable")]
+    lost = np.cumsum(1 / counts[numbers[order]]) / len(own)
+    first = int(np.searchsorted(lost, most_lost, side="right"))
+    if first >= len(order) or lead[order[first]] <= 0:
+        return 0.0
+    # Between the first that must not be lost and the last that may.
+    above = lead[order[first - 1]] if first else lead[order[first]] + 1.0
+    return float((lead[order[first]] + above) / 2)
 
 
 def _names(

@@ -35,7 +35,7 @@ ORDER = [
     "schedules", "stepwise", "fitting", "gradual",
     "resampling", "figures", "judging", "evaluation", "comparison",
     "ending", "refitting", "calibration", "branches", "composing",
-    "adapting", "joining", "grafting", "repairs",
+    "adapting", "joining", "grafting", "patching", "repairs",
     "feeding", "resuming", "schooling", "lessons", "teaching", "training", "scratch",
     "budgets", "ranking", "maker", "extraction", "sweeping",
     "feature_extraction", "new_heads", "transferring", "label_removal", "growing", "new_labels",
