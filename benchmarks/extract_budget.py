@@ -2,6 +2,7 @@
 
     python benchmarks/extract_budget.py                     # scikit-learn's digits, no download
     python benchmarks/extract_budget.py --data FOLDER       # MNIST CNN and MLPerf Tiny ResNet-8
+    python benchmarks/extract_budget.py --data FOLDER --part mnist --samples 5000 --bytes-only
 
 FOLDER (or the environment variable KERAS_NNS_DATA) holds `mnist/` with the four IDX files, and
 `models/cifar10_resnet8_mlperftiny.h5` with `cifar10/` as the page of the data says.
@@ -41,6 +42,7 @@ import tflite_export
 from keras_nns.datasets import load_dataset
 
 SEED = 0
+FIT = 50_000
 PAIRS = ((0, 1), (2, 6), (3, 5), (4, 7), (8, 9))
 BYTE_SHARES = (0.5, 0.25, 0.1, 0.05)
 
@@ -49,6 +51,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the real data sets and models")
     parser.add_argument("--part", choices=("mnist", "resnet8"), help="one part of --data alone")
+    parser.add_argument("--samples", type=int, default=20_000, help="of MNIST, to extract with")
+    parser.add_argument("--bytes-only", action="store_true", help="byte budgets alone")
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="how many pairs of labels")
     return parser.parse_args()
 
@@ -73,18 +77,21 @@ def digits():
     return model, (x, y), (x_test, y_test)
 
 
-def mnist(folder: Path):
+def mnist(folder: Path, samples: int):
     found = load_dataset(folder / "mnist")
     x, x_test = (np.reshape(part, (-1, 28, 28, 1)) for part in (found.x_train, found.x_test))
-    model = trained_mnist_cnn(x, found.y_train, seed=SEED)
-    return model, (x, found.y_train), (x_test, found.y_test)
+    model = trained_mnist_cnn(x[:FIT], found.y_train[:FIT], seed=SEED)
+    return model, (x[:samples], found.y_train[:samples]), (x_test, found.y_test)
 
 
-def budgets(model: keras.Model) -> list[nns.Budget]:
+def budgets(model: keras.Model, *, bytes_only: bool) -> list[nns.Budget]:
     flat = tflite_export.convert(model)
+    found = [nns.Budget(bytes=round(share * len(flat))) for share in BYTE_SHARES]
+    if bytes_only:
+        return found
     inspected, alive = nns.inspect(model), tflite_export.anatomy(flat).activation_bytes
     return [
-        *(nns.Budget(bytes=round(share * len(flat))) for share in BYTE_SHARES),
+        *found,
         nns.Budget(parameters=inspected.parameters // 10),
         nns.Budget(macs=inspected.multiply_adds // 10),
         nns.Budget(activation_memory=alive // 2),
@@ -92,7 +99,7 @@ def budgets(model: keras.Model) -> list[nns.Budget]:
     ]
 
 
-def to_budgets(console: Console, title: str, model, train, test) -> None:
+def to_budgets(console: Console, title: str, model, train, test, *, bytes_only: bool) -> None:
     flat = len(tflite_export.convert(model))
     # The first evaluation compiles the model; the second is what one takes.
     nns.evaluate(model, train)
@@ -107,7 +114,8 @@ def to_budgets(console: Console, title: str, model, train, test) -> None:
     table = Table(*columns, "exports, s", "rest, s", "balanced acc., parent →", title="")
     found = []
     for labels in (3, [3, 8]):
-        for budget in budgets(model):
+        # The other units once: they are searched alike whatever the labels.
+        for budget in budgets(model, bytes_only=bytes_only or labels != 3):
             one = nns.search(model, train, labels=labels, budget=budget, seed=SEED)
             found.append((labels, one))
     # From here on nothing is decided: the test data is read.
@@ -192,10 +200,11 @@ def main() -> None:
     console = Console(width=170)
     console.print(machine())
     if args.data is None:
-        to_budgets(console, "CNN on digits", *digits())
+        to_budgets(console, "CNN on digits", *digits(), bytes_only=args.bytes_only)
         return
     if args.part != "resnet8":
-        to_budgets(console, "CNN on MNIST", *mnist(args.data))
+        found = mnist(args.data, args.samples)
+        to_budgets(console, "CNN on MNIST", *found, bytes_only=args.bytes_only)
     if args.part != "mnist":
         resnet8(console, args.data, PAIRS[: args.pairs])
 

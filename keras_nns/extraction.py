@@ -301,11 +301,18 @@ def _within_drop(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
     def estimate(plan: Plan) -> float:
         return maker.estimate("parameters", plan)
 
+    def made(plan: Plan) -> Made:
+        """Make a network; without repair where only that loses too much, as with few samples."""
+        mended = maker.make(plan)
+        if mended.drop <= budget.limit or not maker.mends:
+            return mended
+        return min(mended, maker.make(plan, bare=True), key=lambda one: one.drop)
+
     ranking = maker.ranking
-    smallest = maker.make(ranking.first(0))
+    smallest = made(ranking.first(0))
     if smallest.drop <= budget.limit:
         return smallest, smallest.drop, smallest.drop
-    best = maker.make(ranking.first(len(ranking.order)))
+    best = made(ranking.first(len(ranking.order)))
     if best.drop > budget.limit:
         raise SelectionError(
             f"A drop of at most {budget.limit:g} cannot be had: with all units, head "
@@ -315,9 +322,9 @@ def _within_drop(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
     low, high = np.log([estimate(smallest.plan), estimate(best.plan)])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        made = maker.make(ranking.fit(estimate, float(np.exp(middle))))
-        if made.drop <= budget.limit:
-            best, high = made, middle
+        tried = made(ranking.fit(estimate, float(np.exp(middle))))
+        if tried.drop <= budget.limit:
+            best, high = tried, middle
         else:
             low = middle
     return best, best.drop, smallest.drop

@@ -198,19 +198,39 @@ class Maker:
         # A copy: adding a layer to a Sequential leaves its layers called twice.
         return with_plain_head(copied(small), record_of(small, self.model))
 
-    def make(self, plan: Plan) -> Made:
-        """Cut, repair and train what a plan keeps, and judge it on the samples held out."""
+    @property
+    def mends(self) -> bool:
+        """Whether networks are repaired or trained behind the cut."""
+        return bool(self._steps) or self._epochs > 0
+
+    def make(self, plan: Plan, *, bare: bool = False) -> Made:
+        """Cut what a plan keeps, repair and train it, and judge it on the samples held out.
+
+        Args:
+            plan: Which units stay.
+            bare: Leave the cut as it is.
+        """
+        repaired = trained = None
         with self._clock("repair"):
             small = cut(self.model, plan, head=self.head, output=self._output)
-            repaired = self._repaired(small, self._steps) if self._steps else None
-            small = small if repaired is None else repaired.model
-            trained = self._trained(small) if self._epochs else None
-            small = small if trained is None else trained.model
-            for_head = [step for step in self._steps if step.for_head]
-            if trained is not None and for_head:
-                small = self._repaired(small, for_head).model
+            if not bare:
+                repaired, trained, small = self._mended(small)
+        return Made(small, plan, self._judged(small), repaired, trained)
+
+    def _mended(self, small: keras.Model) -> tuple[Repair | None, Trained | None, keras.Model]:
+        """Repair and train a cut model, as asked."""
+        repaired = self._repaired(small, self._steps) if self._steps else None
+        small = small if repaired is None else repaired.model
+        trained = self._trained(small) if self._epochs else None
+        small = small if trained is None else trained.model
+        for_head = [step for step in self._steps if step.for_head]
+        if trained is not None and for_head:
+            small = self._repaired(small, for_head).model
+        return repaired, trained, small
+
+    def _judged(self, small: keras.Model) -> Comparison:
         with self._clock("judge"):
-            comparison = compare(
+            return compare(
                 self.model,
                 small,
                 self._held_out,
@@ -218,7 +238,6 @@ class Maker:
                 output=self._output,
                 allow_overlap=True,
             )
-        return Made(small, plan, comparison, repaired, trained)
 
     def _repaired(self, small: keras.Model, steps: Sequence[Step]) -> Repair:
         data, y = self._data

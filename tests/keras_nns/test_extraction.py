@@ -12,11 +12,11 @@ from keras import layers as L
 
 import keras_nns as nns
 import tflite_export
-from keras_nns import plots
+from keras_nns import extraction, plots
 from keras_nns.cli import main
 from keras_nns.estimates import Estimates
 from keras_nns.graph import weights_digest
-from keras_nns.maker import Maker
+from keras_nns.maker import Made, Maker
 from keras_nns.ranking import Ranking
 from keras_nns.rules import Keep
 
@@ -93,9 +93,14 @@ def size_of(model, unit):
     return len(tflite_export.convert(model))
 
 
-@pytest.mark.parametrize("labels", [3, [1, 3]])
 @pytest.mark.parametrize(
-    ("unit", "limit"), [("bytes", 5000), ("bytes", 8000), ("parameters", 700), ("macs", 400)]
+    ("unit", "limit", "labels"),
+    [
+        ("bytes", 5000, 3),
+        ("bytes", 8000, [1, 3]),
+        ("parameters", 700, [1, 3]),
+        ("macs", 400, 3),
+    ],
 )
 def test_as_large_as_fits_and_never_over(model, unit, limit, labels):
     found = nns.search(model, (X, Y), labels=labels, budget=nns.Budget(**{unit: limit}))
@@ -108,6 +113,8 @@ def test_as_large_as_fits_and_never_over(model, unit, limit, labels):
     assert type(found.model) is keras.Sequential
     assert f"of a budget of {limit:,}" in str(found)
     assert json.loads(json.dumps(found.to_json()))["cost"] == found.cost
+    assert set(found.seconds) == {"observe", "score", "search", "export", "repair", "judge"}
+    assert (found.seconds["export"] > 0) == (unit == "bytes")
 
 
 def test_a_file_of_a_model_with_branches_and_batch_norms(residual):
@@ -123,7 +130,7 @@ def test_memory_and_time(residual, monkeypatch):
     data = pictures()
     whole = tflite_export.anatomy(tflite_export.convert(residual)).activation_bytes
     budget = nns.Budget(activation_memory=round(0.6 * whole))
-    small = nns.extract(residual, data, labels=1, budget=budget, repair=False)
+    small = nns.extract(residual, data, labels=1, budget=budget, repair=False, score=nns.contrast)
     alive = tflite_export.anatomy(tflite_export.convert(small)).activation_bytes
     assert 0.7 * budget.limit <= alive <= budget.limit
     # A clock of our own: time is what the weights are.
@@ -144,12 +151,34 @@ def test_time_is_measured_on_this_machine(model):
     assert {name: len(units) for name, units in found.plan.kept.items()} == found.plan.sizes
 
 
-def test_the_smallest_that_loses_no_more(model):
+def test_the_smallest_that_loses_no_more(model, monkeypatch):
+    monkeypatch.setattr(extraction, "_HALVINGS", 3)
     found = nns.search(model, (X, Y), labels=3, budget=nns.Budget(drop=0.02))
     before, after = found.comparison.before.rows[0], found.comparison.after.rows[0]
     assert found.cost == pytest.approx(before.balanced_accuracy - after.balanced_accuracy)
     assert found.cost <= 0.02
     assert sum(map(len, found.plan.kept.values())) < 36
+
+
+def test_repair_that_costs_more_than_the_drop_is_left_out(model, monkeypatch):
+    def spoilt(self, small):
+        worse = keras.models.clone_model(small)
+        worse.set_weights([0 * weight for weight in small.get_weights()])
+        return None, None, worse
+
+    monkeypatch.setattr(Maker, "_mended", spoilt)
+    monkeypatch.setattr(extraction, "_HALVINGS", 2)
+    asked = {"labels": 3, "score": nns.contrast, "budget": nns.Budget(drop=0.02)}
+    found = nns.search(model, (X, Y), **asked)
+    assert found.cost <= 0.02
+    np.testing.assert_array_equal(
+        np.asarray(found.model(X)), np.asarray(nns.cut(model, found.plan, head="binary")(X))
+    )
+    monkeypatch.setattr(Made, "drop", 0.3)
+    with pytest.raises(
+        nns.SelectionError, match=r"cannot be had.*loses 0.3.*nearest.*Budget\(drop=0.3\)"
+    ):
+        nns.search(model, (X, Y), **asked)
 
 
 def test_what_is_more_than_enough_keeps_everything(model):
@@ -248,9 +277,9 @@ def test_estimates_are_what_a_cut_costs(model, residual):
 
 
 def test_a_sweep_is_the_whole_trade_off(model, tmp_path):
-    found = nns.sweep(model, (X, Y), labels=3, sizes=4)
+    found = nns.sweep(model, (X, Y), labels=3, sizes=3)
     sizes = [point.costs.parameters for point in found.points]
-    assert sizes == sorted(sizes) and len(sizes) == 4
+    assert sizes == sorted(sizes) and len(sizes) == 3
     assert sizes[-1] > 10 * sizes[0]
     for point in found.points:
         assert point.costs.parameters == size_of(point.model, "parameters")
@@ -265,7 +294,9 @@ def test_a_sweep_is_the_whole_trade_off(model, tmp_path):
     assert [point["on_front"] for point in data["points"]] == [p.on_front for p in found.points]
     assert "front" in str(found)
     plots.save(plots.trade_off(found), tmp_path / "trade_off.png")
-    chosen = nns.sweep(model, (X, Y), labels=3, sizes=[0.5, 0.1], unit="bytes", repair=False)
+    chosen = nns.sweep(
+        model, (X, Y), labels=3, sizes=[0.5, 0.1], unit="bytes", repair=False, score=nns.contrast
+    )
     assert len(chosen.points) == 2
     whole = len(tflite_export.convert(model))
     assert chosen.size(chosen.parent_costs) == whole
@@ -281,13 +312,15 @@ def test_sizes_that_make_no_sense(model, sizes):
 
 
 def test_a_budget_below_one_unit_in_every_layer(model):
-    for unit in ("bytes", "parameters", "macs"):
+    for unit in ("bytes", "macs"):
         with pytest.raises(nns.SelectionError, match="below one unit in every layer") as told:
-            nns.extract(model, (X, Y), labels=3, budget=nns.Budget(**{unit: 10}))
+            nns.extract(
+                model, (X, Y), labels=3, budget=nns.Budget(**{unit: 10}), score=nns.contrast
+            )
         nearest = eval(
             str(told.value).rsplit("nearest possible is ", 1)[1][:-1], {"Budget": nns.Budget}
         )
-        found = nns.search(model, (X, Y), labels=3, budget=nearest)
+        found = nns.search(model, (X, Y), labels=3, budget=nearest, score=nns.contrast)
         assert found.cost == nearest.limit == found.least
         assert all(len(units) == 1 for units in found.plan.kept.values())
 
