@@ -127,10 +127,11 @@ def outputs_kept(graph: Graph, keep: Keep, path: str) -> NDArray[np.int64]:
 
 def layers_of(model: Any) -> dict[str, Any]:
     """Return the layers of a model by path, in an order in which they can be computed."""
-    return {call.path: call.operation for call in _calls(model)}
+    return {call.path: call.operation for call in calls_of(model)}
 
 
-def _calls(model: Any) -> Iterator[Call]:
+def calls_of(model: Any) -> Iterator[Call]:
+    """Yield the calls of a model and of those nested in it, in such an order."""
     found: list[Call] = []
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[None]:

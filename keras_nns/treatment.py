@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -321,18 +322,29 @@ def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
 
 
 def inputs_at(model: Any, path: str, inputs: Any) -> list[Any]:
-    """Run a model's layers in inference mode; return the first argument of each call of one."""
+    """Run a model's layers in inference mode; return the first argument of each call of one.
+
+    What comes behind its last call is not run.
+    """
+    count = sum(call.path == path for call in linear.calls_of(model))
     found: list[Any] = []
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call.path == path:
             found.append(tree.flatten((args, kwargs))[0])
+            if len(found) == count:
+                raise _AllFoundError
         if accepts_training(call.operation):
             kwargs = {**kwargs, "training": False}
         return call.operation(*args, **kwargs)
 
-    walk(model, standardise_inputs(model, inputs), visit)
+    with suppress(_AllFoundError):
+        walk(model, standardise_inputs(model, inputs), visit)
     return found
+
+
+class _AllFoundError(Exception):
+    """Ends a walk early."""
 
 
 def copied(model: Any, *, bias: str | None = None) -> Any:
