@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from keras_nns.sweeping import Sweep, sweep
     from keras_nns.training import Trained, distill, fine_tune
     from keras_nns.transferring import Transfer, transfer
+    from keras_nns.transplanting import Transplanted, transplant
     from keras_nns.unfolding import unfold
     from keras_nns.vocabulary import keep_tokens
     from keras_nns.watching import probe
@@ -133,6 +134,7 @@ _HOME = {
     "sweeping": ["Sweep", "sweep"],
     "training": ["Trained", "distill", "fine_tune"],
     "transferring": ["Transfer", "transfer"],
+    "transplanting": ["Transplanted", "transplant"],
     "unfolding": ["unfold"],
     "vocabulary": ["keep_tokens"],
     "watching": ["probe"],
@@ -172,6 +174,7 @@ __all__ = [
     "Sweep",
     "Trained",
     "Transfer",
+    "Transplanted",
     "above",
     "active_share",
     "add_label",
@@ -241,6 +244,7 @@ __all__ = [
     "top",
     "trace",
     "transfer",
+    "transplant",
     "unfold",
     "write_back",
 ]

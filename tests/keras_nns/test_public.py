@@ -37,6 +37,7 @@ ORDER = [
     "ending", "refitting", "calibration", "branches", "composing",
     "adapting", "joining", "grafting", "patching", "repairs",
     "feeding", "resuming", "schooling", "lessons", "teaching", "training", "scratch",
+    "transplanting",
     "budgets", "ranking", "maker", "extraction", "sweeping",
     "feature_extraction", "new_heads", "transferring", "label_removal", "growing", "new_labels",
     "findings", "plots", "monitor", "page", "report",
