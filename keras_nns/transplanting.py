@@ -284,7 +284,7 @@ def _paired(
     values: Mapping[str, NDArray[np.float64]],
     sizes: dict[str, int],
 ) -> tuple[_Pair, str]:
-    """Lay two layers beside each other, or say why they do not fit; note the size of their group."""
+    """Lay two layers beside each other, or say why they do not fit; note their group's size."""
     (path, own), (name, layer) = ours, theirs
     why = _unlike(own, layer)
     units, of = _units(own), _units(layer)
