@@ -20,23 +20,26 @@ from keras_nns.cli import (
     evaluate,
     export,
     extract,
+    graft,
     inspect,
     mask,
     merge,
     observe,
+    patch,
     report,
     reproduce,
     select,
     simplify,
     sweep,
+    transplant,
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.errors import ExportError
 
 COMMANDS = (
-    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, evaluate,
-    export, card, report, reproduce,
+    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
+    patch, transplant, evaluate, export, card, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

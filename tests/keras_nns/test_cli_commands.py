@@ -290,6 +290,65 @@ def test_compose_and_judge_beside_others(run, activity, parent, shop, tmp_path):
     assert "plain" in run(line)
 
 
+def test_labels_that_move(run, activity, parent, shop, tmp_path):
+    data = np.load(shop / "data.npz")
+    train, test = (data["x_train"], data["y_train"]), data["x_test"]
+    known = train[1] != "eel"
+    keras.utils.set_random_seed(1)
+    host = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2, activation="softmax")])
+    host.compile("adam", "sparse_categorical_crossentropy")
+    host.fit(train[0][known], train[1][known] == "dog", epochs=5, verbose=0)
+    eel = nns.cut(parent, nns.select(activity, "eel", keep=nns.top(6)), head="binary")
+    nns.save_model(host, tmp_path / "host.keras")
+    nns.save_model(eel, tmp_path / "eel.keras")
+    line = "graft host.keras eel.keras --label eel --host-names cat,dog"
+    assert "answers cat, dog, eel" in run(f"{line} --calibrate-on @data.npz -o grown.keras")
+    expected = nns.graft(host, eel, "eel", *train, host_names=["cat", "dog"])
+    assert answers(nns.load_model(tmp_path / "grown.keras"), test) == pytest.approx(
+        answers(expected, test), abs=1e-5
+    )
+    assert "believed as it is" in run(f"{line} --called snake -o plain.keras")
+    # A host that never says eel is better patched.
+    never = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
+    (kernel, bias), weak = host.layers[0].get_weights(), never.layers[0]
+    weak.set_weights([np.pad(kernel, ((0, 0), (0, 1))), np.array([*bias, -9.0])])
+    nns.save_model(never, tmp_path / "never.keras")
+    said = run(
+        "patch never.keras eel.keras @data.npz --label eel --host-names cat,dog,eel --json "
+        "--most-lost 0.5 -o patched.keras"
+    )
+    expected = nns.patch(
+        never, eel, "eel", *train, host_names=LABELS, label_names=LABELS, most_lost=0.5
+    )
+    assert json.loads(said) == json.loads(json.dumps(expected.to_json()))
+    assert answers(nns.load_model(tmp_path / "patched.keras"), test) == pytest.approx(
+        answers(expected.model, test), abs=1e-5
+    )
+    tiny = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5, activation="relu"),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    nns.save_model(tiny, tmp_path / "tiny.keras")
+    said = run(
+        "transplant @parent.keras tiny.keras @data.npz --label cat --label eel --epochs 2 "
+        "--json -o small.keras"
+    )
+    assert [one["parents"] for one in json.loads(said)["origins"]] == ["one", None]
+    assert nns.lineage(nns.load_model(tmp_path / "small.keras")).label_names == ("cat", "eel")
+
+
+def test_what_a_patch_does_not_better_is_not_written(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = f"patch {shop}/parent.keras {shop}/parent.keras {shop}/data.npz -o out.keras"
+    assert main(f"{line} --label 2 --replaces eel --host-names cat,dog,eel".split()) == 1
+    said = capsys.readouterr()
+    assert "eel (patched)" in said.out and said.err.startswith("error: Not written: the balanced")
+    assert not (tmp_path / "out.keras").exists()
+
+
 def test_export_knows_the_labels_of_a_cut_model(run, activity, parent, x, tmp_path):
     small = nns.cut(parent, nns.select(activity, ["cat", "eel"]), head="labels")
     nns.save_model(small, tmp_path / "small.keras")

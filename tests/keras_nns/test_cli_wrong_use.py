@@ -150,6 +150,14 @@ WRONG = {
     # judgement
     "beside nothing": ("evaluate parent.keras data.npz --beside other.keras", "--against"),
     "composing one": ("compose parent.keras -o out.keras", "for which labels it was made"),
+    # labels that move
+    "a label twice": ("graft parent.keras parent.keras --label 1 -o out.keras", "called="),
+    "a label it has not": ("graft parent.keras parent.keras --label 77 -o out.keras", "'77'"),
+    "host of one label": ("patch parent.keras parent.keras data.npz --label 77 -o o.keras", "'77'"),
+    "too wide": (
+        "transplant parent.keras parent.keras data.npz --label 0 --label 1 -o out.keras",
+        "ends in",
+    ),
     # plans
     "plan of another model": ("cut parent.keras plan_of_other.json -o out.keras", "another model"),
     "retrained parent": ("cut retrained.keras plan.json -o out.keras", "changed"),
