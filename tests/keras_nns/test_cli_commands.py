@@ -342,7 +342,11 @@ def test_labels_that_move(run, activity, parent, shop, tmp_path):
 
 def test_what_a_patch_does_not_better_is_not_written(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    line = f"patch {shop}/parent.keras {shop}/parent.keras {shop}/data.npz -o out.keras"
+    # What the data is made by: nothing can be better.
+    best = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
+    best.layers[0].set_weights([2 * np.eye(6)[:, :3], np.zeros(3)])
+    nns.save_model(best, tmp_path / "best.keras")
+    line = f"patch best.keras {shop}/parent.keras {shop}/data.npz --sure 0.999 -o out.keras"
     assert main(f"{line} --label 2 --replaces eel --host-names cat,dog,eel".split()) == 1
     said = capsys.readouterr()
     assert "eel (patched)" in said.out and said.err.startswith("error: Not written: the balanced")
