@@ -31,6 +31,7 @@ from timing import machine
 import keras_nns as nns
 import tflite_export
 from keras_nns.datasets import load_dataset
+from keras_nns.shipping import packed
 from tflite_export._runtime import Runner
 
 SEED = 0
@@ -206,7 +207,7 @@ def section_labels(folder: Path) -> None:
             labels=[f"digit {label}"],
             normalization=tflite_export.Normalization(0.0, 255.0),
             description=f"Recognises handwritten {label}.",
-            files={"plan.json": plan.to_json()},
+            files=packed(small),
         )
         reached = balanced_accuracy_score(data.y_test == label, decided(flat, test))
         worst, largest = min(worst, reached), max(largest, len(flat))

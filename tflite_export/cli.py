@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    convert = commands.add_parser("convert", help="convert a .keras or .h5 model and verify it")
+    convert = commands.add_parser(
+        "convert", aliases=["export"], help="convert a .keras or .h5 model and verify it"
+    )
     convert.add_argument("model", help="the Keras model")
     convert.add_argument("-o", "--output", required=True, help="the .tflite file to write")
     convert.add_argument(

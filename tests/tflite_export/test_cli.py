@@ -69,10 +69,13 @@ def test_convert_verify_card_show_and_c_array(
     assert header.read_text() == tflite_export.to_c(Path(output).read_bytes(), "digits_small")
 
 
-def test_an_existing_output_is_kept(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["convert", "export"])
+def test_an_existing_output_is_kept(
+    word: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     output = folder / "kept.tflite"
     output.write_bytes(b"mine")
-    arguments = ["convert", str(folder / "digits.keras"), "-o", str(output)]
+    arguments = [word, str(folder / "digits.keras"), "-o", str(output)]
     assert main(arguments) == 1
     assert "--overwrite" in capfd.readouterr().err
     assert output.read_bytes() == b"mine"
