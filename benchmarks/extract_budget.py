@@ -118,6 +118,7 @@ def to_budgets(console: Console, title: str, model, train, test, *, bytes_only: 
         for budget in budgets(model, bytes_only=bytes_only or labels != 3):
             one = nns.search(model, train, labels=labels, budget=budget, seed=SEED)
             found.append((labels, one))
+            console.print(f"{labels}: {one.summary}", style="dim")
     # From here on nothing is decided: the test data is read.
     for labels, one in found:
         judged = nns.compare(model, one.model, test)
