@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
+import tensorflow as tf
 from keras import tree
 
 from keras_nns.errors import SurgeryError
@@ -204,8 +204,8 @@ class Rebuilder:
             )
         for index, (source, target) in enumerate(zip(before, after, strict=True)):
             binding = blueprint.bindings.get(index) if blueprint else None
-            value = self._slice(source.numpy(), binding)
-            if tuple(target.shape) != value.shape:
+            value = self._slice(source.value, binding)
+            if tuple(target.shape) != tuple(value.shape):
                 raise SurgeryError(_mismatch(old, source, value, target, blueprint))
             target.assign(value)
         _copy_other_state(old, new)
@@ -215,10 +215,16 @@ class Rebuilder:
         return list(getattr(new, "variables", ()))
 
     def _slice(self, value: Any, binding: Binding | None) -> Any:
+        """Return a weight's tensor for the units that stay.
+
+        One that stays whole is not copied: TensorFlow copies it once either model writes to it.
+        """
+        value = tf.convert_to_tensor(value)
         for axis, units in (binding.axes if binding else {}).items():
             if not self._keep.all(units):
-                value = np.take(value, self._keep.where(units), axis=axis)
+                value = tf.gather(value, self._keep.where(units), axis=axis)
         if binding is not None and binding.scale is not None:
+            value = value.numpy()
             value = (value * binding.scale(self._keep)).astype(value.dtype)
         return value
 
