@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ("paper.md",)
+PAGES = ("paper.md", "judgement.md")
 
 _LARGEST_PICTURE = 150_000
 
@@ -53,6 +53,5 @@ def test_the_code_of_a_page_runs(name, tmp_path):
 def test_the_pictures_of_a_page_are_small(name):
     page = (ROOT / "docs" / name).read_text()
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    assert pictures
     for picture in pictures:
         assert (ROOT / "docs" / picture).stat().st_size < _LARGEST_PICTURE, picture
