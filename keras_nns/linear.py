@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import activations, layers, ops, tree
 from numpy.typing import NDArray
 
-from keras_nns.graph import Graph
+from keras_nns.graph import Graph, TracedCall
 from keras_nns.keras_graph import Call, Key, functional, walk
 from keras_nns.rules import Keep
 
@@ -30,7 +30,7 @@ def why_not(layer: Any) -> str | None:
         matrices = any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ()))
         if not matrices or type(layer) is layers.PReLU:
             return None
-        return f"{type(layer).__name__} is none of those that are refitted (Dense, Conv1D, 2D, 3D)"
+        return f"{type(layer).__name__} is none of those that are refitted"
     if layer.quantization_mode is not None:
         return "it is quantised; repair first, quantise afterwards"
     if getattr(layer, "lora_enabled", False):
@@ -153,8 +153,9 @@ class _Loss:
 def affected(graph: Graph, keep: Keep) -> set[str]:
     """Return paths of the layers that would give something else than in the parent.
 
-    They read units of which some are missing, or are called on values that differ. A layer that
-    passes units on one by one gives the same where units are only missing.
+    They read units of which some are missing, or are called on values that differ, or lost units
+    that act inside them alone (attention heads). A layer that passes units on one by one gives the
+    same where units are only missing.
     """
     found: set[str] = set()
 
@@ -164,6 +165,7 @@ def affected(graph: Graph, keep: Keep) -> set[str]:
         missing = any(item.missing for item in inputs)
         same = traced.passing.through and not isinstance(call.operation, _MEASURING)
         other = any(item.other for item in inputs) or (missing and not same)
+        other |= _lost_within(graph, keep, traced)
         if other:
             found.add(call.path)
         lost = any(not keep.all(u) for s in traced.outputs for u in s.units.values())
@@ -171,6 +173,17 @@ def affected(graph: Graph, keep: Keep) -> set[str]:
 
     walk(graph.model, [_Loss(False, False)] * len(functional(graph.model).inputs), visit)
     return found
+
+
+def _lost_within(graph: Graph, keep: Keep, traced: TracedCall) -> bool:
+    """Return whether a layer holds units that it neither takes nor gives, and lost some."""
+    blueprint = graph.blueprints.get(id(traced.call.operation))
+    if blueprint is None:
+        return False
+    seen = [u for s in (*traced.inputs, *traced.outputs) for u in s.units.values()]
+    outside = np.concatenate([np.empty(0, np.int64), *seen])
+    bound = [u for one in blueprint.bindings.values() for u in one.axes.values()]
+    return any(not keep.all(u) and not np.isin(u, outside).any() for u in bound)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,14 @@ class Moments:
         mean = self.first / self.count
         return np.asarray(self.second / self.count - np.outer(mean, mean))
 
+    def about_zero(self) -> Moments:
+        """Return the same moments about zero, for a fit that has no bias: all means are 0."""
+        mean = self.first / self.count
+        off = np.outer(self.pivot, mean)
+        second = self.second / self.count + off + off.T + np.outer(self.pivot, self.pivot)
+        zeros = np.zeros_like(self.first)
+        return Moments(self.count, zeros, second * self.count, zeros, self.features)
+
     def error(self, kernel: Float, bias: Float) -> Float:
         """Return the mean squared error of `features @ kernel + bias`, one for each target."""
         n = self.features
@@ -244,24 +252,29 @@ class _Solver:
         return Fit(kernel, bias, ridge, self.rank, len(kernel))
 
 
-def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None) -> Fit:
+def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: bool = True) -> Fit:
     """Refit a kernel and bias to the moments of both halves.
 
     Args:
         sums: What was summed.
         kernel: The kernel now, `(features, targets)`.
         ridge: The penalty; None chooses it by fitting either half and trying on the other.
+        biased: Whether there is a bias to fit; without one it stays 0.
 
     Returns:
         The fit on both halves together. The held-out part has no say in it.
     """
+
+    def of(*parts: int) -> Moments:
+        return sums.of(*parts) if biased else sums.of(*parts).about_zero()
+
     if ridge is None:
         errors = np.zeros(len(_RIDGES))
         for fitted, tried in (HALVES, HALVES[::-1]):
-            solver, other = _Solver(sums.of(fitted), kernel), sums.of(tried)
+            solver, other = _Solver(of(fitted), kernel), of(tried)
             for i, candidate in enumerate(_RIDGES):
                 fit = solver.fit(float(candidate))
                 errors[i] += float(other.error(fit.kernel, fit.bias).sum()) * other.count
         # Of equals the strongest: it changes least.
         ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
-    return _Solver(sums.of(*HALVES), kernel).fit(ridge)
+    return _Solver(of(*HALVES), kernel).fit(ridge)

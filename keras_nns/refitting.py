@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_nns import linear
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
+from keras_nns.targets import Target, by_row, targets_of, why_not
 from keras_nns.treatment import Gain, Step, Treatment
 
 _UNEXPLAINED = "unexplained"
@@ -47,8 +47,9 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
     """Refit layers so that they give what the parent's gave, as nearly as their inputs allow.
 
     For every Dense and convolution (1D, 2D, 3D, any stride, dilation and padding) behind a removed
-    unit, in the order of the graph: kernel and bias are fitted by least squares to the parent's
-    outputs before the activation, on the inputs that the layer has in the subnetwork as repaired so
+    unit, for the input kernels of recurrent layers and the projections of attention layers, in the
+    order of the graph: kernel and bias are fitted by least squares to the parent's outputs before
+    the activation, on the inputs that the layer has in the subnetwork as repaired so
     far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). What is needed of the data
     are second moments, summed in float64 in one pass for each layer: memory does not grow with
     the number of samples. It does grow with the square of the inputs of one output; layers with
@@ -108,30 +109,32 @@ class _FoldMeans:
     def __call__(self, treatment: Treatment) -> None:
         for path, theirs, own in treatment.affected():
             if not _left_out(treatment, self.name, path, own):
-                self._fold(treatment, path, theirs, own)
+                for target in targets_of(treatment, path, theirs, own):
+                    self._fold(treatment, path, target)
 
-    def _fold(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
-        target = _Target(treatment, path, theirs)
+    def _fold(self, treatment: Treatment, path: str, target: Target) -> None:
+        if not target.biased:
+            note = "it has no bias"
+            treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
+            return
         n = target.size
         sums = ColumnSums(2 * n)
-        bias = treatment.bias_of(path).astype(np.float32)
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
-                wanted = target(x)
-                given = linear.apply(own, z, own.kernel) + bias
-                both = tf.concat([wanted - tf.reshape(given, (-1, n)), wanted], axis=1)
-                sums.update(both, *_by_row(part, weight, both, z, own))
+                wanted = target.wanted(x)
+                both = tf.concat([wanted - target.given(z), wanted], axis=1)
+                sums.update(both, *target.by_row(part, weight, both, z))
 
-        treatment.stream(path, update, values=2 * n * target.positions)
+        treatment.stream(path, update, within=target.within, values=2 * n * target.positions)
         shift = sums.mean(*HALVES)[:n]
         judged = _judged(treatment)
         mean, variance = sums.mean(*judged), sums.variance(*judged)
         before = float((variance[:n] + mean[:n] ** 2).sum())
         after = float((variance[:n] + (mean[:n] - shift) ** 2).sum())
-        note = treatment.add_to_bias(path, shift)
+        note = target.shift(shift)
         errors = before, after, float(variance[n:].sum())
-        treatment.note(_explained(self.name, path, errors, note))
+        treatment.note(_explained(self.name, target.label, errors, note))
 
 
 @dataclass(frozen=True)
@@ -159,38 +162,44 @@ class _LeastSquares:
         for path, theirs, own in treatment.affected():
             if _left_out(treatment, self.name, path, own):
                 continue
-            features = linear.feature_count(own)
-            if features > _MOST_FEATURES:
-                note = f"{features} inputs to one output, more than {_MOST_FEATURES}"
-                treatment.note(Gain(self.name, path, _UNEXPLAINED, None, None, note))
-                continue
-            self._refit(treatment, path, theirs, own, features)
+            for target in targets_of(treatment, path, theirs, own):
+                if target.features > _MOST_FEATURES:
+                    note = f"{target.features} inputs to one output, more than {_MOST_FEATURES}"
+                    treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
+                else:
+                    self._refit(treatment, path, target)
 
-    def _refit(self, treatment: Treatment, path: str, theirs: Any, own: Any, features: int) -> None:
-        target = _Target(treatment, path, theirs)
-        self._check_samples(treatment, path, features, target.positions)
+    def _refit(self, treatment: Treatment, path: str, target: Target) -> None:
+        features = target.features
+        self._check_samples(treatment, target.label, features, target.positions)
         sums = MomentSums(features, target.size)
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
-                rows = linear.features(own, z)
-                sums.update(rows, target(x), *_by_row(part, weight, rows, z, own))
+                rows = target.rows(z)
+                sums.update(rows, target.wanted(x), *target.by_row(part, weight, rows, z))
 
-        treatment.stream(path, update, balance=self.balance, values=features * target.positions)
-        kernel = np.asarray(own.kernel, dtype=np.float64).reshape(features, target.size)
-        bias = treatment.bias_of(path)
-        fit = fit_ridge(sums, kernel, self.ridge)
+        treatment.stream(
+            path,
+            update,
+            within=target.within,
+            balance=self.balance,
+            values=features * target.positions,
+        )
+        kernel, bias = target.kernel(), target.bias()
+        fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased)
         held = sums.of(*_judged(treatment))
         before = float(held.error(kernel, bias).sum())
         after = float(held.error(fit.kernel, fit.bias).sum())
-        own.kernel.assign(fit.kernel.reshape(own.kernel.shape))
-        notes = ["bias alone" if np.isinf(fit.ridge) else f"ridge {fit.ridge:.0e}"]
+        target.assign(fit.kernel)
+        alone = "bias alone" if target.biased else "nothing better"
+        notes = [alone if np.isinf(fit.ridge) else f"ridge {fit.ridge:.0e}"]
         if fit.singular:
             notes.append(f"singular: rank {fit.rank} of {fit.features}")
-        notes.append(treatment.add_to_bias(path, fit.bias - bias))
+        notes.append(target.shift(fit.bias - bias))
         note = "; ".join(filter(None, notes))
         errors = before, after, float(held.spread.sum())
-        treatment.note(_explained(self.name, path, errors, note))
+        treatment.note(_explained(self.name, target.label, errors, note))
 
     def _check_samples(
         self, treatment: Treatment, path: str, features: int, positions: int
@@ -230,7 +239,7 @@ class _RecalibrateBatchNorm:
                 both = tf.concat(
                     [tf.gather(_channels(theirs, x), kept, axis=1), _channels(own, z)], axis=1
                 )
-                sums.update(both, *_by_row(part, weight, both, z, own))
+                sums.update(both, *by_row(part, weight, both))
 
         traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
         positions = _positions(own, traced.call.shapes[0])
@@ -253,25 +262,6 @@ class _RecalibrateBatchNorm:
         treatment.note(Gain(self.name, path, measure, 0.0, moved, note))
 
 
-class _Target:
-    """What the parent's layer gives before its activation, at the outputs that were kept."""
-
-    def __init__(self, treatment: Treatment, path: str, layer: Any) -> None:
-        self._layer = layer
-        self._kept = linear.outputs_kept(treatment.graph, treatment.keep, path)
-        kept, bias = self._kept, layer.bias
-        self._bias = np.zeros(1, np.float32) if bias is None else np.asarray(bias)[kept]
-        self.size = len(self._kept)
-        traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
-        self.positions = linear.position_count(layer, traced.call.shapes[0])
-
-    def __call__(self, x: Any) -> Any:
-        """Return `(rows, outputs)` for the layer's input."""
-        kernel = tf.gather(tf.convert_to_tensor(self._layer.kernel), self._kept, axis=-1)
-        given = linear.apply(self._layer, x, kernel)
-        return tf.reshape(given, (-1, self.size)) + self._bias
-
-
 def _judged(treatment: Treatment) -> tuple[int, ...]:
     return (HELD_OUT,) if treatment.division.share else HALVES
 
@@ -286,23 +276,10 @@ def _explained(step: str, path: str, errors: tuple[float, float, float], note: s
 
 def _left_out(treatment: Treatment, step: str, path: str, layer: Any) -> bool:
     """Note and return that a layer with weights on its input cannot be refitted."""
-    reason = linear.why_not(layer)
+    reason = why_not(layer)
     if reason is not None:
         treatment.note(Gain(step, path, _UNEXPLAINED, None, None, reason))
-    return reason is not None or not linear.is_linear(layer)
-
-
-def _by_row(part: Any, weight: Any, rows: Any, x: Any, layer: Any) -> tuple[Any, Any]:
-    """Repeat what is known of each sample for all its positions.
-
-    Steps that a Keras mask leaves out count nothing, where rows are steps.
-    """
-    positions = tf.shape(rows)[0] // tf.shape(part)[0]
-    part, weight = tf.repeat(part, positions), tf.repeat(weight, positions)
-    mask = getattr(x, "_keras_mask", None)
-    if mask is not None and isinstance(layer, layers.Dense) and len(x.shape) == 3:
-        weight = weight * tf.cast(tf.reshape(mask, (-1,)), weight.dtype)
-    return part, weight
+    return reason is not None
 
 
 def _channels(norm: Any, x: Any) -> Any:

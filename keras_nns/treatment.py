@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,15 +19,10 @@ from keras_nns.errors import ModelError, PlanError
 from keras_nns.forward import answering_output, run, settle_labels
 from keras_nns.graph import Graph, trace
 from keras_nns.head import answer_of
-from keras_nns.keras_graph import (
-    Call,
-    accepts_training,
-    standardise_inputs,
-    undisturbed,
-    walk,
-)
+from keras_nns.keras_graph import undisturbed
 from keras_nns.model_files import Lineage, lineage, origin_of, set_lineage
 from keras_nns.moments import HALVES
+from keras_nns.projections import Projection, inputs_at
 from keras_nns.question import Question, ask, question_of, reply
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
@@ -140,12 +134,21 @@ class Treatment:
 
     # Data ---------------------------------------------------------------------------------------
 
-    def stream(self, path: str, update: Update, *, balance: bool = False, values: int = 1) -> None:
+    def stream(
+        self,
+        path: str,
+        update: Update,
+        *,
+        within: tuple[Projection, Projection] | None = None,
+        balance: bool = False,
+        values: int = 1,
+    ) -> None:
         """Go over the data once, giving what one layer is called on in parent and subnetwork.
 
         Args:
             path: The layer.
             update: Called inside a compiled step.
+            within: The parent's and the own linear map within the layer whose inputs are wanted.
             balance: Give the plan's labels and all the rest the same total weight.
             values: How many numbers `update` makes of one sample; batches are split by it.
         """
@@ -160,9 +163,16 @@ class Treatment:
                     tensors = tree.map_structure(
                         tf.convert_to_tensor, (inputs, dealt.part[some], weight[some])
                     )
-                    self._step(path, update, tensors, steps)(*tensors)
+                    self._step(path, update, within, tensors, steps)(*tensors)
 
-    def _step(self, path: str, update: Update, tensors: Any, steps: dict[str, Any]) -> Any:
+    def _step(
+        self,
+        path: str,
+        update: Update,
+        within: tuple[Projection, Projection] | None,
+        tensors: Any,
+        steps: dict[str, Any],
+    ) -> Any:
         # The last batch is smaller: leave the batch axis open, so that one trace serves all.
         signature = tree.map_structure(
             lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
@@ -171,8 +181,9 @@ class Treatment:
         if key not in steps:
 
             def step(inputs: Any, part: Any, weight: Any) -> None:
-                theirs = inputs_at(self.parent, path, inputs)
-                ours = inputs_at(self.model, path, inputs)
+                first, second = within or (None, None)
+                theirs = inputs_at(self.parent, path, inputs, first)
+                ours = inputs_at(self.model, path, inputs, second)
                 update(theirs, ours, part, weight)
 
             traced = tf.function(step, input_signature=signature, autograph=False)
@@ -319,32 +330,6 @@ def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
             "Pass the parent as it was then, or select and cut again."
         )
     return record
-
-
-def inputs_at(model: Any, path: str, inputs: Any) -> list[Any]:
-    """Run a model's layers in inference mode; return the first argument of each call of one.
-
-    What comes behind its last call is not run.
-    """
-    count = sum(call.path == path for call in linear.calls_of(model))
-    found: list[Any] = []
-
-    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if call.path == path:
-            found.append(tree.flatten((args, kwargs))[0])
-            if len(found) == count:
-                raise _AllFoundError
-        if accepts_training(call.operation):
-            kwargs = {**kwargs, "training": False}
-        return call.operation(*args, **kwargs)
-
-    with suppress(_AllFoundError):
-        walk(model, standardise_inputs(model, inputs), visit)
-    return found
-
-
-class _AllFoundError(Exception):
-    """Ends a walk early."""
 
 
 def copied(model: Any, *, bias: str | None = None) -> Any:
