@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from keras_nns.storing import restore, store
     from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
     from keras_nns.sweeping import Sweep, sweep
+    from keras_nns.tempering import calibrate_temperature
     from keras_nns.training import Trained, distill, fine_tune
     from keras_nns.transferring import Transfer, transfer
     from keras_nns.transplanting import Transplanted, transplant
@@ -132,6 +133,7 @@ _HOME = {
     "storing": ["restore", "store"],
     "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
     "sweeping": ["Sweep", "sweep"],
+    "tempering": ["calibrate_temperature"],
     "training": ["Trained", "distill", "fine_tune"],
     "transferring": ["Transfer", "transfer"],
     "transplanting": ["Transplanted", "transplant"],
@@ -183,6 +185,7 @@ __all__ = [
     "attach_head",
     "batch_norm_scale",
     "calibrate_head",
+    "calibrate_temperature",
     "compare",
     "compose",
     "contrast",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from keras_nns.graph import Graph
 from keras_nns.keras_graph import Call, accepts_training, standardise_inputs, walk
+from keras_nns.linear import calls_of
 from keras_nns.rules import Keep
 from keras_nns.watching import listening
 
@@ -199,8 +200,10 @@ def inputs_at(
         projection: A linear map within the layer, where its input is wanted and not the layer's.
 
     Returns:
-        The first argument of each call, with its Keras mask.
+        The first argument of each call, with its Keras mask. What comes behind the last call is not
+        run.
     """
+    count = sum(call.path == path for call in calls_of(model))
     found: list[Any] = []
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -220,9 +223,19 @@ def inputs_at(
                 stack.enter_context(listening(projection.inner, hear))
             elif call.path == path:
                 found.append(tree.flatten((args, kwargs))[0])
+                if len(found) == count:
+                    raise _AllFoundError
             if accepts_training(layer):
                 kwargs = {**kwargs, "training": False}
-            return layer(*args, **kwargs)
+            outputs = layer(*args, **kwargs)
+        if call.path == path and len(found) == count:
+            raise _AllFoundError
+        return outputs
 
-    walk(model, standardise_inputs(model, inputs), visit)
+    with suppress(_AllFoundError):
+        walk(model, standardise_inputs(model, inputs), visit)
     return found
+
+
+class _AllFoundError(Exception):
+    """Ends a walk early."""

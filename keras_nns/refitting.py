@@ -17,6 +17,7 @@ from keras_nns.treatment import Gain, Step, Treatment
 
 _UNEXPLAINED = "unexplained"
 _MOST_FEATURES = 8192
+_LEAST_OF_LABELS = 2
 
 
 def fold_means() -> Step:
@@ -159,6 +160,8 @@ class _LeastSquares:
                 "least_squares(balance=True) weighs the plan's labels against the rest, and the "
                 "plan is for no label. Leave balance out."
             )
+        if self.balance:
+            self._check_labels(treatment)
         for path, theirs, own in treatment.affected():
             if _left_out(treatment, self.name, path, own):
                 continue
@@ -200,6 +203,19 @@ class _LeastSquares:
         note = "; ".join(filter(None, notes))
         errors = before, after, float(held.spread.sum())
         treatment.note(_explained(self.name, target.label, errors, note))
+
+    def _check_labels(self, treatment: Treatment) -> None:
+        """Refuse to weigh up what is not there."""
+        labels, survey = list(treatment.record.plan.labels), treatment.survey
+        for half in HALVES:
+            own = int(survey.labels[half, labels].sum())
+            least = min(own, int(survey.samples[half]) - own)
+            if least < _LEAST_OF_LABELS:
+                raise DataError(
+                    f"{self.name} needs at least {_LEAST_OF_LABELS} samples of the plan's labels "
+                    f"and as many others in each half of what it is fitted on. Received: {least} "
+                    "in one. Pass more, or leave balance out."
+                )
 
     def _check_samples(
         self, treatment: Treatment, path: str, features: int, positions: int

@@ -108,7 +108,8 @@ def repair(
             takes it; or inputs alone (an array, a list or dictionary of them, a `tf.data.Dataset`)
             for steps that need no labels. It is gone over several times.
         y: Labels, where `data` is inputs alone and there are any.
-        steps: `fold_means()`, `least_squares()`, `recalibrate_batch_norm()`, `calibrate_head()`:
+        steps: `fold_means()`, `least_squares()`, `recalibrate_batch_norm()`, `calibrate_head()`,
+            `calibrate_temperature()`:
             one or several, in the order in which they are done. None does least squares, and the
             head where there are labels.
         held_out: Share of the samples to judge the steps on. With 0 the report is on the samples
@@ -166,8 +167,8 @@ def _chosen(steps: Step | Sequence[Step] | None, *, labelled: bool) -> list[Step
     for step in chosen:
         if not callable(step) or not hasattr(step, "needs_labels"):
             raise SurgeryError(
-                "`steps` are made by fold_means(), least_squares(), recalibrate_batch_norm() and "
-                f"calibrate_head(). Received: {step!r}."
+                "`steps` are made by fold_means(), least_squares(), recalibrate_batch_norm(), "
+                f"calibrate_head() and calibrate_temperature(). Received: {step!r}."
             )
         if step.needs_labels and not labelled:
             raise DataError(

@@ -157,6 +157,9 @@ class _Within:
         self.features, self.size = self._own.features, self._own.size
         self.positions, self.biased = positions, self._own.bias is not None
         kept, scale = projections.outputs_kept(treatment.graph, treatment.keep, layer, self._theirs)
+        # Read here: inside a compiled step weights have no values.
+        self._own_matrix = self._own.matrix().astype(np.float32)
+        self._own_offset = self._own.offset().astype(np.float32)
         self._matrix = (scale * self._theirs.matrix()[:, kept]).astype(np.float32)
         self._offset = (scale * self._theirs.offset()[kept]).astype(np.float32)
 
@@ -164,8 +167,7 @@ class _Within:
         return self._own.rows(x)
 
     def given(self, x: Any) -> Any:
-        matrix, offset = self._own.matrix(), self._own.offset()
-        return tf.matmul(self.rows(x), matrix.astype(np.float32)) + offset.astype(np.float32)
+        return tf.matmul(self.rows(x), self._own_matrix) + self._own_offset
 
     def wanted(self, x: Any) -> Any:
         return tf.matmul(self._theirs.rows(x), self._matrix) + self._offset

@@ -34,7 +34,7 @@ ORDER = [
     "treatment", "targets", "simplification", "writing_back",
     "schedules", "stepwise", "fitting", "gradual",
     "resampling", "figures", "judging", "evaluation", "comparison",
-    "ending", "refitting", "calibration", "branches", "composing",
+    "ending", "refitting", "calibration", "tempering", "branches", "composing",
     "adapting", "joining", "grafting", "patching", "repairs",
     "feeding", "resuming", "schooling", "lessons", "teaching", "training", "scratch",
     "transplanting",
