@@ -74,6 +74,14 @@ def whole_lineage(model: keras.Model) -> Lineage:
     return Lineage(plan, "parent", (None,) * len(names), names, record.output, taught=True)
 
 
+def remembered_names(model: keras.Model) -> tuple[str, ...]:
+    """Return the names of the labels that a model answers, where it remembers them."""
+    record = origin_of(model)
+    if record is None or record.label_names:
+        return () if record is None else record.label_names
+    return record.known_names
+
+
 def names_of(record: Lineage, width: int, given: Sequence[Any] | None) -> tuple[str, ...]:
     """Name the labels that a model has, from the most to the least certain source."""
     if given is not None and len(given) != width:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from keras_nns.cli import (
+    add_label,
     card,
     compose,
     cut,
@@ -26,11 +27,13 @@ from keras_nns.cli import (
     merge,
     observe,
     patch,
+    remove_label,
     report,
     reproduce,
     select,
     simplify,
     sweep,
+    transfer,
     transplant,
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
@@ -39,7 +42,7 @@ from tflite_export.errors import ExportError
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
-    patch, transplant, evaluate, export, card, report, reproduce,
+    patch, transplant, transfer, add_label, remove_label, evaluate, export, card, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -166,6 +166,33 @@ def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
     parser.set_defaults(default_part=part)
 
 
+def add_training(parser: argparse.ArgumentParser, *, epochs: int | None) -> None:
+    """Add how a training goes.
+
+    Args:
+        parser: Where to.
+        epochs: The default; None leaves it to the function.
+    """
+    shown = "" if epochs is None else f" (default: {epochs})"
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        default=epochs,
+        metavar="N",
+        help=f"at most how often to go over the data{shown}",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the samples to judge epochs on (default: 0.1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)"
+    )
+
+
 def dataset_help() -> str:
     """Say what a data set may be."""
     return _DATA_HELP

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-NAMES = [command.__name__.rsplit(".", 1)[1] for command in COMMANDS]
+NAMES = [command.__name__.rsplit(".", 1)[1].replace("_", "-") for command in COMMANDS]
 
 
 def keras_nns(*argv, **options):

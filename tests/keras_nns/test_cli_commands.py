@@ -443,3 +443,30 @@ def test_simplify_and_cut_with_what_it_does(run, activity, parent, x, tmp_path):
     nns.save_model(normed, tmp_path / "normed.keras")
     assert "folded into" in run("simplify normed.keras --fold-batch-norm -o folded.keras")
     assert len(nns.load_model(tmp_path / "folded.keras").layers) == 2
+
+
+def test_labels_are_taught_added_and_removed(run, shop, tmp_path):
+    data = np.load(shop / "data.npz")
+    x, y = np.concatenate([data["x_train"]] * 3), np.concatenate([data["y_train"]] * 3)
+    x += np.random.default_rng(1).normal(0, 0.1, x.shape).astype("float32")
+    y[x[:, 3] > 0.9] = "fox"
+    np.savez(tmp_path / "four.npz", x=x, y=y)
+    names = "cat,dog,eel,fox"
+    line = "transfer @parent.keras four.npz --rates 0.02,0.005 --epochs 2 --checkpoint going.npz"
+    assert "Taught cat, dog, eel, fox" in run(f"{line} -o taught.keras")
+    assert (tmp_path / "going.npz").exists()
+    parent = nns.load_model(shop / "parent.keras")
+    expected = nns.transfer(parent, x, y, rates=[0.02, 0.005], epochs=2, held_out=0.1)
+    assert answers(nns.load_model(tmp_path / "taught.keras"), x) == pytest.approx(
+        answers(expected.model, x), abs=1e-5
+    )
+    # The model does not know its labels' names, and the data has them.
+    assert "Added 'fox'" in run(f"add-label @parent.keras four.npz --label-names {names} "
+                                "--name fox --epochs 2 -o four.keras")  # fmt: skip
+    grown = nns.load_model(tmp_path / "four.keras")
+    assert nns.lineage(grown).label_names == ("cat", "dog", "eel", "fox")
+    assert "Removed 'fox'" in run("remove-label four.keras --label fox -o three.keras")
+    assert "Removed 'dog'" in run("remove-label three.keras --label 1 -o two.keras")
+    assert nns.lineage(nns.load_model(tmp_path / "two.keras")).label_names == ("cat", "eel")
+    three = nns.load_model(tmp_path / "three.keras")
+    assert answers(three, x) == pytest.approx(answers(parent, x), abs=1e-5)

@@ -149,6 +149,14 @@ WRONG = {
     "foreign activity": ("select data.npz --all -o out.json", "data.npz"),
     # judgement
     "beside nothing": ("evaluate parent.keras data.npz --beside other.keras", "--against"),
+    "too many stages": (
+        "transfer parent.keras data.npz --rates 0.1,0.1,0.1,0.1,0.1 -o out.keras",
+        "layers that can learn",
+    ),
+    "no such layer": ("transfer parent.keras data.npz --up-to top -o out.keras", "'top'"),
+    "label there already": ("add-label parent.keras data.npz --name 2 -o out.keras", "already"),
+    "no sample of it": ("add-label parent.keras data.npz --name 3 -o out.keras", "0 of '3'"),
+    "no such label": ("remove-label parent.keras --label 7 -o out.keras", "no label 7"),
     "composing one": ("compose parent.keras -o out.keras", "for which labels it was made"),
     # labels that move
     "a label twice": ("graft parent.keras parent.keras --label 1 -o out.keras", "called="),

@@ -1,0 +1,203 @@
+"""Five labels of Fashion-MNIST learned from few samples by what knows the other five.
+
+    python benchmarks/transfer_few_samples.py --data FOLDER [--tune]
+
+FOLDER (or the environment variable KERAS_NNS_DATA) holds `fashion_mnist/` with the four IDX files.
+
+For each of five seeds five labels are drawn. A small convolutional network learns them from 2,000
+training images of each; a subnetwork for them is cut out by contrast, of at most a quarter of the
+parameters. The other five labels are then learned from 10, 50, 100 and 500 samples of each, always
+with as many gradient steps of as many samples:
+
+    from scratch      the subnetwork's shape, with fresh weights
+    features          the subnetwork frozen, a new head
+    fine-tuned        the subnetwork: a new head for the first half of the steps, then everything
+    whole parent      the same with the parent, four times as large
+
+Learning rates, each way's own, were chosen with --tune, which judges on training images that
+nothing learns from, with another seed. Test images are read once, at the end of each seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from keras import layers
+from timing import machine
+
+import keras_nns as nns
+from keras_nns.datasets import load_dataset
+
+SEEDS = range(5)
+SIZES = (10, 50, 100, 500)
+EACH, STEPS, BATCH = 2000, 200, 32
+SHARE = 0.25
+RATES = {
+    "from scratch": (1e-3,),
+    "features": (3e-3,),
+    "fine-tuned": (3e-3, 1e-3),
+    "whole parent": (3e-3, 1e-3),
+}
+TRIED = {
+    "from scratch": [(1e-3,), (3e-3,)],
+    "features": [(3e-3,), (1e-2,)],
+    "fine-tuned": [(3e-3, 1e-3), (1e-2, 1e-3), (1e-2, 3e-4)],
+    "whole parent": [(3e-3, 1e-3), (3e-3, 3e-4), (1e-2, 3e-4)],
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("KERAS_NNS_DATA", ""))
+    parser.add_argument("--tune", action="store_true", help="try rates, on training images")
+    parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    args = parser.parse_args()
+    args.data = Path(args.data)
+    if not (args.data / "fashion_mnist").is_dir():
+        parser.error("pass --data FOLDER, or set KERAS_NNS_DATA")
+    return args
+
+
+def parent_of(x, y, seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, strides=2, activation="relu", name="low"),
+            layers.Conv2D(32, 3, strides=2, activation="relu", name="high"),
+            layers.Flatten(name="flat"),
+            layers.Dense(64, activation="relu", name="hidden"),
+            layers.Dense(5, activation="softmax", name="answer"),
+        ],
+        name="parent",
+    )
+    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
+    model.fit(x, y, batch_size=64, epochs=5, verbose=0)
+    return model
+
+
+def subnetwork(parent: keras.Model, x, y) -> keras.Model:
+    """As much as a quarter of the parameters allows, of every layer the same share."""
+    activity = nns.observe(parent, x, y, verbose=False)
+    for share in np.arange(0.6, 0.1, -0.02):
+        plan = nns.select(activity, "all", score=nns.contrast, keep=nns.fraction(float(share)))
+        small = nns.cut(parent, plan)
+        if small.count_params() <= SHARE * parent.count_params():
+            return small
+    raise SystemExit("no share fits")
+
+
+def passes(x, y, steps: int, seed: int):
+    """As many samples as the steps take: the few over and over, in another order every time."""
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.permutation(len(y)) for _ in range(-(-steps * BATCH // len(y)))])[
+        : steps * BATCH
+    ]
+    return x[rows], y[rows]
+
+
+def teach(way: str, rates, parent, small, x, y, names, seed: int) -> keras.Model:
+    start = parent if way == "whole parent" else small
+    how = {"label_names": names, "epochs": 1, "held_out": 0, "batch_size": BATCH, "seed": seed}
+    if way == "from scratch":
+        fresh = nns.attach_head(nns.feature_extractor(small), names)
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential.from_config(keras.Sequential(fresh.layers).get_config())
+        for layer in model.layers:
+            layer.trainable = True
+        model.compile(keras.optimizers.Adam(rates[0]), "sparse_categorical_crossentropy")
+        model.fit(*passes(x, y, STEPS, seed), batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+        return model
+    data = passes(x, y, STEPS // len(rates), seed)
+    return nns.transfer(start, *data, rates=rates, **how).model
+
+
+def accuracy(model: keras.Model, x, y) -> float:
+    """Mean recall: the labels are equally frequent."""
+    return float(np.mean(model.predict(x, batch_size=1000, verbose=0).argmax(axis=1) == y))
+
+
+def repeat(data, seed: int, ways, sizes, *, tune: bool):
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(10)
+    rows = [rng.permutation(np.flatnonzero(data.y_train == label)) for label in order]
+
+    def joined(labels, cut: slice):
+        parts = [rows[k][cut] for k in labels]
+        x = data.x_train[np.concatenate(parts)].reshape(-1, 28, 28, 1)
+        return x, np.repeat(np.arange(5), [len(p) for p in parts])
+
+    source = joined(range(5), slice(EACH))
+    parent = parent_of(*source, seed)
+    small = subnetwork(parent, *source)
+    names = [str(data.label_names[k]) if data.label_names else str(k) for k in order[5:]]
+    taught = {}
+    for size in sizes:
+        few = joined(range(5, 10), slice(size))
+        for way, rates in ways:
+            taught[way, rates, size] = teach(way, rates, parent, small, *few, names, seed)
+    # From here on nothing is decided: what was held back is read.
+    if tune:
+        test_x, test_y = joined(range(5, 10), slice(1000, 1500))
+    else:
+        place = np.argsort(order)[data.y_test]
+        test_x, test_y = data.x_test[place >= 5].reshape(-1, 28, 28, 1), place[place >= 5] - 5
+    figures = {key: accuracy(model, test_x, test_y) for key, model in taught.items()}
+    share = small.count_params() / parent.count_params()
+    return figures, share, (names, small.count_params(), parent.count_params())
+
+
+def main() -> None:
+    args = arguments()
+    print(machine())
+    data = load_dataset(args.data / "fashion_mnist")
+    each = TRIED if args.tune else {way: [rates] for way, rates in RATES.items()}
+    ways = [(way, rates) for way, several in each.items() for rates in several]
+    sizes = SIZES[::2] if args.tune else SIZES
+    found = []
+    for seed in [97] if args.tune else args.seeds:
+        started = time.time()
+        figures, share, about = repeat(data, seed, ways, sizes, tune=args.tune)
+        found.append(figures)
+        names, small, parent = about
+        print(
+            f"seed {seed}, {time.time() - started:.0f} s: {small:,} of {parent:,} parameters, "
+            f"{share:.3f}; learns {', '.join(names)}",
+            flush=True,
+        )
+        for way, rates in ways:
+            row = "  ".join(f"{100 * figures[way, rates, size]:.1f}" for size in sizes)
+            print(f"    {way:14} {rates!s:16} {row}", flush=True)
+    print("\naccuracy in %, mean ± standard deviation over the seeds (lowest to highest)")
+    print(f"{'samples of each label':32}", *(f"{size:>26}" for size in sizes))
+    for way, rates in ways:
+        cells = []
+        for size in sizes:
+            v = [100 * one[way, rates, size] for one in found]
+            cells.append(f"{np.mean(v):.1f} ± {np.std(v):.1f} ({min(v):.1f} to {max(v):.1f})")
+        print(f"{way:14} {rates!s:17}", *(f"{cell:>26}" for cell in cells))
+    if args.tune:
+        return
+    print("\ndifference to, points: mean (lowest to highest over the seeds)")
+    for way, other in (
+        ("features", "from scratch"),
+        ("fine-tuned", "from scratch"),
+        ("features", "whole parent"),
+        ("fine-tuned", "whole parent"),
+    ):
+        cells = []
+        for size in sizes:
+            v = [100 * (f[way, RATES[way], size] - f[other, RATES[other], size]) for f in found]
+            cells.append(f"{np.mean(v):+.1f} ({min(v):+.1f} to {max(v):+.1f})")
+        print(f"{way:10} less {other:16}", *(f"{cell:>26}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
