@@ -48,8 +48,8 @@ RATES = {
 TRIED = {
     "from scratch": [(1e-3,), (3e-3,)],
     "features": [(3e-3,), (1e-2,)],
-    "fine-tuned": [(3e-3, 1e-3), (1e-2, 1e-3), (1e-2, 3e-4)],
-    "whole parent": [(3e-3, 1e-3), (3e-3, 3e-4), (1e-2, 3e-4)],
+    "fine-tuned": [(3e-3, 1e-3), (1e-2, 1e-3)],
+    "whole parent": [(3e-3, 1e-3), (1e-2, 1e-3)],
 }
 
 

@@ -22,6 +22,9 @@ from keras_nns.new_heads import free_name
 from keras_nns.schooling import Schooling
 from keras_nns.treatment import copied
 
+_DROPOUT = 0.3
+"""Share of what the new part reads that is left out in each step: it learns from few samples."""
+
 
 class NewPart:
     """What a new label adds to a network, trained on features and built into it.
@@ -56,12 +59,15 @@ class NewPart:
         self._extractor = keras.Model(inputs, whole)
         start = keras.Input((int(whole.shape[-1]),))
         self._units: Any = None
-        seen = features = start[:, :hidden]
+        features = start[:, :hidden]
+        seen = layers.Dropout(_DROPOUT, seed=seed)(features)
         if below is not None:
             self._units = layers.Dense(
                 units, activation="relu", kernel_initializer=_glorot(seed), name="units"
             )
-            seen = ops.concatenate([features, self._units(start[:, hidden:])], axis=-1)
+            own = self._units(layers.Dropout(_DROPOUT, seed=seed + 1)(start[:, hidden:]))
+            own = layers.Dropout(_DROPOUT, seed=seed + 2)(own)
+            seen = ops.concatenate([seen, own], axis=-1)
         self._logit = layers.Dense(1, kernel_initializer=_glorot(seed + 1), name="logit")
         config = {**self._dense.get_config(), "activation": "linear", "name": "old"}
         old = layers.Dense.from_config(config)

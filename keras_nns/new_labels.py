@@ -27,7 +27,7 @@ from keras_nns.schooling import Course, Schooling, random_untouched
 from keras_nns.surgery import Proof
 from keras_nns.treatment import copied, refuse_state
 
-_RATE = 2e-3
+_RATE = 3e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +86,12 @@ def add_label(
     y: Any = None,
     *,
     name: Any,
-    units: int = 16,
+    units: int = 32,
     up_to: str | None = None,
-    epochs: int = 10,
+    epochs: int = 40,
     optimizer: Any = None,
     held_out: float = 0.1,
-    patience: int | None = 3,
+    patience: int | None = 8,
     seed: int = 0,
     batch_size: int = 64,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -119,7 +119,7 @@ def add_label(
         up_to: Name of the layer whose output the new units read. None: what the last hidden Dense
             is called on; where there is none before the head, what the head is.
         epochs: At most how often to go over the data.
-        optimizer: A Keras optimizer or its name. None: Adam at 0.002.
+        optimizer: A Keras optimizer or its name. None: Adam at 0.003.
         held_out: Share of the samples to judge epochs, old and new model on; above 0.
         patience: After how many epochs without a better loss on them to stop; None never.
         seed: Which samples are held out, their order, and the first weights.

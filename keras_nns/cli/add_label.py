@@ -31,16 +31,16 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--units",
         type=int,
-        default=16,
+        default=32,
         metavar="N",
-        help="hidden units that the new label gets of its own (default: 16)",
+        help="hidden units that the new label gets of its own (default: 32)",
     )
     parser.add_argument(
         "--up-to",
         metavar="LAYER",
         help="layer that they read (default: what the last hidden Dense is called on)",
     )
-    arguments.add_training(parser, epochs=None)
+    arguments.add_training(parser, epochs=40)
 
 
 def run(given: Namespace) -> None:
@@ -56,7 +56,6 @@ def run(given: Namespace) -> None:
     old = remembered_names(model)
     if not old and label_names is not None:
         old = tuple(name for name in label_names if name != given.name)
-    options = {} if given.epochs is None else {"epochs": given.epochs}
     with screen.working(given, "adding the label"):
         done = add_label(
             model,
@@ -67,7 +66,7 @@ def run(given: Namespace) -> None:
             up_to=given.up_to,
             held_out=given.held_out,
             seed=given.seed,
-            **options,
+            epochs=given.epochs,
         )
     save_model(done.model, output, overwrite=given.overwrite)
     screen.table(done.to_table())

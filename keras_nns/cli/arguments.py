@@ -166,20 +166,19 @@ def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
     parser.set_defaults(default_part=part)
 
 
-def add_training(parser: argparse.ArgumentParser, *, epochs: int | None) -> None:
+def add_training(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     """Add how a training goes.
 
     Args:
         parser: Where to.
-        epochs: The default; None leaves it to the function.
+        epochs: The default.
     """
-    shown = "" if epochs is None else f" (default: {epochs})"
     parser.add_argument(
         "--epochs",
         type=count,
         default=epochs,
         metavar="N",
-        help=f"at most how often to go over the data{shown}",
+        help=f"at most how often to go over the data (default: {epochs})",
     )
     parser.add_argument(
         "--held-out",
