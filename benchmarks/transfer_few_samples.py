@@ -14,8 +14,9 @@ with as many gradient steps of as many samples:
     fine-tuned        the subnetwork: a new head for the first half of the steps, then everything
     whole parent      the same with the parent, four times as large
 
-Learning rates, each way's own, were chosen with --tune, which judges on training images that
-nothing learns from, with another seed. Test images are read once, at the end of each seed.
+The learning rates are the usual ones and were not tuned: the same for the subnetwork and the
+parent. --tune tries others, and judges on training images that nothing learns from, with another
+seed. Test images are read once, at the end of each seed.
 """
 
 from __future__ import annotations
