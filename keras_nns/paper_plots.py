@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from keras_nns.drawing import AFTER, BEFORE
 from keras_nns.paper import HIDDEN, Worth, snapshot, units_of
 from keras_nns.paper_beyond import Rivals, Sweep
 from keras_nns.paper_tables import ZETAS, Step, Study
-from keras_nns.plots import AFTER, BEFORE
 from keras_nns.storing import store
 
 RIVAL = "#D55E00"

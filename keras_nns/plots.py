@@ -12,31 +12,26 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from keras_nns import files, sharing, sweeping, weights
+from keras_nns import drawing, files, sharing, sweeping, weights
 from keras_nns.activity import Activity
 from keras_nns.cohesion import Modularity
 from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
+from keras_nns.drawing import AFTER, BEFORE
 from keras_nns.errors import FileError, SelectionError
 from keras_nns.figures import LabelFigures
 from keras_nns.plan import Plan
 from keras_nns.sweeping import Sweep
 
-# Colours that stay apart for every common kind of colour blindness (Okabe and Ito) and in grey.
-BEFORE, AFTER = "#B5B5B5", "#0072B2"
-ABSENT = "#DDDDDD"
 _SEQUENTIAL, _DIVERGING = "viridis", "RdBu_r"
 _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float64]]]] = {
     "mean": ("mean output", Activity.mean),
@@ -46,9 +41,6 @@ _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float6
     "variance": ("variance of the output", Activity.variance),
     "maximum": ("largest absolute output", Activity.maximum),
 }
-_LONGEST_NAME = 24
-_MOST_TICKS = 150
-_MOST_ROWS, _MOST_COLUMNS = 2000, 3500
 _FORMATS = (".png", ".svg", ".pdf")
 
 
@@ -79,17 +71,17 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
     seen = values[np.isfinite(values)]
     signed = bool((seen < 0).any())
     limit = float(np.abs(seen).max(initial=0.0)) or 1.0
-    figure, axes = _canvas(len(values), values.shape[1])
-    image = _matrix(
+    figure, axes = drawing.canvas(len(values), values.shape[1])
+    image = drawing.matrix(
         axes,
         values,
-        cmap=_colours(_DIVERGING if signed else _SEQUENTIAL),
+        cmap=drawing.colours(_DIVERGING if signed else _SEQUENTIAL),
         vmin=-limit if signed else 0.0,
         vmax=limit,
     )
-    _name_rows(axes, activity.label_names)
-    _number_units(axes, f"unit of {layer}")
-    axes.set_title(_literal(f"Activity of {layer}, label by label", 60))
+    drawing.name_rows(axes, activity.label_names)
+    drawing.number_units(axes, f"unit of {layer}")
+    axes.set_title(drawing.literal(f"Activity of {layer}, label by label", 60))
     figure.colorbar(image, ax=axes, label=words, pad=0.01, aspect=40)
     return figure
 
@@ -112,8 +104,8 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
     """
     kept = sharing.kept_matrix(plans, group)
     size = kept.shape[1]
-    figure, axes = _canvas(len(plans), size)
-    _matrix(
+    figure, axes = drawing.canvas(len(plans), size)
+    drawing.matrix(
         axes,
         kept,
         cmap=ListedColormap(["#F0F0F0", AFTER]),
@@ -121,16 +113,16 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
         vmax=1,
     )
     counts = kept.sum(axis=1)
-    _name_rows(axes, [_plan_name(plan) for plan in plans], [f"{n:,}" for n in counts])
+    drawing.name_rows(axes, [_plan_name(plan) for plan in plans], [f"{n:,}" for n in counts])
     if size <= 80 and len(plans) <= 40:
         axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(plans) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1)
         axes.tick_params(which="minor", length=0)
-    _number_units(axes, f"unit of {group}")
+    drawing.number_units(axes, f"unit of {group}")
     union = int(kept.any(axis=0).sum())
     axes.set_title(
-        _literal(f"Units of {group} kept for each label: {union:,} of {size:,} in all", 80)
+        drawing.literal(f"Units of {group} kept for each label: {union:,} of {size:,} in all", 80)
     )
     return figure
 
@@ -173,11 +165,11 @@ def _square(values: NDArray[np.float64], names: Sequence[str], title: str) -> Fi
     side = min(4.5 + 0.17 * count, 20.0)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(values, cmap=_colours(_SEQUENTIAL), vmin=0, vmax=1)
-    _name_rows(axes, names)
-    ticks, size = _ticks(count)
+    image = axes.imshow(values, cmap=drawing.colours(_SEQUENTIAL), vmin=0, vmax=1)
+    drawing.name_rows(axes, names)
+    ticks, size = drawing.ticks(count)
     turn = 90 if max(map(len, names)) > 3 else 0
-    axes.set_xticks(ticks, [_literal(names[i]) for i in ticks], rotation=turn, fontsize=size)
+    axes.set_xticks(ticks, [drawing.literal(names[i]) for i in ticks], rotation=turn, fontsize=size)
     axes.set_xlabel("label")
     if count <= 16:
         for (i, j), value in np.ndenumerate(values):
@@ -222,21 +214,21 @@ def weights_before_after(parent: keras.Model, subnet: keras.Model, layer: str) -
     titles = ("parent", "masked: removed weights in grey", "cut")
     drawn = (whole, np.where(stays, whole, np.nan), small)
     for axes, title, values in zip(panels, titles, drawn, strict=True):
-        image = _matrix(
+        image = drawing.matrix(
             axes,
             values,
-            cmap=_colours(_DIVERGING),
+            cmap=drawing.colours(_DIVERGING),
             vmin=-limit,
             vmax=limit,
         )
         axes.set_title(f"{title}\n{values.shape[0]:,} × {values.shape[1]:,}", fontsize=10)
-        _number_units(axes, "unit")
+        drawing.number_units(axes, "unit")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         # One scale for all three, so that the cut matrix is as small as it is.
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
     panels[0].set_ylabel("input")
-    figure.suptitle(_literal(f"Weights of {layer}", 60))
+    figure.suptitle(drawing.literal(f"Weights of {layer}", 60))
     figure.colorbar(image, ax=list(panels), label="weight", extend="both", pad=0.01, aspect=40)
     return figure
 
@@ -292,7 +284,7 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
         axes.xaxis.grid(True, color="#E5E5E5")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    _name_rows(panels[0], [before.name for before, _ in pairs])
+    drawing.name_rows(panels[0], [before.name for before, _ in pairs])
     panels[0].set_ylim(len(pairs) - 0.4, -0.6)
     figure.suptitle("Recall and specificity of each label, parent and subnetwork")
     handles, names = panels[0].get_legend_handles_labels()
@@ -337,7 +329,7 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.spines[["top", "right"]].set_visible(False)
-    _name_rows(panels[0], list(rows), what="")
+    drawing.name_rows(panels[0], list(rows), what="")
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle("What each model costs, and its share of the first")
     return figure
@@ -375,7 +367,7 @@ def trade_off(found: Sweep) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
     names = ", ".join(found.labels)
-    axes.set_title(_literal(f"What a network for {names} costs and is worth", 60))
+    axes.set_title(drawing.literal(f"What a network for {names} costs and is worth", 60))
     return figure
 
 
@@ -402,58 +394,6 @@ def rendered(figure: Figure, format: str = "png") -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format=format, dpi=150)
     return stream.getvalue()
-
-
-def _canvas(rows: int, columns: int) -> tuple[Figure, Axes]:
-    # At least one pixel for each unit, up to what a browser still shows.
-    width = max(float(np.clip(5.0 + columns / 16, 7.0, 12.0)), min(2.5 + columns / 140, 30.0))
-    figure = Figure(figsize=(width, float(np.clip(1.5 + 0.27 * rows, 2.0, 18.0))))
-    figure.set_layout_engine("constrained")
-    return figure, figure.add_subplot()
-
-
-def _colours(name: str) -> Any:
-    return colormaps[name].with_extremes(bad=ABSENT)
-
-
-def _matrix(axes: Axes, values: NDArray[Any], **look: Any) -> AxesImage:
-    """Draw a matrix: averaged along an axis that is finer than the pixels, and nowhere blurred."""
-    rows, columns = values.shape
-    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-    averaged = rows > _MOST_ROWS or columns > _MOST_COLUMNS
-    if averaged:
-        # The filter that averages one axis would smear the few cells of the other.
-        repeats = [math.ceil(_MOST_ROWS / rows), math.ceil(_MOST_COLUMNS / columns)]
-        values = values.repeat(repeats[0], axis=0).repeat(repeats[1], axis=1)
-    interpolation = "antialiased" if averaged else "nearest"
-    return axes.imshow(values, aspect="auto", interpolation=interpolation, extent=extent, **look)
-
-
-def _ticks(count: int) -> tuple[list[int], float]:
-    """Choose which of many rows are named, and in which size."""
-    step = math.ceil(count / _MOST_TICKS)
-    return list(range(0, count, step)), 9.0 if count <= 40 else 7.0 if count <= 75 else 6.0
-
-
-def _name_rows(
-    axes: Axes, names: Sequence[str], notes: Sequence[str] | None = None, what: str = "label"
-) -> None:
-    ticks, size = _ticks(len(names))
-    shown = [_literal(names[i]) + (f"  ({notes[i]})" if notes else "") for i in ticks]
-    axes.set_yticks(ticks, shown, fontsize=size)
-    axes.set_ylabel(what)
-
-
-def _number_units(axes: Axes, what: str) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
-    axes.set_xlabel(_literal(what, 60))
-
-
-def _literal(text: str, longest: int = _LONGEST_NAME) -> str:
-    """Make a user's name one short line that matplotlib does not read as mathematics."""
-    line = " ".join(text.split())
-    line = line if len(line) <= longest else line[: longest - 1] + "…"
-    return line.replace("$", r"\$")
 
 
 def _plan_name(plan: Plan) -> str:

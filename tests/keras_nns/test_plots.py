@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_nns import plots
+from keras_nns import drawing, plots
 from keras_nns.activity import Activity, LayerActivity
 from keras_nns.comparison import Comparison
 from keras_nns.costs import Costs
@@ -241,7 +241,7 @@ def test_what_is_finer_than_the_pixels_is_averaged_and_never_smeared(shape):
     wide = shape[1] > shape[0]
     # Three bands along the short axis, stripes of one cell along the long one.
     band, stripe = np.indices(shape) if wide else np.indices(shape)[::-1]
-    drawn = plots._matrix(axes, band + stripe % 2, vmin=0, vmax=3, cmap="gray")
+    drawn = drawing.matrix(axes, band + stripe % 2, vmin=0, vmax=3, cmap="gray")
     assert drawn.get_extent() == [-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5]
     stream = io.BytesIO()
     figure.savefig(stream, format="png")

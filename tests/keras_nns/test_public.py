@@ -40,7 +40,7 @@ ORDER = [
     "transplanting",
     "budgets", "ranking", "maker", "extraction", "sweeping",
     "feature_extraction", "new_heads", "transferring", "label_removal", "growing", "new_labels",
-    "findings", "plots", "monitor", "page", "report",
+    "findings", "drawing", "plots", "monitor", "page", "report",
     "shipping", "operation", "demo",
     "paper", "paper_best", "paper_tables", "paper_beyond", "paper_plots", "reproduction", "cli",
 ]  # fmt: skip
