@@ -159,6 +159,10 @@ def section_int8(folder: Path) -> None:
                 (x, (y == label).astype(int)),
                 (test, data.y_test == label),
             )
+    residual_int8(folder)
+
+
+def residual_int8(folder: Path) -> None:
     parent = nns.load_model(folder / "models" / "cifar10_resnet8_mlperftiny.h5")
     images = np.load(folder / "cifar10" / "train_first4000_lossless.npz")
     x, y = images["x"].astype("float32"), images["y"].astype(int)
