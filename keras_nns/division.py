@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +34,18 @@ class Dealt:
 
     def only(self, *parts: int) -> Batch:
         """Return the samples of some parts."""
-        chosen = np.flatnonzero(np.isin(self.part, parts))
+        return self._some(np.isin(self.part, parts)).batch
+
+    def having(self, labels: Sequence[int]) -> Dealt:
+        """Return the samples that have one of these labels."""
+        table, wanted = self.batch.labels, list(labels)
+        own = table[:, wanted].any(axis=1) if table.ndim == 2 else np.isin(table, wanted)
+        return self._some(own)
+
+    def _some(self, mask: NDArray[np.bool_]) -> Dealt:
+        chosen = np.flatnonzero(mask)
         inputs = tree.map_structure(lambda t: np.asarray(t)[chosen], self.batch.inputs)
-        return Batch(inputs, self.batch.labels[chosen])
+        return Dealt(Batch(inputs, self.batch.labels[chosen]), self.part[chosen])
 
 
 class Division:
@@ -76,6 +86,7 @@ class Division:
         self.labelled = y is not None or isinstance(data, Batches) or not _inputs_alone(data)
         self.share = held_out
         self._known: list[NDArray[np.int32]] = []
+        self._only: tuple[int, ...] | None = None
         self._key = int(seed).to_bytes(8, "little", signed=True)
         if isinstance(data, Batches):
             self._batches = data
@@ -106,7 +117,23 @@ class Division:
         """Whether every pass gives the same samples in the same order, as arrays do."""
         return self._batches.constant
 
+    def of_labels(self, labels: Sequence[int]) -> Division:
+        """Return the samples that have one of these labels, each in the part that it is in here.
+
+        Args:
+            labels: The parent's label numbers.
+        """
+        found = copy(self)
+        found._only = tuple(labels)
+        return found
+
     def __iter__(self) -> Iterator[Dealt]:
+        for dealt in self._dealt():
+            some = dealt if self._only is None else dealt.having(self._only)
+            if some.batch.size:
+                yield some
+
+    def _dealt(self) -> Iterator[Dealt]:
         for number, batch in enumerate(self._batches):
             if number < len(self._known):
                 yield Dealt(batch, self._known[number])
@@ -146,8 +173,10 @@ class Division:
         found = replace(found, seen=sketcher.seen())
         needed = (*HALVES, HELD_OUT) if self.share else HALVES
         if (found.samples[list(needed)] < 2).any():
+            names = [self.label_names[label] for label in self._only or ()]
+            which = f" of labels {', '.join(names)}" if names else ""
             raise DataError(
-                f"The data has {found.samples.sum()} samples, which deal into halves of "
+                f"The data has {found.samples.sum()} samples{which}, which deal into halves of "
                 f"{found.samples[0]} and {found.samples[1]} to fit on and {found.samples[2]} held "
                 "out; each needs at least 2 different ones. Pass more data, about 20 samples at "
                 "the very least."

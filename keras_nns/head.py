@@ -50,6 +50,18 @@ class Answer:
     bias: NDArray[np.float32] | None = None
 
 
+def answers_labels_alone(head: Head, kind: str) -> bool:
+    """Return whether a network has no answer for samples of other labels than its own.
+
+    Behind sigmoids it has one: none of them.
+
+    Args:
+        head: Its head.
+        kind: `"softmax"`, `"sigmoid"` or `"linear"`, what the parent's output is.
+    """
+    return head == "labels" and kind == "softmax"
+
+
 def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
     """Work out what a cut model with this head answers.
 

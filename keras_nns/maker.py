@@ -21,7 +21,7 @@ from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.estimates import Estimates
 from keras_nns.graph import trace
 from keras_nns.greedy import forward_selection
-from keras_nns.head import answer_of
+from keras_nns.head import answer_of, answers_labels_alone
 from keras_nns.model_files import Head
 from keras_nns.observation import observe
 from keras_nns.plan import Plan
@@ -142,6 +142,9 @@ class Maker:
         kind = self.graph.output(output).kind
         self.head: Head = _usual_head(len(numbers), len(names), kind) if head is None else head
         self._output = output
+        self._asked = self._division
+        if answers_labels_alone(self.head, kind):
+            self._asked = self._division.of_labels(numbers)
         with self._clock("score"):
             chosen = self._usual_score() if score is None else score
             scores = checked_scores(self.activity, chosen, list(numbers))
@@ -260,12 +263,18 @@ class Maker:
     def _fit(self) -> Iterator[tuple[Any, Any]]:
         return ((batch.inputs, batch.labels) for batch in self._division.to_fit())
 
+    def _asked_to_fit(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate over what the head has an answer for."""
+        return ((batch.inputs, batch.labels) for batch in self._asked.to_fit())
+
     def _held_out(self) -> Iterator[tuple[Any, Any]]:
         return ((batch.inputs, batch.labels) for batch in self._division.held_out())
 
     def _usual_score(self) -> Score:
         try:
-            return forward_selection(self.model, self._fit, label_names=self._division.label_names)
+            return forward_selection(
+                self.model, self._asked_to_fit, label_names=self._division.label_names
+            )
         except SelectionError:
             return contrast
 

@@ -101,6 +101,10 @@ def repair(
     which no step sees. Still the data is used up by it: choose and compare repairs on other data,
     and never repair on test data.
 
+    A network with a `"labels"` head behind a softmax is fitted to and judged on the samples of its
+    labels alone, where the data has labels: it has no answer for others, and what it keeps is then
+    spent on those it answers.
+
     Args:
         small: A subnetwork from `cut`, repaired before or not. It is not changed.
         parent: The model it was cut from. It is not changed.
@@ -145,7 +149,7 @@ def repair(
         label_names=label_names,
     )
     chosen = _chosen(steps, labelled=division.labelled)
-    treatment = Treatment(small, parent, division)
+    treatment = Treatment(small, parent, division, answered_only=True)
     figures = treatment.measure()
     for step in chosen:
         step(treatment)

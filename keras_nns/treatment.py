@@ -18,7 +18,7 @@ from keras_nns.division import Division
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.forward import answering_output, run, settle_labels
 from keras_nns.graph import Graph, trace
-from keras_nns.head import answer_of
+from keras_nns.head import answer_of, answers_labels_alone
 from keras_nns.keras_graph import undisturbed
 from keras_nns.model_files import Lineage, lineage, origin_of, set_lineage
 from keras_nns.moments import HALVES
@@ -90,6 +90,8 @@ class Treatment:
         small: The subnetwork. It is copied and not changed.
         parent: The model it was cut from. It is not changed.
         division: The data.
+        answered_only: Leave out samples of labels that a `"labels"` head behind a softmax has no
+            answer for, where the data has labels.
 
     Attributes:
         model: The copy, which steps change or replace.
@@ -97,7 +99,7 @@ class Treatment:
         graph: The parent's graph.
         keep: Which of its units the subnetwork has.
         record: Where the subnetwork comes from.
-        division: The data.
+        division: The data that is worked on.
         survey: How many samples there are.
         gains: What has been noted so far.
 
@@ -106,7 +108,9 @@ class Treatment:
         DataError: There are too few samples.
     """
 
-    def __init__(self, small: Any, parent: Any, division: Division) -> None:
+    def __init__(
+        self, small: Any, parent: Any, division: Division, *, answered_only: bool = False
+    ) -> None:
         self.record = record_of(small, parent)
         self.parent = parent
         self.graph = trace(parent)
@@ -115,6 +119,8 @@ class Treatment:
         self.kind = answer.kind
         for model in (parent, small):
             refuse_state(model)
+        if answered_only and division.labelled and answers_labels_alone(self.record.head, self.kind):
+            division = division.of_labels(self.record.plan.labels)
         self.division = division
         self.survey = division.survey()
         self.gains: list[Gain] = []

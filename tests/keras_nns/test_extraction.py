@@ -218,6 +218,19 @@ def test_repair_and_distillation_as_asked(model):
     assert {gain.step for gain in only.repaired.gains} == {"least_squares()"}
 
 
+def test_a_labels_head_is_chosen_for_on_its_own_samples(model):
+    own = np.isin(Y, [1, 3])
+    maker = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False)
+    fitted = np.concatenate([inputs for inputs, _ in maker._fit()])
+    rows = {row.tobytes() for row in fitted}
+    own &= np.array([row.tobytes() in rows for row in X])
+    score = nns.forward_selection(model, (X[own], Y[own]))
+    by_hand = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False, score=score)
+    everything = Maker(model, X, Y, labels=[1, 3], head="other", repair=False)
+    assert maker.ranking.order == by_hand.ranking.order
+    assert maker.ranking.order != everything.ranking.order
+
+
 def test_a_score_and_a_rule_of_ones_own(model):
     """By ζ, every plan is the paper's rule, filled up with what still fits."""
     found = nns.search(

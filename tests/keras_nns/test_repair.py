@@ -291,6 +291,52 @@ def test_balance_weighs_the_labels_samples_like_all_others():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+def answering(activation):
+    return randomise(
+        keras.Sequential(
+            [
+                keras.Input((6,)),
+                L.Dense(8, activation="relu", name="one"),
+                L.Dense(7, activation="tanh", name="two"),
+                L.Dense(4, activation=activation, name="answer"),
+            ]
+        )
+    )
+
+
+def test_a_labels_head_is_fitted_to_its_own_samples():
+    model = answering("softmax")
+    small = nns.cut(model, plan_of(model, labels=(1, 3)), head="labels")
+    x, y = inputs_of(model, 300).astype(np.float32), np.arange(300) % 4
+    own = np.isin(y, [1, 3])
+    given = nns.repair(small, model, x, y)
+    wanted = nns.repair(small, model, x[own], y[own])
+    assert given.samples + given.held_out == own.sum()
+    assert (given.samples, given.held_out) == (wanted.samples, wanted.held_out)
+    for one, other in zip(given.model.get_weights(), wanted.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    inputs_alone = nns.repair(small, model, x)
+    assert inputs_alone.samples + inputs_alone.held_out == len(x)
+
+
+@pytest.mark.parametrize(("activation", "head"), [("softmax", "other"), ("sigmoid", "labels")])
+def test_a_head_that_can_say_none_of_them_is_fitted_to_all_samples(activation, head):
+    model = answering(activation)
+    small = nns.cut(model, plan_of(model, labels=(1, 3)), head=head)
+    x, y = inputs_of(model, 300).astype(np.float32), np.arange(300) % 4
+    found = nns.repair(small, model, x, y, steps=nns.least_squares())
+    assert found.samples + found.held_out == len(x)
+
+
+def test_too_few_samples_of_the_labels_are_refused():
+    model = answering("softmax")
+    small = nns.cut(model, plan_of(model, labels=(1, 3)), head="labels")
+    x, y = inputs_of(model, 300).astype(np.float32), np.zeros(300, int)
+    y[:3] = [1, 3, 1]
+    with pytest.raises(nns.DataError, match=r"has 3 samples of labels 1, 3.*about 20"):
+        nns.repair(small, model, x, y)
+
+
 # Means ---------------------------------------------------------------------------------------
 
 
