@@ -119,7 +119,8 @@ class Treatment:
         self.kind = answer.kind
         for model in (parent, small):
             refuse_state(model)
-        if answered_only and division.labelled and answers_labels_alone(self.record.head, self.kind):
+        alone = answers_labels_alone(self.record.head, self.kind)
+        if answered_only and alone and division.labelled:
             division = division.of_labels(self.record.plan.labels)
         self.division = division
         self.survey = division.survey()
