@@ -40,7 +40,7 @@ class Dealt:
         """Return the samples that have one of these labels."""
         table, wanted = self.batch.labels, list(labels)
         own = table[:, wanted].any(axis=1) if table.ndim == 2 else np.isin(table, wanted)
-        return self._some(own)
+        return self._some(np.asarray(own))
 
     def _some(self, mask: NDArray[np.bool_]) -> Dealt:
         chosen = np.flatnonzero(mask)
