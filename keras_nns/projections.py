@@ -111,7 +111,7 @@ def projections_of(layer: Any, rank: int | None = None) -> list[Projection]:
 
 def why_none(layer: Any) -> str | None:
     """Say why a layer that has linear maps cannot be refitted; None where there is no reason."""
-    parts = list(layer._flatten_layers())
+    parts = list(layer._flatten_layers()) if isinstance(layer, layers.Layer) else []
     if any(getattr(part, "quantization_mode", None) is not None for part in parts):
         return "it is quantised; repair first, quantise afterwards"
     if any(getattr(part, "lora_enabled", False) for part in parts):

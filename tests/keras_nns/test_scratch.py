@@ -23,7 +23,7 @@ def data():
 @pytest.fixture(scope="module")
 def parent(data):
     keras.utils.set_random_seed(0)
-    adapted = layers.Normalization()
+    adapted = layers.Normalization(name="normalization")
     adapted.adapt(data[0])
     model = keras.Sequential(
         [
