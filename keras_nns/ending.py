@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from keras_nns.errors import DataError, SurgeryError
-from keras_nns.graph import trace
+from keras_nns.graph import Graph, trace
 from keras_nns.keras_graph import calls, functional
 from keras_nns.model_files import Lineage, origin_of
 from keras_nns.plan import Plan
@@ -64,14 +65,18 @@ def whole_lineage(model: keras.Model) -> Lineage:
     if isinstance(record, Lineage):
         return record
     graph = trace(model)
+    plan = whole_plan(graph)
+    if record is None:
+        return Lineage(plan, "parent", (), (), graph.outputs[0].name)
+    plan, names = replace(plan, seen=record.seen), record.label_names
+    return Lineage(plan, "parent", (None,) * len(names), names, record.output, taught=True)
+
+
+def whole_plan(graph: Graph) -> Plan:
+    """Return the plan that keeps every unit of a model."""
     sizes = {group.name: group.size for group in graph.layout.prunable}
     whole = {name: tuple(range(size)) for name, size in sizes.items()}
-    output = graph.outputs[0].name
-    if record is None:
-        return Lineage(Plan(graph.fingerprint, sizes, whole), "parent", (), (), output)
-    plan = Plan(graph.fingerprint, sizes, whole, seen=record.seen)
-    names = record.label_names
-    return Lineage(plan, "parent", (None,) * len(names), names, record.output, taught=True)
+    return Plan(graph.fingerprint, sizes, whole)
 
 
 def remembered_names(model: keras.Model) -> tuple[str, ...]:

@@ -15,12 +15,12 @@ from keras_nns.branches import Asked, rebuilt_inputs, side_by_side
 from keras_nns.calibration import check_samples, logistic
 from keras_nns.compiling import carry_compile_settings
 from keras_nns.data import Batch
+from keras_nns.ending import whole_plan
 from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.forward import run, settle_labels
 from keras_nns.graph import Output, trace
 from keras_nns.keras_graph import functional
 from keras_nns.model_files import Composition, Lineage, origin_of, set_lineage
-from keras_nns.plan import Plan
 from keras_nns.seen import Seen
 
 Label = int | str
@@ -68,9 +68,7 @@ class Stock:
         if isinstance(origin, Lineage):
             members = (origin,)
         elif not members:
-            sizes = {group.name: group.size for group in graph.layout.prunable}
-            kept = {group: tuple(range(count)) for group, count in sizes.items()}
-            whole = Plan(graph.fingerprint, sizes, kept, label_names=found)
+            whole = replace(whole_plan(graph), label_names=found)
             members = (Lineage(whole, "parent", tuple(range(size)), found, output.name),)
         return cls(model, output, found, members)
 
