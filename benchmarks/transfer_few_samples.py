@@ -5,18 +5,21 @@
 FOLDER (or the environment variable KERAS_NNS_DATA) holds `fashion_mnist/` with the four IDX files.
 
 For each of five seeds five labels are drawn. A small convolutional network learns them from 2,000
-training images of each; a subnetwork for them is cut out by contrast, of at most a quarter of the
-parameters. The other five labels are then learned from 10, 50, 100 and 500 samples of each, always
-with as many gradient steps of as many samples:
+training images of each; a subnetwork is cut out that keeps the filters that speak most for one of
+them, six tenths for each. The other five labels are then learned from 10, 50, 100 and 500 samples
+of each, always with as many gradient steps of as many samples:
 
-    from scratch      the subnetwork's shape, with fresh weights
-    features          the subnetwork frozen, a new head
-    fine-tuned        the subnetwork: a new head for the first half of the steps, then everything
-    whole parent      the same with the parent, four times as large
+    from scratch      the subnetwork's shape and head, with fresh weights
+    features          the subnetwork frozen, up to what its Dense layers read; a new head
+    fine-tuned        the same; after half of the steps everything learns
+    whole parent      a new last layer for half of the steps, then everything, hidden layer included
 
-The learning rates are the usual ones and were not tuned: the same for the subnetwork and the
-parent. --tune tries others, and judges on training images that nothing learns from, with another
-seed. Test images are read once, at the end of each seed.
+The new head has a hidden layer, with as many units as make a quarter of the parent's parameters.
+
+The share of filters, the head and the rates were chosen with seeds 97 and 98 on training images
+that nothing learns from, which is what --tune judges on. Test images are read once, at the end of
+each seed. Figures of seeds 0 to 4, with features of the last hidden layer and another cut, were
+seen before; so the seeds are others.
 """
 
 from __future__ import annotations
@@ -36,20 +39,20 @@ from timing import machine
 import keras_nns as nns
 from keras_nns.datasets import load_dataset
 
-SEEDS = range(5)
+SEEDS = range(10, 15)
 SIZES = (10, 50, 100, 500)
 EACH, STEPS, BATCH = 2000, 200, 32
-SHARE = 0.25
+FILTERS, SHARE = 0.6, 0.25
 RATES = {
-    "from scratch": (1e-3,),
+    "from scratch": (3e-3,),
     "features": (3e-3,),
     "fine-tuned": (3e-3, 1e-3),
     "whole parent": (3e-3, 1e-3),
 }
 TRIED = {
     "from scratch": [(1e-3,), (3e-3,)],
-    "features": [(3e-3,), (1e-2,)],
-    "fine-tuned": [(3e-3, 1e-3), (1e-2, 1e-3)],
+    "features": [(1e-3,), (3e-3,)],
+    "fine-tuned": [(3e-3, 1e-3), (3e-3, 3e-4)],
     "whole parent": [(3e-3, 1e-3), (1e-2, 1e-3)],
 }
 
@@ -85,14 +88,24 @@ def parent_of(x, y, seed: int) -> keras.Model:
 
 
 def subnetwork(parent: keras.Model, x, y) -> keras.Model:
-    """As much as a quarter of the parameters allows, of every layer the same share."""
     activity = nns.observe(parent, x, y, verbose=False)
-    for share in np.arange(0.6, 0.1, -0.02):
-        plan = nns.select(activity, "all", score=nns.contrast, keep=nns.fraction(float(share)))
-        small = nns.cut(parent, plan)
-        if small.count_params() <= SHARE * parent.count_params():
-            return small
-    raise SystemExit("no share fits")
+    plan = nns.select(activity, "all", score=nns.contrast, keep=nns.fraction(FILTERS))
+    return nns.cut(parent, plan)
+
+
+def head_for(extractor: keras.Model, most: int, seed: int) -> keras.Model:
+    """A hidden layer and five answers: as many hidden units as there are parameters left for."""
+    width = extractor.output_shape[-1]
+    units = (most - extractor.count_params() - 5) // (width + 1 + 5)
+    first, second = (keras.initializers.GlorotUniform(seed + i) for i in (100, 200))
+    return keras.Sequential(
+        [
+            keras.Input((width,)),
+            layers.Dense(units, activation="relu", kernel_initializer=first),
+            layers.Dense(5, activation="softmax", kernel_initializer=second),
+        ],
+        name="head",
+    )
 
 
 def passes(x, y, steps: int, seed: int):
@@ -105,19 +118,21 @@ def passes(x, y, steps: int, seed: int):
 
 
 def teach(way: str, rates, parent, small, x, y, names, seed: int) -> keras.Model:
-    start = parent if way == "whole parent" else small
     how = {"label_names": names, "epochs": 1, "held_out": 0, "batch_size": BATCH, "seed": seed}
-    if way == "from scratch":
-        fresh = nns.attach_head(nns.feature_extractor(small), names)
-        keras.utils.set_random_seed(seed)
-        model = keras.Sequential.from_config(keras.Sequential(fresh.layers).get_config())
-        for layer in model.layers:
-            layer.trainable = True
-        model.compile(keras.optimizers.Adam(rates[0]), "sparse_categorical_crossentropy")
-        model.fit(*passes(x, y, STEPS, seed), batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
-        return model
     data = passes(x, y, STEPS // len(rates), seed)
-    return nns.transfer(start, *data, rates=rates, **how).model
+    if way == "whole parent":
+        return nns.transfer(parent, *data, rates=rates, up_to="hidden", **how).model
+    extractor = nns.feature_extractor(small)
+    head = head_for(extractor, int(SHARE * parent.count_params()), seed)
+    if way != "from scratch":
+        return nns.transfer(small, *data, rates=rates, head=head, **how).model
+    keras.utils.set_random_seed(seed)
+    model = keras.models.clone_model(nns.attach_head(extractor, names, head))
+    for layer in model.layers:
+        layer.trainable = True
+    model.compile(keras.optimizers.Adam(rates[0]), "sparse_categorical_crossentropy")
+    model.fit(*data, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+    return model
 
 
 def accuracy(model: keras.Model, x, y) -> float:
@@ -151,8 +166,8 @@ def repeat(data, seed: int, ways, sizes, *, tune: bool):
         place = np.argsort(order)[data.y_test]
         test_x, test_y = data.x_test[place >= 5].reshape(-1, 28, 28, 1), place[place >= 5] - 5
     figures = {key: accuracy(model, test_x, test_y) for key, model in taught.items()}
-    share = small.count_params() / parent.count_params()
-    return figures, share, (names, small.count_params(), parent.count_params())
+    used = taught["fine-tuned", dict(ways)["fine-tuned"], sizes[0]].count_params()
+    return figures, used / parent.count_params(), (names, used, parent.count_params())
 
 
 def main() -> None:
@@ -163,7 +178,7 @@ def main() -> None:
     ways = [(way, rates) for way, several in each.items() for rates in several]
     sizes = SIZES[::2] if args.tune else SIZES
     found = []
-    for seed in [97] if args.tune else args.seeds:
+    for seed in (97, 98) if args.tune else args.seeds:
         started = time.time()
         figures, share, about = repeat(data, seed, ways, sizes, tune=args.tune)
         found.append(figures)

@@ -56,6 +56,24 @@ def head_of(model: keras.Model, record: Lineage) -> tuple[Any, Any, list[Any]]:
     )
 
 
+def hidden_inputs(tensor: Any, *, joined: bool = False) -> Iterator[Any]:
+    """Walk from what a head reads: what each hidden Dense before it is called on, the last first.
+
+    Args:
+        tensor: What the head is called on.
+        joined: Whether to go on before a Concatenate, by the first it joins.
+    """
+    passed = (layers.Activation, layers.ReLU, layers.Dropout, layers.BatchNormalization)
+    passed = (*passed, layers.Concatenate) if joined else passed
+    while True:
+        layer, node_index, _ = tensor._keras_history
+        if not isinstance(layer, (layers.Dense, *passed)):
+            return
+        tensor = layer._inbound_nodes[node_index].input_tensors[0]
+        if type(layer) is layers.Dense:
+            yield tensor
+
+
 def whole_lineage(model: keras.Model) -> Lineage:
     """Return where a model comes from: for one that was not cut, all of itself.
 

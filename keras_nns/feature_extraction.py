@@ -14,7 +14,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.data import Batch, as_batches
-from keras_nns.ending import head_of, whole_lineage
+from keras_nns.ending import head_of, hidden_inputs, whole_lineage
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.forward import Forward, settle_labels
 from keras_nns.graph import Graph, trace, weights_digest
@@ -47,8 +47,10 @@ def feature_extractor(
 
     Args:
         model: A subnetwork from `cut`, or any Sequential or functional model. It is not changed.
-        up_to: Name of the layer whose output is the features. None: what the head, the last Dense,
-            is called on.
+        up_to: Name of the layer whose output is the features. None: what the Dense layers at the
+            end are called on, since hidden ones right before the head know little but the labels it
+            had (Yosinski et al. 2014, "How transferable are features in deep neural networks?").
+            Where there are none but Dense layers, what the last is called on.
         pooling: `"avg"` or `"max"`: over pixels or steps, as in `keras.applications`. None leaves
             the features in their shape.
 
@@ -69,7 +71,7 @@ def feature_extractor(
     refuse_state(model)
     record = whole_lineage(model)
     new = copied(model)
-    tensor = head_of(new, record)[1] if up_to is None else output_of(new, up_to)
+    tensor = _general(new, head_of(new, record)[1]) if up_to is None else output_of(new, up_to)
     if pooling is not None:
         made = _POOLS.get((pooling, len(tensor.shape)))
         if made is None:
@@ -237,6 +239,24 @@ def leaves(graph: Graph) -> dict[str, Any]:
         if isinstance(operation, keras.Layer) and not is_graph(operation):
             found.setdefault(traced.call.path, operation)
     return found
+
+
+def learns(layer: Any) -> bool:
+    """Return whether a layer has weights that learn and no batch norm, whose mean would move."""
+    settled = (layers.BatchNormalization, layers.Normalization)
+    if any(isinstance(one, settled) for one in layer._flatten_layers()):
+        return False
+    return any("float" in str(weight.dtype) for weight in layer.weights)
+
+
+def _general(model: keras.Model, tensor: Any) -> Any:
+    """Return what hidden Dense layers before the head read, where something below was learnt."""
+    inputs, _ = structure(model)
+    below = list(hidden_inputs(tensor))[-1:]
+    for before in below:
+        if any(map(learns, leaves(trace(keras.Model(inputs, before))).values())):
+            return before
+    return tensor
 
 
 def output_of(model: keras.Model, name: str) -> Any:

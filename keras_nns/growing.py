@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from keras_nns.compiling import carry_compile_settings
 from keras_nns.division import Division
-from keras_nns.ending import head_of
+from keras_nns.ending import head_of, hidden_inputs
 from keras_nns.feature_extraction import output_of, streamed
 from keras_nns.feeding import Feed
 from keras_nns.keras_graph import structure
@@ -49,7 +49,7 @@ class NewPart:
         self._name = re.sub(r"\W+", "_", name)
         self._read = self._features if up_to is None else output_of(base, up_to)
         if up_to is None:
-            self._read = _before_last_hidden(self._features)
+            self._read = next(hidden_inputs(self._features, joined=True), self._features)
         if not units:
             self._read = None
         hidden = int(self._features.shape[-1])
@@ -119,16 +119,3 @@ class NewPart:
 
 def _glorot(seed: int) -> Any:
     return keras.initializers.GlorotUniform(seed=seed)
-
-
-def _before_last_hidden(tensor: Any) -> Any:
-    """Return what the last hidden Dense is called on; the features where none is right before."""
-    features = tensor
-    while True:
-        layer, node, _ = tensor._keras_history
-        passed = (layers.Activation, layers.ReLU, layers.Dropout, layers.BatchNormalization)
-        if not isinstance(layer, (layers.Dense, layers.Concatenate, *passed)):
-            return features
-        tensor = layer._inbound_nodes[node].input_tensors[0]
-        if type(layer) is layers.Dense:
-            return tensor

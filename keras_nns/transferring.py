@@ -11,13 +11,19 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from keras_nns import files, resuming, tables
 from keras_nns.data import as_batches
 from keras_nns.division import Division, Survey
 from keras_nns.errors import SurgeryError
-from keras_nns.feature_extraction import Pooling, feature_extractor, leaves, output_of, streamed
+from keras_nns.feature_extraction import (
+    Pooling,
+    feature_extractor,
+    learns,
+    leaves,
+    output_of,
+    streamed,
+)
 from keras_nns.graph import trace, weights_digest
 from keras_nns.layout import Json
 from keras_nns.lessons import Labelling, check_labels, feeds
@@ -262,7 +268,7 @@ def _parts(whole: keras.Model, extractor: keras.Model, stages: int) -> list[list
     body = leaves(trace(extractor))
     found = leaves(trace(whole))
     head = [path for path in found if path not in body]
-    below = [path for path in body if _learns(found[path])]
+    below = [path for path in body if learns(found[path])]
     if stages > len(below):
         raise SurgeryError(
             f"`rates` has {stages} stages behind that of the head, and the network has "
@@ -270,14 +276,6 @@ def _parts(whole: keras.Model, extractor: keras.Model, stages: int) -> list[list
         )
     dealt = np.array_split(np.arange(len(below)), stages) if stages else []
     return [head, *([below[i] for i in part] for part in dealt[::-1])]
-
-
-def _learns(layer: Any) -> bool:
-    """Return whether a layer has weights that learn and no batch norm, whose mean would move."""
-    inside = layer._flatten_layers()
-    if any(isinstance(one, layers.BatchNormalization) for one in inside):
-        return False
-    return any("float" in str(weight.dtype) for weight in layer.weights)
 
 
 def _unfreeze(whole: keras.Model, parts: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ def add(commands: arguments.Commands) -> None:
     )
     arguments.add_training(parser, epochs=10)
     parser.add_argument(
-        "--up-to", metavar="LAYER", help="last layer to keep (default: all before the head)"
+        "--up-to",
+        metavar="LAYER",
+        help="last layer to keep (default: what the Dense layers at the end read)",
     )
     parser.add_argument(
         "--pooling", choices=("avg", "max"), help="pool features over pixels or steps"

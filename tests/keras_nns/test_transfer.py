@@ -87,15 +87,42 @@ def test_features_are_what_the_layers_give(parent):
     )  # fmt: skip
     gamma, beta, mean, variance = (np.asarray(v, np.float64) for v in norm.variables)
     seen = np.maximum((seen - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta, 0)
-    wanted = np.maximum(seen.reshape(50, -1) @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)
+    wanted = seen.reshape(50, -1)
     found, labels = nns.features(extractor, x, y, batch_size=16, verbose=False)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(labels, y)
     # Also while something behind it is trained: batch norms do not look at the batch.
     np.testing.assert_allclose(extractor(x, training=True), wanted, rtol=1e-4, atol=1e-4)
     assert extractor.trainable_variables == []
+    later = np.maximum(wanted @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)
+    extractor = nns.feature_extractor(parent, "hidden")
+    np.testing.assert_allclose(extractor(x), later, rtol=1e-4, atol=1e-4)
     pooled = nns.feature_extractor(parent, "relu", pooling="avg")
     np.testing.assert_allclose(pooled(x), seen.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("below", "dense", "wanted"),
+    [
+        ([L.Conv2D(2, 3), L.Flatten(name="flat")], ["a", "b"], "flat"),
+        ([L.Conv2D(2, 3), L.GlobalMaxPooling2D(name="pool")], [], "pool"),
+        ([L.Reshape((6, 6)), L.GRU(3, name="gru")], ["a"], "gru"),
+        # Nothing below the Dense layers was learnt: the last that is not the head it is.
+        ([L.Flatten()], ["a", "b"], "b"),
+        ([L.Normalization(mean=0.1, variance=2.0), L.Flatten()], ["a"], "a"),
+        ([L.Flatten(name="inputs")], [], "inputs"),
+    ],
+)
+def test_features_are_general(below, dense, wanted):
+    stack = [keras.Input((6, 6, 1)), *below]
+    for name in dense:
+        stack += [L.Dense(4, name=name), L.BatchNormalization(), L.ReLU(), L.Dropout(0.5)]
+    model = keras.Sequential([*stack, L.Dense(3, "softmax")])
+    names = [layer.name for layer in nns.feature_extractor(model).layers]
+    last = model.layers[
+        [layer.name for layer in model.layers].index(wanted) + 3 * (wanted in dense)
+    ]
+    assert names[-1] == last.name
 
 
 def test_an_extractor_shares_nothing_and_remembers(three, tmp_path):
@@ -205,7 +232,7 @@ def test_heads_refuse(parent):
     with pytest.raises(nns.SurgeryError, match="linear classifiers that are fitted"):
         attach(extractor, list("abcd"), LogisticRegression())
     probe = LogisticRegression(max_iter=500).fit(seen[:, :5], numbers)
-    with pytest.raises(nns.SurgeryError, match="fitted on 5 features, and the extractor gives 8"):
+    with pytest.raises(nns.SurgeryError, match="fitted on 5 features, and the extractor gives 64"):
         attach(extractor, list("abcd"), probe)
     probe = LogisticRegression(max_iter=500).fit(seen, numbers)
     with pytest.raises(nns.SurgeryError, match=r"tells 4 labels apart.*has 3"):
@@ -219,7 +246,7 @@ def test_heads_refuse(parent):
 
 def test_a_head_of_ones_own(parent):
     x, _ = images(9)
-    own = keras.Sequential([keras.Input((8,)), L.Dense(5), L.ReLU(), L.Dense(2)], name="own")
+    own = keras.Sequential([keras.Input((64,)), L.Dense(5), L.ReLU(), L.Dense(2)], name="own")
     extractor = nns.feature_extractor(parent)
     model = nns.attach_head(extractor, ["a", "b"], own)
     np.testing.assert_allclose(model(x), own(extractor(x)), rtol=1e-6)
@@ -259,7 +286,9 @@ def test_only_what_is_unfrozen_moves_and_batch_norms_never(three):
     states = random.getstate(), np.random.get_state()[1].tolist()
     moved = []
     for rates in ([0.05], [0.05, 0.01], [0.05, 0.01, 0.01]):
-        done = nns.transfer(three, X, Y, label_names=KINDS, rates=rates, epochs=2, patience=None)
+        done = nns.transfer(
+            three, X, Y, label_names=KINDS, rates=rates, epochs=2, patience=None, up_to="hidden"
+        )
         after = weights(done.model)
         body = [path for path in before if path in after and not path.startswith("answer")]
         moved.append({path for path in body if not np.array_equal(before[path], after[path])})
