@@ -272,7 +272,7 @@ def _parts(whole: keras.Model, extractor: keras.Model, stages: int) -> list[list
     if stages > len(below):
         raise SurgeryError(
             f"`rates` has {stages} stages behind that of the head, and the network has "
-            f"{len(below)} layers that can learn. Pass fewer."
+            f"{len(below)} layer(s) that can learn. Pass fewer."
         )
     dealt = np.array_split(np.arange(len(below)), stages) if stages else []
     return [head, *([below[i] for i in part] for part in dealt[::-1])]
