@@ -63,8 +63,8 @@ def hidden_inputs(tensor: Any, *, joined: bool = False) -> Iterator[Any]:
         tensor: What the head is called on.
         joined: Whether to go on before a Concatenate, by the first it joins.
     """
-    passed = (layers.Activation, layers.ReLU, layers.Dropout, layers.BatchNormalization)
-    passed = (*passed, layers.Concatenate) if joined else passed
+    passed: tuple[Any, ...] = (layers.Activation, layers.ReLU, layers.Dropout)
+    passed += (layers.BatchNormalization, *([layers.Concatenate] if joined else []))
     while True:
         layer, node_index, _ = tensor._keras_history
         if not isinstance(layer, (layers.Dense, *passed)):
