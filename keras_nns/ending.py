@@ -63,11 +63,11 @@ def hidden_inputs(tensor: Any, *, joined: bool = False) -> Iterator[Any]:
         tensor: What the head is called on.
         joined: Whether to go on before a Concatenate, by the first it joins.
     """
-    passed: tuple[Any, ...] = (layers.Activation, layers.ReLU, layers.Dropout)
-    passed += (layers.BatchNormalization, *([layers.Concatenate] if joined else []))
+    passed: Any = (layers.Activation, layers.ReLU, layers.Dropout, layers.BatchNormalization)
+    passed += (layers.Dense, layers.Concatenate) if joined else (layers.Dense,)
     while True:
         layer, node_index, _ = tensor._keras_history
-        if not isinstance(layer, (layers.Dense, *passed)):
+        if not isinstance(layer, passed):
             return
         tensor = layer._inbound_nodes[node_index].input_tensors[0]
         if type(layer) is layers.Dense:
