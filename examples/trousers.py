@@ -84,7 +84,7 @@ ways = {
     "features, new head": lambda data: nns.transfer(three, *data, rates=[0.01], **how),
     "fine-tuned in stages": lambda data: nns.transfer(three, *data, rates=[0.01, 0.001], **how),
     "the whole parent, fine-tuned": lambda data: nns.transfer(
-        parent, *data, rates=[0.01, 0.001], **how
+        parent, *data, rates=[0.01, 0.001], up_to="hidden", **how
     ),
 }
 print(f"\naccuracy on {len(test[1]):,} test pictures, taught with so many of each")
