@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
@@ -404,6 +405,15 @@ def weights_digest(model: Any) -> str:
     """Digest the bytes of every weight of a model, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for variable in model.weights:
-        value = np.ascontiguousarray(variable.numpy())
+        value = np.ascontiguousarray(_read(variable))
         digest.update(value.reshape(-1).view(np.uint8).data if value.size else b"")
     return digest.hexdigest()
+
+
+def _read(variable: Any) -> NDArray[Any]:
+    """Return a variable's value, not copied where numpy knows its type."""
+    tensor = tf.convert_to_tensor(variable.value)
+    try:
+        return np.asarray(memoryview(tensor))
+    except ValueError:  # bfloat16 and its like
+        return np.asarray(tensor.numpy())
