@@ -151,7 +151,7 @@ WRONG = {
     "beside nothing": ("evaluate parent.keras data.npz --beside other.keras", "--against"),
     "too many stages": (
         "transfer parent.keras data.npz --rates 0.1,0.1,0.1,0.1,0.1 -o out.keras",
-        "layers that can learn",
+        "that can learn",
     ),
     "no such layer": ("transfer parent.keras data.npz --up-to top -o out.keras", "'top'"),
     "label there already": ("add-label parent.keras data.npz --name 2 -o out.keras", "already"),
