@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import layers, tree
 
+from keras_nns.copying import copied
 from keras_nns.errors import ModelError
 from keras_nns.keras_graph import Call, functional, room_for, structure, walk
-from keras_nns.treatment import copied
 
 Adapt: TypeAlias = Literal["resize"] | keras.layers.Layer | Sequence[keras.layers.Layer] | None
 """What stands between the inputs of one network and another that takes other inputs."""

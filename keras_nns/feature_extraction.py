@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from keras_nns.copying import copied
 from keras_nns.data import Batch, as_batches
 from keras_nns.ending import head_of, hidden_inputs, whole_lineage
 from keras_nns.errors import DataError, SurgeryError
@@ -22,7 +23,7 @@ from keras_nns.keras_graph import calls, is_graph, structure, undisturbed
 from keras_nns.model_files import set_lineage
 from keras_nns.progress import Verbose, track
 from keras_nns.schooling import random_untouched
-from keras_nns.treatment import copied, refuse_state
+from keras_nns.treatment import refuse_state
 
 Pooling = Literal["avg", "max"]
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_nns.compiling import carry_compile_settings
+from keras_nns.copying import copied
 from keras_nns.division import Division
 from keras_nns.ending import head_of, hidden_inputs
 from keras_nns.feature_extraction import output_of, streamed
@@ -20,7 +21,6 @@ from keras_nns.lessons import Labelling, feeds
 from keras_nns.model_files import Lineage
 from keras_nns.new_heads import free_name
 from keras_nns.schooling import Schooling
-from keras_nns.treatment import copied
 
 _DROPOUT = 0.3
 """Share of what the new part reads that is left out in each step: it learns from few samples."""

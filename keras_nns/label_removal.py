@@ -11,6 +11,7 @@ import numpy as np
 from keras import activations, ops
 from numpy.typing import NDArray
 
+from keras_nns.copying import copied
 from keras_nns.ending import head_of, names_of, whole_lineage
 from keras_nns.errors import ProofError, SelectionError, SurgeryError
 from keras_nns.feature_extraction import output_of
@@ -20,7 +21,6 @@ from keras_nns.plan import Plan
 from keras_nns.probing import sample_inputs
 from keras_nns.schooling import random_untouched
 from keras_nns.surgery import Proof, cut, difference
-from keras_nns.treatment import copied
 
 SAMPLES = 64
 """How many inputs logits are compared on."""

@@ -16,6 +16,7 @@ from keras_nns import costs
 from keras_nns.budgets import Budget
 from keras_nns.calibration import calibrate_head, with_plain_head
 from keras_nns.comparison import Comparison, compare
+from keras_nns.copying import copied
 from keras_nns.division import Division
 from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.estimates import Estimates
@@ -32,7 +33,7 @@ from keras_nns.scores import Score, contrast, name_of
 from keras_nns.selection import Label, checked_scores, label_numbers
 from keras_nns.surgery import cut
 from keras_nns.training import Trained, distill
-from keras_nns.treatment import Step, copied, record_of
+from keras_nns.treatment import Step, record_of
 
 _SECONDS = 0.3
 """How long a latency is measured."""

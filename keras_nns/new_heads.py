@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from keras_nns.copying import copied
 from keras_nns.ending import whole_lineage
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph import trace
 from keras_nns.keras_graph import structure
 from keras_nns.model_files import set_lineage
 from keras_nns.schooling import random_untouched
-from keras_nns.treatment import copied
 
 
 @random_untouched()

@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from keras_nns import linear, tables
+from keras_nns.copying import copied
 from keras_nns.data import as_batches
 from keras_nns.division import Division
 from keras_nns.ending import head_of, names_of, whole_lineage
@@ -25,7 +26,7 @@ from keras_nns.model_files import add_seen, set_lineage
 from keras_nns.question import listed, reply, whole_question
 from keras_nns.schooling import Course, Schooling, random_untouched
 from keras_nns.surgery import Proof
-from keras_nns.treatment import copied, refuse_state
+from keras_nns.treatment import refuse_state
 
 _RATE = 3e-3
 

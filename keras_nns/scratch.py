@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_nns.copying import copied
 from keras_nns.errors import ModelError
 from keras_nns.graph import trace
 from keras_nns.schooling import random_untouched
 from keras_nns.training import Trained, fine_tune
-from keras_nns.treatment import copied
 
 
 def from_scratch(
-    small: keras.Model,
-    data: Any,
-    y: Any = None,
-    *,
-    epochs: int = 1,
-    optimizer: Any = None,
-    loss: Any = None,
-    held_out: float = 0.1,
-    patience: int | None = 3,
-    seed: int = 0,
-    batch_size: int = 64,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: bool = False,
-    label_names: Sequence[Any] | None = None,
+    small: keras.Model, data: Any, y: Any = None, *, seed: int = 0, **options: Any
 ) -> Trained:
     """Train a copy of a network that has forgotten everything, to stand beside it in `compare`.
 
@@ -43,16 +29,8 @@ def from_scratch(
         small: A subnetwork from `cut`, or any Sequential or functional model. It is not changed.
         data: As in `fine_tune`.
         y: As in `fine_tune`.
-        epochs: As in `fine_tune`.
-        optimizer: As in `fine_tune`.
-        loss: As in `fine_tune`.
-        held_out: As in `fine_tune`.
-        patience: As in `fine_tune`.
         seed: The weights it starts from, which samples are held out, their order, and dropout.
-        batch_size: Samples in a step.
-        callbacks: Keras callbacks.
-        verbose: Let Keras write a line for each epoch.
-        label_names: As in `fine_tune`.
+        **options: The other options of `fine_tune`.
 
     Returns:
         The new model, with the lineage of `small`, since it answers the same, and what training
@@ -67,21 +45,7 @@ def from_scratch(
         >>> beside = {"from scratch": fresh}  # doctest: +SKIP
         >>> print(nns.compare(model, small, parts.test, beside=beside))  # doctest: +SKIP
     """
-    return fine_tune(
-        forgotten(small, seed=seed),
-        data,
-        y,
-        epochs=epochs,
-        optimizer=optimizer,
-        loss=loss,
-        held_out=held_out,
-        patience=patience,
-        seed=seed,
-        batch_size=batch_size,
-        callbacks=callbacks,
-        verbose=verbose,
-        label_names=label_names,
-    )
+    return fine_tune(forgotten(small, seed=seed), data, y, seed=seed, **options)
 
 
 def forgotten(model: keras.Model, *, seed: int) -> Any:

@@ -13,6 +13,7 @@ from keras.distillation import Distiller, LogitsDistillation
 
 from keras_nns import tables
 from keras_nns.compiling import is_sparse
+from keras_nns.copying import copied
 from keras_nns.division import Division
 from keras_nns.errors import DataError, ModelError, SurgeryError
 from keras_nns.forward import answering_output, parents_batches, run, settle_labels
@@ -29,7 +30,6 @@ from keras_nns.treatment import (
     Gain,
     Treatment,
     balanced_accuracy,
-    copied,
     record_of,
     refuse_state,
 )

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_nns import files, resuming, tables
+from keras_nns.copying import copied
 from keras_nns.data import as_batches
 from keras_nns.division import Division, Survey
 from keras_nns.errors import SurgeryError
@@ -33,7 +34,6 @@ from keras_nns.new_heads import attach_head, checked_names
 from keras_nns.question import whole_question
 from keras_nns.resuming import Checkpoint
 from keras_nns.schooling import Course, Schooling, random_untouched, seed_dropout
-from keras_nns.treatment import copied
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import keras
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from keras_nns import tables
 from keras_nns.activity import Activity
+from keras_nns.copying import copied
+from keras_nns.division import Division
 from keras_nns.errors import ModelError, SelectionError, SurgeryError
 from keras_nns.forward import parents_batches
 from keras_nns.graph import Graph, trace
@@ -26,7 +29,6 @@ from keras_nns.plan import Plan
 from keras_nns.scores import contrast
 from keras_nns.surgery import cut
 from keras_nns.training import Trained, distill
-from keras_nns.treatment import copied
 
 Label = int | str
 Score = Callable[[Activity], Mapping[str, NDArray[np.float64]]]
@@ -112,15 +114,10 @@ def transplant(
     head: Head = "labels",
     score: Score = contrast,
     epochs: int = 5,
-    temperature: float = 2.0,
-    alpha: float = 0.5,
-    optimizer: Any = None,
     held_out: float = 0.1,
-    patience: int | None = 3,
     seed: int = 0,
-    batch_size: int = 64,
-    verbose: bool = False,
     label_names: Sequence[Any] | None = None,
+    **options: Any,
 ) -> Transplanted:
     """Teach a small architecture what a large network knows of some labels.
 
@@ -128,7 +125,8 @@ def transplant(
     as two are of the same kind and configuration but for the number of units, the small one starts
     from the parent's units that the labels need most, as many as it has: what `cut` would give,
     whose weights have its shapes. From the first that does not fit on, layers start from the
-    weights they came with. Then all of it is distilled from the parent (`distill`).
+    weights they came with. Then all of it is distilled from the parent (`distill`). Samples held
+    out have no part in either: neither were units chosen on them, nor weights trained.
 
     Args:
         parent: The large network. It is not changed.
@@ -142,16 +140,11 @@ def transplant(
         labels: Labels to transplant, by name or number.
         head: What the small network shall answer.
         score: How much a label needs a unit, as in `select`.
-        epochs: As in `distill`, and all that follow.
-        temperature: As in `distill`.
-        alpha: As in `distill`.
-        optimizer: As in `distill`.
-        held_out: As in `distill`.
-        patience: As in `distill`.
-        seed: As in `distill`.
-        batch_size: As in `distill`.
-        verbose: As in `distill`.
+        epochs: How often to go over the data, as in `distill`.
+        held_out: Share of the samples that only judge: the epochs, and what came of it.
+        seed: Which samples those are, the order of the others, and dropout.
         label_names: Name of every label of the parent, in the order of its outputs.
+        **options: The other options of `distill`.
 
     Returns:
         The trained network, where each of its layers started, and what training gained. In
@@ -169,18 +162,28 @@ def transplant(
         >>> done = nns.transplant(resnet, tiny, x, y, labels=["cat", "dog"])  # doctest: +SKIP
         >>> print(nns.compare(resnet, done.model, x_test, y_test))  # doctest: +SKIP
     """
+    shared: dict[str, Any] = {"held_out": held_out, "seed": seed}
+    how = {"epochs": epochs, **shared, **options}
+    # An option that is misspelt is refused before any work.
+    signature(distill).bind(small, parent, data, **how)
     graph = trace(parent)
     _check_inputs(parent, small)
     batches = parents_batches(parent, None, data, y, batch_size=256, label_names=label_names)
+    division = Division(
+        batches, None, model=parent, batch_size=256, label_names=label_names, **shared
+    )
     activity = observe(
-        parent, data, y, batch_size=256, label_names=batches.label_names, verbose=False
+        parent,
+        lambda: ((batch.inputs, batch.labels) for batch in division.to_fit()),
+        label_names=batches.label_names,
+        verbose=False,
     )
     wanted = [labels] if isinstance(labels, str | int) else list(labels)
     numbers = tuple(sorted({activity.label(label) for label in wanted}))
     unseen = [activity.label_names[i] for i in numbers if not activity.samples[i]]
     if unseen or not numbers:
         raise SelectionError(
-            f"No sample of {unseen} is in the data."
+            f"No sample of {unseen} is in the data, beside what is held out."
             if unseen
             else "`labels` is empty. Name at least one label."
         )
@@ -192,22 +195,7 @@ def transplant(
     new = copied(small)
     origins = _started(new, cut(parent, plan, head=head), pairs)
     set_lineage(new, Lineage(plan, head, answer.labels, answer.label_names, answer.output))
-    trained = distill(
-        new,
-        parent,
-        data,
-        y,
-        epochs=epochs,
-        temperature=temperature,
-        alpha=alpha,
-        optimizer=optimizer,
-        held_out=held_out,
-        patience=patience,
-        seed=seed,
-        batch_size=batch_size,
-        verbose=verbose,
-        label_names=label_names,
-    )
+    trained = distill(new, parent, batches, **how)
     return Transplanted(trained.model, origins, trained)
 
 

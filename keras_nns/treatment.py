@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from keras_nns import linear
 from keras_nns.compiling import carry_compile_settings
+from keras_nns.copying import copied
 from keras_nns.data import Batch
 from keras_nns.division import Division
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.forward import answering_output, run, settle_labels
-from keras_nns.graph import Graph, trace
+from keras_nns.graph import trace
 from keras_nns.head import answer_of, answers_labels_alone
 from keras_nns.keras_graph import undisturbed
-from keras_nns.model_files import Lineage, lineage, origin_of, set_lineage
+from keras_nns.model_files import Lineage, lineage, set_lineage
 from keras_nns.moments import HALVES
 from keras_nns.projections import Projection, inputs_at
 from keras_nns.question import Question, ask, question_of, reply
-from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
 
 DISTANCE = "distance"
@@ -337,40 +337,6 @@ def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
             "Pass the parent as it was then, or select and cut again."
         )
     return record
-
-
-def copied(model: Any, *, bias: str | None = None) -> Any:
-    """Return a model's equal that shares nothing with it: weights, lineage, compile settings.
-
-    Args:
-        model: A Sequential or functional model.
-        bias: Path of a layer that gets a bias of zeros.
-    """
-    new = _Copier(trace(model), bias).run()
-    carry_compile_settings(model, new)
-    record = origin_of(model)
-    if record is not None:
-        set_lineage(new, record)
-    return new
-
-
-class _Copier(Rebuilder):
-    """Copies a model as it is, but for one layer that gets a bias of zeros."""
-
-    def __init__(self, graph: Graph, bias: str | None) -> None:
-        super().__init__(graph, Keep(np.ones(graph.unit_count, dtype=bool)))
-        self._bias = bias
-
-    def _renew(self, operation: Any, path: str) -> Any:
-        if path != self._bias:
-            return super()._renew(operation, path)
-        return type(operation).from_config({**operation.get_config(), "use_bias": True})
-
-    def _copy_weights(self, old: Any, new: Any) -> None:
-        if getattr(old, "use_bias", True) == getattr(new, "use_bias", True):
-            super()._copy_weights(old, new)
-        else:
-            new.kernel.assign(old.kernel)
 
 
 def refuse_state(model: Any) -> None:

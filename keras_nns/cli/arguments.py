@@ -166,6 +166,22 @@ def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
     parser.set_defaults(default_part=part)
 
 
+def add_held_out(parser: argparse.ArgumentParser, what: str, *, default: float) -> None:
+    """Add which share of the samples is held out, and what from: `what`."""
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=default,
+        metavar="SHARE",
+        help=f"share of the samples {what} (default: {default})",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the seed, and what of: `what`."""
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=f"{what} (default: 0)")
+
+
 def add_training(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     """Add how a training goes.
 
@@ -180,16 +196,35 @@ def add_training(parser: argparse.ArgumentParser, *, epochs: int) -> None:
         metavar="N",
         help=f"at most how often to go over the data (default: {epochs})",
     )
+    add_held_out(parser, "to judge epochs on", default=0.1)
+    add_seed(parser, "of all that is drawn")
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the labels that something is made for."""
     parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the samples to judge epochs on (default: 0.1)",
+        "--label",
+        action="append",
+        required=True,
+        metavar="L",
+        help="a label's name or number; may be repeated",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)"
-    )
+
+
+def add_head(parser: argparse.ArgumentParser, what: str, *, default: str | None) -> None:
+    """Add what a network answers.
+
+    Args:
+        parser: Where to.
+        what: The help, which says what the default is.
+        default: The default; None where it depends on the labels.
+    """
+    parser.add_argument("--head", choices=HEADS, default=default, help=what)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add whether figures are for a program to read; `screen.figures` shows them."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def dataset_help() -> str:

@@ -45,12 +45,11 @@ def add(commands: arguments.Commands) -> None:
 
 def add_head(parser: argparse.ArgumentParser) -> None:
     """Add what the new model answers, and whether an older plan will do."""
-    parser.add_argument(
-        "--head",
-        choices=arguments.HEADS,
-        default="parent",
-        help="what the new model answers: all the parent's labels (parent, the default), the "
+    arguments.add_head(
+        parser,
+        "what the new model answers: all the parent's labels (parent, the default), the "
         "plan's alone (labels), those and one more for the rest (other), or yes/no (binary)",
+        default="parent",
     )
     add_answer(parser)
     parser.add_argument(

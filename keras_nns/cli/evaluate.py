@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def add(commands: arguments.Commands) -> None:
     arguments.add_confidence(parser)
     arguments.add_overlap(parser)
     cut.add_answer(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments.add_json(parser)
 
 
 def run(given: Namespace) -> None:
@@ -85,12 +84,10 @@ def run(given: Namespace) -> None:
             found = evaluate(model, data, **options)
         else:
             found = compare(parent, model, data, beside=beside, **options)
-    if given.json:
-        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-        return
-    screen.table(found.to_table())
+    tables = [found.to_table()]
     if isinstance(found, Comparison):
-        screen.table(found.to_costs_table())
+        tables.append(found.to_costs_table())
     judged = found.after if isinstance(found, Comparison) else found
     if judged.unseen:
-        screen.table(judged.to_unseen_table())
+        tables.append(judged.to_unseen_table())
+    screen.figures(given, found, *tables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from argparse import Namespace
 from typing import Any
 
@@ -40,17 +39,11 @@ def add(commands: arguments.Commands) -> None:
 
 def add_making(parser: argparse.ArgumentParser) -> None:
     """Add how networks are made, for `extract` and `sweep`."""
-    parser.add_argument(
-        "--label",
-        action="append",
-        required=True,
-        metavar="L",
-        help="a label's name or number; may be repeated",
-    )
-    parser.add_argument(
-        "--head",
-        choices=arguments.HEADS,
-        help="what the network answers (default: binary for one label, other for several)",
+    arguments.add_labels(parser)
+    arguments.add_head(
+        parser,
+        "what the network answers (default: binary for one label, other for several)",
+        default=None,
     )
     cut.add_answer(parser)
     parser.add_argument(
@@ -63,17 +56,9 @@ def add_making(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="epochs of distillation from the parent behind the repair (default: 0)",
     )
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.2,
-        metavar="P",
-        help="share of the samples that only the figures are from (default: 0.2)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="which samples those are (default: 0)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments.add_held_out(parser, "that only the figures are from", default=0.2)
+    arguments.add_seed(parser, "which samples those are")
+    arguments.add_json(parser)
 
 
 def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
@@ -82,7 +67,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
     options = {
-        "labels": labels_of(given.label, label_names),
+        "labels": reading.labels_of(given.label, label_names),
         "head": given.head,
         "output": given.answer,
         "repair": given.repair,
@@ -93,12 +78,6 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         "label_names": label_names,
     }
     return model, data, options
-
-
-def labels_of(given: list[str], names: Any) -> list[int | str]:
-    """Read labels as names where there is such a name, else as numbers."""
-    known = set(names or ())
-    return [text if text in known or not text.isdigit() else int(text) for text in given]
 
 
 def run(given: Namespace) -> None:
@@ -114,8 +93,6 @@ def run(given: Namespace) -> None:
     with screen.working(given, "observing, choosing and repairing"):
         found = search(model, data, budget=budget, **options)
     save_model(found.model, output, overwrite=given.overwrite)
-    if given.json:
-        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-        return
-    screen.remark(given, f"{output}: {found.plan}")
-    screen.table(found.to_table())
+    if not given.json:
+        screen.remark(given, f"{output}: {found.plan}")
+    screen.figures(given, found, found.to_table())

@@ -24,8 +24,7 @@ def add(commands: arguments.Commands) -> None:
         "to weigh the one against the other: not what the result will be judged on.",
         example=EXAMPLE,
     )
-    parser.add_argument("host", metavar="HOST", help="the network, a .keras or .h5 file")
-    add_donor(parser)
+    add_host_and_donor(parser)
     parser.add_argument(
         "--called", metavar="NAME", help="the label's name in the result (default: the donor's)"
     )
@@ -36,12 +35,12 @@ def add(commands: arguments.Commands) -> None:
         "donor is believed as it is",
     )
     arguments.add_reading(parser, part="train")
-    arguments.add_unsafe(parser)
     arguments.add_output(parser, "model (.keras)")
 
 
-def add_donor(parser: argparse.ArgumentParser) -> None:
-    """Add the donor, its label, and how it fits the host."""
+def add_host_and_donor(parser: argparse.ArgumentParser) -> None:
+    """Add host and donor, the label, and how the one fits the other."""
+    parser.add_argument("host", metavar="HOST", help="the network, a .keras or .h5 file")
     parser.add_argument(
         "donor", metavar="DONOR", help="what knows the label: a file that cut wrote"
     )
@@ -57,13 +56,14 @@ def add_donor(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="name of every label of the host, where its file does not tell",
     )
+    arguments.add_unsafe(parser)
 
 
 def run(given: Namespace) -> None:
     """Graft and write the model."""
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
-        host, donor = (reading.model(given, path) for path in (given.host, given.donor))
+        host, donor = reading.models(given, given.host, given.donor)
         data, label_names = None, given.label_names
         if given.calibrate_on is not None:
             data, label_names = reading.data(given, host, given.calibrate_on)

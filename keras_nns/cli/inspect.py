@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 
 from keras_nns.cli import arguments, reading, screen
@@ -25,7 +24,7 @@ def add(commands: arguments.Commands) -> None:
         example=EXAMPLE,
     )
     arguments.add_model(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments.add_json(parser)
 
 
 def run(given: Namespace) -> None:
@@ -35,7 +34,4 @@ def run(given: Namespace) -> None:
     from keras_nns.inspection import inspect
 
     found = inspect(model)
-    if given.json:
-        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-    else:
-        screen.table(found.to_table())
+    screen.figures(given, found, found.to_table())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 
 from keras_nns.cli import arguments, graft, reading, screen
@@ -24,19 +23,12 @@ def add(commands: arguments.Commands) -> None:
         "written unless the label's balanced accuracy rises by more than chance.",
         example=EXAMPLE,
     )
-    parser.add_argument("host", metavar="HOST", help="the network, a .keras or .h5 file")
-    graft.add_donor(parser)
+    graft.add_host_and_donor(parser)
     arguments.add_data(parser, part="train")
     parser.add_argument(
         "--replaces", metavar="NAME", help="the host's label (default: the one of the same name)"
     )
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.5,
-        metavar="P",
-        help="share of the samples to judge on (default: 0.5)",
-    )
+    arguments.add_held_out(parser, "to judge on", default=0.5)
     parser.add_argument(
         "--most-lost",
         type=float,
@@ -50,16 +42,15 @@ def add(commands: arguments.Commands) -> None:
         metavar="P",
         help="how sure the rise has to be, from 0.5 (any) to below 1 (default: 0.95)",
     )
-    arguments.add_unsafe(parser)
     arguments.add_output(parser, "model (.keras)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments.add_json(parser)
 
 
 def run(given: Namespace) -> None:
     """Patch, show the figures, and write the model if it is better."""
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
-        host, donor = (reading.model(given, path) for path in (given.host, given.donor))
+        host, donor = reading.models(given, given.host, given.donor)
         data, label_names = reading.data(given, host, given.data)
     from keras_nns.errors import SurgeryError
     from keras_nns.model_files import save_model
@@ -80,10 +71,7 @@ def run(given: Namespace) -> None:
             label_names=label_names,
             batch_size=given.batch_size,
         )
-    if given.json:
-        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-    else:
-        screen.table(found.to_table())
+    screen.figures(given, found, found.to_table())
     if not found.accepted:
         raise SurgeryError(f"Not written: {found.reason}")
     save_model(found.model, output, overwrite=given.overwrite)

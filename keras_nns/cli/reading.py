@@ -51,6 +51,11 @@ def model(given: Namespace, path: str) -> Any:
     return load_model(path, unsafe=given.unsafe)
 
 
+def models(given: Namespace, *paths: str) -> list[Any]:
+    """Load several models, as `model` does one."""
+    return [model(given, path) for path in paths]
+
+
 def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] | None]:
     """Open the data as `observe` and `evaluate` take it.
 
@@ -87,3 +92,9 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         read = found.reader(shape=shape, batch_size=given.batch_size, scale=False)
         return partial(read, 0), label_names
     return (found.scaled(found.x) if given.scale else found.x, found.y), label_names
+
+
+def labels_of(given: list[str], names: Sequence[str] | None) -> list[int | str]:
+    """Read labels as names where there is such a name, else as numbers."""
+    known = set(names or ())
+    return [text if text in known or not text.isdigit() else int(text) for text in given]

@@ -37,12 +37,11 @@ def run(given: Namespace) -> None:
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-    from keras_nns.cli.extract import labels_of
     from keras_nns.ending import remembered_names
     from keras_nns.label_removal import remove_label
     from keras_nns.model_files import save_model
 
-    (label,) = labels_of([given.label], given.label_names or remembered_names(model))
+    (label,) = reading.labels_of([given.label], given.label_names or remembered_names(model))
     with screen.working(given, "removing and proving"):
         done = remove_label(model, label, label_names=given.label_names)
     save_model(done.model, output, overwrite=given.overwrite)

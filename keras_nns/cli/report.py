@@ -31,11 +31,8 @@ def add(commands: arguments.Commands) -> None:
         "--data", required=True, metavar="DATA", help="held-out " + arguments.dataset_help()
     )
     arguments.add_reading(parser, part="test")
-    parser.add_argument(
-        "--head",
-        choices=arguments.HEADS,
-        default="parent",
-        help="what the networks answer, as in cut (default: parent)",
+    arguments.add_head(
+        parser, "what the networks answer, as in cut (default: parent)", default="parent"
     )
     parser.add_argument("--no-merged", dest="merged", action="store_false", help="cut each alone")
     arguments.add_confidence(parser)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from keras_nns.tables import Table
@@ -40,6 +41,27 @@ def table(content: Table) -> None:
     console.print(shown)
     if content.caption:
         result(content.caption)
+
+
+class Told(Protocol):
+    """What a verb found, as plain data."""
+
+    def to_json(self) -> Any:
+        """Return it."""
+
+
+def figures(given: Namespace, found: Told, *tables: Table) -> None:
+    """Print what was found: as tables, or as JSON where that was asked for."""
+    if given.json:
+        result(json_text(found))
+        return
+    for content in tables:
+        table(content)
+
+
+def json_text(found: Told) -> str:
+    """Write what was found as JSON."""
+    return json.dumps(found.to_json(), indent=1, ensure_ascii=False)
 
 
 @contextlib.contextmanager

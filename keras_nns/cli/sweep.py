@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -49,12 +48,8 @@ def run(given: Namespace) -> None:
 
     with screen.working(given, "making and judging networks"):
         found = sweep(model, data, sizes=given.sizes, unit=given.unit, **options)
-    text = json.dumps(found.to_json(), indent=1, ensure_ascii=False)
     if Path(output).suffix == ".json":
-        files.write_bytes(output, text.encode(), overwrite=given.overwrite)
+        files.write_bytes(output, screen.json_text(found).encode(), overwrite=given.overwrite)
     else:
         plots.save(plots.trade_off(found), output, overwrite=given.overwrite)
-    if given.json:
-        screen.result(text)
-    else:
-        screen.table(found.to_table())
+    screen.figures(given, found, found.to_table())

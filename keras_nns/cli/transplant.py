@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 
-from keras_nns.cli import arguments, extract, reading, screen
+from keras_nns.cli import arguments, reading, screen
 
 EXAMPLE = """\
 keras-nns transplant resnet.keras tiny.keras photos --label cat --label dog -o pets.keras
@@ -31,38 +30,18 @@ def add(commands: arguments.Commands) -> None:
         "answers",
     )
     arguments.add_data(parser, part="train")
-    parser.add_argument(
-        "--label",
-        action="append",
-        required=True,
-        metavar="L",
-        help="a label's name or number; may be repeated",
-    )
-    parser.add_argument(
-        "--head",
-        choices=arguments.HEADS,
-        default="labels",
-        help="what the small network answers (default: labels)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=arguments.count,
-        default=5,
-        metavar="N",
-        help="how often to go over the data (default: 5)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the training (default: 0)"
-    )
+    arguments.add_labels(parser)
+    arguments.add_head(parser, "what the small network answers (default: labels)", default="labels")
+    arguments.add_training(parser, epochs=5)
     arguments.add_output(parser, "model (.keras)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments.add_json(parser)
 
 
 def run(given: Namespace) -> None:
     """Transplant, show what happened, and write the model."""
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
-        parent, small = (reading.model(given, path) for path in (given.model, given.small))
+        parent, small = reading.models(given, given.model, given.small)
         data, label_names = reading.data(given, parent, given.data)
     from keras_nns.model_files import save_model
     from keras_nns.transplanting import transplant
@@ -72,15 +51,12 @@ def run(given: Namespace) -> None:
             parent,
             small,
             data,
-            labels=extract.labels_of(given.label, label_names),
+            labels=reading.labels_of(given.label, label_names),
             head=given.head,
             epochs=given.epochs,
+            held_out=given.held_out,
             seed=given.seed,
             label_names=label_names,
         )
     save_model(found.model, output, overwrite=given.overwrite)
-    if given.json:
-        screen.result(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-        return
-    screen.table(found.to_table())
-    screen.table(found.trained.to_table())
+    screen.figures(given, found, found.to_table(), found.trained.to_table())

@@ -31,7 +31,7 @@ ORDER = [
     "forward", "label_losses", "gradients", "gradient_scores",
     "intervals", "bounding", "bounds", "decision", "constants", "rewriting", "folding",
     "leakage", "compiling", "vocabulary", "surgery", "bundle", "storing", "division", "tuning",
-    "treatment", "targets", "simplification", "writing_back",
+    "copying", "treatment", "targets", "simplification", "writing_back",
     "schedules", "stepwise", "fitting", "gradual",
     "resampling", "figures", "judging", "evaluation", "comparison",
     "ending", "refitting", "calibration", "tempering", "branches", "composing",

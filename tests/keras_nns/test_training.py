@@ -11,13 +11,14 @@ from keras import layers as L
 
 import keras_nns as nns
 from keras_nns import feeding
+from keras_nns.copying import copied
 from keras_nns.data import Batch
 from keras_nns.division import Division
 from keras_nns.graph import weights_digest
 from keras_nns.lessons import Pupil
 from keras_nns.question import ask
 from keras_nns.teaching import answering
-from keras_nns.treatment import Treatment, copied
+from keras_nns.treatment import Treatment
 
 CENTRES = np.random.default_rng(3).normal(size=(4, 6)) * 1.5
 

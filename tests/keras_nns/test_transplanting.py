@@ -7,6 +7,7 @@ from keras import layers
 
 import keras_nns as nns
 import tflite_export
+from keras_nns.division import Division
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -86,6 +87,33 @@ def test_each_label_brings_the_units_it_needs_most(parent, data):
     assert nns.lineage(done.model).plan.kept["conv"] == tuple(range(12))
 
 
+def test_nothing_is_chosen_on_what_judges(parent, data):
+    x, y = data
+    observed = []
+
+    def watched(activity):
+        observed.append(activity)
+        return nns.contrast(activity)
+
+    done = started(parent, network(5, 9, 2), data, score=watched, held_out=0.3, seed=4)
+    (activity,) = observed
+    rows = Division(
+        data, None, model=parent, held_out=0.3, seed=4, batch_size=1200, label_names=NAMES
+    )
+    judging = np.concatenate([batch.inputs for batch in rows.held_out()])
+    assert done.trained.held_out == len(judging)
+    assert int(activity.samples.sum()) == len(x) - len(judging)
+    there = {row.tobytes() for row in judging}
+    others = np.array([row.tobytes() not in there for row in x])
+    alone = nns.observe(parent, x[others], y[others], label_names=NAMES, verbose=False)
+    assert activity.samples.tolist() == alone.samples.tolist()
+    for name in ("conv", "hidden"):
+        assert activity.mean(name) == pytest.approx(alone.mean(name), abs=1e-6)
+    # And no sample is left to be judged by: it knows them all.
+    with pytest.raises(nns.DataError, match="allow_overlap"):
+        nns.evaluate(done.model, judging, y[~others], label_names=NAMES)
+
+
 def test_from_the_first_that_does_not_fit_on_layers_are_new(parent, data):
     small = network(5, 9, 2, pool=2)
     done = started(parent, small, data)
@@ -160,3 +188,5 @@ def test_wrong_use(parent, data):
         started(parent, network(4, 8, 2), (x[y != 3], y[y != 3]))
     with pytest.raises(nns.SurgeryError, match="softmax of one output"):
         started(parent, network(4, 8, 1), data, labels="fox")
+    with pytest.raises(TypeError, match="temprature"):
+        started(parent, network(4, 8, 2), data, temprature=3)
