@@ -109,8 +109,8 @@ def order_table(study: Study, zeta: float) -> Table:
     runs = orders(study, zeta)
     rows = []
     for label, name in enumerate(study.names):
-        recalls = [step.recall for run in runs for step in run if step.label == label]
-        own = runs[0][label].recall
+        recalls = [step.own.recall for run in runs for step in run if step.label == label]
+        own = runs[0][label].own.recall
         among = own, min(recalls), mean(recalls), max(recalls)
         rows.append((name, *map(percent, among)))
     ends = {(run[-1].units, run[-1].accuracy) for run in runs}

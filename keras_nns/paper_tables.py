@@ -88,7 +88,8 @@ def table_4(study: Study, zeta: float) -> Table:
             study.names[step.label],
             percent(whole.labels[step.label].recall),
             str(step.units),
-            *map(percent, (step.recall, step.so_far, step.accuracy)),
+            *figures(step.own),
+            *map(percent, (step.so_far, step.accuracy)),
         )
         for step in stepwise(study, range(len(study.names)), zeta)
     )
@@ -97,7 +98,7 @@ def table_4(study: Study, zeta: float) -> Table:
             "joins",
             "recall % before",
             "units",
-            "recall %",
+            *COLUMNS,
             "accuracy % so far",
             "accuracy % over all",
         ),
@@ -131,14 +132,14 @@ class Step:
     Attributes:
         label: The label.
         units: Hidden units after this step.
-        recall: The label's own.
+        own: What it is worth as a network for that label.
         so_far: Accuracy over the samples of the labels that have joined.
         accuracy: Accuracy over all samples.
     """
 
     label: int
     units: int
-    recall: float
+    own: LabelWorth
     so_far: float
     accuracy: float
 
@@ -150,8 +151,8 @@ def stepwise(study: Study, order: Sequence[int], zeta: float) -> list[Step]:
         units, label = units_of(plan), order[i]
         worth = study.judge.worth(units)
         so_far = study.judge.accuracy_among(units, order[: i + 1])
-        recall = worth.labels[label].recall
-        found.append(Step(label, worth.units, recall, so_far, worth.accuracy))
+        own = worth.labels[label]
+        found.append(Step(label, worth.units, own, so_far, worth.accuracy))
     return found
 
 
