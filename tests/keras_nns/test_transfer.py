@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -405,25 +406,34 @@ def taught(model, **options):
 def same(one, other):
     for a, b in zip(one.model.variables, other.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    assert one.stages == other.stages
+    # As text, where a figure that is not there equals another.
+    assert repr(one.stages) == repr(other.stages)
 
 
 @pytest.mark.slow
-def test_a_stopped_transfer_goes_on_to_the_same_end(tmp_path):
-    """Stopped at every fifth moment, again and again, with dropout and momentum."""
+@pytest.mark.parametrize("held_out", [0.25, 0])
+def test_a_stopped_transfer_goes_on_to_the_same_end(held_out, tmp_path):
+    """Stopped at moments of every kind, again and again, with dropout and momentum."""
     model = network(dropout=0.3)
-    whole = taught(model)
+    whole = taught(model, held_out=held_out)
     path = tmp_path / "going.npz"
     stops = 0
-    while stops < 20:
+    # An epoch has five moments: its begin, three or four steps, its end.
+    for moment in itertools.islice(itertools.cycle((8, 1, 6, 11, 4)), 40):
         try:
-            done = taught(model, checkpoint=path, callbacks=[Stop(8)])
+            done = taught(model, held_out=held_out, checkpoint=path, callbacks=[Stop(moment)])
             break
         except KeyboardInterrupt:
             stops += 1
     assert stops >= 4
     same(done, whole)
-    same(taught(model, checkpoint=path), whole)  # After the end: the same again.
+    same(taught(model, held_out=held_out, checkpoint=path), whole)  # After the end: the same again.
+
+
+@pytest.mark.slow
+def test_checkpoints_of_other_trainings_are_refused(tmp_path):
+    model, path = network(dropout=0.3), tmp_path / "going.npz"
+    taught(model, checkpoint=path)
     with pytest.raises(nns.FileError, match="another training: it differs in options, stages"):
         taught(model, checkpoint=path, rates=[0.05], patience=3)
     with pytest.raises(nns.FileError, match="differs in model"):
@@ -436,22 +446,45 @@ def test_a_stopped_transfer_goes_on_to_the_same_end(tmp_path):
         taught(model, checkpoint=path)
 
 
+def killed_while_writing(number, *, before):
+    """Let the system kill this process as a checkpoint takes the old one's place, or after."""
+    put, left = Path.replace, [number]
+
+    def replace(path, target):
+        left[0] -= Path(target).name == "going.npz"
+        if left[0] == 0 and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        put(path, target)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.replace = replace
+
+
 @pytest.mark.slow
 def test_a_killed_transfer_goes_on_to_the_same_end(tmp_path):
-    """Killed by the system in the first stage, and again in the second."""
+    """Killed by the system in an epoch, around the writing of a checkpoint, and at a stage's start.
+
+    Four processes are killed one after another; each has gone on where the last was.
+    """
     model = network(dropout=0.3)
     path = tmp_path / "going.npz"
-    for moment in (9, 16):
+    for how in (
+        "stop = t.Stop(9, kill=True)",
+        "t.killed_while_writing(1, before=True)",
+        "t.killed_while_writing(2, before=False)",
+        "stop = t.Stop(2, kill=True)",
+    ):
         code = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
             "import test_transfer as t\n"
-            "model = t.network(dropout=0.3)\n"
-            "stop = t.Stop(int(sys.argv[3]), kill=True)\n"
+            "model, stop = t.network(dropout=0.3), t.Stop(0)\n"
+            f"{how}\n"
             "t.taught(model, checkpoint=sys.argv[2], callbacks=[stop])\n"
         )
         here = str(Path(__file__).parent)
-        command = [sys.executable, "-c", code, here, str(path), str(moment)]
+        command = [sys.executable, "-c", code, here, str(path)]
         run = subprocess.run(command, capture_output=True, check=False)
-        assert run.returncode == -signal.SIGKILL
+        assert run.returncode == -signal.SIGKILL, how
         assert path.exists()
     same(taught(model, checkpoint=path), taught(model))
