@@ -1,20 +1,24 @@
 """What knows the digit 3 is taught to tell a 3 from a pair of trousers.
 
-python examples/trousers.py [--quick]
+python examples/trousers.py [--data FOLDER] [--quick]
 
-The digits are MNIST, the trousers those of Fashion-MNIST, both by Keras's own download. --quick
-takes pictures that are drawn here and little training, to see that it runs.
+The digits are MNIST, the trousers those of Fashion-MNIST. FOLDER holds `mnist/` and
+`fashion_mnist/` with their IDX files; without it Keras downloads both. --quick takes pictures that
+are drawn here and little training, to see that it runs.
 """
 
 import argparse
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
 import keras_nns as nns
+from keras_nns.datasets import load_dataset
 
 parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=Path)
 parser.add_argument("--quick", action="store_true")
 given = parser.parse_args()
 SIZES = (10, 50) if given.quick else (10, 50, 100, 500)
@@ -25,9 +29,9 @@ def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Noisy bars in ten places, in the place of pictures."""
     rng = np.random.default_rng(seed)
     y = np.arange(count) % 10
-    x = rng.uniform(0, 90, (count, 28, 28))
+    x = rng.uniform(0, 0.35, (count, 28, 28))
     for image, kind in zip(x, y, strict=True):
-        image[2 * kind + 3 : 2 * kind + 7] += 160
+        image[2 * kind + 3 : 2 * kind + 7] += 0.62
     return x, y
 
 
@@ -35,12 +39,12 @@ if given.quick:
     digits, clothes = (drawn(2000, 0), drawn(500, 1)), (drawn(1500, 2), drawn(500, 3))
     clothes = [(np.swapaxes(x, 1, 2), y) for x, y in clothes]
 else:
-    digits = keras.datasets.mnist.load_data()
-    clothes = keras.datasets.fashion_mnist.load_data()
+    both = [load_dataset(given.data / n if given.data else n) for n in ("mnist", "fashion_mnist")]
+    digits, clothes = (((s.x_train, s.y_train), (s.x_test, s.y_test)) for s in both)
 
 
 def pictures(x: np.ndarray) -> np.ndarray:
-    return (x / 255).astype("float32")[..., None]
+    return x.astype("float32").reshape(-1, 28, 28, 1)
 
 
 (x, y), (x_test, y_test) = digits

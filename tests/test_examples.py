@@ -17,7 +17,8 @@ EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswi
 @pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(script, tmp_path):
-    quick = ["--quick"] if "given.quick" in script.read_text(encoding="utf-8") else []
+    text = script.read_text(encoding="utf-8")
+    quick = ["--quick"] if "given.quick" in text else []
     run = subprocess.run(
         [sys.executable, str(script), *quick],
         cwd=tmp_path,
@@ -29,3 +30,5 @@ def test_example_runs(script, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.strip()
+    # Who draws leaves a picture.
+    assert any(tmp_path.rglob("*.png")) or "savefig(" not in text
