@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_nns import tables
+from keras_nns import repairs, tables
 from keras_nns.activity import Activity
 from keras_nns.copying import copied
 from keras_nns.division import Division
@@ -26,6 +26,7 @@ from keras_nns.linear import layers_of
 from keras_nns.model_files import Head, Lineage, set_lineage
 from keras_nns.observation import observe
 from keras_nns.plan import Plan
+from keras_nns.refitting import least_squares
 from keras_nns.scores import contrast
 from keras_nns.surgery import cut
 from keras_nns.training import Trained, distill
@@ -113,6 +114,7 @@ def transplant(
     labels: Label | Sequence[Label],
     head: Head = "labels",
     score: Score = contrast,
+    repair: bool = True,
     epochs: int = 5,
     held_out: float = 0.1,
     seed: int = 0,
@@ -123,10 +125,10 @@ def transplant(
 
     Its layers are laid beside the parent's, in the order of the graphs, from the inputs on. As long
     as two are of the same kind and configuration but for the number of units, the small one starts
-    from the parent's units that the labels need most, as many as it has: what `cut` would give,
-    whose weights have its shapes. From the first that does not fit on, layers start from the
-    weights they came with. Then all of it is distilled from the parent (`distill`). Samples held
-    out have no part in either: neither were units chosen on them, nor weights trained.
+    from the parent's units that the labels need most, as many as it has: what `cut` gives and least
+    squares repair, whose weights have its shapes. From the first that does not fit on, layers start
+    from the weights they came with. Then all of it is distilled from the parent (`distill`). What
+    is held out has no part in any of it: no unit is chosen on it, no weight fitted or trained.
 
     Args:
         parent: The large network. It is not changed.
@@ -140,6 +142,8 @@ def transplant(
         labels: Labels to transplant, by name or number.
         head: What the small network shall answer.
         score: How much a label needs a unit, as in `select`.
+        repair: Whether what is cut is repaired before it is the beginning: one pass over the data
+            for each layer of the parent that lost inputs.
         epochs: How often to go over the data, as in `distill`.
         held_out: Share of the samples that only judge: the epochs, and what came of it.
         seed: Which samples those are, the order of the others, and dropout.
@@ -172,12 +176,12 @@ def transplant(
     division = Division(
         batches, None, model=parent, batch_size=256, label_names=label_names, **shared
     )
-    activity = observe(
-        parent,
-        lambda: ((batch.inputs, batch.labels) for batch in division.to_fit()),
-        label_names=batches.label_names,
-        verbose=False,
-    )
+
+    def fit() -> Iterator[tuple[Any, Any]]:
+        return ((batch.inputs, batch.labels) for batch in division.to_fit())
+
+    names = batches.label_names
+    activity = observe(parent, fit, label_names=names, verbose=False)
     wanted = [labels] if isinstance(labels, str | int) else list(labels)
     numbers = tuple(sorted({activity.label(label) for label in wanted}))
     unseen = [activity.label_names[i] for i in numbers if not activity.samples[i]]
@@ -193,7 +197,13 @@ def transplant(
     answer = answer_of(graph, plan, head, None)
     _check_head(small, answer)
     new = copied(small)
-    origins = _started(new, cut(parent, plan, head=head), pairs)
+    beginnings = [cut(parent, plan, head=head)]
+    if repair and any(pair.theirs for pair in pairs):
+        fixed = repairs.repair(
+            beginnings[0], parent, fit, steps=least_squares(), held_out=0, label_names=names
+        )
+        beginnings.insert(0, fixed.model)
+    origins = _started(new, beginnings, pairs)
     set_lineage(new, Lineage(plan, head, answer.labels, answer.label_names, answer.output))
     trained = distill(new, parent, batches, **how)
     return Transplanted(trained.model, origins, trained)
@@ -353,22 +363,35 @@ def _plan(
     )
 
 
-def _started(new: keras.Model, donor: keras.Model, pairs: Sequence[_Pair]) -> tuple[Origin, ...]:
-    """Give layers the weights of a cut parent's, until the first of another shape."""
-    ours, theirs = layers_of(new), layers_of(donor)
+def _started(
+    new: keras.Model, beginnings: Sequence[keras.Model], pairs: Sequence[_Pair]
+) -> tuple[Origin, ...]:
+    """Give layers the weights of a cut parent's, until the first of another shape.
+
+    Args:
+        new: What gets them.
+        beginnings: The cut parent, after its repair, where some layer may have got a bias, and
+            before.
+        pairs: Which layers stand beside each other.
+    """
+    ours = layers_of(new)
+    theirs = [layers_of(model) for model in beginnings]
     origins, why = [], ""
     for pair in pairs:
         if pair.why or why:
             origins.append(Origin(pair.path, None, why=pair.why or why))
             continue
-        own, other = ours[pair.path], theirs[pair.theirs]
-        shapes = [[tuple(w.shape) for w in layer.weights] for layer in (own, other)]
-        if shapes[0] != shapes[1]:
-            origins.append(
-                Origin(pair.path, None, why=f"{pair.theirs!r} has weights of {shapes[1][0]}")
-            )
+        own, others = ours[pair.path], [layers[pair.theirs] for layers in theirs]
+        other = next((one for one in others if _shapes(one) == _shapes(own)), None)
+        if other is None:
+            shape = _shapes(others[-1])[0]
+            origins.append(Origin(pair.path, None, why=f"{pair.theirs!r} has weights of {shape}"))
             why = "behind one that does not fit"
             continue
         own.set_weights(other.get_weights())
         origins.append(Origin(pair.path, pair.theirs, pair.units, pair.of))
     return tuple(origins)
+
+
+def _shapes(layer: Any) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]

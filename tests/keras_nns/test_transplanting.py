@@ -1,4 +1,4 @@
-"""A transplant starts from what `cut` gives, and is held against it weight by weight."""
+"""A transplant starts from what `cut` and `repair` give, and is held against it by weights."""
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ def started(parent, small, data, **how):
 
 def test_where_all_shapes_allow_it_begins_as_the_cut(parent, data):
     small = network(5, 9, 2)
-    done = started(parent, small, data)
+    done = started(parent, small, data, repair=False)
     assert [o.parents for o in done.origins] == ["conv", "norm", "hidden", "answer"]
     assert [(o.units, o.of) for o in done.origins if o.layer in ("conv", "hidden")] == [
         (5, 12),
@@ -85,6 +85,35 @@ def test_each_label_brings_the_units_it_needs_most(parent, data):
     best = {int(scores[1].argmax()), int(scores[3].argmax())}
     assert best <= set(nns.lineage(done.model).plan.kept["hidden"])
     assert nns.lineage(done.model).plan.kept["conv"] == tuple(range(12))
+
+
+def test_it_begins_repaired(parent, data):
+    # Batch norms would go on counting.
+    still = {"held_out": 0.3, "freeze_batch_norm": True}
+    bare, done = (
+        started(parent, network(5, 9, 2), data, repair=repair, **still) for repair in (False, True)
+    )
+    plan = nns.lineage(done.model).plan
+    assert plan.kept == nns.lineage(bare.model).plan.kept
+    # By what was not held out, and by nothing else.
+    rows = Division(
+        data, None, model=parent, held_out=0.3, seed=0, batch_size=1200, label_names=NAMES
+    )
+    (fit,) = rows.to_fit()
+    small = nns.cut(parent, plan, head="labels")
+    how = {"steps": nns.least_squares(), "held_out": 0, "label_names": NAMES}
+    twin = nns.repair(small, parent, fit.inputs, fit.labels, **how).model
+    for name in ("conv", "norm", "hidden", "answer"):
+        for ours, theirs in zip(
+            done.model.get_layer(name).get_weights(),
+            twin.get_layer(name).get_weights(),
+            strict=True,
+        ):
+            assert ours == pytest.approx(theirs, abs=1e-5)
+    far, near = (
+        next(g.before for g in one.trained.gains if g.measure == "distance") for one in (bare, done)
+    )
+    assert near < 0.7 * far
 
 
 def test_nothing_is_chosen_on_what_judges(parent, data):
