@@ -1,6 +1,7 @@
 """A cut network against TFMOT's magnitude pruning, at equal accuracy on the MNIST CNN.
 
     python benchmarks/export_tfmot.py FOLDER [--samples 20000] [--epochs 5]
+    python benchmarks/export_tfmot.py FOLDER --shapes
 
 FOLDER holds `mnist/` and `models/mnist_cnn_moonflower.keras`. Needs keras-nns[tfmot]. Both retrain
 on the same samples for as many epochs with Adam: TFMOT on the labels while it prunes, the cut
@@ -10,6 +11,9 @@ which no network has seen: TFMOT's largest sparsity that costs at most 0.5 point
 else its most accurate one), and the smallest cut network that is at least as accurate as that (or
 else the most accurate one). Test images are read once. Latency is of the bare call on one thread,
 in turns, the smallest shape's beside them whether it was accurate enough or not.
+
+`--shapes` trains nothing: latency in int8 of networks of many shapes that were cut and not trained,
+beside the parent's, which is also that of TFMOT's network.
 """
 
 from __future__ import annotations
@@ -37,6 +41,10 @@ SHAPES = ((16, 32), (16, 28), (12, 28), (12, 24), (8, 24), (8, 16))
 SEEN = 54000
 LOSS = 0.005
 VARIANTS = ("float32", "int8")
+UNTRAINED = (
+    (16, 32), (16, 24), (12, 24), (8, 32), (8, 24), (4, 32),
+    (16, 16), (12, 16), (8, 16), (4, 16), (8, 8), (4, 8), (1, 1),
+)  # fmt: skip
 
 
 def accuracy(model: Any, data: tuple[np.ndarray, np.ndarray]) -> float:
@@ -48,21 +56,31 @@ def shape_of(units: tuple[int, int]) -> str:
     return f"cut to {units[0]} + {units[1]} units"
 
 
+def watched(parent: Any, part: Any) -> list[Any]:
+    """Observe each convolution by itself, so that each can be cut to a number of its own."""
+    return [
+        nns.observe(parent, part, layers=[name], verbose=False) for name in ("conv2d", "conv2d_1")
+    ]
+
+
+def cut_to(parent: Any, activities: list[Any], score: Any, units: tuple[int, int]) -> Any:
+    """Cut the network of all ten labels to so many units of each convolution."""
+    # What was not observed stays, so the intersection has so many units of each.
+    first, second = (
+        nns.select(activity, labels=list(range(10)), score=score, keep=nns.top(count))
+        for activity, count in zip(activities, units, strict=True)
+    )
+    return nns.cut(parent, first & second)
+
+
 def cut_networks(parent: Any, train: tuple[np.ndarray, np.ndarray], epochs: int) -> dict[str, Any]:
     """The network of all ten labels in several shapes, repaired and retrained."""
     part = tuple(array[:6000] for array in train)
     score = nns.forward_selection(parent, part, jointly=True)
-    activities = [
-        nns.observe(parent, part, layers=[name], verbose=False) for name in ("conv2d", "conv2d_1")
-    ]
+    activities = watched(parent, part)
     made = {}
     for units in SHAPES:
-        # What was not observed stays, so the intersection has so many units of each.
-        first, second = (
-            nns.select(activity, labels=list(range(10)), score=score, keep=nns.top(count))
-            for activity, count in zip(activities, units, strict=True)
-        )
-        small = nns.cut(parent, first & second)
+        small = cut_to(parent, activities, score, units)
         small = nns.repair(small, parent, part, steps=[nns.least_squares()]).model
         made[shape_of(units)] = nns.distill(
             small, parent, train, epochs=epochs, held_out=0, patience=None
@@ -80,11 +98,27 @@ def smallest(models: dict[str, Any], held: tuple[np.ndarray, np.ndarray], floor:
     return enough[-1] if enough else max(reached, key=lambda name: reached[name])
 
 
+def untrained(parent: Any, x: np.ndarray) -> None:
+    """Print the latency in int8 of shapes of the parent that were cut and nothing more."""
+    activities = watched(parent, (x, np.arange(len(x)) % 10))
+    made = {"parent": parent} | {
+        shape_of(units): cut_to(parent, activities, nns.magnitude(parent), units)
+        for units in UNTRAINED
+    }
+    latency(
+        {
+            name: tflite_export.convert(model, quantize="int8", samples=x)
+            for name, model in made.items()
+        }
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", type=int, default=20000)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--shapes", action="store_true")
     given = parser.parse_args()
     print(machine())
     data = load_dataset(given.folder / "mnist")
@@ -93,6 +127,9 @@ def main() -> None:
     train, held = (x[drawn], y[drawn]), (x[SEEN:], y[SEEN:])
     test = data.x_test.reshape(-1, 28, 28, 1), data.y_test
     parent = nns.load_model(given.folder / "models" / "mnist_cnn_moonflower.keras")
+    if given.shapes:
+        untrained(parent, train[0][:512])
+        return
     floor = accuracy(parent, held) - LOSS
     print(f"parent: {accuracy(parent, held):.4f} on the held images; needed: {floor:.4f}")
 

@@ -25,9 +25,10 @@ from keras_nns.model_files import (
 )
 from keras_nns.question import question_of
 from keras_nns.tables import UNDEFINED, Table
+from tflite_export.recipes import Recipe
 
-Labelled = tuple[Any, NDArray[Any], tuple[str, ...]]
-"""Inputs, the parent's label of each, and the names of all the parent's labels."""
+Labelled = tuple[Any, NDArray[Any] | None, tuple[str, ...]]
+"""Inputs, the parent's label of each where known, and the names of all the parent's labels."""
 
 _SPREAD = 4
 """Samples held for each that is asked for, until it is known how many there are."""
@@ -152,9 +153,37 @@ def own_samples(
     return _rows(inputs, own), truth[own].argmax(axis=1)
 
 
+def own_answers(model: keras.Model, measured: Labelled) -> tuple[Any, NDArray[Any] | None]:
+    """Take of labelled samples those that a network is asked about, with its right answers.
+
+    Args:
+        model: A parent or a subnetwork.
+        measured: Samples with the parent's labels.
+
+    Returns:
+        The samples of labels that the network knows, and the position of the right answer of each;
+        all of them and None where no single output answers.
+
+    Raises:
+        DataError: The samples do not fit.
+    """
+    samples, labels, label_names = measured
+    outputs = functional(model).outputs if is_graph(model) else []
+    if labels is None or labels.ndim != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+        return samples, None
+    return own_samples(
+        origin_of(model),
+        samples,
+        labels,
+        label_names=label_names,
+        outputs=outputs[0].shape[-1],
+        name=model.name,
+    )
+
+
 def to_variant(
     model: keras.Model,
-    variant: str,
+    quantize: str | Recipe,
     measured: Labelled | None = None,
     *,
     names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
@@ -163,7 +192,7 @@ def to_variant(
 
     Args:
         model: A parent or a subnetwork.
-        variant: The variant's name.
+        quantize: The variant's name, or a recipe.
         measured: Samples to measure ranges on, for variants that need it. A network of some
             labels is measured on those, the same share of each.
         names: What the outputs are called in the file.
@@ -172,21 +201,14 @@ def to_variant(
         DataError: The samples do not fit.
         tflite_export.ExportError: There is no such file.
     """
-    samples, targets = None, None
-    if measured is not None and tflite_export.VARIANTS[variant].needs_samples:
-        samples, labels, label_names = measured
-        outputs = functional(model).outputs if is_graph(model) else []
-        if labels.ndim == 1 and len(outputs) == 1 and len(outputs[0].shape) == 2:
-            samples, targets = own_samples(
-                origin_of(model),
-                samples,
-                labels,
-                label_names=label_names,
-                outputs=outputs[0].shape[-1],
-                name=model.name,
-            )
+    samples, targets = (None, None) if measured is None else own_answers(model, measured)
     return tflite_export.convert(
-        model, quantize=variant, samples=samples, targets=targets, labels=names, files=packed(model)
+        model,
+        quantize=quantize,
+        samples=samples,
+        targets=targets,
+        labels=names,
+        files=packed(model),
     )
 
 
@@ -248,7 +270,7 @@ def card_table(card: tflite_export.Card) -> Table:
     Args:
         card: What `device_card` measured.
     """
-    columns = ("file", "bytes", "of gzip", "multiply-adds", "activation bytes", "operators")
+    columns = ("file", "bytes", "of gzip", "multiply-adds", "arena bytes, at least", "operators")
     shown = [f"µs, {t.threads} thread{'s' * (t.threads > 1)}" for t in card.rows[0].latency]
     rows = tuple(
         (

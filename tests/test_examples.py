@@ -32,3 +32,6 @@ def test_example_runs(script, tmp_path):
     assert run.stdout.strip()
     # Who draws leaves a picture.
     assert any(tmp_path.rglob("*.png")) or "savefig(" not in text
+
+    if script.stem.startswith("ship_"):
+        assert "Deployment card" in run.stdout and "arena bytes, at least" in run.stdout

@@ -17,6 +17,8 @@ from tflite_export.variants import VARIANTS, Variant
 
 Array = np.ndarray[Any, Any]
 _BATCH = 64
+# Fewer samples may well lie close together.
+_MANY = 8
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def check_scale(port: Port, slot: Slot, array: Array, known: TensorMetadata | No
     span = high - low
     seen = (float(array.min()), float(array.max()))
     too_wide = seen[0] < low - span or seen[1] > high + span
-    too_narrow = len(array) > 1 and (seen[1] - seen[0]) * 16 < span
+    too_narrow = len(array) >= _MANY and (seen[1] - seen[0]) * 16 < span
     if span > 0 and (too_wide or too_narrow):
         raise VerificationError(
             f"samples for input {port.name!r} lie in [{seen[0]:.4g}, {seen[1]:.4g}], the file "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,13 +75,8 @@ class Runner:
 
     def __init__(self, flat: bytes, *, threads: int = 1) -> None:
         model = parse(flat)
-        with captured() as log:
-            failure = self._load(flat, threads)
-        if failure is not None:
-            words = log.text.splitlines()
-            raise FlatbufferError(
-                f"LiteRT cannot run this model: {failure} {words[-1] if words else ''}".strip()
-            ) from failure
+        self._allocated = False
+        self._checked(lambda: self._load(flat, threads))
         signature = (model.signatureDefs or [None])[0]
         self.inputs = _slots(
             self._interpreter.get_input_details(), getattr(signature, "inputs", None)
@@ -92,34 +87,51 @@ class Runner:
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         """Run one batch; arrays in the order of `inputs`, real values in and out."""
-        fresh = False
+        fresh = not self._allocated
         for slot, array in zip(self.inputs, values, strict=True):
             if tuple(self._shapes[slot.index]) != array.shape:
                 self._interpreter.resize_tensor_input(slot.index, array.shape)
                 self._shapes[slot.index] = array.shape
                 fresh = True
         if fresh:
-            self._interpreter.allocate_tensors()
+            self._checked(self._interpreter.allocate_tensors)
+            self._allocated = True
         for slot, array in zip(self.inputs, values, strict=True):
             self._interpreter.set_tensor(slot.index, slot.encode(array))
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise FlatbufferError(f"LiteRT fails on these inputs: {error}") from error
         return [slot.decode(self._interpreter.get_tensor(slot.index)) for slot in self.outputs]
 
     def invoke(self) -> None:
         """Run again on the inputs of the last call."""
         self._interpreter.invoke()
 
-    def _load(self, flat: bytes, threads: int) -> Exception | None:
-        try:
-            self._interpreter = Interpreter(model_content=bytes(flat), num_threads=threads)
+    def _load(self, flat: bytes, threads: int) -> None:
+        self._interpreter = Interpreter(model_content=bytes(flat), num_threads=threads)
+        details = self._interpreter.get_input_details()
+        self._shapes = {detail["index"]: tuple(detail["shape"]) for detail in details}
+        # An open size stands as 1 in the file, which may be too small for its windows.
+        self._allocated = not any(
+            size < 0 for detail in details for size in detail["shape_signature"][1:]
+        )
+        if self._allocated:
             self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            return error
-        self._shapes = {
-            detail["index"]: tuple(detail["shape"])
-            for detail in self._interpreter.get_input_details()
-        }
-        return None
+
+    def _checked(self, step: Callable[[], Any]) -> None:
+        """Take a step that damaged or foreign models break, in silence."""
+        failure: Exception | None = None
+        with captured() as log:
+            try:
+                step()
+            except (RuntimeError, ValueError) as error:
+                failure = error
+        if failure is not None:
+            words = log.text.splitlines()
+            raise FlatbufferError(
+                f"LiteRT cannot run this model: {failure} {words[-1] if words else ''}".strip()
+            ) from failure
 
 
 def _slots(details: list[dict[str, Any]], signature: Any) -> tuple[Slot, ...]:

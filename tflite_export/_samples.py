@@ -25,6 +25,11 @@ def arrays(samples: Any, inputs: Sequence[Port], error: type[ExportError]) -> li
     Returns:
         One array of shape (samples, ...) per input, in the input's dtype.
     """
+    if hasattr(samples, "element_spec") or hasattr(samples, "__next__"):
+        raise error(
+            f"samples is a {type(samples).__name__}; expected arrays. Take some out of it, such as "
+            "np.concatenate([x for x, y in dataset.take(10)])."
+        )
     given = _in_order(samples, inputs, error)
     checked = [_checked(array, port, error) for array, port in zip(given, inputs, strict=True)]
     lengths = {port.name: len(array) for port, array in zip(inputs, checked, strict=True)}

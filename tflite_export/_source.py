@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 # batch size is known.
 _RECURRENT = ("RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _BATCH = 64
+_OPEN = 32
 _NOT_FLOAT32 = ("float16", "bfloat16", "float64")
 _POLICY = re.compile(r"^(mixed_)?(float16|bfloat16|float64)$")
 
@@ -42,6 +43,7 @@ class Source:
         variables: The TensorFlow variables that `call` reads.
         recurrent: Names of the layers that loop over time.
         layers: Names of all layers, nested ones included.
+        vocabulary: Rows of the smallest table that an Embedding looks up; `None` without one.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Source:
     variables: tuple[Any, ...]
     recurrent: tuple[str, ...]
     layers: tuple[str, ...]
+    vocabulary: int | None = None
 
 
 def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
@@ -92,16 +95,29 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
                 f"layer {layer.name!r} keeps its state between calls (stateful=True), which a "
                 "stateless TFLite signature cannot. Rebuild the model with stateful=False."
             )
+    # A copy has tensors, and so inputs, of other names and types than the user's model.
+    named, _ = _inputs(model, samples)
     model = _rebuilt(model, layers, unroll=unroll)
     inputs, pack = _inputs(model, samples)
+    inputs = tuple(replace(port, name=own.name) for port, own in zip(inputs, named, strict=True))
+    texts = [port.name for port in inputs if port.dtype == "string"]
+    if texts:
+        raise ConversionError(
+            f"input {texts[0]!r} takes text, which TFLite's operators cannot look up. Export the "
+            "part of the model behind its TextVectorization or StringLookup, and prepare the "
+            "numbers on the device."
+        )
     outputs = _outputs(model)
 
-    def call(flat: Sequence[Any]) -> list[Any]:
+    def answer(flat: Sequence[Any]) -> Any:
         with keras.StatelessScope():
-            return list(keras.tree.flatten(model(pack(list(flat)), training=False)))
+            return model(pack(list(flat)), training=False)
+
+    def call(flat: Sequence[Any]) -> list[Any]:
+        return list(keras.tree.flatten(answer(flat)))
 
     if outputs is None:
-        outputs = _traced_outputs(call, inputs)
+        outputs = _traced_outputs(answer, inputs)
     return Source(
         name=model.name,
         inputs=inputs,
@@ -110,21 +126,65 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
         variables=tuple(variable.value for variable in model.variables),
         recurrent=tuple(layer.name for layer in _layers(model) if is_recurrent(layer)),
         layers=tuple(dict.fromkeys(layer.name for layer in layers)),
+        vocabulary=min(
+            (layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)),
+            default=None,
+        ),
     )
 
 
 def predict(origin: Source, values: Sequence[Array]) -> list[Array]:
-    """The model's own answers, in batches: one array of shape (samples, ...) per output."""
-    parts = [
-        [
-            keras.ops.convert_to_numpy(answer)
-            for answer in origin.call(
-                [keras.ops.convert_to_tensor(array[start : start + _BATCH]) for array in values]
-            )
-        ]
-        for start in range(0, len(values[0]), _BATCH)
+    """The model's own answers, in batches: one array of shape (samples, ...) per output.
+
+    Traced, as `model.predict` and the converter see the model: called directly, Keras's Resizing
+    rounds images of uint8, and traced it does not.
+
+    Raises:
+        OptionError: The model fails on them, as on tokens that its Embedding does not have.
+    """
+    specs = [
+        tf.TensorSpec((None, *array.shape[1:]), port.dtype)
+        for array, port in zip(values, origin.inputs, strict=True)
     ]
+    traced = tf.function(lambda *flat: origin.call(flat), input_signature=specs, autograph=False)
+    # As a concrete function, or TensorFlow warns once a few models have been asked.
+    run = traced.get_concrete_function()
+    parts = []
+    for start in range(0, len(values[0]), _BATCH):
+        batch = [tf.constant(array[start : start + _BATCH]) for array in values]
+        try:
+            answers = run(*batch)
+        except tf.errors.OpError as error:
+            said = " ".join(str(error.message).split())[:200]
+            raise OptionError(
+                f"model {origin.name!r} itself fails on the samples: {said}"
+            ) from error
+        parts.append([keras.ops.convert_to_numpy(answer) for answer in answers])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def generated(origin: Source, count: int) -> list[Array]:
+    """Make inputs up: normal numbers, and whole numbers that every Embedding can look up.
+
+    Args:
+        origin: The model.
+        count: How many samples.
+
+    Returns:
+        One array of shape (samples, ...) per input, always the same ones.
+    """
+    rng = np.random.default_rng(0)
+    whole = [np.dtype(port.dtype).kind in "iub" for port in origin.inputs]
+    if origin.vocabulary is not None and not any(whole):
+        # Token ids in an input that was never told to be of whole numbers.
+        whole = [len(port.shape) == 2 for port in origin.inputs]
+    arrays = []
+    for port, tokens in zip(origin.inputs, whole, strict=True):
+        # Open sizes, such as a number of steps, must be large enough for every window.
+        shape = (count, *(size or _OPEN for size in port.shape[1:]))
+        drawn = rng.integers(0, origin.vocabulary or 2, shape) if tokens else rng.normal(size=shape)
+        arrays.append(drawn.astype(port.dtype))
+    return arrays
 
 
 def is_recurrent(layer: Any) -> bool:
@@ -196,14 +256,16 @@ def _outputs(model: Any) -> tuple[Port, ...] | None:
 
 
 def _traced_outputs(
-    call: Callable[[Sequence[Any]], list[Any]], inputs: tuple[Port, ...]
+    answer: Callable[[Sequence[Any]], Any], inputs: tuple[Port, ...]
 ) -> tuple[Port, ...]:
     """Find a subclassed model's outputs by tracing it once."""
     specs = [tf.TensorSpec(port.shape, port.dtype) for port in inputs]
-    traced = tf.function(lambda *flat: call(flat), autograph=False).get_concrete_function(*specs)
+    traced = tf.function(lambda *flat: answer(flat), autograph=False).get_concrete_function(*specs)
+    tensors = keras.tree.flatten(traced.structured_outputs)
+    fallback = [f"output_{index}" for index in range(len(tensors))]
     return tuple(
-        Port(f"output_{index}", tuple(tensor.shape), tensor.dtype.name)
-        for index, tensor in enumerate(traced.structured_outputs)
+        Port(name, tuple(tensor.shape), tensor.dtype.name)
+        for name, tensor in zip(_names(traced.structured_outputs, fallback), tensors, strict=True)
     )
 
 

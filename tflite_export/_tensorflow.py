@@ -15,6 +15,11 @@ from tflite_export.variants import Variant
 
 Array = np.ndarray[Any, Any]
 SIGNATURE = "serving_default"
+# Operators that TFLite has wherever it can tell the sizes of what they read.
+_NEED_SHAPES = frozenset(
+    {"AvgPool", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "MaxPool", "Softmax"}
+)
+_HINTS = {"BitwiseAnd": "keras.ops.argmax asks for BitwiseAnd: take the largest on the device."}
 
 
 def convert(
@@ -99,6 +104,12 @@ def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_f
     start = f"model {origin.name!r} cannot be converted to TFLite ({stamp}): "
     end = "The converter's log is in .log."
     missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", words)))
+    shapeless = [name for name in missing if name in _NEED_SHAPES]
+    if shapeless:
+        return (
+            f"{start}TFLite has {', '.join(shapeless)}, but not for tensors of unknown sizes. "
+            f"{_fixed(origin)} {end}"
+        )
     if missing:
         flex = (
             ""
@@ -107,7 +118,7 @@ def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_f
         )
         return (
             f"{start}it needs operators that TFLite does not have ({', '.join(missing)}). "
-            f"Replace the layers that use them{flex}. {end}"
+            f"Replace the layers that use them{flex}.{_hint(missing)} {end}"
         )
     lacking = sorted(set(re.findall(r"not yet supported for op: '(\w+)'", words)))
     if lacking:
@@ -115,5 +126,18 @@ def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_f
             f"{start}TFLite has no kernels of that type for {', '.join(lacking)}. Choose another "
             f"variant, or a recipe that leaves those operators in float32. {end}"
         )
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return f"{start}{type(failure).__name__}: {' '.join(lines)[:400]}. {end}"
+    said = " ".join(re.sub(r"\x1b\[\d*m", "", str(failure)).split())[:400].rstrip(".")
+    advice = f" {_fixed(origin)}" if _open(origin) else ""
+    return f"{start}{type(failure).__name__}: {said}.{advice} {end}"
+
+
+def _hint(missing: Sequence[str]) -> str:
+    return "".join(f" {_HINTS[name]}" for name in missing if name in _HINTS)
+
+
+def _open(origin: Source) -> list[str]:
+    return [f"{port.name!r} {port.shape}" for port in origin.inputs if None in port.shape[1:]]
+
+
+def _fixed(origin: Source) -> str:
+    return f"Give the inputs fixed sizes ({', '.join(_open(origin)) or 'they depend on values'})."

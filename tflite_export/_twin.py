@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tflite_export._ports import Port
-from tflite_export._source import functional_graph, source
+from tflite_export._source import functional_graph, generated, source
 from tflite_export.errors import ConversionError
 
 # Keras 2 names of arguments that Keras 3 renamed.
@@ -212,7 +211,7 @@ def _unlike(layer: Any, why: str) -> ConversionError:
 
 def _compare(name: str, origin: Any, made: Any) -> None:
     """Hold the twin to the model on random inputs."""
-    inputs = [_probe(port) for port in origin.inputs]
+    inputs = [keras.ops.convert_to_tensor(array) for array in generated(origin, _PROBES)]
     expected = [np.asarray(answer) for answer in origin.call(inputs)]
     found = made(inputs if len(inputs) > 1 else inputs[0], training=False)
     for port, left, right in zip(
@@ -230,12 +229,3 @@ def _compare(name: str, origin: Any, made: Any) -> None:
                 "in Keras 2 (hard_sigmoid does). Replace it before using "
                 "tensorflow-model-optimization."
             )
-
-
-def _probe(port: Port) -> Any:
-    rng = np.random.default_rng(0)
-    # Open sizes, such as a number of steps, must be large enough for every window.
-    shape = (_PROBES, *(size or 32 for size in port.shape[1:]))
-    if np.dtype(port.dtype).kind in "iu":
-        return keras.ops.convert_to_tensor(rng.integers(0, 2, shape).astype(port.dtype))
-    return keras.ops.convert_to_tensor(rng.standard_normal(shape).astype(port.dtype))

@@ -15,6 +15,8 @@ Array = np.ndarray[Any, Any]
 # Ranges settle after a few hundred samples; below the lower bound they are a gamble.
 MOST = 512
 FEWEST = 100
+# Share of the way from chance to never wrong below which a model does not know its samples.
+_KNOWN = 0.1
 
 
 def choose(
@@ -40,39 +42,79 @@ def choose(
             f"only {count} samples to measure activations on; pass at least {FEWEST} (a few "
             "hundred), or ranges will clip what the device sees."
         )
-    if labels is None or width < 2:
-        chosen = np.linspace(0, count - 1, min(count, MOST)).round().astype(int)
-        return [array[chosen] for array in values]
+    chosen = np.linspace(0, count - 1, min(count, MOST)).round().astype(int)
+    if labels is not None and width > 1:
+        chosen = _balanced(_groups(labels, width, given=targets is not None), min(count, MOST))
+    drawn = [array[chosen] for array in values]
+    different = len(
+        {tuple(hash(array[i].tobytes()) for array in drawn) for i in range(len(chosen))}
+    )
+    if different < FEWEST <= len(chosen):
+        _warn(
+            f"only {different} of the {len(chosen)} samples drawn differ; pass at least {FEWEST} "
+            "different ones, or ranges will clip what the device sees."
+        )
+    return drawn
+
+
+def _groups(labels: Array, width: int, *, given: bool) -> list[Array]:
+    """Positions of the samples of every label; a label without any is said."""
     groups = [np.flatnonzero(labels == label) for label in range(width)]
     missing = [label for label, group in enumerate(groups) if not len(group)]
     if missing:
-        source = "the targets" if targets is not None else "the model's own answers"
+        source = "the targets" if given else "the model's own answers"
         listed = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
         _warn(
             f"by {source} the samples hold nothing of label {listed} (of {width}): the ranges "
-            "may clip what those labels need. Pass samples of every label."
+            "may clip what those labels need. Pass samples of every label.",
+            up=1,
         )
-    chosen = _balanced(groups, min(count, MOST))
-    return [array[chosen] for array in values]
+    return groups
 
 
-def target_indices(targets: Any, count: int, width: int) -> Array:
+def doubt(targets: Array, decisions: Array | None, *, width: int) -> None:
+    """Say it when a model hardly knows the samples: they may not look as those it was trained on.
+
+    Args:
+        targets: The label of each sample.
+        decisions: What the model decides on each, or `None` where it decides nothing.
+        width: Number of labels.
+    """
+    if decisions is None:
+        return
+    right = float((targets == decisions).mean())
+    chance = 1 / width
+    if right < chance + _KNOWN * (1 - chance):
+        _warn(
+            f"the model decides {right:.0%} of the samples as their targets say, hardly more than "
+            f"by chance ({chance:.0%}): look whether they are preprocessed as for training, and "
+            "whether the targets are positions in the output."
+        )
+
+
+def target_indices(targets: Any, count: int, width: int | None) -> Array:
     """Turn integer or one-hot targets into one label index per sample.
+
+    Args:
+        targets: What the user gave.
+        count: Number of samples.
+        width: Number of labels; `None` where the output does not tell.
 
     Raises:
         OptionError: Not one target per sample, or a label that the output does not have.
     """
     array = np.asarray(targets)
-    if array.ndim == 2 and array.shape[1] == width and width > 1:
+    if array.ndim == 2 and array.shape[1] == (width or array.shape[1]) > 1:
         array = array.argmax(axis=1)
     array = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     if array.shape != (count,) or array.dtype.kind not in "biuf":
+        columns = "labels" if width is None else width
         raise OptionError(
             f"targets must be one label index per sample, shape ({count},), or one-hot, shape "
-            f"({count}, {width}). Received: shape {array.shape}, type {array.dtype}."
+            f"({count}, {columns}). Received: shape {array.shape}, type {array.dtype}."
         )
-    labels = max(width, 2)
     whole = array.astype(np.int64)
+    labels = int(whole.max(initial=1)) + 1 if width is None else max(width, 2)
     if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() >= labels:
         raise OptionError(
             f"targets must be whole numbers from 0 to {labels - 1}. Received: from "
@@ -102,5 +144,6 @@ def _balanced(groups: list[Array], most: int) -> Array:
     return np.sort(np.concatenate(parts))
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, CalibrationWarning, stacklevel=5)
+def _warn(message: str, *, up: int = 0) -> None:
+    # The line of the user who called `convert`.
+    warnings.warn(message, CalibrationWarning, stacklevel=5 + up)

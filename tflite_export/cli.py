@@ -1,4 +1,4 @@
-"""The command line: convert, verify, card, show, to-c, each usable alone."""
+"""The command line: export, verify, card, show, to-c, each usable alone."""
 
 from __future__ import annotations
 
@@ -11,49 +11,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tflite_export.errors import (
-    CalibrationWarning,
-    ConversionError,
-    ExportError,
-    ExportFileError,
-    OptionError,
-)
+from tflite_export import commands
+from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
-from tflite_export.variants import VARIANTS
 
 __all__ = ["main"]
 
 _EPILOG = """examples:
-  python -m tflite_export convert digits.keras --quantize int8 \\
+  python -m tflite_export export digits.keras --quantize int8 \\
       --samples data.npz --labels labels.txt -o digits.tflite
-  python -m tflite_export card digits.tflite digits_float.tflite --samples data.npz
+  python -m tflite_export card digits.keras digits.tflite --samples data.npz
   python -m tflite_export to-c digits.tflite -o digits_tflite.h
 """
-_SAMPLES = (
-    ".npz whose array x (or one array per input name) holds the inputs and y the labels, "
-    "or a .npy of inputs"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused, 2 wrong usage."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    try:
+        given = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
     # Read by TensorFlow when it is first imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A user's keras.json may name another backend, and only this one has a way to TFLite.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     command: Callable[[argparse.Namespace], None] = given.command
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CalibrationWarning)
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             command(given)
-    except ConversionError as error:
-        _say(f"error: {error}")
-        if error.log:
-            _say(f"log: {_write_log(given, error.log)}")
-        return 1
     except ExportError as error:
-        _say(f"error: {error}")
+        _say(f"error: {' '.join(str(error).split())}")
         return 1
     except KeyboardInterrupt:
         _say("interrupted; nothing was written")
@@ -68,49 +57,40 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    names = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    convert = commands.add_parser(
-        "convert", aliases=["export"], help="convert a .keras or .h5 model and verify it"
-    )
-    convert.add_argument("model", help="the Keras model")
-    convert.add_argument("-o", "--output", required=True, help="the .tflite file to write")
-    convert.add_argument(
-        "--quantize",
-        default="float32",
-        metavar="VARIANT",
-        help="one of " + ", ".join(VARIANTS) + ", or a .json file with a recipe",
-    )
-    convert.add_argument("--samples", help=_SAMPLES)
-    convert.add_argument("--labels", help="text file with one label per line")
-    convert.add_argument(
-        "--batch-size", default="1", help="samples per call, or 'any' (default: 1)"
-    )
-    convert.add_argument("--unroll", action="store_true", help="write recurrent loops out")
-    convert.add_argument("--allow-flex", action="store_true", help="let TensorFlow operators in")
-    convert.add_argument("--unsafe", action="store_true", help="load Lambda layers, which run code")
-    convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    convert.set_defaults(command=_convert)
+    export = names.add_parser("export", help="write a .tflite that was run and compared with Keras")
+    export.add_argument("model", help="the Keras model, a .keras or .h5 file")
+    export.add_argument("-o", "--output", required=True, help="the .tflite file to write")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    commands.add_export(export)
+    _add_samples(export, "to verify on, and to measure the ranges of integer variants on")
+    _add_unsafe(export)
+    export.set_defaults(command=_export)
 
-    verify = commands.add_parser("verify", help="compare a .tflite with its Keras model")
+    verify = names.add_parser("verify", help="compare a .tflite with its Keras model")
     verify.add_argument("tflite")
     verify.add_argument("model", help="the Keras model it was converted from")
-    verify.add_argument("--samples", required=True, help=_SAMPLES)
-    verify.add_argument("--unsafe", action="store_true", help="load Lambda layers, which run code")
+    _add_samples(verify, "to compare on", required=True)
+    _add_unsafe(verify)
     verify.set_defaults(command=_verify)
 
-    card = commands.add_parser("card", help="size, arithmetic, memory, latency, accuracy")
-    card.add_argument("tflite", nargs="+", help="one or several files, side by side")
-    card.add_argument("--samples", help=_SAMPLES)
-    card.add_argument("--threads", type=int, nargs="+", default=[1], help="default: 1")
-    card.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    card = names.add_parser("card", help="size, arithmetic, memory, latency, accuracy")
+    commands.add_card(card)
+    _add_samples(card, "held out, for the figures of every label")
+    card.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="samples to measure the ranges of integer variants on (default: --samples)",
+    )
+    _add_unsafe(card)
     card.set_defaults(command=_card)
 
-    show = commands.add_parser("show", help="metadata, files and operators of a .tflite")
+    show = names.add_parser("show", help="metadata, files and operators of a .tflite")
     show.add_argument("tflite")
     show.set_defaults(command=_show)
 
-    to_c = commands.add_parser("to-c", help="write a .tflite as an aligned C array")
+    to_c = names.add_parser("to-c", help="write a .tflite as an aligned C array")
     to_c.add_argument("tflite")
     to_c.add_argument("-o", "--output", required=True, help="the header to write")
     to_c.add_argument("--name", help="name of the array (default: from the output's name)")
@@ -119,64 +99,84 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _convert(given: argparse.Namespace) -> None:
-    output = Path(given.output)
-    if output.exists() and not given.overwrite:
-        # Said before minutes of work, not after.
-        raise ExportFileError(f"{output} exists already; pass --overwrite to replace it.")
-    samples, targets = _samples(given.samples)
-    options: dict[str, Any] = {
-        "quantize": _quantize(given.quantize),
-        "samples": samples,
-        "labels": read(given.labels).decode("utf-8").splitlines() if given.labels else None,
-        "batch_size": _batch_size(given.batch_size),
-        "allow_flex": given.allow_flex,
-        "unroll": given.unroll,
-    }
+def _add_samples(parser: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
+    parser.add_argument(
+        "--samples",
+        metavar="DATA",
+        required=required,
+        help=f"samples {what}: {commands.SAMPLE_FILES}",
+    )
+    parser.add_argument(
+        "--sample-count", type=commands.count, default=500, metavar="N", help="(default: 500)"
+    )
+    parser.add_argument(
+        "--no-scale",
+        dest="scale",
+        action="store_false",
+        help="leave images of uint8 at 0..255, for models that scale them themselves",
+    )
+
+
+def _add_unsafe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unsafe", action="store_true", help="load Lambda layers, which run code")
+
+
+def _export(given: argparse.Namespace) -> None:
+    wanted = commands.request(given)
     _say(f"loading {given.model}")
     model = _load(given.model, unsafe=given.unsafe)
-    from tflite_export.converter import convert  # noqa: PLC0415
-    from tflite_export.verification import verify  # noqa: PLC0415
-
-    _say(f"converting to {given.quantize}")
-    flat = convert(model, targets=targets, **options)
-    if samples is not None and not given.allow_flex:
-        _say(_outcome(verify(flat, model, samples, targets=targets)))
-    else:
-        _say("not verified: " + ("Flex operators" if given.allow_flex else "no --samples"))
-    save(flat, output, overwrite=given.overwrite)
-    _out(f"{output}: {len(flat):,} bytes")
+    samples, targets = _samples(given, given.samples, model)
+    for line in commands.export(wanted, model, samples, targets=targets, tell=_say):
+        _out(line)
 
 
 def _verify(given: argparse.Namespace) -> None:
-    samples, targets = _samples(given.samples)
     model = _load(given.model, unsafe=given.unsafe)
+    samples, targets = _samples(given, given.samples, model)
     from tflite_export.verification import verify  # noqa: PLC0415
 
-    _out(_outcome(verify(given.tflite, model, samples, targets=targets)))
+    result = verify(given.tflite, model, samples, targets=targets)
+    _out(f"{result.variant}, {commands.outcome(result)}")
 
 
 def _card(given: argparse.Namespace) -> None:
+    calibrate = given.calibrate or given.samples
+    quantize = commands.card_variants(given)
+    models = {
+        path: _load(path, unsafe=given.unsafe)
+        for path in given.models
+        if not commands.is_tflite(path)
+    }
+    from tflite_export.converter import convert  # noqa: PLC0415
     from tflite_export.deployment import card  # noqa: PLC0415
 
-    samples, targets = _samples(given.samples)
-    names = [Path(path).name for path in given.tflite]
-    if len(set(names)) < len(names):
-        names = given.tflite
-    made = card(
-        dict(zip(names, given.tflite, strict=True)),
-        samples,
-        targets=targets,
-        threads=given.threads,
-    )
-    if given.format == "json":
-        _out(json.dumps(made.as_dict(), indent=1))
-    elif given.format == "markdown":
-        _out(made.markdown().rstrip())
-    else:
-        from rich.console import Console  # noqa: PLC0415
+    def converted(path: str, variant: str) -> bytes:
+        model = models[path]
+        ranges, labels = _samples(given, calibrate, model)
+        return convert(
+            model, quantize=quantize.get(variant, variant), samples=ranges, targets=labels
+        )
 
-        Console().print(made.table())
+    flats = commands.columns(given.models, given.quantize, converted, _say)
+    samples, targets = _samples(given, given.samples, next(iter(models.values()), None))
+    _print_card(card(flats, samples, targets=targets, threads=given.threads), given.format)
+
+
+def _print_card(made: Any, form: str) -> None:
+    if form == "json":
+        _out(json.dumps(made.as_dict(), indent=1, ensure_ascii=False))
+        return
+    if form == "markdown":
+        _out(made.markdown().rstrip())
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.measure import Measurement  # noqa: PLC0415
+
+    table, console = made.table(), Console()
+    # A terminal that is too narrow breaks the lines; rich would cut figures off.
+    needed = Measurement.get(console, console.options.update(width=500), table).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _show(given: argparse.Namespace) -> None:
@@ -229,56 +229,25 @@ def _load(path: str, *, unsafe: bool) -> Any:
     return model
 
 
-def _samples(path: str | None) -> tuple[Any, Any]:
-    """Read samples and, where the file has them, labels; pickled arrays are refused."""
+def _samples(given: argparse.Namespace, path: str | None, model: Any) -> tuple[Any, Any]:
+    """Read samples, and labels where they are those of a model that decides."""
     if path is None:
         return None, None
-    import numpy as np  # noqa: PLC0415
+    from tflite_export.sample_files import read_samples  # noqa: PLC0415
 
-    try:
-        with Path(path).open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded, None
-            found = {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise ExportFileError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, EOFError, KeyError) as error:
-        raise ExportFileError(f"{path} is no .npz or .npy of plain arrays: {error}.") from error
-    targets = found.pop("y", None)
-    if not found:
-        raise OptionError(f"{path} holds no inputs; expected {_SAMPLES}.")
-    return (found["x"] if set(found) == {"x"} else found), targets
+    graph = None
+    if model is not None:
+        from tflite_export._source import functional_graph  # noqa: PLC0415
 
-
-def _quantize(text: str) -> Any:
-    if not text.endswith(".json"):
-        return text
-    try:
-        return json.loads(read(text))
-    except ValueError as error:
-        raise OptionError(f"{text} is not JSON: {error}.") from error
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "any":
-        return None
-    if not text.isdigit():
-        raise OptionError(f"--batch-size must be a number or 'any'. Received: {text!r}.")
-    return int(text)
-
-
-def _outcome(result: Any) -> str:
-    agreement = "" if result.agreement is None else f", {result.agreement:.1%} same decisions"
-    return (
-        f"verified {result.variant} on {result.samples} samples: largest difference "
-        f"{result.relative:.2g} of the output's scale{agreement}"
+        graph = functional_graph(model)
+    ends = [] if graph is None else graph.inputs
+    samples, targets = read_samples(
+        path,
+        count=given.sample_count,
+        scale=given.scale,
+        shape=tuple(ends[0].shape) if len(ends) == 1 else None,
     )
-
-
-def _write_log(given: argparse.Namespace, log: str) -> Path:
-    path = Path(f"{given.output}.log")
-    return save(log, path, overwrite=True)
+    return samples, targets if model is None else commands.judged(model, targets, _say)
 
 
 def _out(text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from tflite_export import _flatbuffer, _packing, _tensorflow, calibration, recipes
-from tflite_export._decisions import decide
+from tflite_export._decisions import decide, decides
 from tflite_export._metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export._samples import arrays
 from tflite_export._silence import captured
@@ -27,6 +27,7 @@ __all__ = ["convert"]
 
 Array = np.ndarray[Any, Any]
 _LOOKED_AT = 4096
+_ASKED = 128
 
 
 def convert(
@@ -180,12 +181,20 @@ def _representative(origin: Source, values: list[Array], targets: Any) -> list[A
     if targets is None and len(values[0]) > _LOOKED_AT:
         kept = np.linspace(0, len(values[0]) - 1, _LOOKED_AT).round().astype(int)
         values = [array[kept] for array in values]
-    answers = predict(origin, values if targets is None else [array[:1] for array in values])
-    width = int(answers[0].shape[-1]) if answers[0].ndim == 2 and len(answers) == 1 else 0
+    shape = origin.outputs[0].shape
+    width = (shape[-1] or 0) if len(shape) == 2 and len(origin.outputs) == 1 else 0
     if targets is not None:
-        indices = calibration.target_indices(targets, len(values[0]), width)
-        return calibration.choose(values, indices, None, width=max(width, 2))
-    decisions = decide(answers[0]) if width else None
+        indices = calibration.target_indices(targets, len(values[0]), width or None)
+        labels = max(width, 2) if width else int(indices.max()) + 1
+        *chosen, known = calibration.choose([*values, indices], indices, None, width=labels)
+        if width:
+            some = np.linspace(0, len(known) - 1, min(len(known), _ASKED)).round().astype(int)
+            asked = predict(origin, [array[some] for array in chosen])
+            calibration.doubt(known[some], decide(asked[0]), width=labels)
+        return chosen
+    answers = predict(origin, values) if width else []
+    deciding = bool(width) and decides(origin.outputs[0], answers[0], origin.inputs)
+    decisions = decide(answers[0]) if deciding else None
     return calibration.choose(values, None, decisions, width=max(width, 2))
 
 

@@ -135,7 +135,7 @@ class Card:
             ("bytes, gzip", [f"{row.gzip_bytes:,}" for row in rows]),
             ("parameters", [f"{row.anatomy.parameters:,}" for row in rows]),
             ("multiply-adds", [_whole(row.anatomy.multiply_adds) for row in rows]),
-            ("activation bytes", [_whole(row.anatomy.activation_bytes) for row in rows]),
+            ("arena bytes, at least", [_whole(row.anatomy.activation_bytes) for row in rows]),
             ("operators", [str(sum(row.anatomy.operators.values())) for row in rows]),
             ("runtime at least", [row.anatomy.minimum_runtime or "–" for row in rows]),
             ("not in TFLite Micro", [", ".join(row.anatomy.not_in_micro) or "–" for row in rows]),
@@ -246,14 +246,20 @@ def _row(
 
 
 def _values(runner: Runner, samples: Any) -> list[Array]:
-    """The samples as real values in the file's order; one sample of zeros where none are given."""
+    """The samples as real values in the file's order; zeros where there are none."""
     ports = [
         Port(slot.name, (None, *slot.shape[1:]), "float32" if slot.scale else slot.dtype.name)
         for slot in runner.inputs
     ]
     if samples is not None:
         return arrays(samples, ports, OptionError)
-    return [np.zeros((1, *(size or 1 for size in p.shape[1:])), p.dtype) for p in ports]
+    for port in ports:
+        if None in port.shape[1:]:
+            raise OptionError(
+                f"input {port.name!r} has open sizes, {port.shape}, on which latency depends: pass "
+                "samples of the size that the device will see."
+            )
+    return [np.zeros((1, *p.shape[1:]), p.dtype) for p in ports]
 
 
 def _latency(flat: bytes, values: list[Array], threads: int, seconds: float) -> Latency:

@@ -67,8 +67,8 @@ class Anatomy:
         operators: Operator to the number of times it stands in the file.
         parameters: Elements of all weights and biases.
         multiply_adds: Multiplications with addition of one call with one sample, in
-            convolutions, dense layers and matrix products; `None` where a loop hides how
-            often they run.
+            convolutions, dense layers and matrix products; `None` where a loop or an open size
+            hides how often they run.
         activation_bytes: Most bytes of tensors that must be alive at the same time: what any
             memory planner needs at least, without the runtime's own structures. `None` for a
             model with open shapes.
@@ -121,6 +121,7 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
     counts: Counter[str] = Counter()
     flex = set()
     products = [0] * len(model.subgraphs)
+    untold = False
     for number, graph in enumerate(model.subgraphs):
         for operator in graph.operators or ():
             code = model.operatorCodes[operator.opcodeIndex]
@@ -130,10 +131,11 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
             if custom.startswith("Flex"):
                 flex.add(custom)
             products[number] += _products(name, operator, graph)
+            untold |= name in _RULES and _open(graph.tensors[operator.outputs[0]])
     return Anatomy(
         operators=dict(sorted(counts.items())),
         parameters=_parameters(model),
-        multiply_adds=None if any(products[1:]) else products[0],
+        multiply_adds=None if untold or any(products[1:]) else products[0],
         activation_bytes=_activation_bytes(model),
         minimum_runtime=_minimum_runtime(model),
         flex=tuple(sorted(flex)),
@@ -174,6 +176,12 @@ def _parameters(model: Any) -> int:
 
 def _shape(tensor: Any) -> tuple[int, ...]:
     return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def _open(tensor: Any) -> bool:
+    """Whether a size other than the batch is only known when the model runs."""
+    signature = () if tensor.shapeSignature is None else tensor.shapeSignature
+    return any(size < 0 for size in signature[1:])
 
 
 def _products(name: str, operator: Any, graph: Any) -> int:
@@ -239,8 +247,7 @@ def _activation_bytes(model: Any) -> int | None:
     sizes = {}
     for index in born:
         tensor = graph.tensors[index]
-        signature = () if tensor.shapeSignature is None else tensor.shapeSignature
-        if any(size < 0 for size in signature[1:]) or tensor.type not in _BITS:
+        if _open(tensor) or tensor.type not in _BITS:
             return None
         # Runtimes place tensors at multiples of 16 bytes.
         size = math.ceil(math.prod(_shape(tensor)) * _BITS[tensor.type] / 8)

@@ -18,7 +18,8 @@ from tflite_export._comparison import (
     matched,
     variant_of,
 )
-from tflite_export._decisions import decide
+from tflite_export._decisions import decide, decides
+from tflite_export._ports import Port
 from tflite_export._runtime import Runner
 from tflite_export._samples import arrays
 from tflite_export._source import predict, source
@@ -44,6 +45,7 @@ class OutputDifference:
         scale: Largest absolute value that the model answers on the samples.
         agreement: Share of samples with the same decision (the largest position; above 0.5
             for a single probability); `None` for an output that decides nothing.
+        decisions: Number of decisions compared: one per sample, or per step or pixel.
 
     Example:
         >>> OutputDifference("scores", 1e-7, 2e-7, 1e-7, 0.5, 1.0).agreement
@@ -56,6 +58,7 @@ class OutputDifference:
     rms: float
     scale: float
     agreement: float | None
+    decisions: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def verify(
         samples=len(values[0]),
         tolerance=row.tolerance if tolerance is None else tolerance,
         outputs=tuple(
-            _difference(port.name, left, right)
+            _difference(port, left, right, origin.inputs)
             for port, left, right in zip(origin.outputs, expected, answers, strict=True)
         ),
         labels=() if targets is None else _labels(targets, expected, answers, metadata.labels),
@@ -195,10 +198,12 @@ def verify(
     return result
 
 
-def _difference(name: str, expected: Array, answer: Array) -> OutputDifference:
+def _difference(
+    port: Port, expected: Array, answer: Array, inputs: Sequence[Port]
+) -> OutputDifference:
     if expected.shape != answer.shape:
         raise VerificationError(
-            f"output {name!r} of the file has shape {answer.shape}, the model's has "
+            f"output {port.name!r} of the file has shape {answer.shape}, the model's has "
             f"{expected.shape}: it is another model's."
         )
     left, right = expected.astype(np.float64), answer.astype(np.float64)
@@ -208,11 +213,14 @@ def _difference(name: str, expected: Array, answer: Array) -> OutputDifference:
     scale = float(np.abs(left).max(initial=0.0))
     unit = scale or 1.0
     decisions = decide(left), decide(right, like=left)
-    agreement = None
-    if decisions[0] is not None and decisions[1] is not None:
-        agreement = float((decisions[0] == decisions[1]).mean())
+    agreement, count = None, 0
+    if decisions[0] is not None and decisions[1] is not None and decides(port, left, inputs):
+        same = decisions[0] == decisions[1]
+        agreement, count = float(same.mean()), int(same.size)
     rms = float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
-    return OutputDifference(name, absolute, absolute / unit, rms / unit, scale, agreement)
+    return OutputDifference(
+        port.name, absolute, absolute / unit, rms / unit, scale, agreement, count
+    )
 
 
 def _labels(
@@ -254,10 +262,11 @@ def _judge(output: OutputDifference, result: Verification) -> None:
             )
     if output.agreement is None:
         return
+    count = output.decisions
     changed = round((1 - output.agreement) * count)
     if changed > max(1.0, (1 - accepted.agreement) * count):
         raise VerificationError(
-            f"{start} decides differently from the model on {changed} of {count} samples; "
+            f"{start} decides differently from the model in {changed} of {count} cases; "
             f"at least {accepted.agreement:.0%} must agree. The variant is too coarse for this "
             "model, or was calibrated on unlike samples; pass tolerance=Tolerance(agreement=...) "
             "to accept it."

@@ -38,7 +38,7 @@ from keras_nns.cli import (
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
-from tflite_export.errors import ExportError
+from tflite_export.errors import CalibrationWarning, ExportError
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.simplefilter("always", CalibrationWarning)
             given.run(given)
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, reading, screen
-from keras_nns.errors import DataError, FileError
-from tflite_export.variants import VARIANTS
+from tflite_export import commands as exports
 
 if TYPE_CHECKING:
     import tflite_export
@@ -31,22 +30,14 @@ def add(commands: arguments.Commands) -> None:
         "Nothing is written.",
         example=EXAMPLE,
     )
-    parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a .keras, .h5 or .tflite file; the parent first"
-    )
+    exports.add_card(parser)
     arguments.add_unsafe(parser)
-    parser.add_argument(
-        "--quantize",
-        nargs="+",
-        default=[],
-        choices=tuple(VARIANTS),
-        metavar="VARIANT",
-        help=f"more variants of each .keras model: {', '.join(VARIANTS)} (default: float32 alone)",
-    )
     parser.add_argument(
         "--samples",
         metavar="DATA",
-        help="held-out data for the figures of every label: " + arguments.dataset_help(),
+        help="held-out data for the figures of every label: "
+        + arguments.dataset_help()
+        + f"; or {exports.SAMPLE_FILES}",
     )
     parser.add_argument(
         "--calibrate",
@@ -57,45 +48,39 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--sample-count", type=arguments.count, default=1000, metavar="N", help="(default: 1000)"
     )
-    parser.add_argument(
-        "--threads",
-        type=arguments.count,
-        nargs="+",
-        default=[1],
-        metavar="N",
-        help="numbers of CPU threads to measure latency with (default: 1)",
-    )
-    parser.add_argument("--format", choices=("table", "markdown", "json"), default="table")
     arguments.add_reading(parser, part="test")
 
 
 def run(given: Namespace) -> None:
     """Convert what is to be converted, measure, and print the card."""
     with screen.working(given, "loading") as tell:
-        kerases, files = _opened(given)
+        variants = exports.card_variants(given)
+        kerases = {
+            path: reading.model(given, path) for path in given.models if not exports.is_tflite(path)
+        }
         from keras_nns import shipping
+        from keras_nns.files import read_bytes
         from keras_nns.operation import answer_names
 
         reader = next(iter(kerases.values()), None)
         if given.samples is not None and reader is None:
-            reader = shipping.reading_model(next(iter(files.values())))
+            reader = shipping.reading_model(read_bytes(given.models[0]))
         taken: tuple[Any, Any, tuple[str, ...]] = (None, None, ())
         if given.samples is not None:
             taken = _samples(given, reader, given.samples, part=given.part)
         inputs, labels, label_names = taken
-        measured = _ranges(given, reader)
-        flats: dict[str, bytes] = {}
-        for path in given.models:
-            if path in files:
-                flats[_short(path, given.models)] = files[path]
-                continue
-            for variant in dict.fromkeys(("float32", *given.quantize)):
-                tell(f"converting {path} to {variant}")
-                name = _short(path, given.models)
-                name = name if variant == "float32" else f"{name} {variant}"
-                model = kerases[path]
-                names = answer_names(model, label_names)
-                flats[name] = shipping.to_variant(model, variant, measured, names=names)
+        measured = _ranges(given, reader, variants.values())
+
+        def converted(path: str, variant: str) -> bytes:
+            model = kerases[path]
+            return shipping.to_variant(
+                model,
+                variants.get(variant, variant),
+                measured,
+                names=answer_names(model, label_names),
+            )
+
+        flats = exports.columns(given.models, given.quantize, converted, tell)
         tell("measuring")
         card: tflite_export.Card = shipping.device_card(
             flats,
@@ -115,49 +100,23 @@ def run(given: Namespace) -> None:
         screen.table(Table(tuple(head), tuple(map(tuple, rows))))
 
 
-def _opened(given: Namespace) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read every model: Keras models by path, and the bytes of files by path."""
-    kerases: dict[str, Any] = {}
-    files: dict[str, bytes] = {}
-    for path in given.models:
-        if Path(path).suffix == ".tflite":
-            from keras_nns.files import read_bytes
-
-            files[path] = read_bytes(path)
-        else:
-            kerases[path] = reading.model(given, path)
-    if given.quantize and not kerases:
-        raise FileError(
-            "--quantize converts .keras models, and only .tflite files were given. Name the models."
-        )
-    return kerases, files
-
-
 def _samples(
     given: Namespace, reader: Any, name: str, *, part: str | None
 ) -> tuple[Any, Any, tuple[str, ...]]:
     from keras_nns.shipping import labelled_samples
 
+    plain = reading.plain_samples(given, reader, name)
+    if plain is not None:
+        return plain[0], None, ()
     options = Namespace(**{**vars(given), "part": part})
     data, label_names = reading.data(options, reader, name)
     return labelled_samples(reader, data, given.sample_count, label_names=label_names)
 
 
-def _ranges(given: Namespace, reader: Any) -> Any | None:
+def _ranges(given: Namespace, reader: Any, variants: Iterable[Any]) -> Any | None:
     """Take the samples that integer variants measure their ranges on, when there are any."""
-    if not any(VARIANTS[variant].needs_samples for variant in given.quantize):
-        return None
     name = given.calibrate or given.samples
-    if name is None:
-        raise DataError(
-            "--quantize measures the range of every activation: pass --samples or --calibrate, "
-            "data of the kind the model will see."
-        )
+    if name is None or not any(exports.measures(variant) for variant in variants):
+        return None
     part = "train" if name in arguments.DATASETS or given.part is not None else None
     return _samples(given, reader, name, part=part)
-
-
-def _short(path: str, paths: list[str]) -> str:
-    """Name a file as shortly as tells it from the others."""
-    name = Path(path).name
-    return name if [Path(other).name for other in paths].count(name) == 1 else path

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from argparse import Namespace
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from keras_nns.cli import arguments, reading, screen
-from keras_nns.errors import DataError
-from tflite_export.variants import VARIANTS
+from tflite_export import commands as exports
 
 EXAMPLE = """\
 keras-nns export nns_demo/subnetworks/3.keras -o three.tflite
@@ -25,30 +21,19 @@ def add(commands: arguments.Commands) -> None:
         run,
         help="write a .tflite file that was run and compared with the model",
         description="Convert a model to TFLite, run the file, compare it with the model, and write "
-        "it when they agree. More on files: python -m tflite_export --help.",
+        "it when they agree. A cut model brings its labels and its plan along. More on files: "
+        "python -m tflite_export --help, whose export does the same without data sets and plans.",
         example=EXAMPLE,
     )
     arguments.add_model(parser)
     arguments.add_output(parser, "file (.tflite)")
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="text file with a name per line for each output (default: those that a cut model "
-        "remembers)",
-    )
-    parser.add_argument(
-        "--quantize",
-        choices=tuple(VARIANTS),
-        default="float32",
-        metavar="VARIANT",
-        help=f"one of {', '.join(VARIANTS)} (default: float32)",
-    )
+    exports.add_export(parser)
     parser.add_argument(
         "--samples",
         metavar="DATA",
         help="data to verify on, and to measure ranges on for integer variants: "
         + arguments.dataset_help()
-        + " (default: generated inputs, where ranges are not needed)",
+        + f"; or {exports.SAMPLE_FILES} (default: generated inputs, where ranges are not needed)",
     )
     parser.add_argument(
         "--sample-count", type=arguments.count, default=500, metavar="N", help="(default: 500)"
@@ -58,72 +43,35 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Convert, verify and write the file."""
-    output = reading.free_output(given, ".tflite")
-    with screen.working(given, "loading"):
+    wanted = exports.request(given)
+    with screen.working(given, "loading") as tell:
         model = reading.model(given, given.model)
-        samples, measured = _samples(given, model)
-    import tflite_export
-    from keras_nns.operation import answer_names
-    from keras_nns.shipping import to_variant
+        samples, targets = _samples(given, model)
+        from keras_nns.operation import answer_names
+        from keras_nns.shipping import packed
 
-    labels = answer_names(model) if given.labels is None else _lines(given.labels)
-    with screen.working(given, "converting and verifying"), _log_beside(output):
-        flat = to_variant(model, given.quantize, measured, names=labels)
-        found = tflite_export.verify(flat, model, samples)
-    tflite_export.save(flat, output, overwrite=given.overwrite)
-    agreed = "" if found.agreement is None else f", {found.agreement:.1%} same decisions"
-    screen.remark(given, f"{output}: {len(flat):,} bytes, {found.variant}")
-    screen.remark(
-        given,
-        f"verified on {found.samples} samples: largest difference {found.relative:.2g} of the "
-        f"output's scale{agreed}",
-    )
-
-
-@contextlib.contextmanager
-def _log_beside(output: Path) -> Iterator[None]:
-    """Write what the converter said into a file when it fails."""
-    from tflite_export import ConversionError, save
-
-    try:
-        yield
-    except ConversionError as error:
-        if not error.log:
-            raise
-        place = save(error.log, f"{output}.log", overwrite=True)
-        message = str(error).replace("The converter's log is in .log.", "").strip()
-        raise ConversionError(f"{message} The converter's log: {place}.") from error
+        lines = exports.export(
+            wanted,
+            model,
+            samples,
+            targets=targets,
+            labels=answer_names(model),
+            files=packed(model),
+            tell=tell,
+        )
+    for line in lines:
+        screen.remark(given, line)
 
 
 def _samples(given: Namespace, model: Any) -> tuple[Any, Any]:
-    """Take inputs to verify on, and labelled samples to measure ranges on where there are any."""
-    if given.samples is not None:
-        from keras_nns.shipping import labelled_samples
+    """Take inputs to measure and to verify on, with the right answers where they are known."""
+    if given.samples is None:
+        return None, None
+    plain = reading.plain_samples(given, model, given.samples)
+    if plain is not None:
+        return plain
+    from keras_nns.shipping import labelled_samples, own_answers
 
-        data, names = reading.data(given, model, given.samples)
-        measured = labelled_samples(model, data, given.sample_count, label_names=names)
-        return measured[0], measured
-    if VARIANTS[given.quantize].needs_samples:
-        raise DataError(
-            f"--quantize {given.quantize} measures the range of every activation: pass --samples, "
-            "data of the kind the model will see."
-        )
-    from keras_nns.graph import trace
-    from keras_nns.keras_graph import is_graph
-    from keras_nns.probing import sample_inputs
-
-    if not is_graph(model):
-        raise DataError(
-            f"Model {model.name!r} has no graph that tells what inputs it takes: pass --samples."
-        )
-    return sample_inputs(trace(model), 64, seed=0), None
-
-
-def _lines(path: str) -> list[str]:
-    from keras_nns.files import read_bytes
-
-    text = read_bytes(path)
-    try:
-        return text.decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path!r} is not UTF-8 text: {error}.") from error
+    data, names = reading.data(given, model, given.samples)
+    measured = labelled_samples(model, data, given.sample_count, label_names=names)
+    return own_answers(model, measured)

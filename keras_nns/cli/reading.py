@@ -98,3 +98,35 @@ def labels_of(given: list[str], names: Sequence[str] | None) -> list[int | str]:
     """Read labels as names where there is such a name, else as numbers."""
     known = set(names or ())
     return [text if text in known or not text.isdigit() else int(text) for text in given]
+
+
+def plain_samples(given: Namespace, network: Any, name: str) -> tuple[Any, Any] | None:
+    """Read inputs out of a file that is no data set: inputs alone, or one array for each input.
+
+    Args:
+        given: The arguments of `add_reading`, with `sample_count`.
+        network: The model they are for.
+        name: A data set's name or path.
+
+    Returns:
+        The inputs, and the position of the right answer of each or None; None for a data set.
+
+    Raises:
+        tflite_export.ExportError: The file cannot be read, or holds no inputs.
+    """
+    path = Path(name)
+    if path.suffix not in (".npz", ".npy") or not path.is_file():
+        return None
+    from keras_nns.keras_graph import functional, is_graph
+    from tflite_export.sample_files import entries, read_samples
+
+    found = entries(name)
+    if found is not None and ({"x", "y"} <= set(found) or "x_train" in found):
+        return None
+    ends = functional(network).inputs if is_graph(network) else []
+    return read_samples(
+        name,
+        count=given.sample_count,
+        scale=given.scale,
+        shape=tuple(ends[0].shape) if len(ends) == 1 else None,
+    )

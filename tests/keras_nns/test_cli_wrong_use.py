@@ -184,7 +184,6 @@ WRONG = {
     "a folder": ("merge plan.json -o folder.json", "folder"),
     "unsure labels": ("export parent.keras -o out.tflite --labels plan.json", "label"),
     "no samples": ("export parent.keras -o out.tflite --quantize int8", "--samples"),
-    "subclassed export": ("export subclassed.keras -o out.tflite", "--samples"),
 }
 
 

@@ -138,7 +138,7 @@ def test_ranges_are_measured_on_a_networks_own_labels(parts, monkeypatch):
     shipping.to_variant(model, "int8", (x, np.eye(3)[y], NAMES))
     assert seen["targets"] is None and len(seen["samples"]) == 150
     shipping.to_variant(model, "float16", (x, y, NAMES))
-    assert seen["samples"] is None
+    np.testing.assert_array_equal(seen["samples"], x)
 
 
 def test_the_report_shows_the_files_costs(parts):
@@ -198,7 +198,7 @@ def test_the_command_reads_files_alone_and_prints_tables(shop, capsys):
     [
         (["@cat.tflite", "--quantize", "int8"], "only .tflite files"),
         (["@net.keras", "--quantize", "int8"], "pass --samples"),
-        (["@none.tflite"], "Cannot read"),
+        (["@none.tflite"], "cannot read"),
         (["@data.npz"], "Expected a `.keras`"),
     ],
 )
@@ -224,3 +224,18 @@ def test_a_failed_export_leaves_the_converters_log_in_a_file(tmp_path, capsys):
     assert "Cholesky" in said and f"{tmp_path}/odd.tflite.log" in said and said.count("\n") == 1
     assert "tf.Cholesky" in (tmp_path / "odd.tflite.log").read_text()
     assert not (tmp_path / "odd.tflite").exists()
+
+
+@pytest.mark.slow
+def test_a_cut_model_is_trained_for_int8_and_clustered(parts):
+    pytest.importorskip("tensorflow_model_optimization", reason="needs keras-nns[tfmot]")
+    pytest.importorskip("tf_keras", reason="needs keras-nns[tfmot]")
+    _, _, x, y = parts
+    small = subnetwork(parts, [0, 2], "labels")
+    own, answers = shipping.own_answers(small, (x, y, NAMES))
+    few = tflite_export.cluster_weights(small, own, answers, clusters=4, epochs=1)
+    assert len(np.unique(few.layers[0].get_weights()[0])) <= 4
+    done = tflite_export.train_quantized(small, own, answers, epochs=30)
+    found = tflite_export.verify(done.flat, done.model, own, targets=answers)
+    assert found.variant == "int8"
+    assert min(both.file.balanced_accuracy for both in found.labels) > 0.9

@@ -35,22 +35,26 @@ def folder(
     return path
 
 
-def test_convert_verify_card_show_and_c_array(
+def test_export_verify_card_show_and_c_array(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model, data = str(folder / "digits.keras"), str(folder / "data.npz")
     output = str(folder / "digits.tflite")
     options = ["--samples", data, "--labels", str(folder / "labels.txt")]
-    assert main(["convert", model, "-o", output, "--quantize", "int8", *options]) == 0
+    assert main(["export", model, "-o", output, "--quantize", "int8", *options]) == 0
     out, err = capfd.readouterr()
-    assert out == f"{output}: {Path(output).stat().st_size:,} bytes\n"
-    assert [line.split()[0] for line in err.splitlines()] == ["loading", "converting", "verified"]
+    written, verified = out.splitlines()
+    assert written == f"{output}: {Path(output).stat().st_size:,} bytes, int8"
+    assert verified.startswith("verified on 300 samples: largest difference")
+    assert "same decisions, balanced accuracy 0.9" in verified
+    words = [line.split()[0] for line in err.splitlines()]
+    assert words == ["loading", "converting", "verifying"]
     metadata = tflite_export.read_metadata(output)
     assert metadata.quantize == "int8"
     assert metadata.labels[9] == "digit 9"
 
     assert main(["verify", output, model, "--samples", data]) == 0
-    assert capfd.readouterr().out.startswith("verified int8 on 300 samples")
+    assert capfd.readouterr().out.startswith("int8, verified on 300 samples")
 
     assert main(["card", output, "--samples", data, "--format", "json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)["rows"]
@@ -69,18 +73,18 @@ def test_convert_verify_card_show_and_c_array(
     assert header.read_text() == tflite_export.to_c(Path(output).read_bytes(), "digits_small")
 
 
-@pytest.mark.parametrize("word", ["convert", "export"])
+@pytest.mark.parametrize("word", ["export", "export"])
 def test_an_existing_output_is_kept(
     word: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = folder / "kept.tflite"
     output.write_bytes(b"mine")
-    arguments = [word, str(folder / "digits.keras"), "-o", str(output)]
+    arguments = ["export", str(folder / "digits.keras"), "-o", str(output)]
     assert main(arguments) == 1
     assert "--overwrite" in capfd.readouterr().err
     assert output.read_bytes() == b"mine"
     assert main([*arguments, "--overwrite"]) == 0
-    assert "not verified: no --samples" in capfd.readouterr().err
+    assert "verified on 64 generated inputs" in capfd.readouterr().out
     assert tflite_export.read_metadata(output).quantize == "float32"
 
 
@@ -90,10 +94,11 @@ def test_a_failed_conversion_leaves_its_log(
     inputs = keras.Input((4, 4))
     keras.Model(inputs, keras.ops.linalg.cholesky(inputs)).save(tmp_path / "odd.keras")
     output = tmp_path / "odd.tflite"
-    assert main(["convert", str(tmp_path / "odd.keras"), "-o", str(output)]) == 1
+    assert main(["export", str(tmp_path / "odd.keras"), "-o", str(output)]) == 1
     err = capfd.readouterr().err
     assert "Cholesky" in err
-    assert len(err.splitlines()) == 4, "two lines of progress, the error, the log's place"
+    assert len(err.splitlines()) == 3, "two lines of progress, and the error"
+    assert f"{output}.log" in err
     assert "tf.Cholesky" in (tmp_path / "odd.tflite.log").read_text()
     assert not output.exists()
 
@@ -102,7 +107,7 @@ def test_recipes_come_from_json(folder: Path) -> None:
     recipe = folder / "recipe.json"
     recipe.write_text(json.dumps({"*": "dynamic", "scores": "float32"}))
     output = folder / "recipe.tflite"
-    arguments = ["convert", str(folder / "digits.keras"), "-o", str(output)]
+    arguments = ["export", str(folder / "digits.keras"), "-o", str(output)]
     assert main([*arguments, "--quantize", str(recipe)]) == 0
     assert tflite_export.read_metadata(output).quantize == "recipe:dynamic"
 
@@ -111,7 +116,7 @@ def test_warnings_are_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) 
     data = np.load(folder / "data.npz")
     np.savez(folder / "few.npz", x=data["x"][:60], y=data["y"][:60])
     output = str(folder / "few.tflite")
-    arguments = ["convert", str(folder / "digits.keras"), "-o", output, "--quantize", "int8"]
+    arguments = ["export", str(folder / "digits.keras"), "-o", output, "--quantize", "int8"]
     assert main([*arguments, "--samples", str(folder / "few.npz")]) == 0
     assert "warning: only 60 samples" in capfd.readouterr().err
 
@@ -125,14 +130,12 @@ def test_wrong_files_are_said(folder: Path, capfd: pytest.CaptureFixture[str]) -
     lonely = folder / "lonely.npz"
     np.savez(lonely, y=np.zeros(3))
     for arguments, words in [
-        (["convert", "missing.keras", "-o", output], "no such file"),
-        (["convert", str(garbage), "-o", output], "as a Keras model"),
-        (["convert", model, "-o", output, "--samples", str(garbage)], "no .npz or .npy"),
-        (["convert", model, "-o", output, "--samples", str(pickled)], "plain arrays"),
-        (["convert", model, "-o", output, "--samples", str(lonely)], "holds no inputs"),
-        (["convert", model, "-o", output, "--labels", "missing.txt"], "cannot read missing.txt"),
-        (["convert", model, "-o", output, "--batch-size", "x"], "--batch-size"),
-        (["convert", model, "-o", output, "--quantize", "int9"], "'int9'"),
+        (["export", "missing.keras", "-o", output], "no such file"),
+        (["export", str(garbage), "-o", output], "as a Keras model"),
+        (["export", model, "-o", output, "--samples", str(garbage)], "no .npz or .npy"),
+        (["export", model, "-o", output, "--samples", str(pickled)], "plain arrays"),
+        (["export", model, "-o", output, "--samples", str(lonely)], "holds no inputs"),
+        (["export", model, "-o", output, "--labels", "missing.txt"], "cannot read missing.txt"),
         (["show", str(garbage)], "not a TFLite model"),
         (["card", "missing.tflite"], "cannot read missing.tflite"),
     ]:
@@ -146,7 +149,7 @@ def test_lambda_layers_are_refused_unless_trusted(
 ) -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: 2 * x)])
     model.save(tmp_path / "lambda.keras")
-    arguments = ["convert", str(tmp_path / "lambda.keras"), "-o", str(tmp_path / "out.tflite")]
+    arguments = ["export", str(tmp_path / "lambda.keras"), "-o", str(tmp_path / "out.tflite")]
     assert main(arguments) == 1
     assert "--unsafe" in capfd.readouterr().err
     assert main([*arguments, "--unsafe"]) == 0
@@ -161,14 +164,14 @@ def test_help_is_instant_and_a_real_run_is_quiet(folder: Path) -> None:
         check=True,
     )
     assert time.perf_counter() - start < 1.5
-    assert "python -m tflite_export convert digits.keras --quantize int8" in done.stdout
+    assert "python -m tflite_export export digits.keras --quantize int8" in done.stdout
     output = folder / "quiet.tflite"
     done = subprocess.run(
         [
             sys.executable,
             "-m",
             "tflite_export",
-            "convert",
+            "export",
             str(folder / "digits.keras"),
             "-o",
             str(output),
@@ -179,5 +182,107 @@ def test_help_is_instant_and_a_real_run_is_quiet(folder: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == f"{output}: {output.stat().st_size:,} bytes\n"
+    assert done.stdout.startswith(f"{output}: {output.stat().st_size:,} bytes, float32\n")
     assert len(done.stderr.splitlines()) == 3, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--quantize", "int9"],
+        ["--file-batch", "x"],
+        ["--file-batch", "0"],
+        ["--sample-count", "0"],
+        ["--nothing"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "never.tflite"
+    assert main(["export", "model.keras", "-o", str(output), *arguments]) == 2
+    assert arguments[-1] in capfd.readouterr().err
+    assert not output.exists()
+
+
+def test_what_cannot_end_well_is_said_before_the_model_is_loaded(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "word.json").write_text('"int8"')
+    (tmp_path / "ints.json").write_text('{"*": "int8"}')
+    (tmp_path / "rules.json").write_text(
+        json.dumps([{"op_config": {"activation_tensor_config": {"num_bits": 8}}}])
+    )
+    (tmp_path / "latin.txt").write_bytes(b"\xe4")
+    (tmp_path / "file").write_text("no folder")
+    good = str(tmp_path / "out.tflite")
+    for arguments, words in [
+        (["-o", str(tmp_path / "out.bin")], "must end in .tflite"),
+        (["-o", str(tmp_path / "file" / "out.tflite")], "no folder to write in"),
+        (["-o", good, "--quantize", "int8"], "pass --samples"),
+        (["-o", good, "--quantize", str(tmp_path / "ints.json")], "pass --samples"),
+        (["-o", good, "--quantize", str(tmp_path / "rules.json")], "pass --samples"),
+        (["-o", good, "--quantize", str(tmp_path / "none.json")], "cannot read"),
+        (["-o", good, "--quantize", str(tmp_path / "broken.json")], "is not JSON"),
+        (["-o", good, "--quantize", str(tmp_path / "word.json")], "is no recipe"),
+        (["-o", good, "--labels", str(tmp_path / "latin.txt")], "not UTF-8"),
+    ]:
+        assert main(["export", str(folder / "digits.keras"), *arguments]) == 1
+        said = capfd.readouterr()
+        assert words in said.err
+        assert said.err.count("\n") == 1, "nothing was loaded"
+        assert not said.out
+    assert not Path(good).exists()
+
+
+def test_card_puts_a_model_and_its_variants_beside_a_file(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, data = str(folder / "digits.keras"), str(folder / "data.npz")
+    output = str(folder / "beside.tflite")
+    assert main(["export", model, "-o", output]) == 0
+    capfd.readouterr()
+    options = ["--quantize", "int8", "float16", "--samples", data, "--format", "json"]
+    assert main(["card", model, output, *options]) == 0
+    rows = json.loads(capfd.readouterr().out)["rows"]
+    assert [row["name"] for row in rows] == [
+        "digits.keras", "digits.keras int8", "digits.keras float16", "beside.tflite",
+    ]  # fmt: skip
+    assert [row["variant"] for row in rows] == ["float32", "int8", "float16", "float32"]
+    assert rows[0]["accuracy"] == rows[3]["accuracy"] > 0.9
+    assert main(["card", output, "--quantize", "int8", "--samples", data]) == 1
+    assert "only .tflite files" in capfd.readouterr().err
+    assert main(["card", model, "--quantize", "int8"]) == 1
+    assert "pass --samples" in capfd.readouterr().err
+
+
+def test_images_of_bytes_are_scaled_unless_asked_not_to(
+    folder: Path, digits: tuple[np.ndarray, np.ndarray], capfd: pytest.CaptureFixture[str]
+) -> None:
+    stored = np.round(digits[0][:200, ..., 0] * 255).astype(np.uint8)
+    np.savez(folder / "bytes.npz", x=stored, y=digits[1][:200])
+    arguments = ["export", str(folder / "digits.keras"), "--quantize", "int8", "--overwrite"]
+    arguments += ["-o", str(folder / "b.tflite"), "--samples", str(folder / "bytes.npz")]
+    assert main(arguments) == 0
+    (tensor,) = tflite_export.read_metadata(folder / "b.tflite").inputs
+    assert (tensor.minimum, tensor.maximum) == (0.0, 1.0)
+    capfd.readouterr()
+    assert main([*arguments, "--quantize", "float32", "--no-scale"]) == 0
+    (tensor,) = tflite_export.read_metadata(folder / "b.tflite").inputs
+    assert tensor.maximum == 255.0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_labels_that_no_output_decides_between_are_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = keras.Input((3,), name="x")
+    heads = [layers.Dense(2, name="left")(inputs), layers.Dense(1, name="right")(inputs)]
+    keras.Model(inputs, heads).save(tmp_path / "two.keras")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=rng.random((120, 3), np.float32), y=np.arange(120) % 9)
+    arguments = ["export", str(tmp_path / "two.keras"), "-o", str(tmp_path / "two.tflite")]
+    assert main([*arguments, "--samples", str(tmp_path / "data.npz")]) == 0
+    assert "the labels are left out" in capfd.readouterr().err

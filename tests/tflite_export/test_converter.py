@@ -315,3 +315,71 @@ def test_wrong_options_name_the_fix(
     with pytest.raises(error, match=words):
         tflite_export.convert(cnn, **options)
     assert issubclass(error, tflite_export.ExportError)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_rebuilt_models_keep_the_names_of_their_inputs(policy: str) -> None:
+    """A clone calls its inputs after tensors; the file goes by the user's layers."""
+    inputs = [keras.Input((4, 2), name="left"), keras.Input((4, 2), name="right")]
+    x = layers.GRU(3, dtype=policy)(layers.Concatenate()(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="scores")(x))
+    flat = tflite_export.convert(model, unroll=True)
+    assert Interpreter(model_content=flat).get_signature_list() == {
+        "serving_default": {"inputs": ["left", "right"], "outputs": ["scores"]}
+    }
+
+
+def test_text_is_refused_with_what_to_do() -> None:
+    words = layers.StringLookup(vocabulary=["a", "b"], name="words")
+    inputs = keras.Input((3,), dtype="string", name="text")
+    model = keras.Model(inputs, layers.Embedding(5, 2)(words(inputs)))
+    with pytest.raises(tflite_export.ConversionError, match=r"'text' takes text.*StringLookup"):
+        tflite_export.convert(model)
+
+
+def test_images_of_bytes_are_resized_as_predict_does() -> None:
+    """Called directly, Keras rounds what it resizes; in `predict`, and in the file, it does not."""
+    model = keras.Sequential([keras.Input((9, 9, 3), dtype="uint8"), layers.Resizing(6, 6)])
+    images = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3)).astype(np.uint8)
+    flat = tflite_export.convert(model)
+    assert Interpreter(model_content=flat).get_input_details()[0]["dtype"] == np.uint8
+    assert tflite_export.verify(flat, model, images).relative <= 1e-5
+    name = tflite_export.read_metadata(flat).inputs[0].name
+    (answer,) = run_signature(flat, {name: images}).values()
+    np.testing.assert_allclose(answer, model.predict(images, verbose=0), atol=1e-3)
+
+
+def test_outputs_of_a_subclass_keep_their_keys() -> None:
+    class Heads(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="heads")
+            self.dense = layers.Dense(2)
+
+        def call(self, inputs: Any) -> Any:
+            both = self.dense(inputs["left"]) + self.dense(inputs["right"])
+            return {"sum": both, "double": 2 * both}
+
+    model = Heads()
+    samples = {name: np.ones((3, 4), np.float32) for name in ("left", "right")}
+    expected = model(samples)
+    answers = run_signature(tflite_export.convert(model, samples=samples), samples)
+    assert set(answers) == {"sum", "double"}
+    for name, value in expected.items():
+        np.testing.assert_allclose(answers[name], value, atol=1e-5)
+
+
+def test_sizes_that_nobody_can_tell_are_named() -> None:
+    inputs = keras.Input((None, None, 1), name="image")
+    x = layers.UpSampling2D()(layers.MaxPooling2D()(inputs))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
+    with pytest.raises(
+        tflite_export.ConversionError, match=r"unknown sizes. Give the inputs fixed sizes \('image'"
+    ):
+        tflite_export.convert(model)
+
+
+def test_argmax_inside_the_model_says_what_to_do() -> None:
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.ops.argmax(layers.Dense(3)(inputs), axis=-1))
+    with pytest.raises(tflite_export.ConversionError, match="take the largest on the device"):
+        tflite_export.convert(model)

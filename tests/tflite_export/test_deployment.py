@@ -269,3 +269,18 @@ def test_c_names_are_identifiers(flat: bytes) -> None:
     for name in ("3d", "a-b", "", "a b"):
         with pytest.raises(tflite_export.OptionError, match="C identifier"):
             tflite_export.to_c(flat, name)
+
+
+def test_open_sizes_are_not_counted_as_one() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
+    flat = tflite_export.convert(keras.Model(inputs, layers.Dense(2)(x)))
+    parts = tflite_export.anatomy(flat)
+    assert (parts.multiply_adds, parts.activation_bytes) == (None, None)
+    (row,) = tflite_export.card(flat, np.zeros((2, 8, 6, 3), np.float32), seconds=0).rows
+    assert row.latency[0].p50 > 0
+    with pytest.raises(tflite_export.OptionError, match=r"open sizes.*pass samples"):
+        tflite_export.card(flat)
+    with pytest.raises(tflite_export.FlatbufferError, match="LiteRT cannot run"):
+        # Smaller than the window of the convolution.
+        tflite_export.card(flat, np.zeros((2, 2, 2, 3), np.float32), seconds=0)

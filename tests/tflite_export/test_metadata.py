@@ -215,3 +215,25 @@ def test_normalization_that_no_device_can_apply(mean: tuple, std: tuple, words: 
 def test_label_file_names_are_taken(flat: bytes) -> None:
     with pytest.raises(tflite_export.MetadataError, match="written from the labels"):
         tflite_export.add_metadata(flat, files={"labels.txt": "mine"})
+
+
+def test_mediapipes_own_schema_reads_it(flat: bytes, digit_labels: list[str]) -> None:
+    """The reader that others generated from the schema finds what was put in."""
+    theirs = pytest.importorskip(
+        "mediapipe.tasks.metadata.metadata_schema_py_generated", reason="needs mediapipe"
+    )
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flat))
+    (index,) = [item.buffer for item in model.metadata if item.name == b"TFLITE_METADATA"]
+    root = theirs.ModelMetadataT.InitFromObj(
+        theirs.ModelMetadata.GetRootAs(bytearray(bytes(model.buffers[index].data)), 0)
+    )
+    assert root.name == b"digits_cnn"
+    (subgraph,) = root.subgraphMetadata
+    (pixels,), (scores,) = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata
+    (unit,) = pixels.processUnits
+    assert unit.optionsType == theirs.ProcessUnitOptions.NormalizationOptions
+    assert (unit.options.mean, unit.options.std) == ([0.0], [255.0])
+    (file,) = scores.associatedFiles
+    assert file.type == theirs.AssociatedFileType.TENSOR_AXIS_LABELS
+    with zipfile.ZipFile(io.BytesIO(flat)) as archive:
+        assert archive.read(file.name.decode()).decode().splitlines() == digit_labels

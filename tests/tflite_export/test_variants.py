@@ -334,3 +334,35 @@ def test_published_int8_file_is_recognised_and_held_to_its_variant(shared_data: 
     assert result.variant == "int8"
     right = sum(round(both.file.recall * both.file.samples) for both in result.labels)
     assert right == 170, "its published accuracy on these images is 0.850"
+
+
+def test_samples_that_repeat_are_said(trained: keras.Model, digits: Digits) -> None:
+    images, labels = (np.tile(part[:50], (4, 1, 1, 1)[: part.ndim]) for part in digits)
+    with pytest.warns(tflite_export.CalibrationWarning, match="only 50 of the 200 samples drawn"):
+        tflite_export.convert(trained, quantize="int8", samples=images, targets=labels)
+
+
+def test_samples_that_the_model_does_not_know_are_said(
+    trained: keras.Model, digits: Digits
+) -> None:
+    images, labels = digits[0][:300], digits[1][:300]
+    for samples, targets in [
+        (images, (labels + 1) % 10),  # numbered otherwise
+        (1 - images, labels),  # prepared otherwise
+    ]:
+        decided = trained.predict(samples, verbose=0).argmax(axis=1)
+        assert (decided == targets).mean() < 0.15
+        with pytest.warns(tflite_export.CalibrationWarning, match="hardly more than by chance"):
+            tflite_export.convert(trained, quantize="int8", samples=samples, targets=targets)
+
+
+def test_labels_balance_samples_of_a_model_that_decides_otherwise() -> None:
+    """Two outputs, nine kinds of samples: the labels are of use to draw by, whatever is decided."""
+    inputs = keras.Input((3,), name="x")
+    model = keras.Model(inputs, [layers.Dense(2, name="a")(inputs), layers.Dense(1)(inputs)])
+    samples = np.random.default_rng(0).random((900, 3), dtype=np.float32)
+    targets = np.arange(900) % 9
+    flat = tflite_export.convert(model, quantize="int8_float", samples=samples, targets=targets)
+    assert tflite_export.read_metadata(flat).quantize == "int8_float"
+    with pytest.raises(tflite_export.OptionError, match=r"\(900, labels\)"):
+        tflite_export.convert(model, quantize="int8", samples=samples, targets=np.ones((900, 2, 2)))

@@ -161,3 +161,74 @@ def test_files_of_other_converters_are_compared_too(shared_data: Path) -> None:
     result = tflite_export.verify(published, model, images)
     assert result.variant == "float32"
     assert result.agreement == 1.0
+
+
+def test_an_autoencoder_decides_nothing() -> None:
+    """The largest of 640 numbers that rebuild the input is no decision to hold a file to."""
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((150, 40)).astype(np.float32)
+    inputs = keras.Input((40,))
+    model = keras.Model(inputs, layers.Dense(40)(layers.Dense(8, activation="relu")(inputs)))
+    flat = tflite_export.convert(model, quantize="int8", samples=samples)
+    assert tflite_export.verify(flat, model, samples).agreement is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "activation", "agreement"),
+    [(3, "linear", None), (3, "softmax", 1.0), (1, "sigmoid", 1.0)],
+)
+def test_pictures_decide_only_where_they_give_probabilities(
+    channels: int, activation: str, agreement: float | None
+) -> None:
+    model = keras.Sequential(
+        [keras.Input((6, 6, 2)), layers.Conv2D(channels, 3, activation=activation)]
+    )
+    samples = np.random.default_rng(0).random((5, 6, 6, 2), dtype=np.float32)
+    (output,) = tflite_export.verify(tflite_export.convert(model), model, samples).outputs
+    assert output.agreement == agreement
+    assert output.decisions == (0 if agreement is None else 5 * 4 * 4)
+
+
+def test_pixels_that_change_are_counted_not_pictures() -> None:
+    """One picture of which every pixel is decided otherwise must not pass as one exception."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), layers.Conv2D(2, 1, use_bias=False), layers.Softmax()]
+    )
+    kernel = 1e-2 * np.eye(2, dtype=np.float32).reshape(1, 1, 2, 2)
+    model.set_weights([kernel])
+    flat = tflite_export.convert(model)
+    model.set_weights([kernel[..., ::-1]])
+    samples = np.random.default_rng(0).random((1, 4, 4, 2), dtype=np.float32)
+    tolerance = tflite_export.Tolerance(largest=0.1, agreement=0.9)
+    with pytest.raises(tflite_export.VerificationError, match="16 of 16 cases"):
+        tflite_export.verify(flat, model, samples, tolerance=tolerance)
+
+
+def test_a_data_set_is_asked_for_its_arrays(flat: bytes, cnn: keras.Model) -> None:
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(np.zeros((3, 8, 8, 1), np.float32)).batch(2)
+    for given in (dataset, iter([1, 2])):
+        with pytest.raises(tflite_export.VerificationError, match="expected arrays"):
+            tflite_export.verify(flat, cnn, given)
+
+
+def test_few_samples_may_lie_close_together() -> None:
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(2)])
+    ages = np.linspace(0, 90, 100, dtype=np.float32)[:, None]
+    flat = tflite_export.convert(model, samples=ages)
+    assert tflite_export.verify(flat, model, ages[40:42]).samples == 2
+    with pytest.raises(tflite_export.VerificationError, match="another scale"):
+        tflite_export.verify(flat, model, ages / 90)
+
+
+def test_tokens_that_no_table_has_are_said() -> None:
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), layers.Embedding(9, 2), layers.Flatten()], name="words"
+    )
+    flat = tflite_export.convert(model)
+    tokens = np.full((120, 4), 9)
+    with pytest.raises(tflite_export.OptionError, match=r"'words' itself fails.*9 is not in \[0"):
+        tflite_export.verify(flat, model, tokens)
+    with pytest.raises(tflite_export.FlatbufferError, match="LiteRT fails on these inputs"):
+        tflite_export.card(flat, tokens, targets=np.zeros(120), seconds=0)

@@ -1,0 +1,147 @@
+"""`keras-nns export` and `python -m tflite_export export`: the same file, the same words."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tflite_export
+from keras_nns.cli import main
+from tflite_export.cli import main as standalone
+
+layers = keras.layers
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A trained model of images, one of two inputs, one of tokens, and data for each."""
+    folder = tmp_path_factory.mktemp("export")
+    random = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    y = np.arange(180) % 3
+    x = random.integers(0, 80, (180, 6, 6), dtype=np.uint8)
+    for label in range(3):
+        x[y == label, 2 * label : 2 * label + 2] += 150
+    images = keras.Sequential(
+        [keras.Input((6, 6, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(),
+         layers.Dense(3, activation="softmax")], name="images"
+    )  # fmt: skip
+    images.compile("adam", "sparse_categorical_crossentropy")
+    images.fit(x[..., None] / np.float32(255), y, epochs=25, verbose=0)
+    images.save(folder / "images.keras")
+    np.savez(folder / "images.npz", x=x, y=y)
+    np.save(folder / "images.npy", x)
+    left, right = keras.Input((3,), name="left"), keras.Input((4,), name="right")
+    both = layers.Dense(2)(layers.Concatenate()([left, right]))
+    keras.Model({"left": left, "right": right}, both, name="both").save(folder / "both.keras")
+    floats = {"left": random.random((150, 3)), "right": random.random((150, 4))}
+    np.savez(folder / "both.npz", **floats)
+    tokens = keras.Sequential(
+        [keras.Input((5,)), layers.Embedding(7, 4), layers.Bidirectional(layers.GRU(3)),
+         layers.Dense(2, activation="softmax")], name="tokens"
+    )  # fmt: skip
+    tokens.save(folder / "tokens.keras")
+    (folder / "names.txt").write_text("a\nb\nc\n")
+    (folder / "recipe.json").write_text(json.dumps({"*": "int8", "dense*": "float32"}))
+    (folder / "odd.json").write_text(json.dumps({"nothing*": "dynamic"}))
+    return folder
+
+
+SAME = [
+    "images.keras",
+    "images.keras --quantize dynamic --labels names.txt",
+    "images.keras --quantize int8 --samples images.npz --labels names.txt",
+    "images.keras --quantize int8 --samples images.npz --sample-count 110",
+    "images.keras --quantize recipe.json --samples images.npz",
+    "images.keras --quantize int16x8 --samples images.npy --file-batch 4",
+    "images.keras --file-batch any --samples images.npz",
+    "both.keras --quantize int8_float --samples both.npz",
+    "both.keras",
+    "tokens.keras",
+    "tokens.keras --unroll",
+]
+REFUSED = [
+    "images.keras --quantize int8",
+    "images.keras --quantize recipe.json",
+    "images.keras --quantize odd.json",
+    "images.keras --samples both.npz",
+    "images.keras --labels recipe.json",
+    "tokens.keras --file-batch any",
+    "images.keras --quantize int3",
+]
+
+
+def both_ways(line, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(shop)
+    found = []
+    for run in (main, standalone):
+        output = tmp_path / "out.tflite"
+        status = run(["export", *line.split(), "-o", str(output)])
+        flat = output.read_bytes() if output.exists() else None
+        output.unlink(missing_ok=True)
+        found.append((status, flat, capsys.readouterr()))
+    return found
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_the_same_file_and_the_same_words(line, shop, tmp_path, monkeypatch, capsys):
+    ours, theirs = both_ways(line, shop, tmp_path, monkeypatch, capsys)
+    assert ours[0] == theirs[0] == 0, (ours[2].err, theirs[2].err)
+    assert ours[1] == theirs[1] is not None
+    assert ours[2].out == theirs[2].out
+    assert "verified on " in ours[2].out
+    assert ("generated" in ours[2].out) == ("--samples" not in line)
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_the_same_refusals(line, shop, tmp_path, monkeypatch, capsys):
+    ours, theirs = both_ways(line, shop, tmp_path, monkeypatch, capsys)
+    assert ours[0] == theirs[0] == (2 if "int3" in line else 1)
+    assert ours[1] is theirs[1] is None
+    last = [said.err.splitlines()[-1].split("error: ")[1] for _, _, said in (ours, theirs)]
+    assert last[0] == last[1]
+
+
+def test_flex_is_let_in_and_said_by_both(shop, tmp_path, monkeypatch, capsys):
+    inputs = keras.Input((4, 4), name="x")
+    keras.Model(inputs, keras.ops.linalg.cholesky(inputs)).save(shop / "odd.keras")
+    found = both_ways("odd.keras --allow-flex", shop, tmp_path, monkeypatch, capsys)
+    for status, flat, said in found:
+        assert status == 0
+        assert tflite_export.anatomy(flat).flex == ("FlexCholesky",)
+        assert "not verified: LiteRT cannot run FlexCholesky" in said.out
+
+
+def test_both_cards_measure_the_same(shop, capsys, monkeypatch):
+    monkeypatch.chdir(shop)
+    rows = []
+    for run in (main, standalone):
+        line = "card images.keras --quantize int8 recipe.json --samples images.npz --format json"
+        assert run(line.split()) == 0
+        rows.append(json.loads(capsys.readouterr().out)["rows"])
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours["name"] == theirs["name"]
+        assert ours["anatomy"] == theirs["anatomy"]
+        assert (ours["accuracy"], ours["samples"]) == (theirs["accuracy"], 180)
+    assert [row["variant"] for row in rows[0]] == ["float32", "int8", "recipe:int8"]
+
+
+def test_a_network_without_a_graph_is_exported_by_its_recorded_shape(tmp_path, capsys):
+    @keras.saving.register_keras_serializable("test_cli_export")
+    class Plain(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Plain()
+    model(np.ones((1, 4), "float32"))
+    model.save(tmp_path / "plain.keras")
+    assert main(["export", f"{tmp_path}/plain.keras", "-o", f"{tmp_path}/plain.tflite"]) == 0
+    assert "verified on 64 generated inputs" in capsys.readouterr().out
