@@ -17,6 +17,7 @@ from keras_nns.graph import Graph, trace
 from keras_nns.keras_graph import Call, Key, functional, is_graph, room_for, structure, walk
 from keras_nns.rebuild import Rebuilder
 from keras_nns.rules import Keep
+from keras_nns.rules.elementwise import standard
 
 _SMALLEST = 1e-7
 """Probabilities closer to 0 or 1 than this are taken for it where no logit is at hand."""
@@ -287,7 +288,7 @@ def _sums(layer: Any, head: str) -> bool:
 
 
 def _activation(layer: Any) -> str:
-    function = getattr(layer, "activation", None)
+    function = standard(getattr(layer, "activation", None))
     if isinstance(layer, layers.Softmax) or function is activations.softmax:
         return "softmax"
     return "sigmoid" if function is activations.sigmoid else ""

@@ -23,6 +23,7 @@ from keras_nns.forward import run, settle_labels
 from keras_nns.keras_graph import functional, structure
 from keras_nns.model_files import Lineage
 from keras_nns.question import question_of, whole_question
+from keras_nns.rules.elementwise import standard
 from keras_nns.treatment import Gain, Step, Treatment
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
@@ -269,7 +270,7 @@ def with_plain_head(model: Any, record: Lineage) -> Any:
 
 def _activation(dense: Any, behind: list[Any]) -> str:
     for layer in [dense, *behind]:
-        function = getattr(layer, "activation", None)
+        function = standard(getattr(layer, "activation", None))
         if isinstance(layer, layers.Softmax) or function is activations.softmax:
             return "softmax"
         if function is activations.sigmoid:

@@ -9,6 +9,8 @@ import numpy as np
 from keras import activations
 from numpy.typing import NDArray
 
+from keras_nns.rules.elementwise import standard
+
 Array = NDArray[np.float64]
 
 
@@ -92,6 +94,7 @@ def linear_bounds(low: Array, high: Array, positive: Array, negative: Array) -> 
 
 def activated(bounds: Bounds | None, function: Any) -> Bounds | None:
     """Bound an activation function; None where nothing is known of it."""
+    function = standard(function)
     if bounds is None or function is None or function is activations.linear:
         return bounds
     if function in _INCREASING:

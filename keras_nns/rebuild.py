@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import types
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -159,6 +161,8 @@ class Rebuilder:
             )
         kind, config = self._plan_of(operation, path)
         _forget_build(config)
+        if self._loses(operation):
+            _forget_values(config)
         if self._dtype is not None:
             _set_dtype(config, self._dtype)
         try:
@@ -166,7 +170,8 @@ class Rebuilder:
         except Exception as error:  # a layer's own constructor may raise anything
             raise SurgeryError(
                 f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt from its own "
-                f"`get_config`: {error}"
+                "`get_config`, which has to return what its constructor takes, as for saving: "
+                f"{' '.join(str(error).split())[:300]}"
             ) from error
 
     def _plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
@@ -176,7 +181,10 @@ class Rebuilder:
             kind, made = blueprint.make(self._keep)
             return kind, _copied(made)
         try:
-            config = _copied(operation.get_config())
+            with warnings.catch_warnings():
+                # A lambda is handed over below, not written down.
+                warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+                config = _copied(operation.get_config())
         except Exception as error:  # a layer's own `get_config` may raise anything
             missing = isinstance(error, NotImplementedError)
             raise SurgeryError(
@@ -184,6 +192,7 @@ class Rebuilder:
                 f"{'it has no `get_config`' if missing else f'its `get_config` fails, {error!r}'}. "
                 "Write one, as Keras asks of layers that are saved."
             ) from error
+        _hand_over(operation, config)
         for keys, edit in (blueprint.edits if blueprint else {}).items():
             place = config
             for step in keys[:-1]:
@@ -191,9 +200,16 @@ class Rebuilder:
             place[keys[-1]] = edit(self._keep)
         return type(operation), config
 
+    def _loses(self, operation: Any) -> bool:
+        """Return whether a weight of a layer loses units."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        bindings = blueprint.bindings.values() if blueprint else ()
+        return not all(self._keep.all(units) for one in bindings for units in one.axes.values())
+
     # State ------------------------------------------------------------------------------------
 
     def _copy_weights(self, old: Any, new: Any) -> None:
+        _adapt_parts(old, new)
         before = list(getattr(old, "variables", ()))
         after = self._variables(old, new)
         blueprint = self._graph.blueprints.get(id(old))
@@ -235,6 +251,26 @@ class Rebuilder:
                 new.trainable = old.trainable
 
 
+def _adapt_parts(old: Any, new: Any) -> None:
+    """Give the layers inside a new layer the LoRA factors and quantised weights of the user's.
+
+    A layer says in its own configuration that it has them; one that holds others does not.
+    """
+    if not isinstance(old, keras.Layer):
+        return
+    pairs = zip(
+        old._flatten_layers(include_self=False),
+        new._flatten_layers(include_self=False),
+        strict=False,
+    )
+    for one, other in pairs:
+        mode = getattr(one, "quantization_mode", None)
+        if mode is not None and getattr(other, "quantization_mode", None) is None:
+            other.quantize(mode)
+        if getattr(one, "lora_enabled", False) and not other.lora_enabled:
+            other.enable_lora(one.lora_rank, lora_alpha=one.lora_alpha)
+
+
 def _copy_other_state(old: Any, new: Any) -> None:
     """Carry over what a preprocessing layer learnt outside its variables (`adapt`)."""
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
@@ -250,6 +286,35 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if type(value) is list else value
+
+
+def _hand_over(operation: Any, config: dict[str, Any]) -> None:
+    """Put functions into a configuration as they are.
+
+    A function of the user's own (an activation, an initializer, a regulariser) that is not
+    registered with Keras can be written to a config, and not be read back.
+    """
+    for key, written in config.items():
+        value = getattr(operation, key, None)
+        if isinstance(value, types.FunctionType):
+            config[key] = value
+        elif isinstance(value, keras.Layer) and isinstance(written, dict) and "config" in written:
+            _hand_over(value, written["config"])
+
+
+def _forget_values(config: dict[str, Any]) -> None:
+    """Start weights that lose units from zeros where a config says by which array.
+
+    The array has the parent's shape. What it says is replaced by the kept weights at once.
+    """
+    for key, value in config.items():
+        if key.endswith("initializer"):
+            inside = value.get("config", {}) if isinstance(value, dict) else {}
+            array = isinstance(inside, dict) and isinstance(inside.get("value"), dict | list)
+            if array or isinstance(value, types.FunctionType):
+                config[key] = "zeros"
+    for value in _inside(config):
+        _forget_values(value)
 
 
 def _forget_build(config: dict[str, Any]) -> None:

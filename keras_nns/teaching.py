@@ -14,6 +14,7 @@ from keras import activations, layers, ops
 from keras_nns.keras_graph import functional, structure
 from keras_nns.lessons import Pupil
 from keras_nns.question import Question
+from keras_nns.rules.elementwise import standard
 
 _SMALL = 1e-30
 _CLOSE_TO_ONE = 1e-7
@@ -111,7 +112,7 @@ def _logits(tensor: Any, kind: str) -> tuple[Any, tuple[Any, ...]]:
         return before, ()
     wanted = {"softmax": activations.softmax, "sigmoid": activations.sigmoid}[kind]
     fused = isinstance(operation, (layers.Dense, layers.Activation))
-    if fused and once and getattr(operation, "activation", None) is wanted:
+    if fused and once and standard(getattr(operation, "activation", None)) is wanted:
         return tensor, (operation,)
     p = ops.cast(tensor, "float32")
     if kind == "softmax":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import activations, layers
+import tensorflow as tf
+from keras import activations, layers, ops
 
 from keras_nns.rules.base import Site, rule
 
@@ -18,6 +19,7 @@ _NONNEGATIVE = {
     activations.squareplus,
     activations.sparse_plus,
     activations.sparse_sigmoid,
+    *(ops.square, tf.square),
 }
 _SIGNED = {
     activations.celu,
@@ -36,9 +38,31 @@ _SIGNED = {
     activations.tanh,
     activations.tanh_shrink,
     activations.threshold,
+    *(ops.gelu, ops.sin, ops.cos, tf.sin, tf.cos),
 }
 _NORMALISING = {activations.softmax, activations.log_softmax, activations.sparsemax}
 _OWN: set[Any] = set()
+_SAME = {
+    getattr(source, name): getattr(activations, name)
+    for source in (ops, tf.nn)
+    for name in dir(activations)
+    if callable(getattr(activations, name)) and hasattr(source, name)
+}
+_SAME |= {ops.exp: activations.exponential, tf.exp: activations.exponential}
+# It approximates where the activation of that name does not.
+del _SAME[ops.gelu]
+
+
+def standard(function: Any) -> Any:
+    """Return what Keras calls an activation that was given as `keras.ops.relu` or `tf.nn.relu`.
+
+    A layer as an activation stands for its function, where it is one of those without settings.
+    """
+    if type(function) is layers.Activation:
+        return standard(function.activation)
+    if type(function) is layers.Softmax and function.axis == -1:
+        return activations.softmax
+    return _SAME.get(function, function)
 
 
 def register_elementwise(function: Any) -> Any:
@@ -64,9 +88,11 @@ def register_elementwise(function: Any) -> Any:
 
 def is_elementwise(function: Any) -> bool:
     """Return whether an activation is known to treat every element by itself."""
+    function = standard(function)
     return (
         function is None
         or function is activations.linear
+        or type(function) in (layers.ReLU, layers.LeakyReLU, layers.ELU)
         or function in _NONNEGATIVE
         or function in _SIGNED
         or function in _OWN
@@ -83,13 +109,14 @@ def apply_activation(site: Site, function: Any, *, axis: int = -1) -> None:
     """
     assert site.outputs is not None
     passing = site.passing
+    function = standard(function)
     if function is None or function is activations.linear:
         return
-    if function in _NONNEGATIVE or isinstance(function, layers.ReLU):
+    if function in _NONNEGATIVE or (type(function) is layers.ReLU and not function.negative_slope):
         passing.nonlinear = passing.nonnegative = True
-    elif function in _SIGNED or function in _OWN:
+    elif is_elementwise(function):
         passing.nonlinear = True
-    elif function in _NORMALISING or isinstance(function, layers.Softmax):
+    elif function in _NORMALISING:
         passing.nonlinear = True
         for stream in site.outputs:
             site.normalises(stream.on(axis))
@@ -176,7 +203,7 @@ def meaning(operation: Any) -> str | None:
         `"softmax"` (probabilities that sum to one), `"sigmoid"` (one probability each), `"linear"`
         (anything else), or None: look at what comes before.
     """
-    function = getattr(operation, "activation", None)
+    function = standard(getattr(operation, "activation", None))
     kind = type(operation).__name__
     if isinstance(operation, layers.Softmax) or function is activations.softmax:
         return "softmax"
