@@ -22,7 +22,7 @@ from keras_nns.layout import Fingerprint, Layout
 from keras_nns.model_files import lineage
 from keras_nns.progress import Verbose, track
 from keras_nns.sums import sum_by_label
-from keras_nns.watching import Layers, Tap, run_watched, taps_of
+from keras_nns.watching import Layers, Tap, by_sample, run_watched, taps_of
 
 Float = NDArray[np.float64]
 
@@ -296,7 +296,7 @@ class _GradientSums:
         )
         self._samples.assign_add(tf.cast(tf.reduce_sum(table, axis=1), tf.int64))
         for tap, sums in zip(self._taps, self._sums, strict=True):
-            effect, slope = _effects(tap, seen, found)
+            effect, slope = _effects(tap, seen, found, tf.shape(labels)[0])
             sums["effect"].assign_add(sum_by_label(table, effect))
             sums["magnitude"].assign_add(sum_by_label(table, tf.abs(effect)))
             squared = tf.cast(effect, tf.float64) ** 2
@@ -339,7 +339,9 @@ class _GradientSums:
         )
 
 
-def _effects(tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any]) -> tuple[Any, Any]:
+def _effects(
+    tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any], samples: Any
+) -> tuple[Any, Any]:
     """Return -Σ g · a and Σ g over positions and calls, each `(batch, units)` float32."""
     effects, slopes = [], []
     for point in tap.points:
@@ -349,15 +351,17 @@ def _effects(tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any]) ->
         g = tf.zeros_like(a) if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32)
         if point.reading is None:
             others = [axis for axis in range(1, len(a.shape)) if axis != point.axis % len(a.shape)]
-            effects.append(-_summed(g * a, others))
-            slopes.append(_summed(g, others))
+            effect, slope = -_summed(g * a, others), _summed(g, others)
         else:
             # A unit is a block of values here, and its value the norm of what it adds.
             values = point.reading.values(seen[point.place])
             between = list(range(1, len(values.shape) - 1))
             product = tf.reduce_sum(tf.reshape(g * a, (*tf.unstack(tf.shape(values)), -1)), axis=-1)
-            effects.append(-_summed(product, between))
-            slopes.append(_summed(tf.math.divide_no_nan(product, values), between))
+            effect = -_summed(product, between)
+            slope = _summed(tf.math.divide_no_nan(product, values), between)
+        over = [] if point.rows == 1 else [1]
+        effects.append(_summed(by_sample(point, effect, samples), over))
+        slopes.append(_summed(by_sample(point, slope, samples), over))
     return tf.add_n(effects), tf.add_n(slopes)
 
 

@@ -19,6 +19,7 @@ from keras_nns.errors import ModelError, PlanError
 from keras_nns.keras_graph import Call, Key, functional, is_graph, output_names, walk
 from keras_nns.layout import Fingerprint, Layout
 from keras_nns.plan import Plan
+from keras_nns.rows import rows_of
 from keras_nns.rules import FIXED, Keep, Site, Stream, Units, load_extras, rule_of
 from keras_nns.rules.elementwise import meaning
 from keras_nns.rules.records import Blueprint, CallEdit, Family, Ledger, Passing, Reading
@@ -41,7 +42,8 @@ class WatchPoint:
     """Where a layer's units are watched: one axis of one output of one call.
 
     Units that act inside the layer have a `reading` instead, and the output says which of their
-    positions count, by its mask.
+    positions count, by its mask. `rows` is how many rows of the tensor one sample has, as
+    `rows_of` counts them.
     """
 
     key: Key
@@ -49,6 +51,7 @@ class WatchPoint:
     axis: int
     nonnegative: bool
     reading: Reading | None = None
+    rows: int = 1
 
     @property
     def place(self) -> tuple[Key, int | Reading]:
@@ -102,6 +105,7 @@ class Graph:
         self._class_of = grouping.classes(ledger)
         self.unit_count = ledger.count
         self.layout = grouping.layout(ledger, self._class_of)
+        self._couplings = ledger.couplings
         self._bound = [u for u in ledger.read] + [u for u, _ in ledger.protections]
         self.outputs = [
             Output(name, stream.on(-1), stream.shape[-1], _kind(calls, model, index))
@@ -210,6 +214,16 @@ class Graph:
         bound = [u[u != FIXED] for u in self._bound]
         return not any(np.isin(self._class_of[u], classes).any() for u in bound)
 
+    def joints(self, name: str) -> list[str]:
+        """Return what couples a family's units with others: "Add 'add' joins them"."""
+        own = self.families[name].units
+        found = [
+            f"{title} joins them"
+            for one, other, title in self._couplings
+            if np.isin(one, own).any() != np.isin(other, own).any()
+        ]
+        return list(dict.fromkeys(found))
+
     @cached_property
     def hidden(self) -> tuple[str, ...]:
         """Names of the families of units that are not the model's answer."""
@@ -230,13 +244,18 @@ class Graph:
         reads, to the first nonlinearity.
         """
         consumers = self._consumers()
+        rows = rows_of(self.model)
         found: dict[str, list[WatchPoint]] = {}
         for name, family in self.families.items():
             for key, traced in self.calls.items():
                 if traced.call.path != family.layer:
                     continue
                 point = self._watch(key, family.units, consumers)
-                if point is not None and point not in found.setdefault(name, []):
+                count = None if point is None else rows[point.key, point.output]
+                if point is None or count is None:
+                    continue
+                point = replace(point, rows=count)
+                if point not in found.setdefault(name, []):
                     found[name].append(point)
         return {name: points for name, points in found.items() if points}
 

@@ -16,7 +16,7 @@ def classes(ledger: Ledger) -> NDArray[np.int64]:
     """Number the sets of units that stay or go together, one entry per unit."""
     if not ledger.count:
         return np.zeros(0, dtype=np.int64)
-    pairs = [np.stack([one, other]) for one, other in ledger.couplings]
+    pairs = [np.stack([one, other]) for one, other, _ in ledger.couplings]
     edges = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), dtype=np.int64)
     edges = edges[:, (edges != FIXED).all(axis=0)]
     matrix = coo_matrix(

@@ -300,7 +300,9 @@ class _Gatherer:
             )
         labels = _step_labels(y, self.sums.labels)
         above = self.sums.above
-        self.sums.update([values_at(tap, heard, above=above) for tap in self._taps], labels)
+        samples = tf.shape(labels)[0]
+        values = [values_at(tap, heard, samples, above=above) for tap in self._taps]
+        self.sums.update(values, labels)
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)
             self._seen.assign_add(tf.size(labels, out_type=tf.int64))

@@ -103,7 +103,9 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
             tuple(points[name]),
             len(graph.families[name].units),
             any(
-                p.reading is not None or graph.calls[p.key].outputs[p.output].rank > 2
+                p.reading is not None
+                or p.rows != 1
+                or graph.calls[p.key].outputs[p.output].rank > 2
                 for p in points[name]
             ),
         )
@@ -126,7 +128,9 @@ class Values:
     active: Any = None
 
 
-def unit_values(tap: Tap, tensors: Sequence[Any], *, above: float | None = None) -> Values:
+def unit_values(
+    tap: Tap, tensors: Sequence[Any], samples: Any, *, above: float | None = None
+) -> Values:
     """Reduce a layer's outputs to one value per sample and unit: the mean over all positions.
 
     Steps that a Keras mask leaves out do not count. A layer that is called several times has the
@@ -135,26 +139,38 @@ def unit_values(tap: Tap, tensors: Sequence[Any], *, above: float | None = None)
     Args:
         tap: The watched layer.
         tensors: What it gave, one tensor for each call.
+        samples: How many samples there are.
         above: The bar for positions that are active; None leaves them uncounted.
     """
     signed, absolute, active = [], [], []
     for point, tensor in zip(tap.points, tensors, strict=True):
         x = tf.cast(tensor, tf.float32)
-        axis = point.axis % len(x.shape)
-        weights = _step_weights(tensor, axis)
-        signed.append(_mean_over_positions(x, axis, weights))
+        weights = _step_weights(tensor, point.axis % len(x.shape))
+        signed.append(_mean(point, x, weights, samples))
         if not point.nonnegative:
-            absolute.append(_mean_over_positions(tf.abs(x), axis, weights))
+            absolute.append(_mean(point, tf.abs(x), weights, samples))
         else:
             absolute.append(signed[-1])
         if above is not None:
-            active.append(_mean_over_positions(tf.cast(tf.abs(x) > above, x.dtype), axis, weights))
+            over = tf.cast(tf.abs(x) > above, x.dtype)
+            active.append(_mean(point, over, weights, samples))
     mean = _average(signed)
     return Values(
         mean,
         mean if tap.nonnegative else _average(absolute),
         _average(active) if active else None,
     )
+
+
+def _mean(point: WatchPoint, x: Any, weights: Any, samples: Any) -> Any:
+    """Take the mean over all that a sample has for a unit: positions, and rows."""
+    rows = by_sample(point, _mean_over_positions(x, point.axis % len(x.shape), weights), samples)
+    return rows if point.rows == 1 else tf.reduce_mean(rows, axis=1)
+
+
+def by_sample(point: WatchPoint, x: Any, samples: Any) -> Any:
+    """Return rows `(rows, units)` as `(samples, rows of one, units)`, where one has several."""
+    return x if point.rows == 1 else tf.reshape(x, (samples, -1, x.shape[-1]))
 
 
 def _average(values: list[Any]) -> Any:
@@ -188,12 +204,15 @@ def run_taps(
 ) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
     seen, _ = run_watched(graph, taps, inputs)
-    return [values_at(tap, seen, above=above) for tap in taps]
+    samples = tf.shape(tree.flatten(inputs)[0])[0]
+    return [values_at(tap, seen, samples, above=above) for tap in taps]
 
 
-def values_at(tap: Tap, seen: Mapping[Place, Any], *, above: float | None = None) -> Values:
-    """Return a layer's unit values from what was seen; `above` as in `unit_values`."""
-    return unit_values(tap, [tensor_at(point, seen) for point in tap.points], above=above)
+def values_at(
+    tap: Tap, seen: Mapping[Place, Any], samples: Any, *, above: float | None = None
+) -> Values:
+    """Return a layer's unit values from what was seen; the rest as in `unit_values`."""
+    return unit_values(tap, [tensor_at(point, seen) for point in tap.points], samples, above=above)
 
 
 def run_watched(

@@ -211,7 +211,7 @@ class Site:
             raise SurgeryError(
                 f"The rule of {self.title} couples {len(one)} units with {len(other)}."
             )
-        self._ledger.couplings.append((one, other))
+        self._ledger.couplings.append((one, other, self.title))
         for fixed, free in ((one, other), (other, one)):
             lone = free[(fixed == FIXED) & (free != FIXED)]
             self.protect(lone, f"{self.title} joins them with something that cannot be cut")

@@ -127,7 +127,7 @@ class Ledger:
     def __init__(self) -> None:
         self.families: dict[str, Family] = {}
         self.blueprints: dict[int, Blueprint] = {}
-        self.couplings: list[tuple[Units, Units]] = []
+        self.couplings: list[tuple[Units, Units, str]] = []
         self.protections: list[tuple[Units, str]] = []
         self.outputs: list[tuple[Units, str]] = []
         self.normalised: list[tuple[Units, str]] = []
