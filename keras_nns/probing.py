@@ -12,8 +12,11 @@ from keras import tree
 from keras_nns.graph import Graph
 from keras_nns.keras_graph import functional, walk
 
-_UNKNOWN_SIZE = 12
-"""Length put in for a dimension the model leaves open (steps, height, width)."""
+_OPEN_SIZE = {2: 32, 3: 32, 4: 64, 5: 16}
+"""Size put in for dimensions a model leaves open (steps, sides), by the number of axes.
+
+Powers of two, so that what was pooled and is enlarged again fits what it is joined to.
+"""
 
 _WORDS = ("", "a", "b", "one", "two words", "1")
 
@@ -36,7 +39,8 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
     for index, tensor in enumerate(model.inputs):
         # A stateful model is built for one batch size and takes no other.
         batch = count if tensor.shape[0] is None else tensor.shape[0]
-        shape = (batch, *[d if d is not None else _UNKNOWN_SIZE for d in tensor.shape[1:]])
+        side = _OPEN_SIZE.get(len(tensor.shape), 8)
+        shape = (batch, *[d if d is not None else side for d in tensor.shape[1:]])
         size = vocabularies.get(index)
         if str(tensor.dtype) == "string":
             arrays.append(tf.constant(random.choice(_WORDS, shape).tolist()))
@@ -48,6 +52,9 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
             arrays.append(random.random(shape) < 0.5)
         else:
             arrays.append(random.normal(size=shape).astype(np.float32))
+    if any(tf.is_tensor(array) for array in arrays):
+        # Keras takes tensors or arrays, not some of each.
+        arrays = [tf.convert_to_tensor(array) for array in arrays]
     return tree.pack_sequence_as(model._inputs_struct, arrays)
 
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from keras_nns.compiling import carry_compile_settings
 from keras_nns.constants import decide
 from keras_nns.decision import Change, Decision
-from keras_nns.errors import ModelError, PlanError, ProofError
+from keras_nns.errors import ModelError, ProofError
 from keras_nns.folding import fold
-from keras_nns.graph import Graph, TracedCall, hidden_layout, trace
+from keras_nns.graph import Graph, TracedCall, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
 from keras_nns.keras_graph import room_for
 from keras_nns.layout import Fingerprint
+from keras_nns.matching import traced_for
 from keras_nns.model_files import Head, Lineage, set_lineage
 from keras_nns.plan import Plan
 from keras_nns.probing import sample_inputs
@@ -148,7 +149,7 @@ def cut(
         >>> plan = nns.select(activity, labels=3)  # doctest: +SKIP
         >>> three = nns.cut(model, plan, head="binary", prove=True)  # doctest: +SKIP
     """
-    graph = _traced(model, plan, retrained=retrained, allow_empty=allow_empty)
+    graph = traced_for(model, plan, retrained=retrained, allow_empty=allow_empty)
     answer = answer_of(graph, plan, head, output)
     how = _how(simplify, allow_empty)
     new, held = _cut(graph, plan, answer, how)
@@ -191,7 +192,7 @@ def mask(
         PlanError: The plan is of another model.
         SurgeryError: The head does not fit the model.
     """
-    graph = _traced(model, plan, retrained=retrained, allow_empty=True)
+    graph = traced_for(model, plan, retrained=retrained, allow_empty=True)
     return _mask(graph, plan, answer_of(graph, plan, head, output))
 
 
@@ -228,59 +229,12 @@ def prove(
     Raises:
         PlanError: The plan is of another model, or keeps nothing of a layer.
     """
-    graph = _traced(model, plan, retrained=retrained, allow_empty=allow_empty)
+    graph = traced_for(model, plan, retrained=retrained, allow_empty=allow_empty)
     answer = answer_of(graph, plan, head, output)
     given = None if isinstance(samples, int) else samples
     count = samples if isinstance(samples, int) else 0
     how = _how(simplify, allow_empty)
     return _compare(graph, plan, answer, given, how, samples=count, seed=seed)
-
-
-def _traced(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False) -> Graph:
-    if not isinstance(plan, Plan):
-        several = " Cut them one by one, or unite them with merge(plans)."
-        hint = several if isinstance(plan, list) else ""
-        raise PlanError(f"Expected a Plan. Received: {type(plan).__name__}.{hint}")
-    graph = trace(model)
-    hidden_layout(graph)
-    if graph.structure != plan.fingerprint.structure:
-        raise PlanError(
-            f"The plan was made for another model than {model.name!r}: its layers, their sizes or "
-            "its unit groups differ. Observe this model and select again."
-        )
-    if not retrained and graph.fingerprint.weights != plan.fingerprint.weights:
-        raise PlanError(
-            f"The weights of {model.name!r} have changed since the plan was made. Observe it again "
-            "and select from that, or pass retrained=True to apply the plan all the same."
-        )
-    sizes = {group.name: group.size for group in graph.layout.prunable}
-    if dict(plan.sizes) != sizes:
-        raise PlanError(
-            f"The plan is for groups {dict(plan.sizes)}; model {model.name!r} has {sizes}."
-        )
-    empty = [name for name in plan.empty if not graph.layout[name].protected]
-    if empty and not allow_empty:
-        raise PlanError(
-            f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
-            "through. Keep at least one unit (select keeps one unless min_units=0); or pass "
-            "allow_empty=True where it goes round them, as in a residual block."
-        )
-    if not allow_empty:
-        _refuse_empty_members(graph, plan)
-    return graph
-
-
-def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
-    """Refuse a plan that keeps units of a group, and none that one of its layers makes."""
-    for group in graph.layout.prunable:
-        stays = group.protected.union(plan.kept[group.name])
-        empty = [m.layer for m in group.members if stays.isdisjoint(m.units)]
-        if empty:
-            raise PlanError(
-                f"The plan keeps {len(stays)} units of group {group.name!r}, and none of those "
-                f"that {', '.join(map(repr, empty))} makes. Keep at least one of the units "
-                f"{list(next(m.units for m in group.members if m.layer == empty[0]))[:10]}."
-            )
 
 
 How = Literal["sliced", "emptied", "simplified"]
@@ -402,7 +356,24 @@ def _compare(
     small, _ = _cut(graph, plan, answer, how, dtype=dtype)
     large = _mask(graph, plan, answer, dtype=dtype)
     inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
-    return difference(small, large, inputs)
+    proof = difference(small, large, inputs)
+    if not proof.exact and not difference(large, large, inputs).exact:
+        raise ProofError(
+            f"Model {graph.model.name!r} answers the same samples differently each time: "
+            f"{_random_calls(graph)} draws random numbers in inference too, so nothing can be "
+            "proven. Give it a seed (keras.random.SeedGenerator), or leave it out of the model."
+        )
+    return proof
+
+
+def _random_calls(graph: Graph) -> str:
+    """Name the layers that may draw random numbers."""
+    named = [
+        repr(traced.call.path)
+        for traced in graph.calls.values()
+        if hasattr(traced.call.operation, "seed_generator")
+    ]
+    return ", ".join(dict.fromkeys(named)) or "a layer"
 
 
 def difference(one: Any, other: Any, inputs: Any) -> Proof:
