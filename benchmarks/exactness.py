@@ -16,12 +16,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "keras_nns"))
 
-import contract
-import contract_layers
-import contract_operations
-import contract_sequences
 import keras
 import numpy as np
+from contract import randomise
+from contract_table import ROWS
 from keras import layers
 from sklearn.datasets import load_digits
 from timing import machine
@@ -29,8 +27,6 @@ from timing import machine
 import keras_nns as nns
 from keras_nns.plan import Plan
 from keras_nns.surgery import TOLERANCE
-
-TABLES = (contract_layers, contract_operations, contract_sequences)
 
 
 def random_plan(model, share: float, seed: int) -> Plan:
@@ -84,8 +80,8 @@ def main() -> None:
     print(machine())
     worst: dict[str, float] = {}
     plans = 0
-    for row in contract.ROWS:
-        model = contract.randomise(row.build())
+    for row in ROWS:
+        model = randomise(row.build())
         if not nns.trace(model).layout.prunable:
             continue
         for seed in range(args.seeds):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import ops, tree
 
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.graph import trace
@@ -27,7 +29,8 @@ def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> A
     transformer layer, a model that is a subclass with its own `call`) hides its parts from `trace`.
     Its `call` is run once on symbolic tensors, as the functional API does, and what it calls
     becomes a nested model of the block's name. The result computes the same with the same weights,
-    and its blocks can be cut. It is checked on generated inputs before it is returned.
+    and its blocks can be cut. It is checked on generated inputs before it is returned. A model in a
+    TimeDistributed is run on all steps at once, as on so many samples.
 
     Not for blocks that hold weights of their own next to their parts, or whose `call` needs to
     know the batch size or a length that the model leaves open: those stay as they are, with a
@@ -146,21 +149,33 @@ class _Unfolder:
                 free.set_weights(layer.get_weights())
                 free.trainable = layer.trainable
                 return free
-        if rule_of(layer) is not None or not holds_only_parts(layer):
+        if type(layer) is keras.layers.TimeDistributed and rule_of(layer.layer) is None:
+            call: Callable[..., Any] = partial(_step_by_step, layer.layer)
+        elif rule_of(layer) is not None or not holds_only_parts(layer):
             return layer
+        else:
+            call = layer.call
         given = _distinct((args, kwargs))
         symbols = {id(tensor): _like(tensor, name=None) for tensor in given}
         inner_args, inner_kwargs = tree.map_structure(
             lambda value: symbols.get(id(value), value), (args, kwargs)
         )
         try:
-            answers = layer.call(*inner_args, **inner_kwargs)
+            answers = call(*inner_args, **inner_kwargs)
             inside = keras.Model(list(symbols.values()), answers, name=layer.name)
         except Exception as error:  # a layer's own `call` may raise anything
             self.closed.append(f"{type(layer).__name__} {layer.name!r} ({_brief(error)})")
             return layer
         inside.trainable = layer.trainable
         return self.model(inside)
+
+
+def _step_by_step(inner: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    """Run what a TimeDistributed holds, with its steps put behind one another as samples."""
+    if mask is not None or getattr(inputs, "_keras_mask", None) is not None:
+        raise ValueError("steps are masked one by one")
+    answer = inner(ops.reshape(inputs, (-1, *inputs.shape[2:])))
+    return ops.reshape(answer, (-1, inputs.shape[1], *answer.shape[1:]))
 
 
 def _copied(model: Any, symbols: Any = None) -> Any:

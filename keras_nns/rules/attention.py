@@ -38,6 +38,10 @@ def multi_head(site: Site) -> None:
     width = site.shapes[0][-1]
     assert width is not None
     units = site.make(width) if shape is None or len(shape) == 1 else None
+    scores = len(site.shapes[-1]) - 2 * len(layer._attention_axes) - 1
+    site.emit({-1: units}, *[{scores: heads} for _ in site.shapes[1:]])
+    if _is_adapted(site):
+        return
     _project(site, layer.query_dense, query, heads, keys, quiet=(2,))
     _project(site, layer.key_dense, key, heads, keys)
     _project(site, layer.value_dense, value, heads, values)
@@ -61,43 +65,45 @@ def multi_head(site: Site) -> None:
         return (keep.count(units),)
 
     site.configure("output_shape", output_shape)
-    scores = len(site.shapes[-1]) - 2 * len(layer._attention_axes) - 1
-    site.emit({-1: units}, *[{scores: heads} for _ in site.shapes[1:]])
-    _refuse_adapted(site)
 
 
 @rule(layers.GroupQueryAttention)
 def grouped_query(site: Site) -> None:
     """Several query heads share a key and value head: all of them leave together.
 
-    Keys and values have one number of dimensions, and the output is as wide as the query.
+    Where there is one key and value head for all (multi-query attention) it stays, and each query
+    head leaves by itself. Keys and values have one number of dimensions, and the output is as wide
+    as the query.
     """
     layer = site.operation
     query, value, key = _operands(site)
-    heads = site.make(layer.num_key_value_heads, "heads")
-    queries = np.repeat(heads, layer.num_repeats)
+    single = layer.num_key_value_heads == 1
+    heads = site.make(layer.num_query_heads if single else layer.num_key_value_heads, "heads")
+    queries = heads if single else np.repeat(heads, layer.num_repeats)
+    shared = None if single else heads
     dimensions = site.make(layer.head_dim, "dimensions")
     width = site.shapes[0][-1]
     assert width is not None
     units = site.make(width)
+    site.emit({-1: units}, *[{1: queries} for _ in site.shapes[1:]])
+    if _is_adapted(site):
+        return
     source = query.on(-1)
     if source is None:
         site.protect(units, f"{site.title} answers as many numbers as its query has")
     else:
         site.couple(source, units)
     _project(site, layer._query_dense, query, queries, dimensions, quiet=(2,))
-    _project(site, layer._key_dense, key, heads, dimensions)
-    _project(site, layer._value_dense, value, heads, dimensions)
+    _project(site, layer._key_dense, key, shared, dimensions)
+    _project(site, layer._value_dense, value, shared, dimensions)
     if layer.use_gate:
         _project(site, layer._gate_dense, query, queries, dimensions)
     _leave(site, layer._output_dense, queries, dimensions, units)
     _divide_by_root(site, layer._query_dense, dimensions)
     _watch_heads(site, layer._output_dense, heads)
     site.configure("num_query_heads", queries)
-    site.configure("num_key_value_heads", heads)
+    site.configure("num_key_value_heads", shared)
     site.configure("head_dim", dimensions)
-    site.emit({-1: units}, *[{1: queries} for _ in site.shapes[1:]])
-    _refuse_adapted(site)
 
 
 def _operands(site: Site) -> tuple[Stream, Stream, Stream]:
@@ -117,7 +123,7 @@ def _project(
     site: Site,
     dense: Any,
     stream: Stream,
-    heads: Units,
+    heads: Units | None,
     dimensions: Units,
     *,
     quiet: tuple[int, ...] = (),
@@ -176,16 +182,21 @@ def _divide_by_root(site: Site, dense: Any, keys: Units) -> None:
     site.rescale(dense.bias, factor)
 
 
-def _refuse_adapted(site: Site) -> None:
+def _is_adapted(site: Site) -> bool:
     """Protect a layer whose projections were given LoRA or quantised weights behind its back."""
     projections = [
         layer for layer in site.operation._flatten_layers() if hasattr(layer, "equation")
     ]
-    if any(p.lora_enabled or p.quantization_mode is not None for p in projections):
-        reason = f"{site.title} has LoRA or quantised projections; merge them first"
+    adapted = any(p.lora_enabled or p.quantization_mode is not None for p in projections)
+    if adapted:
+        reason = (
+            f"{site.title} has LoRA or quantised projections; merge the factors, quantise what was "
+            "cut"
+        )
         site.protect_all(reason)
         for kind in ("heads", "key", "value", "dimensions", ""):
             site.protect_made(kind, reason)
+    return adapted
 
 
 @rule(layers.Attention, layers.AdditiveAttention)

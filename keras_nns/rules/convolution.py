@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from keras import layers
+from keras import config, layers
 
+from keras_nns.errors import SurgeryError
 from keras_nns.rules.base import Site, rule
 from keras_nns.rules.dense import quantised
 from keras_nns.rules.elementwise import apply_activation
-from keras_nns.rules.records import Units
+from keras_nns.rules.records import Keep, Units
 
 
 def channel_axis(site: Site) -> int:
     """Return the axis of the channels in the site's input."""
-    return 1 if site.operation.data_format == "channels_first" else site.input.rank - 1
+    # An operation that was not told keeps None and follows Keras when it runs.
+    given = site.operation.data_format or config.image_data_format()
+    return 1 if given == "channels_first" else site.input.rank - 1
 
 
 def fix_space(site: Site, what: str) -> Units | None:
@@ -23,6 +26,36 @@ def fix_space(site: Site, what: str) -> Units | None:
         if axis != channels:
             site.protect(units, f"{site.title} {what} along their axis")
     return site.input.on(channels)
+
+
+def watch_bias(site: Site, filters: Units | None) -> None:
+    """Keep a bias of channels in front on its axis.
+
+    `keras.ops.add` takes a vector for the bias of the last axis where it has as many elements, so
+    that a layer with `data_format="channels_first"` adds its bias along the width where that
+    equals its number of filters. Such a layer keeps all of them, and no other comes to that number.
+    """
+    layer, width = site.operation, site.shapes[0][-1]
+    if layer.bias is None or filters is None or channel_axis(site) != 1:
+        return
+    if len(filters) == width:
+        site.protect(
+            filters,
+            f"{site.title} has as many filters as its output is wide, and Keras then adds the bias "
+            "along the width (use channels_last)",
+        )
+
+    def use_bias(keep: Keep) -> bool:
+        count = keep.count(filters)
+        if count == width and count != len(filters):
+            raise SurgeryError(
+                f"{site.title} would keep {count} of its {len(filters)} filters, as many as its "
+                "output is wide, and Keras would then add the bias along the width instead of the "
+                "channels. Keep one more or one less, or use channels_last."
+            )
+        return True
+
+    site.configure("use_bias", use_bias)
 
 
 @rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -68,8 +101,9 @@ def convolution(site: Site) -> None:
     site.reads(read)
     site.configure("filters", filters)
     site.emit({channel_axis(site): filters})
-    axis = channel_axis(site)
-    apply_activation(site, layer.activation, axis=axis if axis == 1 else -1)
+    watch_bias(site, filters)
+    # An activation such as softmax runs over the last axis, wherever the channels are.
+    apply_activation(site, layer.activation)
 
 
 @rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -81,6 +115,7 @@ def depthwise(site: Site) -> None:
     site.bind(layer.kernel, {-2: channels})
     site.bind(layer.bias, {0: out})
     site.emit({channel_axis(site): out})
+    watch_bias(site, out)
     site.passes()
     apply_activation(site, layer.activation)
 
@@ -98,6 +133,7 @@ def separable(site: Site) -> None:
     site.reads(channels)
     site.configure("filters", filters)
     site.emit({channel_axis(site): filters})
+    watch_bias(site, filters)
     apply_activation(site, layer.activation)
 
 
@@ -112,4 +148,5 @@ def transposed(site: Site) -> None:
     site.reads(channels)
     site.configure("filters", filters)
     site.emit({channel_axis(site): filters})
+    watch_bias(site, filters)
     apply_activation(site, layer.activation)

@@ -21,8 +21,7 @@ from keras_nns.rules.base import Site, rule
 from keras_nns.rules.elementwise import is_elementwise, register_elementwise
 from keras_nns.rules.records import Keep, Units
 
-for function in (gelu_approximate, keras.ops.silu):
-    register_elementwise(function)
+register_elementwise(gelu_approximate)
 
 
 class _Heads(int):
@@ -173,7 +172,7 @@ def llama_decoder(site: Site) -> None:
     def make(keep: Keep) -> tuple[type, dict[str, Any]]:
         sizes = {
             "num_query_heads": keep.count(queries),
-            "num_key_value_heads": keep.count(heads),
+            "num_key_value_heads": 1 if heads is None else keep.count(heads),
             "head_dim": attention._query_dense._kernel.shape[-1],
             "intermediate_dim": keep.count(hidden),
         }
@@ -227,10 +226,11 @@ def _keep_stream(site: Site) -> None:
     site.emit(*[{} for _ in site.shapes])
 
 
-def _shared_heads(site: Site, query_heads: int, heads: int) -> tuple[Units, Units]:
-    made = site.make(heads, "heads")
+def _shared_heads(site: Site, query_heads: int, heads: int) -> tuple[Units, Units | None]:
+    """Make heads; one key and value head for all stays, and each query head leaves by itself."""
+    made = site.make(query_heads if heads == 1 else heads, "heads")
     site.reads(made)
-    return np.repeat(made, query_heads // heads), made
+    return (made, None) if heads == 1 else (np.repeat(made, query_heads // heads), made)
 
 
 def _hidden(site: Site, count: int, activation: Any) -> Units:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from keras import layers
-from keras.src.ops import math
+from keras.src.ops import linalg, math
 from keras.src.ops import numpy as knp
 
 from keras_nns.rules.base import Site, rule
@@ -14,10 +15,17 @@ from keras_nns.rules.operands import Operand, operands, slice_constant
 from keras_nns.rules.records import Units
 
 
-@rule(knp.Sum)
+@rule(knp.Sum, knp.CountNonzero)
 def total(site: Site) -> None:
     """Sum over axes: removed units are zero and add nothing."""
     _reduce(site, exact=True)
+
+
+@rule(linalg.Norm)
+def norm(site: Site) -> None:
+    """Take a length: zeros add nothing to it, but they are the least of all entries."""
+    order = site.operation.ord
+    _reduce(site, exact=not isinstance(order, int | float) or order >= 0)
 
 
 @rule(
@@ -27,6 +35,8 @@ def total(site: Site) -> None:
     knp.Amax,
     knp.Amin,
     knp.Prod,
+    knp.Median,
+    knp.Ptp,
     knp.Std,
     knp.Var,
     knp.Any,
@@ -38,6 +48,16 @@ def total(site: Site) -> None:
 def statistic(site: Site) -> None:
     """Reduce axes: units along them must stay, because zeros would count."""
     _reduce(site, exact=False)
+
+
+@rule(knp.Average)
+def average(site: Site) -> None:
+    """Reduce an axis; weights of elements, if any, would have to leave with them."""
+    if len(operands(site, ("x", "weights"))) > 1:
+        site.protect_all(f"{site.title} weighs elements one by one; multiply and sum instead")
+        site.emit({})
+    else:
+        _reduce(site, exact=False)
 
 
 def _reduce(site: Site, *, exact: bool) -> None:
@@ -58,6 +78,81 @@ def _reduce(site: Site, *, exact: bool) -> None:
             if axis in stay
         }
     )
+
+
+@rule(knp.Cumsum)
+def running_total(site: Site) -> None:
+    """Add up along an axis: removed units are zero and add nothing to what follows."""
+    _run(site, exact=True)
+
+
+@rule(knp.Cumprod)
+def running_product(site: Site) -> None:
+    """Multiply up along an axis, where zeros would make what follows zero."""
+    _run(site, exact=False)
+
+
+def _run(site: Site, *, exact: bool) -> None:
+    axis = site.operation.axis
+    if axis is None:
+        site.protect_all(f"{site.title} flattens all axes; name one")
+        site.emit({})
+        return
+    units = site.input.on(axis)
+    if exact:
+        site.reads(units)
+    else:
+        site.protect(units, f"{site.title} runs along their axis, where zeros would count")
+    site.emit(site.input.units)
+
+
+@rule(knp.Sort, knp.Argsort, knp.Diff, math.TopK)
+def along_an_axis(site: Site) -> None:
+    """Compare or subtract what lies along one axis; units on the others do not meet."""
+    rank = site.input.rank
+    given = getattr(site.operation, "axis", -1)
+    over = range(rank) if given is None else axes_of(given, rank)
+    for axis in over:
+        site.protect(site.input.on(axis), f"{site.title} compares what lies along their axis")
+    rest = {axis: units for axis, units in site.input.units.items() if axis not in over}
+    site.emit(*[rest for _ in site.shapes])
+
+
+@rule(knp.Dot)
+def product(site: Site) -> None:
+    """Sum products over the last axis of one and the last but one of the other."""
+    given = operands(site, ("x1", "x2"))
+    if len(given) < 2:
+        site.emit(site.input.units)
+        return
+    _contract(site, given, [given[0].stream.rank - 1], [max(given[1].stream.rank - 2, 0)])
+
+
+@rule(knp.Tensordot)
+def tensor_product(site: Site) -> None:
+    """Sum products over axes of one and axes of the other, pair by pair."""
+    given = operands(site, ("x1", "x2"))
+    first, second = (one.stream.rank for one in given)
+    axes = site.operation.axes
+    if isinstance(axes, int):
+        pairs = [range(first - axes, first), range(axes)]
+    else:
+        pairs = [np.atleast_1d(one).tolist() for one in axes]
+    _contract(site, given, axes_of(list(pairs[0]), first), axes_of(list(pairs[1]), second))
+
+
+def _contract(
+    site: Site, given: Sequence[Operand], first: Sequence[int], second: Sequence[int]
+) -> None:
+    """Describe a product that sums over pairs of axes and keeps all the others."""
+    sources = []
+    for place, (one, over) in enumerate(zip(given, (first, second), strict=True)):
+        names = [f"{place}{axis}" for axis in range(one.stream.rank)]
+        for number, axis in enumerate(over):
+            names[axis] = f"sum{number}"
+        sources.append(names)
+    target = [name for names in sources for name in names if not name.startswith("sum")]
+    multiply(site, given, sources, target)
 
 
 @rule(knp.Matmul)

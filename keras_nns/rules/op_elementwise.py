@@ -25,6 +25,9 @@ _NONNEGATIVE = (
     knp.Exp,
     knp.Square,
     knp.Sqrt,
+    knp.Exp2,
+    knp.Fabs,
+    knp.Arccosh,
 )
 _NONLINEAR = (
     nn.Softsign,
@@ -44,11 +47,24 @@ _NONLINEAR = (
     knp.Tanh,
     knp.Sin,
     knp.Cos,
+    knp.Tan,
+    knp.Sinh,
+    knp.Cosh,
+    knp.Arcsin,
+    knp.Arccos,
+    knp.Arctan,
+    knp.Arcsinh,
+    knp.Arctanh,
+    knp.Cbrt,
     knp.Log,
     knp.Log1p,
+    knp.Log2,
+    knp.Log10,
     knp.Expm1,
     knp.Reciprocal,
     math.Erf,
+    math.Erfc,
+    math.Erfinv,
     math.Rsqrt,
 )
 _OTHER = (
@@ -57,6 +73,9 @@ _OTHER = (
     knp.Floor,
     knp.Ceil,
     knp.Round,
+    knp.Trunc,
+    knp.Deg2rad,
+    knp.Rad2deg,
     knp.Copy,
     knp.Isnan,
     knp.Isinf,
@@ -66,6 +85,7 @@ _OTHER = (
     knp.OnesLike,
     knp.ZerosLike,
     core.Cast,
+    core.SaturateCast,
     core.StopGradient,
     core.ConvertToTensor,
 )
@@ -137,6 +157,13 @@ def normalize(site: Site) -> None:
     knp.GreaterEqual,
     knp.LogicalAnd,
     knp.LogicalOr,
+    knp.LogicalXor,
+    knp.Fmax,
+    knp.Fmin,
+    knp.Fmod,
+    knp.Logaddexp2,
+    knp.Heaviside,
+    knp.Isclose,
 )
 def binary(site: Site) -> None:
     """Join two tensors element by element, or a tensor and a constant, which is sliced."""

@@ -1,8 +1,9 @@
-"""Pooling over windows and over everything."""
+"""Pooling over windows and over everything, and images of another size."""
 
 from __future__ import annotations
 
 from keras import layers
+from keras.src.ops import image, nn
 
 from keras_nns.rules.base import Site, rule
 from keras_nns.rules.convolution import channel_axis, fix_space
@@ -21,6 +22,8 @@ from keras_nns.rules.convolution import channel_axis, fix_space
     layers.AdaptiveAveragePooling1D,
     layers.AdaptiveAveragePooling2D,
     layers.AdaptiveAveragePooling3D,
+    nn.MaxPool,
+    nn.AveragePool,
 )
 def window(site: Site) -> None:
     """Pool each channel by itself."""
@@ -40,3 +43,10 @@ def everything(site: Site) -> None:
     """Pool each channel to one value."""
     axis = channel_axis(site) if site.operation.keepdims else 1
     site.emit({axis: fix_space(site, "pools")})
+
+
+@rule(image.Resize, image.PadImages, image.CropImages)
+def resized(site: Site) -> None:
+    """Resize, pad or crop each channel by itself."""
+    site.emit({channel_axis(site): fix_space(site, "changes the size")})
+    site.passes()

@@ -146,15 +146,16 @@ def repeat(site: Site) -> None:
     site.emit({2: site.input.on(1)})
 
 
-@rule(layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D)
+@rule(layers.Cropping1D, layers.UpSampling1D)
 def along_time(site: Site) -> None:
-    """Pad, crop or repeat steps; features stay."""
+    """Crop or repeat steps; features stay."""
     site.protect(site.input.on(1), f"{site.title} changes the length of their axis")
     site.emit({2: site.input.on(2)})
     site.passes()
 
 
 @rule(
+    layers.ZeroPadding1D,
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
     layers.UpSampling2D,
@@ -163,6 +164,6 @@ def along_time(site: Site) -> None:
     layers.Cropping3D,
 )
 def along_space(site: Site) -> None:
-    """Pad, crop or repeat pixels; channels stay."""
+    """Pad, crop or repeat steps or pixels; channels stay."""
     site.emit({channel_axis(site): fix_space(site, "changes the size")})
     site.passes()

@@ -71,7 +71,8 @@ def _describe(site: Site, inner: Site) -> None:
     rule = rule_of(inner.operation)
     if rule is None:
         site.protect_all(
-            f"{site.title} wraps a {type(inner.operation).__name__}, which has no rule"
+            f"{site.title} wraps a {type(inner.operation).__name__}, which has no rule; write a "
+            "wrapped model out with keras_nns.unfold"
         )
     else:
         rule(inner)

@@ -1,9 +1,9 @@
 """The contract table: one row for each layer type and setting that a rule describes.
 
-The rows stand in `contract_layers.py`, `contract_sequences.py` and `contract_operations.py`.
-A row is a small model with the layer in a realistic place, and an expectation written by hand from
-the layer's own definition: which groups there are, how many units each has, which layers make them,
-and how many units are protected. The group of the last layer, "answer", goes without saying.
+The rows stand in the files that `contract_table.py` lists. A row is a small model with the layer in
+a realistic place, and an expectation written by hand from the layer's own definition: which groups
+there are, how many units each has, which layers make them, and how many units are protected. The
+group of the last layer, "answer", goes without saying.
 `test_rules.py` runs every row through the same checks.
 """
 

@@ -17,10 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-import contract_layers  # noqa: E402, F401
-import contract_operations  # noqa: E402, F401
-import contract_sequences  # noqa: E402, F401
-from contract import ROWS, Row  # noqa: E402
+from contract_table import ROWS, Row  # noqa: E402
 
 MEASURED = HERE / "applications.json"
 MEASURED_HUB = HERE / "keras_hub.json"

@@ -9,13 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import contract_layers  # noqa: F401
-import contract_operations  # noqa: F401
-import contract_sequences  # noqa: F401
 import keras
 import numpy as np
 import pytest
-from contract import ROWS, inputs_of, randomise
+from contract import inputs_of, randomise
+from contract_table import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as L

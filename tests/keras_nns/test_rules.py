@@ -7,13 +7,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import contract_layers  # noqa: F401
-import contract_operations  # noqa: F401
-import contract_sequences  # noqa: F401
 import keras
 import numpy as np
 import pytest
-from contract import ROWS, Row, inputs_of, randomise
+from contract import inputs_of, randomise
+from contract_table import ROWS, Row
 from keras import tree
 
 from keras_nns.errors import PlanError

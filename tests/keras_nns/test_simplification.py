@@ -1,4 +1,4 @@
-"""Clean-ups that keep the function: constants folded, dead branches and batch norms gone."""
+"""Clean-ups that keep the function: constants folded, dead branches gone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from contract import chain, inputs_of, randomise
 from hypothesis import assume, given, settings
 from keras import layers as L
-from keras import ops
 from test_graphs import build, recipes, seeds, unhurried
 
 import keras_nns as nns
@@ -271,132 +270,6 @@ def test_a_layer_all_of_whose_units_are_constant_keeps_one():
     assert_same(done.model, model, inputs_of(model))
 
 
-# Branches --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_an_emptied_residual_block_is_removed_whole(activation):
-    model = residual(activation)
-    plan = plan_of(model, **{"1_a": (), "2_a": (0, 2)})
-    with pytest.raises(nns.PlanError, match="allow_empty=True"):
-        nns.cut(model, plan)
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert not {"1_a", "1_bn_a", "1_act", "1_b", "1_bn_b"} & set(names(small))
-    assert {"stem", "1_out", "2_a", "2_add", "answer"} <= set(names(small))
-    assert nns.prove(model, plan, allow_empty=True).exact
-    assert_same(small, nns.mask(model, plan), inputs_of(model))
-    assert nns.lineage(small).plan == plan
-    # What is left can be cut further, and counts its units among those that are left.
-    rest = plan_of(model, **{"2_a": (0, 1), "stem": (0, 1, 4)})
-    again = nns.cut(small, rest.relative_to(plan, nns.fingerprint(small)))
-    assert_same(again, nns.mask(model, plan & rest), inputs_of(model))
-
-
-def test_the_constant_of_an_emptied_block_by_hand():
-    model = residual()
-    small = nns.cut(model, plan_of(model, **{"1_a": ()}), allow_empty=True)
-    norm = model.get_layer("1_bn_b")
-    gamma, beta, mean, variance = (w.numpy() for w in norm.weights)
-    constant = beta - gamma * mean / np.sqrt(variance + norm.epsilon)
-    added = small.get_layer("1_add")
-    assert type(added) is L.Rescaling and added.scale == 1
-    np.testing.assert_allclose(added.offset, constant, rtol=1e-6, atol=1e-7)
-
-
-def test_a_constant_goes_into_the_bias_before_it_where_there_is_one():
-    inputs = keras.Input((4,))
-    x = L.Dense(5, name="straight")(inputs)
-    y = L.Dense(5, name="out")(L.Dense(3, activation="relu", name="inner")(inputs))
-    x = L.Dense(2, name="answer")(L.ReLU()(L.Add(name="add")([x, y])))
-    model = randomise(keras.Model(inputs, x))
-    small = nns.cut(model, plan_of(model, inner=()), allow_empty=True, prove=True)
-    assert not {"inner", "out", "add"} & set(names(small))
-    np.testing.assert_allclose(
-        small.get_layer("straight").bias,
-        model.get_layer("straight").bias.numpy() + model.get_layer("out").bias.numpy(),
-        rtol=1e-6,
-    )
-
-
-@pytest.mark.parametrize(
-    "join",
-    [
-        lambda x, y: L.Subtract(name="join")([x, y]),
-        lambda x, y: L.Subtract(name="join")([y, x]),
-        lambda x, y: L.Multiply(name="join")([x, y]),
-        lambda x, y: L.Average(name="join")([x, y, x]),
-        lambda x, y: L.Add(name="join")([x, y, x]),
-        lambda x, y: x + y,
-        lambda x, y: y - x,
-        lambda x, y: x * y,
-        lambda x, y: L.Multiply(name="join")([x, ops.sigmoid(y)]),
-    ],
-)
-def test_joins_with_a_branch_that_became_constant(join):
-    inputs = keras.Input((4,))
-    x = L.Dense(5, activation="tanh", name="straight")(inputs)
-    y = L.Dense(5, name="out")(L.Dense(3, activation="relu", name="inner")(inputs))
-    model = randomise(keras.Model(inputs, L.Dense(2, name="answer")(join(x, y))))
-    wide = next(g.name for g in trace(model).layout.prunable if g.size == 5)
-    plan = plan_of(model, **{"inner": (), wide: (0, 2, 3)})
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert not {"inner", "out"} & set(names(small))
-    assert_same(small, nns.mask(model, plan), inputs_of(model))
-
-
-def test_a_concatenation_does_without_what_is_empty():
-    inputs = keras.Input((6, 6, 2))
-    parts = [L.Conv2D(3, 3, activation="relu", name=f"part{i}")(inputs) for i in range(3)]
-    x = L.GlobalAveragePooling2D()(L.Concatenate(name="join")(parts))
-    model = randomise(keras.Model(inputs, L.Dense(2, name="answer")(x)))
-    plan = plan_of(model, part0=(), part2=(1,))
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert "part0" not in names(small) and small.get_layer("answer").kernel.shape == (4, 2)
-    plan = plan_of(model, part0=(), part1=())
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert "join" not in names(small)
-
-
-def test_an_emptied_attention_branch_gives_its_bias():
-    inputs = keras.Input((4, 3))
-    x = L.Dense(6, activation="tanh", name="stem")(inputs)
-    y = L.MultiHeadAttention(2, 3, name="attention")(x, x)
-    x = L.GlobalAveragePooling1D()(L.Add(name="add")([x, y]))
-    model = randomise(keras.Model(inputs, L.Dense(2, name="answer")(x)))
-    plan = plan_of(model, **{"attention:heads": ()})
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert "attention" not in names(small)
-
-
-def test_a_nested_block_is_emptied():
-    inside = keras.Input((6,))
-    hidden = L.Dense(4, activation="relu", name="hidden")(inside)
-    inner = keras.Model(
-        inside, L.Add(name="add")([inside, L.Dense(6, name="out")(hidden)]), name="inner"
-    )
-    inputs = keras.Input((3,))
-    x = L.Dense(6, activation="tanh", name="stem")(inputs)
-    model = randomise(keras.Model(inputs, L.Dense(2, name="answer")(inner(inner(x)))))
-    plan = plan_of(model, **{"inner/hidden": (), "stem": (0, 1, 5)})
-    small = nns.cut(model, plan, allow_empty=True, prove=True)
-    assert names(small.get_layer("inner")) == ["add"]
-
-
-def test_a_plan_that_lets_nothing_through_is_refused():
-    model = randomise(
-        chain((4,), L.Dense(6, activation="relu", name="one"), L.Dense(2, name="two"))
-    )
-    with pytest.raises(nns.PlanError, match=r"output 'two' would be the same for every input"):
-        nns.cut(model, plan_of(model, one=()), allow_empty=True)
-    inputs = keras.Input((4,))
-    x = L.Dense(5, activation="tanh", name="straight")(inputs)
-    y = L.Dense(5, name="out")(L.Dense(3, activation="relu", name="inner")(inputs))
-    x = L.Dense(2, name="answer")(L.Maximum(name="most")([x, y]))
-    model = randomise(keras.Model(inputs, x))
-    with pytest.raises(nns.PlanError, match=r"layer 'out' \(Dense\).*select keeps one"):
-        nns.cut(model, plan_of(model, inner=()), allow_empty=True)
-
-
 def test_cut_and_simplify_in_one_call():
     model = residual()
     set_units(model.get_layer("stem"), [2], -1.0)
@@ -424,92 +297,6 @@ def test_the_record_of_a_subnetwork_follows_what_was_removed():
         2,
         3,
     )
-
-
-# Batch norms -----------------------------------------------------------------------------------
-
-
-def norm(name="bn", **options):
-    return L.BatchNormalization(name=name, **options)
-
-
-FOLDED = {
-    "conv": ((6, 6, 2), lambda: [L.Conv2D(4, 3, padding="same", name="l"), norm(), L.ReLU()]),
-    "no bias": ((6, 6, 2), lambda: [L.Conv2D(4, 3, use_bias=False, name="l"), norm(), L.ReLU()]),
-    "plain norm": ((6, 6, 2), lambda: [L.Conv2D(4, 3), norm(scale=False, center=False), L.ReLU()]),
-    "grouped": ((6, 6, 4), lambda: [L.Conv2D(4, 3, groups=2), norm(), L.ReLU()]),
-    "conv 1d": ((6, 2), lambda: [L.Conv1D(4, 3, padding="causal"), norm(), L.ReLU()]),
-    "depthwise": ((6, 6, 3), lambda: [L.DepthwiseConv2D(3, depth_multiplier=2), norm(), L.ReLU()]),
-    "separable": ((6, 6, 3), lambda: [L.SeparableConv2D(4, 3), norm(), L.ReLU()]),
-    "transposed": ((6, 6, 3), lambda: [L.Conv2DTranspose(4, 3), norm(), L.ReLU()]),
-    "dense": ((6,), lambda: [L.Dense(4), norm(), L.ReLU()]),
-    "dense on steps": ((5, 6), lambda: [L.Dense(4), norm(), L.ReLU()]),
-    "two": ((6,), lambda: [L.Dense(4), norm("one"), norm("two"), L.ReLU()]),
-    "into the next": ((6, 6, 2), lambda: [L.MaxPooling2D(), norm(), L.Conv2D(3, 2)]),
-    "into the next dense": ((6,), lambda: [L.Dense(3, activation="relu"), norm(), L.Dense(2)]),
-    "into the next depthwise": ((6, 6, 2), lambda: [L.ReLU(), norm(), L.DepthwiseConv2D(3)]),
-}
-
-
-@pytest.mark.parametrize("sequential", [True, False])
-@pytest.mark.parametrize("name", FOLDED)
-def test_batch_norms_are_folded(name, sequential):
-    shape, parts = FOLDED[name]
-    parts = [*parts(), L.Flatten(), L.Dense(2, name="answer")]
-    if sequential:
-        model = randomise(keras.Sequential([keras.Input(shape), *parts]))
-    else:
-        model = randomise(chain(shape, *parts))
-    model.layers[-2].trainable = False
-    model.compile("sgd", "mse")
-    left = nns.simplify(model)
-    assert any(isinstance(layer, L.BatchNormalization) for layer in left.model.layers)
-    done = nns.simplify(model, fold_batch_norm=True)
-    assert not any(isinstance(layer, L.BatchNormalization) for layer in done.model.layers)
-    assert isinstance(done.model, keras.Sequential) == sequential
-    assert not done.model.layers[-2].trainable and done.model.compiled
-    assert set(names(done.model)) < set(names(model))
-    assert_same(done.model, model, inputs_of(model))
-
-
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [
-        (lambda: [L.Conv2D(4, 3, activation="relu"), norm(), L.ReLU()], "activation first"),
-        (lambda: [L.ReLU(), norm(), L.Conv2D(4, 3, padding="same")], "pads with zeros"),
-        (lambda: [L.ReLU(), norm(), L.Conv2D(4, 3, groups=2)], "has groups"),
-        (lambda: [L.Conv2D(4, 3), norm(axis=1), L.ReLU()], "another axis"),
-        (lambda: [L.ReLU(), norm(), L.ReLU()], "no linear layer"),
-    ],
-)
-def test_batch_norms_that_cannot_be_folded_say_why(parts, reason):
-    model = randomise(chain((6, 6, 2), *parts(), L.Flatten(), L.Dense(2)))
-    done = nns.simplify(model, fold_batch_norm=True)
-    assert "bn" in names(done.model)
-    assert any(c.layer == "bn" and reason in c.change for c in done.changes), done.changes
-
-
-def test_a_convolution_that_is_read_elsewhere_keeps_its_batch_norm():
-    inputs = keras.Input((6, 6, 2))
-    x = L.Conv2D(4, 3, name="conv")(inputs)
-    x = L.Add()([x, L.ReLU()(norm()(x))])
-    model = randomise(keras.Model(inputs, L.Dense(2)(L.Flatten()(x))))
-    done = nns.simplify(model, fold_batch_norm=True)
-    assert any("read elsewhere" in c.change for c in done.changes)
-    assert_same(done.model, model, inputs_of(model))
-
-
-def test_a_residual_network_loses_all_its_batch_norms():
-    model = residual()
-    before = [w.numpy() for w in model.weights]
-    done = nns.simplify(model, fold_batch_norm=True)
-    assert not [n for n in names(done.model) if "bn" in n]
-    assert_same(done.model, model, inputs_of(model))
-    for old, weight in zip(before, model.weights, strict=True):
-        np.testing.assert_array_equal(old, weight.numpy())
-    plan = plan_of(model, **{"1_a": (), "stem": (0, 3)})
-    lean = nns.simplify(nns.cut(model, plan, allow_empty=True), fold_batch_norm=True)
-    assert_same(lean.model, nns.mask(model, plan), inputs_of(model))
 
 
 def test_simplified_models_are_ordinary_files(tmp_path):

@@ -210,6 +210,42 @@ def test_the_stream_of_a_transformer_is_cut_exactly(tmp_path):
     assert nns.inspect(small).multiply_adds
 
 
+def test_a_model_in_a_time_distributed_is_run_on_all_steps_at_once():
+    frame = keras.Sequential(
+        [
+            keras.Input((5, 5, 2)),
+            L.Conv2D(6, 3, activation="relu", name="conv"),
+            L.BatchNormalization(),
+            L.GlobalAveragePooling2D(),
+            FeedForward(7, 6, name="block"),
+        ],
+        name="frame",
+    )
+    start = keras.Input((3, 5, 5, 2))
+    x = L.LSTM(4, name="cells")(L.TimeDistributed(frame, name="each")(start))
+    model = randomise(keras.Model(start, L.Dense(2, name="answer")(x)))
+    assert [group.name for group in nns.trace(model).layout.prunable] == ["cells"]
+    flat = nns.unfold(model)
+    x = normal(4, 3, 5, 5, 2)
+    np.testing.assert_allclose(flat(x), model(x), rtol=1e-5, atol=1e-6)
+    graph = nns.trace(flat)
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    inside = {"each/frame/conv": 6, "each/frame/block/up": 7}
+    assert sizes == {**inside, "cells": 4}
+    for seed, share in enumerate((0.1, 0.5, 0.9)):
+        assert nns.prove(flat, random_plan(graph, share, seed), samples=x).exact
+
+
+def test_masked_steps_stay_in_their_time_distributed():
+    inner = keras.Sequential([keras.Input((3,)), L.Dense(4)])
+    model = keras.Sequential(
+        [keras.Input((5, 3)), L.Masking(), L.TimeDistributed(inner, name="each"), L.LSTM(2)]
+    )
+    with pytest.warns(UserWarning, match=r"TimeDistributed 'each'.*masked"):
+        flat = nns.unfold(model)
+    assert L.TimeDistributed in [type(layer) for layer in flat.layers]
+
+
 def test_statistics_over_other_axes_stay_what_they_are():
     model = steps(L.LayerNormalization(axis=1), L.LayerNormalization(axis=(1, 2)))
     kinds = [type(layer) for layer in nns.unfold(model, normalizations=True).layers]

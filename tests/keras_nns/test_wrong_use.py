@@ -15,7 +15,7 @@ import pytest
 from contract import flat, image, randomise, steps
 from keras import layers, ops
 
-from keras_nns.errors import ModelError, PlanError, SurgeryError
+from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
 from keras_nns.graph import trace
 from keras_nns.plan import Plan
 from keras_nns.rules import register_elementwise, register_rule
@@ -72,8 +72,8 @@ def test_a_subclass_does_not_inherit_the_rule():
 
 
 def test_an_operation_without_a_rule_protects():
-    model = flat(lambda x: ops.cumsum(x, axis=-1), L.Dense(4, name="after"))
-    assert "Cumsum" in reasons(model, "before")
+    model = flat(lambda x: ops.fft((x, x))[0], L.Dense(4, name="after"))
+    assert "FFT" in reasons(model, "before")
 
 
 def test_an_unknown_activation_protects_until_it_is_declared():
@@ -115,6 +115,53 @@ def test_a_plan_that_leaves_a_layer_of_a_group_empty_is_refused():
     only_two = next(m.units for m in group.members if m.layer == "two")
     with pytest.raises(PlanError, match="none of those that 'one' makes"):
         cut(model, keep(model, **{group.name: only_two}))
+
+
+def test_a_plan_that_contradicts_a_group_says_what_joins_its_layers():
+    start = keras.Input((4,))
+    left, right = L.Dense(5, name="left")(start), L.Dense(5, name="right")(start)
+    x = L.Add(name="sum")([left, right])
+    model = randomise(keras.Model(start, L.Dense(3, name="answer")(x)))
+    plan = Plan(
+        trace(model).fingerprint, {"left": 5, "right": 5}, {"left": (0, 1), "right": (3, 4)}
+    )
+    with pytest.raises(PlanError) as caught:
+        cut(model, plan)
+    for part in ("'right' stay", "with those of 'left'", "Add 'sum' joins them", "group 'left'"):
+        assert part in str(caught.value)
+
+
+def test_a_plan_that_removes_what_is_protected_says_why_it_is():
+    model = randomise(flat(L.Softmax(name="gate"), L.Dense(4, activation="relu", name="after")))
+    sizes = {"before": 6, "after": 4}
+    plan = Plan(trace(model).fingerprint, sizes, {"before": (0,), "after": (0, 1)})
+    with pytest.raises(PlanError, match=r"units of 'before'.*'gate' normalises over them"):
+        cut(model, plan)
+
+
+def test_a_plan_with_other_groups_lists_those_that_differ():
+    model = randomise(flat(L.Dense(4, activation="relu", name="after")))
+    plan = Plan(trace(model).fingerprint, {"before": 7}, {"before": (0,)})
+    with pytest.raises(PlanError, match=r"'before' 7, 6, 'after' None, 4.*inspect\(model\)"):
+        cut(model, plan)
+
+
+def test_random_numbers_in_inference_are_named_by_the_proof():
+    class Noise(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.seed_generator = None
+
+        def call(self, inputs):
+            return inputs + keras.random.normal(ops.shape(inputs))
+
+    model = randomise(
+        keras.Sequential(
+            [keras.Input((4,)), L.Dense(5, name="hidden"), L.Dense(3), Noise(name="noise")]
+        )
+    )
+    with pytest.raises(ProofError, match=r"differently each time: 'noise' draws random numbers"):
+        cut(model, keep(model, hidden=(0, 1)), prove=True)
 
 
 def test_a_rule_that_forgets_a_weight_names_it(forgetting):
@@ -181,6 +228,21 @@ def test_groups_of_a_convolution_stay_equally_wide():
     small = cut(model, keep(model, conv=(0, 2)))
     assert small.get_layer("conv").filters == 4
     assert small.get_layer("conv").groups == 2
+
+
+def test_as_many_filters_as_pixels_are_refused_where_keras_mistakes_the_bias():
+    """`keras.ops.add` takes a bias of channels in front for one of the width if they are equal."""
+    first = {"data_format": "channels_first"}
+    model = keras.Sequential(
+        [
+            keras.Input((2, 6, 6)), L.Conv2D(7, 2, name="before", **first),
+            L.GlobalMaxPooling2D(**first), L.Dense(3),
+        ]
+    )  # fmt: skip
+    randomise(model)
+    assert cut(model, keep(model, before=(0, 1, 3, 6)), prove=True).layers[0].filters == 4
+    with pytest.raises(SurgeryError, match=r"'before' would keep 5 of its 7 filters.*one more or"):
+        cut(model, keep(model, before=(0, 1, 2, 3, 6)))
 
 
 def test_a_layer_that_cannot_be_rebuilt_is_named():

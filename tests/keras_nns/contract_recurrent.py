@@ -1,8 +1,9 @@
-"""Rows of the contract table: recurrent layers, embeddings, attention, transformers."""
+"""Rows of the contract table: recurrent layers, embeddings, wrappers."""
 
 from __future__ import annotations
 
 import keras
+import numpy as np
 from contract import chain, row, steps
 from keras import layers
 
@@ -90,6 +91,37 @@ def embedding_with_mask():
 
 
 @row(
+    L.Bidirectional,
+    L.GRU,
+    L.Masking,
+    expected={"both": 4, "rnn": 4},
+    note="exact; masks are handed on",
+)
+def masked_steps_in_both_directions():
+    return chain(
+        (5, 3),
+        L.Masking(),
+        L.Bidirectional(L.LSTM(4, return_sequences=True), name="both"),
+        L.Dropout(0.2),
+        L.GRU(4, go_backwards=True, name="rnn"),
+        L.Dense(3, name="answer"),
+    )
+
+
+@row(L.Embedding, expected={"table": 6}, note="exact; a table that is given, and frozen")
+def embedding_of_given_vectors():
+    vectors = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    start = keras.initializers.Constant(vectors)
+    return chain(
+        (7,),
+        L.Embedding(5, 6, embeddings_initializer=start, trainable=False, name="table"),
+        L.GlobalAveragePooling1D(),
+        L.Dense(3, name="answer"),
+        dtype="int32",
+    )
+
+
+@row(
     PartialEmbedding,
     expected={"table": 6, "rnn": 5},
     note="exact over dimensions; what `keep_tokens` leaves of an Embedding",
@@ -165,6 +197,25 @@ def conv_lstm1d():
         L.GlobalMaxPooling1D(),
         L.Dense(3, name="answer"),
     )
+
+
+@row(L.ConvLSTM2D, expected={"before": 4, "rnn": 3})
+def conv_lstm2d_with_channels_in_front():
+    first = {"data_format": "channels_first"}
+    return chain(
+        (3, 2, 4, 4),
+        L.ConvLSTM2D(4, 2, return_sequences=True, padding="same", name="before", **first),
+        L.ConvLSTM2D(3, 2, name="rnn", **first),
+        L.GlobalMaxPooling2D(**first),
+        L.Dense(3, name="answer"),
+    )
+
+
+@row(L.ConvLSTM2D, expected={"rnn": 3}, note="exact; the cut model starts from zero states")
+def conv_lstm2d_stateful():
+    start = keras.Input(batch_shape=(2, 3, 4, 4, 2))
+    y = L.ConvLSTM2D(3, 2, stateful=True, go_backwards=True, name="rnn")(start)
+    return keras.Model(start, L.Dense(3, name="answer")(L.GlobalMaxPooling2D()(y)))
 
 
 @row(L.ConvLSTM2D, expected={"before": 4, "rnn": 3})
@@ -267,187 +318,3 @@ def time_distributed():
 def time_distributed_model():
     inner = keras.Sequential([keras.Input((6,)), L.Dense(4, "relu")])
     return steps(L.TimeDistributed(inner), L.Dense(4, activation="relu", name="after"))
-
-
-# Attention -----------------------------------------------------------------------------------
-
-
-@row(
-    L.MultiHeadAttention,
-    expected={
-        "before": 6,
-        "attention": 6,
-        "attention:heads": 2,
-        "attention:key": 4,
-        "attention:value": 4,
-    },
-    note="exact: heads, key and value dimensions, outputs",
-)
-def multi_head_attention():
-    start = keras.Input((5, 3))
-    x = L.Dense(6, name="before")(start)
-    y = L.MultiHeadAttention(2, 4, name="attention")(x, x)
-    return keras.Model(start, L.Dense(3, name="answer")(y))
-
-
-@row(
-    L.MultiHeadAttention,
-    expected={
-        "query": 6,
-        "memory": 5,
-        "attention": 7,
-        "attention:heads": 3,
-        "attention:key": 4,
-        "attention:value": 2,
-    },
-)
-def cross_attention_with_its_own_sizes():
-    one, two = keras.Input((5, 3), name="one"), keras.Input((4, 3), name="two")
-    q, v = L.Dense(6, name="query")(one), L.Dense(5, name="memory")(two)
-    y, _ = L.MultiHeadAttention(
-        3, 4, value_dim=2, output_shape=7, use_bias=False, dropout=0.1, name="attention"
-    )(q, v, return_attention_scores=True)
-    return keras.Model([one, two], L.Dense(3, name="answer")(y))
-
-
-@row(
-    L.MultiHeadAttention,
-    expected={
-        "table": 6,
-        "attention": 6,
-        "attention:heads": 2,
-        "attention:key": 4,
-        "attention:value": 4,
-    },
-)
-def causal_attention_with_gate_and_mask():
-    start = keras.Input((6,), dtype="int32")
-    x = L.Embedding(5, 6, mask_zero=True, name="table")(start)
-    y = L.MultiHeadAttention(2, 4, use_gate=True, name="attention")(x, x, use_causal_mask=True)
-    return keras.Model(start, L.Dense(3, name="answer")(y))
-
-
-@row(
-    L.MultiHeadAttention,
-    expected={
-        "before": 6,
-        "attention": 6,
-        "attention:heads": 2,
-        "attention:key": 4,
-        "attention:value": 4,
-    },
-)
-def attention_over_two_axes():
-    start = keras.Input((2, 4, 3))
-    x = L.Dense(6, name="before")(start)
-    y = L.MultiHeadAttention(2, 4, attention_axes=(2,), name="attention")(x, x)
-    return keras.Model(start, L.Dense(3, name="answer")(y))
-
-
-@row(
-    L.GroupQueryAttention,
-    expected={"before": 6, "attention:heads": 2, "attention:dimensions": 4},
-    members={"before": ("before", "attention")},
-    note="exact: a key and value head with all its query heads; dimensions",
-)
-def group_query_attention():
-    start = keras.Input((5, 3))
-    x = L.Dense(6, name="before")(start)
-    y = L.GroupQueryAttention(4, 4, 2, use_gate=True, name="attention")(x, x)
-    return keras.Model(start, L.Dense(3, name="answer")(y))
-
-
-@row(
-    L.GroupQueryAttention,
-    expected={"attention": (3, 3), "attention:heads": 2, "attention:dimensions": 4, "after": 5},
-    reason="as many numbers as its query",
-)
-def group_query_attention_of_an_input():
-    start = keras.Input((5, 3))
-    y = L.GroupQueryAttention(4, 4, 2, name="attention")(start, start)
-    y = L.Dense(5, activation="relu", name="after")(y)
-    return keras.Model(start, L.Dense(3, name="answer")(y))
-
-
-def _plain_attention(kind, name, **settings):
-    def build():
-        start = keras.Input((5, 3))
-        q, k, v = (L.Dense(n, name=m)(start) for n, m in ((6, "q"), (6, "k"), (4, "v")))
-        y = kind(**settings)([q, v, k])
-        return keras.Model(start, L.Dense(3, name="answer")(y))
-
-    row(
-        kind,
-        expected={"q": 6, "v": 4},
-        members={"q": ("q", "k")},
-        name=name,
-        note="exact; query and key lose the same",
-    )(build)
-
-
-_plain_attention(L.Attention, "attention_by_product", use_scale=True)
-_plain_attention(L.Attention, "attention_by_sum", score_mode="concat", use_scale=True)
-_plain_attention(L.AdditiveAttention, "additive_attention")
-_plain_attention(L.AdditiveAttention, "additive_attention_without_scale", use_scale=False)
-
-
-# Transformers --------------------------------------------------------------------------------
-
-
-def _block(x, index, norm, *, causal=False, memory=None):
-    """One transformer block, normalising before the parts, with a residual stream of 8."""
-    y = norm(f"norm_a{index}")(x)
-    source = y if memory is None else memory
-    y = L.MultiHeadAttention(2, 4, name=f"attention{index}")(y, source, use_causal_mask=causal)
-    x = L.Add()([x, y])
-    y = norm(f"norm_b{index}")(x)
-    y = L.Dense(6, activation="gelu", name=f"hidden{index}")(y)
-    return L.Add()([x, L.Dense(8, name=f"out{index}")(y)])
-
-
-_INSIDE = {
-    f"{kind}{i}{part}": n
-    for i in (0, 1)
-    for kind, part, n in (
-        ("attention", ":heads", 2),
-        ("attention", ":key", 4),
-        ("attention", ":value", 4),
-        ("hidden", "", 6),
-    )
-}
-
-
-@row(
-    L.MultiHeadAttention,
-    L.LayerNormalization,
-    L.Embedding,
-    L.Add,
-    expected={"table": (8, 8), **_INSIDE},
-    reason="mean and variance",
-    members={"table": ("table", "attention0", "out0", "attention1", "out1")},
-    note="heads and hidden units exact; the stream protected by LayerNormalization",
-)
-def transformer_encoder():
-    start = keras.Input((6,), dtype="int32")
-    x = L.Embedding(5, 8, name="table")(start)
-    for index in (0, 1):
-        x = _block(x, index, lambda name: L.LayerNormalization(name=name))
-    return keras.Model(start, L.Dense(3, name="answer")(L.GlobalAveragePooling1D()(x)))
-
-
-@row(
-    L.MultiHeadAttention,
-    L.RMSNormalization,
-    L.ReversibleEmbedding,
-    expected={"table": 8, **_INSIDE},
-    members={"table": ("table", "attention0", "out0", "attention1", "out1")},
-    note="heads, hidden units and the stream exact with RMSNormalization",
-)
-def transformer_decoder_with_rms():
-    start = keras.Input((6,), dtype="int32")
-    table = L.ReversibleEmbedding(5, 8, name="table")
-    x = table(start)
-    for index in (0, 1):
-        x = _block(x, index, lambda name: L.RMSNormalization(name=name), causal=True)
-    x = L.RMSNormalization(name="norm_last")(x)
-    return keras.Model(start, table(x, reverse=True))
