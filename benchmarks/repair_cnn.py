@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=os.environ.get("KERAS_NNS_DATA", ""))
     parser.add_argument("--model", type=Path, help="the parent, trained by an earlier run")
     parser.add_argument("--fit", type=int, default=TRAIN, help="how many images to cut with")
-    parser.add_argument("--scores", nargs="+", default=["forward_selection", "fisher", "contrast"])
+    parser.add_argument("--scores", nargs="+", default=["reconstruction", "forward_selection"])
     parser.add_argument("--cases", type=int, nargs="+", default=range(len(CASES)))
     parser.add_argument("--epochs", type=int, default=1, help="of distillation; 0 for none")
     args = parser.parse_args()
@@ -105,6 +105,8 @@ def main() -> None:
     )
     fit, check = (x[: args.fit], y[: args.fit]), (x[TRAIN:], y[TRAIN:])
     scores = {
+        # What search takes where no score is given: it is made for the labels.
+        "reconstruction": lambda: None,
         "forward_selection": lambda: nns.forward_selection(model, fit),
         "fisher": lambda: nns.fisher(nns.observe_gradients(model, fit)),
         "taylor": lambda: nns.taylor(nns.observe_gradients(model, fit)),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from keras_nns.observation import observe
     from keras_nns.patching import Patched, patch
     from keras_nns.plan import Plan, merge
+    from keras_nns.refit_losses import reconstruction
     from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
     from keras_nns.repairs import Repair, repair
     from keras_nns.rules import register_elementwise, register_rule
@@ -112,6 +113,7 @@ _HOME = {
     "observation": ["observe"],
     "patching": ["Patched", "patch"],
     "plan": ["Plan", "merge"],
+    "refit_losses": ["reconstruction"],
     "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
     "repairs": ["Repair", "repair"],
     "rules": ["register_elementwise", "register_rule"],
@@ -231,6 +233,7 @@ __all__ = [
     "prove",
     "random_units",
     "recalibrate_batch_norm",
+    "reconstruction",
     "register_elementwise",
     "register_rule",
     "remove_label",

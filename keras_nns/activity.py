@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from keras_nns import files
 from keras_nns.errors import DataError, FileError, SelectionError
+from keras_nns.labels import label_number
 from keras_nns.layout import Fingerprint, Layout
 from keras_nns.seen import Seen, unite
 
@@ -164,20 +165,7 @@ class Activity:
         Raises:
             SelectionError: There is no such label.
         """
-        if isinstance(label, str):
-            if label in self.label_names:
-                return self.label_names.index(label)
-        elif (
-            isinstance(label, int | np.integer)
-            and not isinstance(label, bool)
-            and 0 <= label < len(self.label_names)
-        ):
-            return int(label)
-        shown = ", ".join(self.label_names[:20]) + (" …" if len(self.label_names) > 20 else "")
-        raise SelectionError(
-            f"No label {label!r}. Expected a number from 0 to {len(self.label_names) - 1} or one "
-            f"of: {shown}."
-        )
+        return label_number(label, self.label_names)
 
     def _array(self, layer: str, field: str, statistic: str) -> NDArray[Any]:
         if layer not in self.layers:

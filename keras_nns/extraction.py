@@ -112,7 +112,7 @@ def extract(
     budget: Budget,
     head: Head | None = None,
     score: Score | None = None,
-    balance: Balance = "share",
+    balance: Balance | None = None,
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
     held_out: float = 0.2,
@@ -137,10 +137,13 @@ def extract(
         budget: What the network may cost, such as `Budget(bytes=60_000)`.
         head: What it answers, as in `cut`. None: `"binary"` for one label; `"other"` for several;
             `"parent"` for all; `"labels"` where each label has its own probability.
-        score: How much a label needs a unit. None: `forward_selection`, or `contrast` where that
-            would take too much memory.
+        score: How much a label needs a unit. None: `reconstruction`; where that cannot be
+            had or would take too much memory, `forward_selection` or `contrast`.
         balance: How layers are compared: `"share"` keeps the same share of every layer; `"zeta"`
-            compares scores in shares of the layer's highest, the paper's rule at some ζ.
+            compares scores in shares of the layer's highest, the paper's rule at some ζ; `"cost"`
+            keeps the units of highest score for what they cost in the budget's unit, for scores
+            that can be compared between layers. None: `"cost"` for `reconstruction`, `"share"`
+            for others.
         repair: Whether to repair it: least squares, then the head. Or the steps, as in `repair`.
         distill_epochs: For how many epochs to distil it from the parent behind that; the head is
             set once more afterwards.
@@ -240,7 +243,7 @@ def search(
 
 def _within_size(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
     """Return the largest subnetwork that fits, what it costs, and what the least costs."""
-    smallest = maker.ranking.first(0)
+    smallest = maker.ranking(budget.unit).smallest
     least = maker.cost(budget, maker.skeleton(smallest))
     if least > budget.limit:
         raise SelectionError(
@@ -263,8 +266,8 @@ def _fitting(maker: Maker, budget: Budget, limit: float, least: float) -> Plan:
     def estimate(plan: Plan) -> float:
         return maker.estimate(budget.unit, plan)
 
-    ranking = maker.ranking
-    best, everything = ranking.first(0), ranking.first(len(ranking.order))
+    ranking = maker.ranking(budget.unit)
+    best, everything = ranking.smallest, ranking.everything
     low, low_cost, high = estimate(best), least, float("inf")
     slope = 1.0
     if budget.unit in ("activation_memory", "latency_ms"):
@@ -308,11 +311,11 @@ def _within_drop(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
             return mended
         return min(mended, maker.make(plan, bare=True), key=lambda one: one.drop)
 
-    ranking = maker.ranking
-    smallest = made(ranking.first(0))
+    ranking = maker.ranking(budget.unit)
+    smallest = made(ranking.smallest)
     if smallest.drop <= budget.limit:
         return smallest, smallest.drop, smallest.drop
-    best = made(ranking.first(len(ranking.order)))
+    best = made(ranking.everything)
     if best.drop > budget.limit:
         raise SelectionError(
             f"A drop of at most {budget.limit:g} cannot be had: with all units, head "

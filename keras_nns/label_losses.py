@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -68,15 +68,7 @@ def label_logit(output: Output) -> Objective:
     """
 
     def logit(outputs: Any, labels: Any) -> Any:
-        found = outputs
-        if output.kind != "linear":
-            found = getattr(outputs, "_keras_logits", None)
-            if found is None:
-                raise ModelError(
-                    f"What goes into the {output.kind} of output {output.name!r} cannot be found. "
-                    "Use a Keras activation for it."
-                )
-        found = tf.cast(found, tf.float32)
+        found = _logits_of(output, outputs)
         if found.shape[-1] == 1:
             found = tf.concat([-found, found], axis=1)
         return tf.reduce_sum(found * _rows(labels, found.shape[-1]), axis=1)
@@ -84,9 +76,51 @@ def label_logit(output: Output) -> Objective:
     return logit
 
 
+def decision_margin(output: Output, labels: Sequence[int], *, alone: bool) -> Objective:
+    """Return how far a decision between labels is from turning: the winner less the runner-up.
+
+    The answers are the labels, and one more for all others; each by its logit. Where every answer
+    is decided by itself, as behind a sigmoid, it is the logit that is nearest to turning.
+
+    Args:
+        output: The output that answers the labels.
+        labels: Numbers of the labels that are decided between.
+        alone: Whether nothing else is answered.
+    """
+    own = list(labels)
+
+    def margin(outputs: Any, _: Any) -> Any:
+        found = _logits_of(output, outputs)
+        if found.shape[-1] == 1:
+            return tf.abs(found[:, 0])
+        rest = [] if alone else [i for i in range(found.shape[-1]) if i not in own]
+        answers = tf.gather(found, own, axis=1)
+        if output.kind == "sigmoid" or (len(own) == 1 and not rest):
+            return tf.reduce_min(tf.abs(answers), axis=1)
+        if rest:
+            others = tf.reduce_logsumexp(tf.gather(found, rest, axis=1), axis=1, keepdims=True)
+            answers = tf.concat([answers, others], axis=1)
+        best = tf.math.top_k(answers, 2).values
+        return best[:, 0] - best[:, 1]
+
+    return margin
+
+
 def takes_one_label(objective: Objective) -> bool:
     """Return whether an objective is undefined for samples with none or several labels."""
     return bool(getattr(objective, "one_label", False))
+
+
+def _logits_of(output: Output, outputs: Any) -> Any:
+    found = outputs
+    if output.kind != "linear":
+        found = getattr(outputs, "_keras_logits", None)
+        if found is None:
+            raise ModelError(
+                f"What goes into the {output.kind} of output {output.name!r} cannot be found. "
+                "Use a Keras activation for it."
+            )
+    return tf.cast(found, tf.float32)
 
 
 def _inferred(kind: str) -> Objective:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.errors import DataError
+from keras_nns.errors import DataError, SelectionError
 
 # Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
 _PIECE = 65_536
@@ -48,6 +48,31 @@ def label_array(y: Any) -> NDArray[Any]:
         raise DataError(f"Labels must be numbers or strings. Received: dtype {y.dtype}.")
     array: NDArray[Any] = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     return array
+
+
+def label_number(label: int | str, names: Sequence[str]) -> int:
+    """Return the number of a label given by number or name.
+
+    Args:
+        label: The label.
+        names: Names of all labels.
+
+    Raises:
+        SelectionError: There is no such label.
+    """
+    if isinstance(label, str):
+        if label in names:
+            return names.index(label)
+    elif (
+        isinstance(label, int | np.integer)
+        and not isinstance(label, bool)
+        and 0 <= label < len(names)
+    ):
+        return int(label)
+    shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+    raise SelectionError(
+        f"No label {label!r}. Expected a number from 0 to {len(names) - 1} or one of: {shown}."
+    )
 
 
 def _from_objects(y: NDArray[Any]) -> NDArray[Any]:

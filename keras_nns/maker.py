@@ -18,7 +18,7 @@ from keras_nns.calibration import calibrate_head, with_plain_head
 from keras_nns.comparison import Comparison, compare
 from keras_nns.copying import copied
 from keras_nns.division import Division
-from keras_nns.errors import DataError, SelectionError, SurgeryError
+from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
 from keras_nns.estimates import Estimates
 from keras_nns.graph import trace
 from keras_nns.greedy import forward_selection
@@ -27,6 +27,7 @@ from keras_nns.model_files import Head
 from keras_nns.observation import observe
 from keras_nns.plan import Plan
 from keras_nns.ranking import Balance, Ranking
+from keras_nns.refit_losses import reconstruction
 from keras_nns.refitting import least_squares
 from keras_nns.repairs import Repair, repair
 from keras_nns.scores import Score, contrast, name_of
@@ -87,7 +88,6 @@ class Maker:
 
     Attributes:
         activity: What was observed.
-        ranking: Which units join first.
         exports: How many `.tflite` files were made so far.
         seconds: How long it took so far to `"observe"`, to `"score"`, to `"export"` and measure
             files, to `"repair"` and train, and to `"judge"`.
@@ -102,7 +102,7 @@ class Maker:
         labels: Label | Sequence[Label],
         head: Head | None = None,
         score: Score | None = None,
-        balance: Balance = "share",
+        balance: Balance | None = None,
         repair: bool | Step | Sequence[Step] = True,
         distill_epochs: int = 0,
         held_out: float = 0.2,
@@ -144,19 +144,43 @@ class Maker:
         self.head: Head = _usual_head(len(numbers), len(names), kind) if head is None else head
         self._output = output
         self._asked = self._division
-        if answers_labels_alone(self.head, kind):
+        self._alone = answers_labels_alone(self.head, kind)
+        if self._alone:
             self._asked = self._division.of_labels(numbers)
+        self._numbers = numbers
         with self._clock("score"):
             chosen = self._usual_score() if score is None else score
-            scores = checked_scores(self.activity, chosen, list(numbers))
-        self.ranking = Ranking(
-            self.activity, scores, numbers, name=name_of(chosen), balance=balance
-        )
-        plan = self.ranking.first(len(self.ranking.order))
+            self._scores = checked_scores(self.activity, chosen, list(numbers))
+        name = name_of(chosen)
+        usual: Balance = "cost" if name == reconstruction.__name__ else "share"
+        self._scored = name, usual if balance is None else balance
+        self._rankings: dict[str, Ranking] = {}
+        plan = self._ranked("macs").everything
         self._answer = answer_of(self.graph, plan, self.head, output)
         self._estimates = Estimates(self.graph)
         self._steps: list[Step] = []
         self._steps = self._chosen_steps(repair)
+
+    # Units ------------------------------------------------------------------------------------
+
+    def ranking(self, unit: str) -> Ranking:
+        """Return which units join first, for a budget in some unit."""
+        # What memory and time grow with can be set against units; they themselves jump.
+        counted = {"drop": "parameters", "activation_memory": "macs", "latency_ms": "macs"}
+        return self._ranked(counted.get(unit, unit))
+
+    def _ranked(self, unit: str) -> Ranking:
+        if unit not in self._rankings:
+            name, balance = self._scored
+            self._rankings[unit] = Ranking(
+                self.activity,
+                self._scores,
+                self._numbers,
+                name=name,
+                balance=balance,
+                cost=lambda plan: self.estimate(unit, plan),
+            )
+        return self._rankings[unit]
 
     # Costs --------------------------------------------------------------------------------------
 
@@ -272,10 +296,21 @@ class Maker:
         return ((batch.inputs, batch.labels) for batch in self._division.held_out())
 
     def _usual_score(self) -> Score:
+        names = self._division.label_names
         try:
-            return forward_selection(
-                self.model, self._asked_to_fit, label_names=self._division.label_names
+            return reconstruction(
+                self.model,
+                self._asked_to_fit,
+                labels=list(self._numbers),
+                alone=self._alone,
+                output=self._output,
+                batch_size=self._batch_size,
+                label_names=names,
             )
+        except (ModelError, SelectionError):
+            pass
+        try:
+            return forward_selection(self.model, self._asked_to_fit, label_names=names)
         except SelectionError:
             return contrast
 
@@ -286,7 +321,7 @@ class Maker:
             return list(asked) if isinstance(asked, Sequence) else [asked]
         self._steps = [least_squares(), calibrate_head()]
         try:
-            self.skeleton(self.ranking.first(0))
+            self.skeleton(self._ranked("macs").smallest)
         except SurgeryError:
             # No Dense of its own stands before the answer: what lies before it can be repaired.
             return self._steps[:1]

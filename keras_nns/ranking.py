@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Literal, get_args
@@ -13,8 +14,11 @@ from keras_nns.activity import Activity, Float
 from keras_nns.errors import SelectionError
 from keras_nns.plan import Choice, Plan
 
-Balance = Literal["zeta", "share"]
+Balance = Literal["zeta", "share", "cost"]
 Cost = Callable[[Plan], float]
+
+_PIECES = 64
+"""In how many steps a layer leaves at most, where units are set against what they cost."""
 
 
 class Ranking:
@@ -29,8 +33,10 @@ class Ranking:
             most.
         name: Name of the score.
         balance: How layers are compared: `"zeta"`, a unit's score in shares of its layer's highest,
-            so that every plan is that of the paper's rule at some ζ; or `"share"`, its rank in the
-            layer, so that every layer keeps the same share of its units.
+            so that every plan is that of the paper's rule at some ζ; `"share"`, its rank in the
+            layer, so that every layer keeps the same share of its units; or `"cost"`, its score by
+            what leaving it out would save, for scores that can be compared between layers.
+        cost: What a plan costs, for `"cost"`; one that holds another costs no less.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Ranking:
         *,
         name: str,
         balance: Balance,
+        cost: Cost | None = None,
     ) -> None:
         if balance not in get_args(Balance):
             raise SelectionError(
@@ -51,6 +58,7 @@ class Ranking:
         self._labels = labels
         self._name = name
         self._balance = balance
+        self._cost = cost
         self._values = {}
         for group in activity.layout.prunable:
             if group.name in scores:
@@ -77,6 +85,8 @@ class Ranking:
     @cached_property
     def order(self) -> list[tuple[str, int]]:
         """Group and unit of all that may join beyond the floor, the first to join first."""
+        if self._balance == "cost":
+            return self._by_cost()
         waiting = [
             (-value, place, name, unit)
             for place, (name, values) in enumerate(self._values.items())
@@ -84,6 +94,48 @@ class Ranking:
             if not self.floor[name][unit]
         ]
         return [(name, unit) for _, _, name, unit in sorted(waiting)]
+
+    def _by_cost(self) -> list[tuple[str, int]]:
+        """Let go, again and again, of the units that are worth least for what they cost.
+
+        What a unit costs depends on how many are left of the layers around it. It only falls as
+        they leave, so what was found earlier for others is still a bound (lazy greedy: Minoux
+        1978).
+        """
+        assert self._cost is not None
+        kept = {name: np.ones_like(mask) for name, mask in self.floor.items()}
+        leaving = {
+            name: [u for u in np.argsort(values, kind="stable").tolist() if not self.floor[name][u]]
+            for name, values in self._values.items()
+        }
+        cost = self._cost
+        whole = cost(self.plan(kept))
+
+        def price(name: str) -> tuple[float, list[int], float]:
+            units = leaving[name][: max(1, kept[name].size // _PIECES)]
+            kept[name][units] = False
+            left = cost(self.plan(kept))
+            kept[name][units] = True
+            lost = float(self._values[name][units].sum())
+            saved = whole - left
+            return (lost / saved if saved > 0 else np.inf), units, left
+
+        queue = [(0.0, name) for name, units in leaving.items() if units]
+        heapq.heapify(queue)
+        order: list[tuple[str, int]] = []
+        while queue:
+            _, name = heapq.heappop(queue)
+            ratio, units, left = price(name)
+            if queue and ratio > queue[0][0]:
+                heapq.heappush(queue, (ratio, name))
+                continue
+            kept[name][units] = False
+            whole = left
+            order.extend((name, unit) for unit in units)
+            leaving[name] = leaving[name][len(units) :]
+            if leaving[name]:
+                heapq.heappush(queue, (ratio, name))
+        return order[::-1]
 
     def plan(self, kept: Mapping[str, NDArray[np.bool_]]) -> Plan:
         """Return the plan that keeps these units."""
@@ -103,6 +155,16 @@ class Ranking:
             choices=(choice,),
             seen=activity.seen,
         )
+
+    @property
+    def smallest(self) -> Plan:
+        """The plan of the floor."""
+        return self.plan(self.floor)
+
+    @property
+    def everything(self) -> Plan:
+        """The plan that keeps every unit."""
+        return self.plan({name: np.ones_like(mask) for name, mask in self.floor.items()})
 
     def first(self, count: int) -> Plan:
         """Return the plan of the floor and the first units to join."""
@@ -146,6 +208,8 @@ class Ranking:
 def _comparable(scores: Float, balance: Balance) -> Float:
     """Make scores of one layer comparable with those of another, and join the labels."""
     known = ~np.isneginf(scores)
+    if balance == "cost":
+        return np.asarray(np.where(known, scores, -np.inf).max(axis=0))
     highest = np.where(known, np.maximum(scores, 0), 0).max(axis=1, keepdims=True)
     found = (np.where(known, scores, -np.inf) / np.where(highest > 0, highest, 1)).max(axis=0)
     if balance == "share":

@@ -180,8 +180,8 @@ def sweep(
         raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")
     _check_sizes(sizes)
     maker = Maker(model, data, y, labels=labels, **options)
-    ranking = maker.ranking
-    smallest, whole = ranking.first(0), ranking.first(len(ranking.order))
+    ranking = maker.ranking(unit)
+    smallest, whole = ranking.smallest, ranking.everything
     least, most = (maker.estimate(unit, plan) for plan in (smallest, whole))
     if isinstance(sizes, int):
         targets = np.geomspace(least, most, sizes)

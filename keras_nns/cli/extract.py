@@ -6,11 +6,13 @@ import argparse
 from argparse import Namespace
 from typing import Any
 
-from keras_nns.cli import arguments, cut, reading, screen
+from keras_nns.cli import arguments, cut, reading, screen, select
 
 EXAMPLE = """\
 keras-nns extract nns_demo/parent.keras digits --label 3 --budget 12kB -o three.keras
 keras-nns extract model.keras photos --label cat --budget drop=0.01 --epochs 1 -o cat.keras"""
+
+SCORES = ("reconstruction", "contrast", "mean_activation", "firing_frequency")
 
 
 def add(commands: arguments.Commands) -> None:
@@ -47,6 +49,18 @@ def add_making(parser: argparse.ArgumentParser) -> None:
     )
     cut.add_answer(parser)
     parser.add_argument(
+        "--score",
+        choices=(*SCORES, *arguments.WEIGHT_SCORES),
+        help="how much the labels need a unit (default: reconstruction, what the decision loses "
+        "without it when the rest is refitted)",
+    )
+    parser.add_argument(
+        "--balance",
+        choices=("zeta", "share", "cost"),
+        help="how layers are compared: by score in shares of the layer's highest, the same share "
+        "of every layer, or score for cost (default: cost for reconstruction, else share)",
+    )
+    parser.add_argument(
         "--no-repair", dest="repair", action="store_false", help="leave the cut as it is"
     )
     parser.add_argument(
@@ -66,10 +80,13 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
+    usual = given.score in (None, "reconstruction")
     options = {
         "labels": reading.labels_of(given.label, label_names),
         "head": given.head,
         "output": given.answer,
+        "score": None if usual else select.score_named(given.score, lambda: model),
+        "balance": given.balance,
         "repair": given.repair,
         "distill_epochs": given.epochs,
         "held_out": given.held_out,

@@ -121,7 +121,7 @@ def run(given: Namespace) -> None:
     plan = select(
         activity,
         labels,
-        score=_score(given),
+        score=score_named(given.score, lambda: reading.model(given, given.model)),
         keep=rule,
         min_units=given.min_units,
         multiple_of=given.multiple_of,
@@ -140,7 +140,7 @@ def _run_each(given: Namespace, rule: KeepRule) -> None:
         plans = select(
             activity,
             "each",
-            score=_score(given),
+            score=score_named(given.score, lambda: reading.model(given, given.model)),
             keep=rule,
             min_units=given.min_units,
             multiple_of=given.multiple_of,
@@ -216,10 +216,11 @@ def label_of(activity: Activity, text: str) -> int | str:
     return int(text) if text not in activity.label_names and text.isdecimal() else text
 
 
-def _score(given: Namespace) -> Score:
-    if given.score not in arguments.WEIGHT_SCORES:
-        return score_of(given.score)
+def score_named(name: str, model: Callable[[], Any]) -> Score:
+    """Return a score of activity, or one of the weights of a model that is loaded for it."""
+    if name not in arguments.WEIGHT_SCORES:
+        return score_of(name)
     from keras_nns import weight_scores
 
-    factory: Callable[[Any], Score] = getattr(weight_scores, given.score)
-    return factory(reading.model(given, given.model))
+    factory: Callable[[Any], Score] = getattr(weight_scores, name)
+    return factory(model())

@@ -224,11 +224,11 @@ def test_a_labels_head_is_chosen_for_on_its_own_samples(model):
     fitted = np.concatenate([inputs for inputs, _ in maker._fit()])
     rows = {row.tobytes() for row in fitted}
     own &= np.array([row.tobytes() in rows for row in X])
-    score = nns.forward_selection(model, (X[own], Y[own]))
+    score = nns.reconstruction(model, (X[own], Y[own]), labels=[1, 3], alone=True)
     by_hand = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False, score=score)
     everything = Maker(model, X, Y, labels=[1, 3], head="other", repair=False)
-    assert maker.ranking.order == by_hand.ranking.order
-    assert maker.ranking.order != everything.ranking.order
+    assert maker.ranking("macs").order == by_hand.ranking("macs").order
+    assert maker.ranking("macs").order != everything.ranking("macs").order
 
 
 def test_a_score_and_a_rule_of_ones_own(model):
@@ -269,6 +269,39 @@ def test_plans_are_nested_and_filled_up(model):
         assert total(plan) <= limit
         # Not even the cheapest unit would still fit.
         assert len(plan.kept["two"]) == 24 or total(plan) + 2 > limit
+
+
+def test_units_are_set_against_what_they_cost(model):
+    """By hand: of all groups, always the units that lose least for what leaving them out saves."""
+    activity = nns.observe(model, (X, Y), verbose=False)
+    estimates, graph = Estimates(nns.trace(model)), nns.trace(model)
+
+    def cost(plan):
+        return estimates.of("parameters", graph.keep(plan))
+
+    score = nns.reconstruction(model, (X, Y), labels=[1, 3])(activity)
+    ranking = Ranking(activity, score, (1, 3), name="it", balance="cost", cost=cost)
+    kept = {name: np.ones(values.shape[1], dtype=bool) for name, values in score.items()}
+    gone = []
+    while any(mask.sum() > 1 for mask in kept.values()):
+        prices = {}
+        for name, mask in kept.items():
+            if mask.sum() == 1:
+                continue
+            unit = int(np.where(mask, score[name][1], np.inf).argmin())
+            before = cost(ranking.plan(kept))
+            mask[unit] = False
+            saved = before - cost(ranking.plan(kept))
+            mask[unit] = True
+            prices[name, unit] = score[name][1][unit] / saved
+        name, unit = min(prices, key=prices.get)
+        kept[name][unit] = False
+        gone.append((name, unit))
+    assert ranking.order == gone[::-1]
+    for limit in (100, 500, 1500):
+        assert cost(ranking.fit(cost, limit)) <= limit
+    share = Ranking(activity, score, (1, 3), name="it", balance="share")
+    assert share.order != ranking.order
 
 
 def test_estimates_are_what_a_cut_costs(model, residual):
@@ -381,6 +414,11 @@ def test_extract_and_sweep_from_a_shell(shop, capsys):
     for budget, message in (("6000", "needs its unit"), ("100B", "nearest possible")):
         assert main([*words, "--budget", budget, "-o", "other.keras"]) == 1
         assert message in capsys.readouterr().err
+    for score in ("contrast", "magnitude"):
+        bare = [*words, "--score", score, "--balance", "zeta", "--no-repair", "--budget"]
+        assert main([*bare, "parameters=300", "-o", f"{score}.keras"]) == 0
+        (choice,) = nns.lineage(nns.load_model(f"{score}.keras")).plan.choices
+        assert choice.score.startswith(score) and choice.keep == "budget, zeta"
     words[0] = "sweep"
     assert main([*words, "--sizes", "3", "--no-repair", "-o", "found.json"]) == 0
     assert "front" in capsys.readouterr().out

@@ -85,6 +85,13 @@ SCORES = {
         lambda case, gradients, join: nns.forward_selection(case.model, case.x, case.y),
         joins=False,
     ),
+    "reconstruction": Row(
+        lambda case, gradients, join: nns.reconstruction(
+            case.model, case.x, case.y, labels=[0, 1, 2]
+        ),
+        by_label=False,
+        joins=False,
+    ),
     "random_units": Row(
         lambda case, gradients, join: nns.random_units(3), by_label=False, joins=False
     ),

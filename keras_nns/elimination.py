@@ -1,0 +1,121 @@
+"""Which units can be spared, one after another, when what reads them is refitted each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+Float = NDArray[np.float64]
+
+_RIDGE = 1e-3
+"""Of each feature's variance, added to it: how little is trusted of what hardly varies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A linear map that reads units, and how much its outputs matter.
+
+    Attributes:
+        covariance: Of its features, `(features, features)`.
+        kernel: `(features, outputs)`.
+        importance: How errors of the outputs add up, positive semidefinite `(outputs, outputs)`:
+            an error e of all outputs counts `eᵀ · importance · e`.
+        units: Numbers of the units it reads, `(read,)`.
+        columns: Their features, `(read, features of one)`.
+    """
+
+    covariance: Float
+    kernel: Float
+    importance: Float
+    units: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+
+def eliminate(readers: Sequence[Reader], units: Sequence[int]) -> tuple[list[int], Float]:
+    """Remove units one by one, each time the one whose loss is least, and refit the rest.
+
+    The loss of a unit is how much more the readers' outputs are off for it, each reader refitted by
+    least squares to what is left: the optimal brain surgeon (Hassibi and Stork 1993, *NeurIPS*) in
+    blocks of all weights of a unit (Kurtic, Frantar and Alistarh 2023, *ZipLM*), with a bias that
+    is free.
+
+    Args:
+        readers: What reads the units.
+        units: Numbers of the units that may go.
+
+    Returns:
+        The units, the first to go first; and the loss of each, `(units,)`.
+    """
+    states = [_State(reader) for reader in readers]
+    left = np.zeros(1 + max([*units, *(int(r.units.max()) for r in readers)]), dtype=bool)
+    left[list(units)] = True
+    order: list[int] = []
+    losses: list[float] = []
+    while left.any():
+        loss = np.where(left, 0.0, np.inf)
+        for state in states:
+            state.add_losses(loss, left)
+        unit = int(loss.argmin())
+        order.append(unit)
+        losses.append(max(float(loss[unit]), 0.0))
+        left[unit] = False
+        for state in states:
+            state.remove(unit)
+    return order, np.array(losses)
+
+
+def rising(losses: Float) -> Float:
+    """Return losses that rise from each removal to the next, with the same sums where they did.
+
+    A unit that is spared cheaply only because a dear one went before it is worth as much as that
+    one: the greatest convex curve below the sums. Of equals the first to go is less by a hair.
+
+    Args:
+        losses: In the order of removal, `(units,)`.
+    """
+    if not losses.size:
+        return losses
+    smooth = isotonic_regression(losses).x
+    hair = 1e-9 * max(float(losses.max()), np.finfo(np.float64).tiny)
+    return np.asarray(smooth + hair * np.arange(1, len(losses) + 1) / len(losses))
+
+
+class _State:
+    """A reader as it is by now: what is left of its kernel, and the inverse of its covariance."""
+
+    def __init__(self, reader: Reader) -> None:
+        variance = np.diag(reader.covariance).clip(0)
+        # What never varies is left to the bias.
+        varies = variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-300)
+        std = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+        inverse = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
+        correlation = reader.covariance * np.outer(inverse, inverse)
+        correlation[np.diag_indices_from(correlation)] = 1.0 + _RIDGE
+        self._inverse = np.linalg.inv(correlation)
+        values, vectors = np.linalg.eigh(reader.importance)
+        root = vectors * np.sqrt(values.clip(0))
+        root = root[:, values > max(float(values.max(initial=0.0)), 0.0) * 1e-12]
+        self._kernel = std[:, None] * reader.kernel @ root
+        self._units, self._columns = reader.units, reader.columns
+
+    def add_losses(self, loss: Float, left: NDArray[np.bool_]) -> None:
+        here = left[self._units]
+        columns = self._columns[here]
+        blocks = self._inverse[columns[:, :, None], columns[:, None, :]]
+        kernels = self._kernel[columns]
+        found = (kernels * np.linalg.solve(blocks, kernels)).sum(axis=(1, 2))
+        np.add.at(loss, self._units[here], found)
+
+    def remove(self, unit: int) -> None:
+        for columns in self._columns[self._units == unit]:
+            block = self._inverse[np.ix_(columns, columns)]
+            gain = np.linalg.solve(block, self._inverse[columns]).T
+            self._kernel -= gain @ self._kernel[columns]
+            self._inverse -= gain @ self._inverse[columns]
+            # Exactly nothing is left of it, whatever rounding says.
+            self._kernel[columns] = 0.0
+            self._inverse[columns] = self._inverse[:, columns] = 0.0
