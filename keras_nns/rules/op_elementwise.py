@@ -8,9 +8,11 @@ import numpy as np
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as knp
 
+from keras_nns.errors import SurgeryError
 from keras_nns.rules.base import Site, rule
 from keras_nns.rules.normalization import axes_of
 from keras_nns.rules.operands import aligned, operands
+from keras_nns.rules.records import Keep, Shape, Units
 
 _NONNEGATIVE = (
     nn.Relu,
@@ -176,8 +178,36 @@ def where(site: Site) -> None:
     _join(site, ("condition", "x1", "x2"))
 
 
+def _watch_constant(site: Site, shape: Shape, units: Units | None) -> None:
+    """Keep a constant along another axis than the last where it is.
+
+    `keras.ops.add` takes a second tensor with one axis longer than 1 for the bias of the last axis
+    where that has as many elements, wherever the constant has them.
+    """
+    sizes = [size for size in shape if size != 1]
+    if units is None or len(sizes) != 1 or shape[-1] != 1:
+        return
+    if len(units) == sizes[0]:
+        site.protect(units, f"{site.title} adds a constant that Keras takes for one along them")
+
+    def refuse(
+        keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if keep.count(units) == sizes[0] and not keep.all(units):
+            raise SurgeryError(
+                f"{site.title} would add a constant of shape {tuple(shape)} to {sizes[0]} units, "
+                "and Keras would take it for one along them. Keep one unit more or one less."
+            )
+        return args, kwargs
+
+    site.rewrite(refuse)
+
+
 def _join(site: Site, names: tuple[str, ...]) -> None:
     given = operands(site, names)
-    site.emit(aligned(site, given))
+    units = aligned(site, given)
+    site.emit(units)
+    if isinstance(site.operation, knp.Add) and len(given) == 2 and given[1].constant:
+        _watch_constant(site, given[1].stream.shape, units.get(len(site.shapes[0]) - 1))
     tensors = sum(not one.constant for one in given)
     site.passes(merges=tensors > 1)

@@ -187,6 +187,20 @@ def arithmetic_with_constants():
 
 
 @row(
+    knp.Add,
+    expected={"before": (5, 5), "after": 4},
+    reason="takes for one along them",
+    note="protected where Keras mistakes the axis of a constant: as many units as steps",
+)
+def constant_along_as_many_steps_as_units():
+    return steps(
+        lambda x: x + np.linspace(-1, 1, 5).reshape(1, 5, 1).astype("float32"),
+        L.Dense(4, activation="relu", name="after"),
+        units=5,
+    )
+
+
+@row(
     knp.Maximum,
     knp.Minimum,
     knp.Divide,

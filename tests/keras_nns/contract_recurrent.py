@@ -148,6 +148,25 @@ def embedding_with_lora():
 
 
 @row(
+    L.Embedding,
+    expected={"table": (6, 6), "after": 5},
+    reason="quantised",
+    note="protected: cut first, quantise afterwards",
+)
+def embedding_quantised():
+    model = chain(
+        (7,),
+        L.Embedding(5, 6, name="table"),
+        L.GlobalAveragePooling1D(),
+        L.Dense(5, activation="relu", name="after"),
+        L.Dense(3, name="answer"),
+        dtype="int32",
+    )
+    model.get_layer("table").quantize("int8")
+    return model
+
+
+@row(
     L.ReversibleEmbedding,
     expected={"table": 6, "hidden": 5},
     members={"table": ("table", "back")},

@@ -49,6 +49,24 @@ def dense_quantised():
     return model
 
 
+@row(
+    L.EinsumDense,
+    expected={"before": (6, 6), "dense": (5, 5), "free": 4},
+    reason="quantised",
+    note="protected: cut first, quantise afterwards",
+)
+def einsum_dense_quantised():
+    model = chain(
+        (4,),
+        L.Dense(4, activation="relu", name="free"),
+        L.Dense(6, name="before"),
+        L.EinsumDense("ab,bc->ac", 5, name="dense"),
+        L.Dense(3, name="answer"),
+    )
+    model.get_layer("dense").quantize("int8")
+    return model
+
+
 @row(L.EinsumDense, expected={"before": 6, "dense": 5})
 def einsum_dense():
     return chain(

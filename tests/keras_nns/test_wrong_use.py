@@ -245,6 +245,15 @@ def test_as_many_filters_as_pixels_are_refused_where_keras_mistakes_the_bias():
         cut(model, keep(model, before=(0, 1, 2, 3, 6)))
 
 
+def test_a_constant_is_not_moved_to_the_axis_of_the_units():
+    """`keras.ops.add` takes a constant along steps for one along units if they are as many."""
+    along = np.linspace(-1, 1, 5).reshape(1, 5, 1).astype("float32")
+    model = randomise(steps(lambda x: x + along))
+    assert prove(model, keep(model, before=(0, 2))).exact
+    with pytest.raises(SurgeryError, match=r"\(1, 5, 1\) to 5 units.*one unit more"):
+        cut(model, keep(model, before=(0, 1, 2, 3, 5)))
+
+
 def test_a_layer_that_cannot_be_rebuilt_is_named():
     model = steps(lambda x: ops.clip(x, np.zeros(6), np.ones(6)), L.Dense(4, name="after"))
     with pytest.raises(SurgeryError, match="Clip"):
