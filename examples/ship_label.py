@@ -62,7 +62,8 @@ for variant in ("float32", "int8"):
         description=f"Says whether a handwritten digit is a {name}.",
         files=packed(small),
     )
-    print(tflite_export.verify(flat, small, x_test[:500]).agreement, "same decisions in", variant)
+    found = tflite_export.verify(flat, small, x_test[:500])
+    print(f"{variant}: {found.agreement:.1%} same decisions")
 if given.output:
     tflite_export.save(flat, given.output)
 x, y = x_test[:2000], y_test[:2000]

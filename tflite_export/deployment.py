@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 Model = bytes | str | os.PathLike[str]
 _WARM_UP = 5
 _FEWEST_RUNS = 30
+LABELS_TITLE = "recall / specificity / balanced:"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Card:
         from rich.table import Table  # noqa: PLC0415
 
         head, *body = self.cells()
-        table = Table(title="Deployment card")
+        table = Table(title="Deployment card, latency on this machine")
         for number, title in enumerate(head):
             table.add_column(title, justify="right" if number else "left")
         for line in body:
@@ -150,9 +151,10 @@ class Card:
             lines.append(("accuracy", [_share(row.accuracy) for row in rows]))
         # By name: a subnetwork's labels are some of its parent's, at other positions.
         found = [{one.name or str(one.label): one for one in row.labels} for row in rows]
-        for name in dict.fromkeys(name for row in found for name in row):
-            title = f"recall / specificity / balanced of {name}"
-            lines.append((title, [_figures(row.get(name)) for row in found]))
+        names = list(dict.fromkeys(name for row in found for name in row))
+        if names:
+            lines.append((LABELS_TITLE, ["" for _ in rows]))
+        lines += [(name, [_figures(row.get(name)) for row in found]) for name in names]
         return lines
 
 
