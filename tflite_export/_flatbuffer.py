@@ -167,6 +167,12 @@ def set_entry(model: Any, name: str, data: bytes) -> None:
     model.metadata = [*(model.metadata or ()), item]
 
 
+def constant(model: Any, tensor: Any) -> bool:
+    """Whether a tensor is a weight or another constant of the file."""
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
 def text(value: bytes | str | None) -> str:
     """Read a flatbuffer string."""
     return _text(value)

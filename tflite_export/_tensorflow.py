@@ -120,11 +120,18 @@ def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_f
             f"{start}it needs operators that TFLite does not have ({', '.join(missing)}). "
             f"Replace the layers that use them{flex}.{_hint(missing)} {end}"
         )
+    whole = re.search(r"Empty min/max for tensor serving_default_in_(\d+)", words)
+    if whole:
+        port = origin.inputs[int(whole[1])]
+        return (
+            f"{start}TensorFlow's quantizer takes no input of whole numbers here ({port.name!r}, "
+            f"{port.dtype}). The recipe {{'*': {stamp!r}}}, of ai-edge-quantizer, may. {end}"
+        )
     lacking = sorted(set(re.findall(r"not yet supported for op: '(\w+)'", words)))
     if lacking:
         return (
             f"{start}TFLite has no kernels of that type for {', '.join(lacking)}. Choose another "
-            f"variant, or a recipe that leaves those operators in float32. {end}"
+            f"variant, or a recipe for ai-edge-quantizer, such as {{'*': {stamp!r}}}. {end}"
         )
     said = " ".join(re.sub(r"\x1b\[\d*m", "", str(failure)).split())[:400].rstrip(".")
     advice = f" {_fixed(origin)}" if _open(origin) else ""

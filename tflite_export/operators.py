@@ -156,11 +156,6 @@ def _ends(model: Any, side: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _constant(model: Any, tensor: Any) -> bool:
-    data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
-
-
 def _parameters(model: Any) -> int:
     """Count every weight once, also where several tensors share its buffer."""
     sizes: dict[int, int] = {}
@@ -169,7 +164,7 @@ def _parameters(model: Any) -> int:
             scales = tensor.quantization is not None and tensor.quantization.scale is not None
             # int32 constants are shapes and axes, unless they have a scale: then a bias.
             weight = tensor.type in _WEIGHTS or (tensor.type == _TYPES.INT32 and scales)
-            if weight and _constant(model, tensor):
+            if weight and _flatbuffer.constant(model, tensor):
                 sizes[tensor.buffer] = math.prod(_shape(tensor))
     return sum(sizes.values())
 

@@ -15,7 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from tflite_export import _flatbuffer
 from tflite_export._source import Source
 from tflite_export.errors import ConversionError, OptionError
 from tflite_export.variants import VARIANTS, Variant, variant
@@ -81,11 +84,45 @@ def apply(
         batches: Representative inputs by signature name, where the recipe needs them.
     """
     quantizer = _module("quantizer").Quantizer(bytearray(flat), recipe)
-    calibration = None
-    if quantizer.need_calibration:
-        calibration = quantizer.calibrate({"serving_default": list(batches or ())}, num_threads=1)
+    calibration = _ranges(flat, batches or ()) if quantizer.need_calibration else None
     done = quantizer.quantize(calibration, enable_progress_report=False)
     return bytes(done.quantized_model)
+
+
+def _ranges(flat: bytes, batches: Iterable[dict[str, Array]]) -> dict[str, dict[str, Array]]:
+    """Measure the smallest and largest value of every activation, by the tensors' names.
+
+    ai-edge-quantizer's own calibration averages the extremes of single batches, which clips most of
+    what a batch of one sample does not reach, and cannot read what XNNPACK keeps to itself.
+    """
+    interpreter = Interpreter(
+        model_content=flat,
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    model = _flatbuffer.parse(flat)
+    activations = {
+        index: _flatbuffer.text(tensor.name)
+        for index, tensor in enumerate(model.subgraphs[0].tensors)
+        if tensor.type == schema.TensorType.FLOAT32 and not _flatbuffer.constant(model, tensor)
+    }
+    found: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        for detail in interpreter.get_input_details():
+            interpreter.resize_tensor_input(detail["index"], batch[detail["name"]].shape)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], batch[detail["name"]])
+        interpreter.invoke()
+        for index, name in activations.items():
+            values = interpreter.get_tensor(index)
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = min(low, values.min(initial=low)), max(high, values.max(initial=high))
+    return {
+        name: {"min": np.array([low]), "max": np.array([high])}
+        for name, (low, high) in found.items()
+    }
 
 
 def _rules(entries: list[tuple[str, str, Variant]]) -> list[dict[str, Any]]:

@@ -366,3 +366,42 @@ def test_labels_balance_samples_of_a_model_that_decides_otherwise() -> None:
     assert tflite_export.read_metadata(flat).quantize == "int8_float"
     with pytest.raises(tflite_export.OptionError, match=r"\(900, labels\)"):
         tflite_export.convert(model, quantize="int8", samples=samples, targets=np.ones((900, 2, 2)))
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int16x8"])
+def test_integer_recipes_measure_the_whole_range(quantize: str) -> None:
+    """A batch of one sample reaches little of it: averaged extremes would clip the rest."""
+    rng = np.random.default_rng(0)
+    samples = [rng.standard_normal((150, n)).astype(np.float32) for n in (6, 3)]
+    inputs = [keras.Input((6,), name="z"), keras.Input((3,), name="a")]
+    model = keras.Model(inputs, layers.Dense(8, name="out")(layers.Concatenate()(inputs)))
+    flat = tflite_export.convert(model, quantize={"*": quantize}, samples=samples)
+    assert tflite_export.verify(flat, model, samples, tolerance=1.0).rms < 0.006
+
+
+def test_integer_recipes_for_a_layer_behind_a_recurrent_one() -> None:
+    samples = np.random.default_rng(0).standard_normal((150, 5, 3)).astype(np.float32)
+    model = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4), layers.Dense(2, name="out")])
+    flat = tflite_export.convert(model, quantize={"out": "int8"}, samples=samples)
+    found = weight_types(flat)
+    assert schema.TensorType.INT8 in found["FULLY_CONNECTED"]
+    assert tflite_export.verify(flat, model, samples, tolerance=1.0).rms < 0.006
+
+
+def test_int16_of_token_ids_says_which_way_goes() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32", name="words"),
+            layers.Embedding(30, 8),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    samples = np.random.default_rng(0).integers(0, 30, (200, 6))
+    with warnings.catch_warnings():
+        # An untrained model answers few labels: that is not what is tested.
+        warnings.simplefilter("ignore", tflite_export.CalibrationWarning)
+        with pytest.raises(tflite_export.ConversionError, match=r"'words', int32.*'int16x8'\}"):
+            tflite_export.convert(model, quantize="int16x8", samples=samples)
+        flat = tflite_export.convert(model, quantize={"*": "int16x8"}, samples=samples)
+    assert tflite_export.verify(flat, model, samples).rms < 0.005
