@@ -50,7 +50,7 @@ def captured() -> Iterator[Log]:
                 err = _Divided(python_side, sys.stderr, kept)
                 stack.enter_context(contextlib.redirect_stdout(out))
                 stack.enter_context(contextlib.redirect_stderr(err))
-                stack.enter_context(_quiet_logger(logging.getLogger("tensorflow")))
+                stack.enter_context(quiet_logger(logging.getLogger("tensorflow")))
                 caught = stack.enter_context(warnings.catch_warnings(record=True))
                 warnings.simplefilter("always")
                 yield log
@@ -122,7 +122,7 @@ def _moved(descriptor: int, sink: IO[bytes]) -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def _quiet_logger(logger: logging.Logger) -> Iterator[None]:
+def quiet_logger(logger: logging.Logger) -> Iterator[None]:
     """Hold back a logger whose handlers kept a reference to the real stderr."""
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import math
 import os
 import random
@@ -21,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export._samples import arrays
-from tflite_export._silence import captured
+from tflite_export._silence import captured, quiet_logger
 from tflite_export._source import Source, predict, source
 from tflite_export._twin import Twin, twin
 from tflite_export.calibration import target_indices
@@ -367,7 +368,8 @@ def _undisturbed() -> Iterator[None]:
     """Give back the global random states that tf_keras draws its seeds from."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with warnings.catch_warnings():
+        # TensorFlow counts retracings over all that was ever trained in the process.
+        with warnings.catch_warnings(), quiet_logger(logging.getLogger("tensorflow")):
             # What TFMOT and tf_keras use that is deprecated is nothing a caller can act on.
             warnings.simplefilter("ignore")
             yield

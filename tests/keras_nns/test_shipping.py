@@ -227,15 +227,18 @@ def test_a_failed_export_leaves_the_converters_log_in_a_file(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_cut_model_is_trained_for_int8_and_clustered(parts):
+def test_a_cut_model_is_trained_for_int8_and_clustered(parts, capfd):
     pytest.importorskip("tensorflow_model_optimization", reason="needs keras-nns[tfmot]")
     pytest.importorskip("tf_keras", reason="needs keras-nns[tfmot]")
-    _, _, x, y = parts
-    small = subnetwork(parts, [0, 2], "labels")
+    model, _, x, y = parts
+    small = nns.repair(subnetwork(parts, [0, 2], "labels"), model, x).model
     own, answers = shipping.own_answers(small, (x, y, NAMES))
     few = tflite_export.cluster_weights(small, own, answers, clusters=4, epochs=1)
     assert len(np.unique(few.layers[0].get_weights()[0])) <= 4
+    capfd.readouterr()
     done = tflite_export.train_quantized(small, own, answers, epochs=30)
+    assert capfd.readouterr() == ("", "")
     found = tflite_export.verify(done.flat, done.model, own, targets=answers)
     assert found.variant == "int8"
-    assert min(both.file.balanced_accuracy for both in found.labels) > 0.9
+    for both in found.labels:
+        assert both.file.balanced_accuracy > both.model.balanced_accuracy - 0.05
