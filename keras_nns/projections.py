@@ -14,6 +14,7 @@ from keras import layers, tree
 from numpy.typing import NDArray
 
 from keras_nns.graph import Graph
+from keras_nns.junctions import Junction
 from keras_nns.keras_graph import Call, accepts_training, standardise_inputs, walk
 from keras_nns.linear import calls_of
 from keras_nns.rules import Keep
@@ -189,7 +190,11 @@ def _einsum(name: str, dense: Any, rank: int | None) -> Iterator[Projection]:
 
 
 def inputs_at(
-    model: Any, path: str, inputs: Any, projection: Projection | None = None
+    model: Any,
+    path: str,
+    inputs: Any,
+    projection: Projection | None = None,
+    junction: Junction | None = None,
 ) -> list[Any]:
     """Run a model's layers in inference mode; return what each call of one is called on.
 
@@ -198,16 +203,20 @@ def inputs_at(
         path: The layer.
         inputs: A batch, as the user passes it to the model.
         projection: A linear map within the layer, where its input is wanted and not the layer's.
+        junction: Where its output is added to something, if that is wanted too.
 
     Returns:
-        The first argument of each call, with its Keras mask. What comes behind the last call is not
-        run.
+        The first argument of each call, with its Keras mask; with a junction, a pair of it and what
+        the output is added to. What comes behind is not run.
     """
     count = sum(call.path == path for call in calls_of(model))
     found: list[Any] = []
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = call.operation
+        if junction is not None and call.key == junction.key:
+            found[0] = (found[0], junction.beside(tree.flatten((args, kwargs))))
+            raise _AllFoundError
         with ExitStack() as stack:
             if call.path == path and projection is not None and projection.inner is not None:
                 operands = dict(zip(("query", "value", "key"), args, strict=False)) | kwargs
@@ -223,12 +232,12 @@ def inputs_at(
                 stack.enter_context(listening(projection.inner, hear))
             elif call.path == path:
                 found.append(tree.flatten((args, kwargs))[0])
-                if len(found) == count:
+                if len(found) == count and junction is None:
                     raise _AllFoundError
             if accepts_training(layer):
                 kwargs = {**kwargs, "training": False}
             outputs = layer(*args, **kwargs)
-        if call.path == path and len(found) == count:
+        if call.path == path and len(found) == count and junction is None:
             raise _AllFoundError
         return outputs
 

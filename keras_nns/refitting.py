@@ -51,7 +51,10 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
     unit, for the input kernels of recurrent layers and the projections of attention layers, in the
     order of the graph: kernel and bias are fitted by least squares to the parent's outputs before
     the activation, on the inputs that the layer has in the subnetwork as repaired so
-    far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). What is needed of the data
+    far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). Where a layer's output is
+    added to something that is settled by then, as in a residual block, it is the sum that is
+    fitted, so the branch makes up for what its shortcut lacks (section 3.3 there). What is needed
+    of the data
     are second moments, summed in float64 in one pass for each layer: memory does not grow with
     the number of samples. It does grow with the square of the inputs of one output; layers with
     more than 8192 are left as they are, and the report says so. `fold_means` before it has no
@@ -123,7 +126,7 @@ class _FoldMeans:
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
-                wanted = target.wanted(x)
+                wanted = target.wanted(x, z)
                 both = tf.concat([wanted - target.given(z), wanted], axis=1)
                 sums.update(both, *target.by_row(part, weight, both, z))
 
@@ -165,7 +168,7 @@ class _LeastSquares:
         for path, theirs, own in treatment.affected():
             if _left_out(treatment, self.name, path, own):
                 continue
-            for target in targets_of(treatment, path, theirs, own):
+            for target in targets_of(treatment, path, theirs, own, sums=True):
                 if target.features > _MOST_FEATURES:
                     note = f"{target.features} inputs to one output, more than {_MOST_FEATURES}"
                     treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
@@ -180,12 +183,13 @@ class _LeastSquares:
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
                 rows = target.rows(z)
-                sums.update(rows, target.wanted(x), *target.by_row(part, weight, rows, z))
+                sums.update(rows, target.wanted(x, z), *target.by_row(part, weight, rows, z))
 
         treatment.stream(
             path,
             update,
             within=target.within,
+            beside=target.beside,
             balance=self.balance,
             values=features * target.positions,
         )

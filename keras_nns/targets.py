@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 from numpy.typing import NDArray
 
 from keras_nns import linear, projections
+from keras_nns.junctions import Junction, junction_of
 from keras_nns.projections import Projection
 from keras_nns.treatment import Treatment
 
@@ -33,6 +34,8 @@ class Target(Protocol):
     """Whether a constant can be added to what it gives."""
     within: tuple[Projection, Projection] | None
     """The maps of parent and subnetwork, where they lie within a layer."""
+    beside: tuple[Junction, Junction] | None
+    """The sums that parent's and subnetwork's outputs go into, where those are fitted."""
 
     def rows(self, x: Any) -> Any:
         """Return `(rows, features)` of the subnetwork's input."""
@@ -40,8 +43,11 @@ class Target(Protocol):
     def given(self, x: Any) -> Any:
         """Return what the subnetwork's gives, before the activation, `(rows, outputs)`."""
 
-    def wanted(self, x: Any) -> Any:
-        """Return what the parent's gives for its own input, at the outputs that were kept."""
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        """Return what it should give, from the parent's input and its own, `(rows, outputs)`.
+
+        What the parent's gives for its own input, at the outputs that were kept.
+        """
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
         """Repeat what is known of each sample for all of its positions."""
@@ -59,7 +65,9 @@ class Target(Protocol):
         """Set the weights."""
 
 
-def targets_of(treatment: Treatment, path: str, theirs: Any, own: Any) -> Iterator[Target]:
+def targets_of(
+    treatment: Treatment, path: str, theirs: Any, own: Any, *, sums: bool = False
+) -> Iterator[Target]:
     """Yield the linear maps of a layer, in order of computation; none where it has none.
 
     Args:
@@ -67,9 +75,14 @@ def targets_of(treatment: Treatment, path: str, theirs: Any, own: Any) -> Iterat
         path: The layer.
         theirs: The parent's layer.
         own: The subnetwork's.
+        sums: Fit the sum that a layer's output goes into, where what it is added to is settled.
     """
     if linear.is_linear(own):
-        yield _Whole(treatment, path, theirs, own)
+        first, second = (junction_of(m, path) for m in (treatment.parent, treatment.model))
+        if sums and first is not None and second is not None:
+            yield _Summed(treatment, path, theirs, own, (first, second))
+        else:
+            yield _Whole(treatment, path, theirs, own)
         return
     traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
     if linear.is_kind(own) or not traced.inputs or projections.why_none(own) is not None:
@@ -97,6 +110,7 @@ class _Whole:
 
     biased = True
     within: tuple[Projection, Projection] | None = None
+    beside: tuple[Junction, Junction] | None = None
 
     def __init__(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
         self.label = path
@@ -117,9 +131,9 @@ class _Whole:
         given = linear.apply(self._own, x, self._own.kernel) + self._own_bias
         return tf.reshape(given, (-1, self.size))
 
-    def wanted(self, x: Any) -> Any:
+    def wanted(self, theirs: Any, ours: Any) -> Any:
         kernel = tf.gather(tf.convert_to_tensor(self._theirs.kernel), self._kept, axis=-1)
-        given = linear.apply(self._theirs, x, kernel)
+        given = linear.apply(self._theirs, theirs, kernel)
         return tf.reshape(given, (-1, self.size)) + self._bias
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
@@ -140,6 +154,56 @@ class _Whole:
         self._own.kernel.assign(kernel.reshape(self._own.kernel.shape))
 
 
+class _Summed(_Whole):
+    """A Dense or a convolution that is added to something: it is to make up for what that lacks.
+
+    The sum is fitted to the parent's (He et al. 2017, *Channel Pruning*, section 3.3, for the last
+    layer of a residual branch). Inputs are pairs of the layer's and what its output is added to.
+    """
+
+    def __init__(
+        self,
+        treatment: Treatment,
+        path: str,
+        theirs: Any,
+        own: Any,
+        beside: tuple[Junction, Junction],
+    ) -> None:
+        super().__init__(treatment, path, theirs, own)
+        self.beside = beside
+        self._scale = np.ones(self.size, np.float32)
+        if beside[1].norm is not None:
+            norm = linear.layers_of(treatment.model)[beside[1].norm]
+            spread = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+            gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(spread)
+            self._scale = np.divide(
+                spread, gamma, out=np.zeros_like(spread), where=np.abs(gamma) > 1e-6 * spread
+            )
+
+    def rows(self, x: Any) -> Any:
+        return super().rows(x[0])
+
+    def given(self, x: Any) -> Any:
+        return super().given(x[0])
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        lacking = tf.gather(self._last(theirs[1]), self._kept, axis=-1) - self._last(ours[1])
+        given = super().wanted(theirs[0], ours[0])
+        return given + tf.reshape(lacking, (-1, self.size)) * self._scale
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        return super().by_row(part, weight, rows, x[0])
+
+    def _last(self, x: Any) -> Any:
+        """Return a tensor with its channels last."""
+        x = tf.cast(x, tf.float32)
+        return ops.moveaxis(x, 1, -1) if self._channels_first else x
+
+    @property
+    def _channels_first(self) -> bool:
+        return getattr(self._own, "data_format", "") == "channels_first"
+
+
 class _Within:
     """One linear map of a layer that has several, or that does something else besides."""
 
@@ -152,6 +216,7 @@ class _Within:
         positions: int,
     ) -> None:
         self.within: tuple[Projection, Projection] | None = both
+        self.beside: tuple[Junction, Junction] | None = None
         self._theirs, self._own = both
         self.label = f"{path}: {self._own.name}" if self._own.name else path
         self.features, self.size = self._own.features, self._own.size
@@ -169,8 +234,8 @@ class _Within:
     def given(self, x: Any) -> Any:
         return tf.matmul(self.rows(x), self._own_matrix) + self._own_offset
 
-    def wanted(self, x: Any) -> Any:
-        return tf.matmul(self._theirs.rows(x), self._matrix) + self._offset
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        return tf.matmul(self._theirs.rows(theirs), self._matrix) + self._offset
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
         steps = len(x.shape) - len(self._own.axes) == 2

@@ -20,6 +20,7 @@ from keras_nns.errors import ModelError, PlanError
 from keras_nns.forward import answering_output, run, settle_labels
 from keras_nns.graph import trace
 from keras_nns.head import answer_of, answers_labels_alone
+from keras_nns.junctions import Junction
 from keras_nns.keras_graph import undisturbed
 from keras_nns.model_files import Lineage, lineage, set_lineage
 from keras_nns.moments import HALVES
@@ -147,6 +148,7 @@ class Treatment:
         update: Update,
         *,
         within: tuple[Projection, Projection] | None = None,
+        beside: tuple[Junction, Junction] | None = None,
         balance: bool = False,
         values: int = 1,
     ) -> None:
@@ -156,11 +158,22 @@ class Treatment:
             path: The layer.
             update: Called inside a compiled step.
             within: The parent's and the own linear map within the layer whose inputs are wanted.
+            beside: The parent's and the own sum that the layer's output goes into, where what it is
+                added to is wanted too: inputs are then pairs.
             balance: Give the plan's labels and all the rest the same total weight.
             values: How many numbers `update` makes of one sample; batches are split by it.
         """
         size = max(1, _VALUES // max(1, values))
         steps: dict[str, Any] = {}
+        first, second = within or (None, None)
+        mine, own = beside or (None, None)
+
+        def read(inputs: Any) -> tuple[list[Any], list[Any]]:
+            return (
+                inputs_at(self.parent, path, inputs, first, mine),
+                inputs_at(self.model, path, inputs, second, own),
+            )
+
         with undisturbed(self.parent), undisturbed(self.model):
             for dealt in self.division:
                 weight = self._weights(dealt.batch, dealt.part, balance)
@@ -170,13 +183,12 @@ class Treatment:
                     tensors = tree.map_structure(
                         tf.convert_to_tensor, (inputs, dealt.part[some], weight[some])
                     )
-                    self._step(path, update, within, tensors, steps)(*tensors)
+                    self._step(read, update, tensors, steps)(*tensors)
 
     def _step(
         self,
-        path: str,
+        read: Callable[[Any], tuple[list[Any], list[Any]]],
         update: Update,
-        within: tuple[Projection, Projection] | None,
         tensors: Any,
         steps: dict[str, Any],
     ) -> Any:
@@ -188,9 +200,7 @@ class Treatment:
         if key not in steps:
 
             def step(inputs: Any, part: Any, weight: Any) -> None:
-                first, second = within or (None, None)
-                theirs = inputs_at(self.parent, path, inputs, first)
-                ours = inputs_at(self.model, path, inputs, second)
+                theirs, ours = read(inputs)
                 update(theirs, ours, part, weight)
 
             traced = tf.function(step, input_signature=signature, autograph=False)

@@ -25,7 +25,7 @@ ORDER = [
     "model_files", "grouping", "rows", "graph", "datasets", "sources", "data",
     "splitting", "sharing", "probing", "unfolding", "rebuild", "head", "question",
     "estimates", "inspection",
-    "linear", "weights",
+    "linear", "junctions", "weights",
     "watching", "projections", "cohesion", "sums", "observation",
     "scores", "weight_scores", "selection", "greedy",
     "forward", "label_losses", "gradients", "gradient_scores", "elimination", "readings",
