@@ -104,6 +104,12 @@ class Runner:
             raise FlatbufferError(f"LiteRT fails on these inputs: {error}") from error
         return [slot.decode(self._interpreter.get_tensor(slot.index)) for slot in self.outputs]
 
+    @property
+    def delegated(self) -> bool:
+        """Whether operators were handed to XNNPACK, which replaces them by one of its own."""
+        details = self._interpreter._get_ops_details()
+        return any(detail["op_name"] == "DELEGATE" for detail in details)
+
     def invoke(self) -> None:
         """Run again on the inputs of the last call."""
         self._interpreter.invoke()

@@ -62,6 +62,7 @@ class CardRow:
         bytes: Size of the file.
         gzip_bytes: Size of it after gzip.
         anatomy: Operators, parameters, arithmetic, memory, runtimes.
+        xnnpack: Whether LiteRT gave XNNPACK operators of it to run; it has none for int16.
         latency: One entry per number of threads.
         samples: Number of samples judged; 0 without targets.
         accuracy: Share of them decided right; `None` without targets.
@@ -77,6 +78,7 @@ class CardRow:
     bytes: int
     gzip_bytes: int
     anatomy: Anatomy
+    xnnpack: bool
     latency: tuple[Latency, ...]
     samples: int
     accuracy: float | None
@@ -141,6 +143,7 @@ class Card:
             ("runtime at least", [row.anatomy.minimum_runtime or "–" for row in rows]),
             ("not in TFLite Micro", [", ".join(row.anatomy.not_in_micro) or "–" for row in rows]),
         ]
+        lines.append(("by XNNPACK", ["yes" if row.xnnpack else "no" for row in rows]))
         for number, first in enumerate(rows[0].latency):
             where = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
             times = [row.latency[number] for row in rows]
@@ -221,6 +224,7 @@ def _row(
     metadata = _packing.unpack(flat, graph, _flatbuffer.check(flat))
     runner = Runner(flat)
     values = _values(runner, samples)
+    runner(_first(runner, values))
     accuracy, labels = None, tuple[LabelFigures, ...]()
     if targets is not None:
         answers = answers_of(runner, runner.inputs, runner.outputs, values)
@@ -240,6 +244,7 @@ def _row(
         bytes=len(flat),
         gzip_bytes=len(gzip.compress(flat, 9, mtime=0)),
         anatomy=anatomy(flat),
+        xnnpack=runner.delegated,
         latency=tuple(_latency(flat, values, number, timing[1]) for number in timing[0]),
         samples=0 if targets is None else len(values[0]),
         accuracy=accuracy,
@@ -264,15 +269,18 @@ def _values(runner: Runner, samples: Any) -> list[Array]:
     return [np.zeros((1, *p.shape[1:]), p.dtype) for p in ports]
 
 
+def _first(runner: Runner, values: list[Array]) -> list[Array]:
+    """The first sample, as often as the file takes at once."""
+    return [
+        np.repeat(array[:1], slot.shape[0] or 1, axis=0)
+        for slot, array in zip(runner.inputs, values, strict=True)
+    ]
+
+
 def _latency(flat: bytes, values: list[Array], threads: int, seconds: float) -> Latency:
     """Time the bare call; filling the inputs is the application's own business."""
     runner = Runner(flat, threads=threads)
-    runner(
-        [
-            np.repeat(array[:1], slot.shape[0] or 1, axis=0)
-            for slot, array in zip(runner.inputs, values, strict=True)
-        ]
-    )
+    runner(_first(runner, values))
     for _ in range(_WARM_UP):
         runner.invoke()
     times: list[float] = []

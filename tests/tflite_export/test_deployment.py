@@ -281,8 +281,19 @@ def test_open_sizes_are_not_counted_as_one() -> None:
     assert (parts.multiply_adds, parts.activation_bytes) == (None, None)
     (row,) = tflite_export.card(flat, np.zeros((2, 8, 6, 3), np.float32), seconds=0).rows
     assert row.latency[0].p50 > 0
+    assert row.xnnpack
     with pytest.raises(tflite_export.OptionError, match=r"open sizes.*pass samples"):
         tflite_export.card(flat)
     with pytest.raises(tflite_export.FlatbufferError, match="LiteRT cannot run"):
         # Smaller than the window of the convolution.
         tflite_export.card(flat, np.zeros((2, 2, 2, 3), np.float32), seconds=0)
+
+
+def test_the_card_says_whether_xnnpack_ran_it(trained: keras.Model, digits: Digits) -> None:
+    files = {
+        name: tflite_export.convert(trained, quantize=name, samples=digits[0][:200])
+        for name in ("float32", "int8", "int16x8")
+    }
+    made = tflite_export.card(files, digits[0][:1], threads=[1, 2], seconds=0)
+    assert [row.xnnpack for row in made.rows] == [True, True, False]
+    assert ["by XNNPACK", "yes", "yes", "no"] in made.cells()
