@@ -100,3 +100,20 @@ def test_a_file_with_layers_of_keras_hub_imports_it(backbones, tmp_path):
     code = f"import keras_nns; print(keras_nns.load_model({str(path)!r}).count_params())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < model.count_params()
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma"])
+def test_query_heads_leave_one_by_one_where_one_key_and_value_head_serves_them(name, backbones):
+    from keras_hub import models
+
+    settings = {"vocabulary_size": 50, "num_layers": 1, "hidden_dim": 16, "intermediate_dim": 24}
+    heads = {"num_query_heads": 4, "num_key_value_heads": 1}
+    more = {"head_dim": 4} if name == "Gemma" else {}
+    model = randomise(getattr(models, f"{name}Backbone")(**settings, **heads, **more))
+    graph = nns.trace(model)
+    (group,) = [group for group in graph.layout.prunable if group.name.endswith(":heads")]
+    assert group.size == 4
+    sizes = {g.name: g.size for g in graph.layout.prunable}
+    kept = {n: tuple(range(size)) for n, size in sizes.items()} | {group.name: (0, 2, 3)}
+    small = nns.cut(model, nns.Plan(graph.fingerprint, sizes, kept), prove=True)
+    assert small.count_params() < model.count_params()
