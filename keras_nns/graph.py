@@ -106,7 +106,8 @@ class Graph:
         self.unit_count = ledger.count
         self.layout = grouping.layout(ledger, self._class_of)
         self._couplings = ledger.couplings
-        self._bound = [u for u in ledger.read] + [u for u, _ in ledger.protections]
+        self._reads = ledger.read
+        self._bound = [u for u, _ in ledger.read] + [u for u, _ in ledger.protections]
         self.outputs = [
             Output(name, stream.on(-1), stream.shape[-1], _kind(calls, model, index))
             for index, (name, stream) in enumerate(zip(output_names(model), results, strict=True))
@@ -213,6 +214,14 @@ class Graph:
             return False
         bound = [u[u != FIXED] for u in self._bound]
         return not any(np.isin(self._class_of[u], classes).any() for u in bound)
+
+    def unread(self, keep: Keep) -> list[str]:
+        """Name the layers that read a part of a group, behind a split, of which nothing stays."""
+        return [
+            title
+            for units, title in self._reads
+            if title and not (units == FIXED).any() and not keep.count(units)
+        ]
 
     def joints(self, name: str) -> list[str]:
         """Return what couples a family's units with others: "Add 'add' joins them"."""

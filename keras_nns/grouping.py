@@ -38,6 +38,9 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
     )
     component = connected_components(matrix, directed=False)[1][: len(families)]
     reasons = _reasons(ledger, class_of)
+    component_of = np.zeros(int(class_of.max()) + 1, dtype=np.int64)
+    component_of[class_of] = component[owner]
+    alone = _read_alone(ledger, class_of, component_of)
     groups: list[Group] = []
     for index in dict.fromkeys(component.tolist()):
         members = [f for f, c in zip(families, component, strict=True) if c == index]
@@ -56,9 +59,41 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
                 ),
                 protected=frozenset(number_of[c] for c in blocked),
                 reasons=tuple(dict.fromkeys(r for rs in blocked.values() for r in rs)),
+                parts=_parts(
+                    alone.get(index, []),
+                    [set(class_of[f.units].tolist()) for f in members],
+                    number_of,
+                ),
             )
         )
     return Layout(tuple(groups))
+
+
+def _read_alone(
+    ledger: Ledger, class_of: NDArray[np.int64], component_of: NDArray[np.int64]
+) -> dict[int, list[frozenset[int]]]:
+    """For every group, the classes that one layer reads of it and of no other."""
+    found: dict[int, list[frozenset[int]]] = {}
+    for units, title in ledger.read:
+        if title and len(units) and not (units == FIXED).any():
+            classes = class_of[units]
+            groups = component_of[classes]
+            if (groups == groups[0]).all():
+                found.setdefault(int(groups[0]), []).append(frozenset(classes.tolist()))
+    return found
+
+
+def _parts(
+    read: list[frozenset[int]], made: list[set[int]], number_of: dict[int, int]
+) -> tuple[tuple[int, ...], ...]:
+    """Keep what is less than any member makes: a split shares the group out."""
+    least = min(len(one) for one in made)
+    parts = [one for one in dict.fromkeys(read) if len(one) < least or not _holds(one, made)]
+    return tuple(dict.fromkeys(tuple(sorted(number_of[c] for c in one)) for one in parts))
+
+
+def _holds(read: frozenset[int], made: list[set[int]]) -> bool:
+    return any(read >= one for one in made)
 
 
 def _reasons(ledger: Ledger, class_of: NDArray[np.int64]) -> dict[int, list[str]]:

@@ -61,6 +61,7 @@ class Group:
         members: The layers that make these units.
         protected: Numbers of the units that cannot be removed.
         reasons: Why they cannot, one sentence each.
+        parts: Units that a layer reads by itself, behind a split that shares the group out.
     """
 
     name: str
@@ -68,6 +69,12 @@ class Group:
     members: tuple[Member, ...]
     protected: frozenset[int] = frozenset()
     reasons: tuple[str, ...] = ()
+    parts: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def needs(self) -> list[list[int]]:
+        """Sets of units of which each must keep one: what each member makes, and each part."""
+        return [sorted({*units}) for units in (*(m.units for m in self.members), *self.parts)]
 
     @property
     def prunable(self) -> bool:
@@ -82,6 +89,7 @@ class Group:
             "members": [[m.layer, _pack(m.units)] for m in self.members],
             "protected": sorted(self.protected) if self.prunable else "all",
             "reasons": list(self.reasons),
+            **({"parts": [list(part) for part in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -95,6 +103,7 @@ class Group:
             members=tuple(Member(str(layer), _unpack(units)) for layer, units in data["members"]),
             protected=frozenset(int(unit) for unit in protected),
             reasons=tuple(str(reason) for reason in data["reasons"]),
+            parts=tuple(tuple(int(unit) for unit in part) for part in data.get("parts", ())),
         )
 
 

@@ -81,7 +81,7 @@ def _other_groups(graph: Graph, plan: Plan, sizes: dict[str, int]) -> str:
 
 
 def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
-    """Refuse a plan that keeps units of a group, and none that one of its layers makes."""
+    """Refuse a plan that keeps units of a group, and none that one of its layers makes or reads."""
     for group in graph.layout.prunable:
         stays = group.protected.union(plan.kept[group.name])
         empty = [m.layer for m in group.members if stays.isdisjoint(m.units)]
@@ -91,3 +91,9 @@ def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
                 f"that {', '.join(map(repr, empty))} makes. Keep at least one of the units "
                 f"{list(next(m.units for m in group.members if m.layer == empty[0]))[:10]}."
             )
+    unread = graph.unread(graph.keep(plan))
+    if unread:
+        raise PlanError(
+            f"The plan keeps none of the units that {unread[0]} reads, a part of a group behind a "
+            "split. Keep at least one of them: trace(model).layout has them as the group's parts."
+        )

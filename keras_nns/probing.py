@@ -49,7 +49,10 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
         elif "int" in str(tensor.dtype):
             arrays.append(random.integers(0, 2, shape).astype(tensor.dtype))
         elif "bool" in str(tensor.dtype):
-            arrays.append(random.random(shape) < 0.5)
+            flags = random.random(shape) < 0.5
+            # As a mask it leaves something in: a mean over nothing is no number.
+            flags[..., :1] = True
+            arrays.append(flags)
         else:
             arrays.append(random.normal(size=shape).astype(np.float32))
     if any(tf.is_tensor(array) for array in arrays):

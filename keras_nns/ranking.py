@@ -75,8 +75,8 @@ class Ranking:
             if values is not None:
                 mask = np.isneginf(values)
                 mask[list(group.protected)] = True
-                for member in group.members:
-                    units = np.unique(member.units)
+                for need in group.needs:
+                    units = np.array(need)
                     if not mask[units].any():
                         mask[units[np.argmax(values[units])]] = True
             found[group.name] = mask

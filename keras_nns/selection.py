@@ -196,9 +196,9 @@ def _plan(
             kept[group.name] = np.ones(group.size, dtype=bool)
             continue
         values, mask = merged[group.name], kept[group.name]
-        for member in group.members:
+        for need in group.needs:
             # The floor holds for every layer of the group: joined, they need not share all units.
-            units = np.unique(member.units)
+            units = np.array(need)
             best = units[np.argsort(-values[units], kind="stable")[:min_units]]
             if mask[units].sum() < len(best):
                 mask[best] = True

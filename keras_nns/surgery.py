@@ -261,7 +261,8 @@ def _cut(
 
 
 def _empties(graph: Graph, keep: Keep) -> bool:
-    return not all(keep.count(family.units) for family in graph.families.values())
+    made = all(keep.count(family.units) for family in graph.families.values())
+    return not made or bool(graph.unread(keep))
 
 
 def simplified(

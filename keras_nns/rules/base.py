@@ -165,7 +165,7 @@ class Site:
     def reads(self, units: Units | None) -> None:
         """Say that weights of the layer consume these units (so they are hidden ones)."""
         if units is not None:
-            self._ledger.read.append(units)
+            self._ledger.read.append((units, self.title if hasattr(self._root, "weights") else ""))
 
     def configure(self, key: str | Path, value: Units | Edit | None) -> None:
         """Say what a number in the layer's configuration becomes.

@@ -131,7 +131,8 @@ class Ledger:
         self.protections: list[tuple[Units, str]] = []
         self.outputs: list[tuple[Units, str]] = []
         self.normalised: list[tuple[Units, str]] = []
-        self.read: list[Units] = []
+        # With the layer that reads them, or nothing where it is an operation.
+        self.read: list[tuple[Units, str]] = []
         self.count = 0
 
 

@@ -40,6 +40,24 @@ def split_and_concatenate():
     return keras.Model(start, L.Dense(3, name="answer")(L.GlobalMaxPooling2D()(y)))
 
 
+@row(
+    knp.Split,
+    L.Reshape,
+    expected={"before": 8, "one": 4},
+    members={"before": ("before", "two")},
+    note="exact; a layer behind a split keeps one unit of its part",
+)
+def shuffled_unit_with_a_split():
+    start = keras.Input((6, 6, 2))
+    x = L.Conv2D(8, 3, activation="relu", name="before")(start)
+    x, y = ops.split(x, 2, axis=-1)
+    y = L.Conv2D(4, 1, activation="relu", name="one")(y)
+    y = L.Conv2D(4, 1, activation="relu", name="two")(L.DepthwiseConv2D(3, padding="same")(y))
+    x = L.Reshape((4, 4, 2, 4))(L.Concatenate()([x, y]))
+    x = L.Reshape((4, 4, 8))(L.Permute((1, 2, 4, 3))(x))
+    return keras.Model(start, L.Dense(3, name="answer")(L.GlobalAveragePooling2D()(x)))
+
+
 @row(knp.Split, expected={"before": 6})
 def split_at_places():
     def parts(x):

@@ -117,9 +117,9 @@ def random_plan(graph: Any, share: float, seed: int) -> Plan:
     kept = {}
     for group in graph.layout.prunable:
         chosen = set(random.permutation(group.size)[: math.ceil(share * group.size)].tolist())
-        for member in group.members:
-            if not chosen & set(member.units):
-                chosen.add(int(random.choice(member.units)))
+        for need in group.needs:
+            if chosen.isdisjoint(need):
+                chosen.add(int(random.choice(need)))
         kept[group.name] = tuple(chosen)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     return Plan(graph.fingerprint, sizes=sizes, kept=kept)

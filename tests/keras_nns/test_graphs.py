@@ -140,9 +140,9 @@ def check(recipe, share, seed):
     kept = {}
     for group in graph.layout.prunable:
         units = set(np.flatnonzero(random.random(group.size) < share).tolist())
-        for member in group.members:
-            if not units & set(member.units):
-                units.add(int(random.choice(member.units)))
+        for need in group.needs:
+            if units.isdisjoint(need):
+                units.add(int(random.choice(need)))
         kept[group.name] = tuple(units)
     if not kept:
         return False

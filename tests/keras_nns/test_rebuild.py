@@ -115,6 +115,22 @@ def test_the_same_activation_by_any_name(module):
     np.testing.assert_allclose(np.sum(small(inputs_of(model)), axis=1), 1, rtol=1e-5)
 
 
+def test_generated_inputs_fit_what_models_join():
+    """Sides of a picture that is pooled and enlarged, a mask, words beside numbers."""
+    picture = keras.Input((None, None, 1))
+    one = L.Conv2D(4, 3, padding="same", activation="relu")(picture)
+    two = L.Conv2D(6, 3, padding="same", activation="relu")(L.MaxPooling2D(4)(one))
+    joined = L.Concatenate()([L.UpSampling2D(4)(two), one])
+    x = L.GlobalAveragePooling2D()(L.Conv2D(3, 1, activation="relu")(joined))
+    steps, mask = keras.Input((4, 3)), keras.Input((4,), dtype="bool")
+    word = keras.Input((1,), dtype="string")
+    y = L.GlobalAveragePooling1D()(L.Dense(5, activation="relu")(steps), mask=mask)
+    z = L.Flatten()(L.Embedding(4, 3)(L.StringLookup(vocabulary=["a", "b", "one"])(word)))
+    inputs = {"picture": picture, "steps": steps, "mask": mask, "word": word}
+    model = randomise(keras.Model(inputs, L.Dense(2)(L.Concatenate()([x, y, z]))))
+    nns.cut(model, half(model), prove=True)
+
+
 def adapted(mode):
     start = keras.Input((6,), dtype="int32")
     x = L.Embedding(9, 8, name="table")(start)

@@ -49,9 +49,9 @@ def random_plan(graph, share: float, seed: int) -> Plan:
     def keep(group):
         count = max(1, random.binomial(group.size, share))
         kept = set(random.permutation(group.size)[:count].tolist())
-        for member in group.members:
-            if kept.isdisjoint(member.units):
-                kept.add(int(random.choice(member.units)))
+        for need in group.needs:
+            if kept.isdisjoint(need):
+                kept.add(int(random.choice(need)))
         return sorted(kept)
 
     return plan_of(graph, keep)
@@ -168,9 +168,11 @@ def check_plan(model, plan):
 def test_removed_units_take_their_parameters_along(row, built):
     model = built(row)
     graph = trace(model)
-    plan = plan_of(graph, lambda group: [0])
+    plan = plan_of(graph, lambda group: {0, *(need[0] for need in group.needs)})
     small = cut(model, plan)
-    removed = sum(len(set(range(1, g.size)) - g.protected) for g in graph.layout.prunable)
+    removed = sum(
+        len(set(range(g.size)) - {*plan.kept[g.name]} - g.protected) for g in graph.layout.prunable
+    )
     assert removed > 0
     assert model.count_params() - small.count_params() >= removed
 

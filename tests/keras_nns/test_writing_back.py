@@ -32,9 +32,9 @@ def plan_for(model, seed, labels=(0,), share=0.5):
     kept = {}
     for group in graph.layout.prunable:
         units = set(np.flatnonzero(random.random(group.size) < share).tolist()) | group.protected
-        for member in group.members:
-            if not units & set(member.units):
-                units.add(int(random.choice(member.units)))
+        for need in group.needs:
+            if units.isdisjoint(need):
+                units.add(int(random.choice(need)))
         kept[group.name] = tuple(units)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     return nns.Plan(graph.fingerprint, sizes, kept, labels)

@@ -15,6 +15,7 @@ import pytest
 from contract import flat, image, randomise, steps
 from keras import layers, ops
 
+import keras_nns as nns
 from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
 from keras_nns.graph import trace
 from keras_nns.plan import Plan
@@ -162,6 +163,38 @@ def test_random_numbers_in_inference_are_named_by_the_proof():
     )
     with pytest.raises(ProofError, match=r"differently each time: 'noise' draws random numbers"):
         cut(model, keep(model, hidden=(0, 1)), prove=True)
+
+
+def split_in_two():
+    start = keras.Input((4, 4, 2))
+    one, two = ops.split(L.Conv2D(6, 1, name="both", activation="relu")(start), [4], axis=-1)
+    two = L.Conv2D(3, 1, name="two")(two)
+    x = L.GlobalMaxPooling2D()(L.Concatenate()([one, two]))
+    return randomise(keras.Model(start, L.Dense(3, activation="softmax", name="answer")(x)))
+
+
+def test_a_plan_that_leaves_nothing_to_a_layer_behind_a_split_is_refused():
+    model = split_in_two()
+    assert trace(model).layout["both"].parts == ((4, 5),)
+    with pytest.raises(PlanError, match=r"none of the units that Conv2D 'two' reads"):
+        cut(model, keep(model, both=(0, 1)))
+    with pytest.raises(PlanError, match=r"layer 'two' \(Conv2D\).*Keep at least one"):
+        cut(model, keep(model, both=(0, 1)), allow_empty=True)
+    assert prove(model, keep(model, both=(0, 5))).exact
+
+
+def test_a_selection_leaves_something_to_every_layer_behind_a_split(tmp_path):
+    model = split_in_two()
+    kernel = model.get_layer("both").kernel.numpy()
+    kernel[..., 4:] *= 0.01
+    model.get_layer("both").kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 2)).astype("float32")
+    activity = nns.observe(model, (x, np.arange(8) % 3))
+    activity.save(tmp_path / "activity.npz")
+    for given in (activity, nns.Activity.load(tmp_path / "activity.npz")):
+        plan = nns.select(given, 0, keep=nns.top(1))
+        assert len(plan.kept["both"]) == 2 and {4, 5} & set(plan.kept["both"])
+        cut(model, plan, prove=True)
 
 
 def test_a_rule_that_forgets_a_weight_names_it(forgetting):
