@@ -126,7 +126,7 @@ def test_generated_inputs_fit_what_models_join():
     word = keras.Input((1,), dtype="string")
     y = L.GlobalAveragePooling1D()(L.Dense(5, activation="relu")(steps), mask=mask)
     z = L.Flatten()(L.Embedding(4, 3)(L.StringLookup(vocabulary=["a", "b", "one"])(word)))
-    inputs = {"picture": picture, "steps": steps, "mask": mask, "word": word}
+    inputs = [picture, steps, mask, word]
     model = randomise(keras.Model(inputs, L.Dense(2)(L.Concatenate()([x, y, z]))))
     nns.cut(model, half(model), prove=True)
 
