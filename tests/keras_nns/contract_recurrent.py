@@ -332,7 +332,7 @@ def time_distributed():
     L.TimeDistributed,
     expected={"before": (6, 6), "after": 4},
     reason="has no rule",
-    note="protected around a wrapped model",
+    note="protected around a wrapped model; exact after `unfold(model)`",
 )
 def time_distributed_model():
     inner = keras.Sequential([keras.Input((6,)), L.Dense(4, "relu")])

@@ -68,6 +68,25 @@ def _attention_by_hand(x, y, n):
     return ops.matmul(ops.softmax(ops.matmul(q, ops.swapaxes(k, 1, 2))), v)
 
 
+def _halves(x, n):
+    """One layer reads the first part, as in a unit that is shuffled afterwards."""
+    if x.shape[-1] < 2:
+        return x
+    one, two = ops.split(x, [x.shape[-1] // 2], axis=-1)
+    return ops.concatenate([L.Conv1D(n + 1, 1, activation="relu")(one), two], axis=-1)
+
+
+def _windows(x, n):
+    """Steps two by two, as so many samples."""
+    pairs = ops.reshape(x, (-1, 2, x.shape[-1]))
+    return ops.reshape(L.Dense(n + 2, activation="tanh")(pairs), (-1, STEPS, n + 2))
+
+
+def _attention_operation(x, n):
+    q, k, v = (ops.reshape(L.Dense(2 * n + 2)(x), (-1, STEPS, 2, n + 1)) for _ in range(3))
+    return ops.reshape(ops.dot_product_attention(q, k, v), (-1, STEPS, 2 * n + 2))
+
+
 def _constant(x, n):
     numbers = np.linspace(-1, 1, x.shape[-1]).astype("float32")
     return x * numbers + ops.cast(x > 0.1, "float32")
@@ -92,6 +111,12 @@ ONE = {
     "context": lambda x, n: x + ops.mean(x, axis=1, keepdims=True),
     "flip": lambda x, n: ops.flip(x, axis=-1),
     "flatten": lambda x, n: L.Reshape((STEPS, -1))(L.Flatten()(x)),
+    "gated": lambda x, n: ops.glu(L.Dense(2 * n + 2)(x)),
+    "running": lambda x, n: ops.cumsum(ops.cumsum(x, axis=1), axis=2) * 0.3,
+    "tile": lambda x, n: ops.tile(x, [1, 1, n % 2 + 1]),
+    "attention_operation": _attention_operation,
+    "windows": _windows,
+    "halves": _halves,
     "shuffle": _shuffle,
     "split": _split,
     "shared": _shared,

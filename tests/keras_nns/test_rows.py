@@ -14,8 +14,8 @@ from keras_nns.graph import trace
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def test_rows_that_windows_and_steps_put_among_samples_are_gathered_again():
-    """Windows of a picture, and steps written out, lie behind one another as so many samples."""
+def windows():
+    """A model that looks at the two halves of every picture by themselves, and their data."""
     inputs = keras.Input((4, 6, 3))
     x = L.Dense(5, activation="relu", name="before")(inputs)
     x = ops.reshape(ops.transpose(ops.reshape(x, (-1, 2, 2, 6, 5)), (0, 2, 1, 3, 4)), (-1, 12, 5))
@@ -24,13 +24,18 @@ def test_rows_that_windows_and_steps_put_among_samples_are_gathered_again():
     x = ops.reshape(x, (-1, 24, 6))
     x = L.Dense(4, activation="relu", name="after")(x)
     model = keras.Model(inputs, L.Dense(3, "softmax")(L.GlobalAveragePooling1D()(x)))
+    random = np.random.default_rng(0)
+    return model, random.normal(size=(9, 4, 6, 3)).astype("float32"), np.arange(9) % 2
+
+
+def test_rows_that_windows_put_among_samples_are_gathered_again():
+    """Halves of a picture lie behind one another as so many samples."""
+    model, data, labels = windows()
     graph = trace(model)
     rows = {name: point.rows for name, (point,) in graph.watch_points.items()}
     assert [rows[n] for n in ("before", "inside", "attention:heads", "after")] == [1, 2, 2, 1]
-    random = np.random.default_rng(0)
-    data, labels = random.normal(size=(9, 4, 6, 3)).astype("float32"), np.arange(9) % 2
     activity = nns.observe(model, (data, labels), statistics=STATISTICS, batch_size=4)
-    part = keras.Model(inputs, model.get_layer("inside").output)
+    part = keras.Model(model.input, model.get_layer("inside").output)
     values = np.asarray(part(data)).reshape(9, 24, 6)
     for label in (0, 1):
         own = values[labels == label]
@@ -45,6 +50,22 @@ def test_rows_that_windows_and_steps_put_among_samples_are_gathered_again():
         for i in range(9)
     )
     np.testing.assert_allclose(gradients.layers["inside"].slope, alone, **CLOSE)
+
+
+def test_the_callback_and_the_probe_gather_rows_too():
+    model, data, labels = windows()
+    expected = nns.observe(model, (data, labels))
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    monitor = nns.ActivityMonitor()
+    model.fit(data, labels, batch_size=4, epochs=1, verbose=0, callbacks=[monitor])
+    for name in ("inside", "attention:heads"):
+        found = monitor.activity.mean(name)[:2]
+        np.testing.assert_allclose(found, expected.mean(name)[:2], **CLOSE)
+    probed = nns.probe(model)(data)["inside"]
+    assert probed.shape == (9, 6)
+    np.testing.assert_allclose(
+        np.mean(probed[labels == 1], axis=0), expected.mean("inside")[1], **CLOSE
+    )
 
 
 def test_steps_in_front_of_samples_are_not_taken_for_them():
