@@ -102,7 +102,7 @@ def patch(
     replaces: Label | None = None,
     held_out: float = 0.5,
     confidence: float = 0.95,
-    most_lost: float | None = None,
+    most_lost: float = 0.001,
     adapt: Adapt = None,
     host_names: Sequence[Any] | None = None,
     label_names: Sequence[Any] | None = None,
@@ -121,7 +121,8 @@ def patch(
 
     A host that knows a label badly seldom says it, and is the more often right about the others: a
     little of that is given back. How much may be is `most_lost`: the donor is believed less where
-    the other labels' mean recall would fall by more, on the samples it is weighed on.
+    the other labels' mean recall would fall by more, on the samples it is weighed on. With few
+    samples of a label one of them is more than that already, and none is given up.
 
     Args:
         host: A model that tells labels apart by a softmax or logits. It is not changed.
@@ -133,8 +134,8 @@ def patch(
         replaces: The host's label, by name or number; by default the one of the donor's name.
         held_out: Share of the samples to judge on.
         confidence: How sure the rise has to be, from 0.5 (any rise) to below 1.
-        most_lost: How much of the other labels' mean recall may be lost, as a share such as 0.003.
-            None: what is most likely is answered.
+        most_lost: How much of the other labels' mean recall may be lost, as a share. With 1 what is
+            most likely is answered, whatever they lose.
         adapt: As in `graft`.
         host_names: As in `graft`.
         label_names: Name of every label in the data; by default the host's.
@@ -211,7 +212,7 @@ def patch(
     )
 
 
-def _check(held_out: float, confidence: float, most_lost: float | None) -> None:
+def _check(held_out: float, confidence: float, most_lost: float) -> None:
     if not 0 < held_out < 1:
         raise DataError(
             "A patch is judged on samples held out: `held_out` is a share of them, above 0 and "
@@ -222,7 +223,7 @@ def _check(held_out: float, confidence: float, most_lost: float | None) -> None:
             "`confidence` is how sure the rise has to be, from 0.5 to below 1. Received: "
             f"confidence={confidence!r}."
         )
-    if most_lost is not None and not 0 <= most_lost <= 1:
+    if not 0 <= most_lost <= 1:
         raise SelectionError(
             f"`most_lost` is a share of recall, from 0 to 1. Received: most_lost={most_lost!r}."
         )

@@ -32,8 +32,10 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--most-lost",
         type=float,
+        default=0.001,
         metavar="P",
-        help="how much of the other labels' mean recall may be lost, such as 0.003",
+        help="how much of the other labels' mean recall may be lost (default: 0.001); with 1 "
+        "what is most likely is answered, whatever they lose",
     )
     parser.add_argument(
         "--sure",
