@@ -19,24 +19,27 @@ from keras_nns.errors import FileError, PlanError, SelectionError
 from keras_nns.files import blame, parse_json
 from keras_nns.layout import Fingerprint, Json, Layout
 from keras_nns.plan import Plan, merge
+from keras_nns.seen import Seen
 from keras_nns.vectors import Mask, Values, VectorFile
 
 Which = str | Plan | Iterable[str | Plan]
 """One subnetwork by name, several to be united, or any plan made of their units."""
-
-_SHARED = ("format", "version", "parent", "label_names")
-"""Entries of a plan's JSON that all plans of a bundle have in common: written once."""
 
 
 class _Plans(Mapping[str, Plan]):
     """Plans by name, each made when it is asked for: a bundle may hold thousands."""
 
     def __init__(self, shared: Json, own: Mapping[str, Json]) -> None:
-        self._shared = shared
+        # Read once for all plans: uniting a sketch with itself then takes no time.
+        sketch = {"seen": Seen.from_json(shared["seen"])} if "seen" in shared else {}
+        self._shared = {**shared, **sketch}
         self._own = own
 
     def __getitem__(self, name: str) -> Plan:
         return Plan.from_json({**self._shared, **self._own[name]})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._own)
@@ -209,11 +212,17 @@ def content_of(
 ) -> Json:
     """Write down all that a bundle says besides weights."""
     every = {name: plan.to_json() for name, plan in plans.items()}
-    first = next(iter(every.values()))
+    first, *others = every.values()
+    # What all of them say is written once: the parent, and what was seen of the data.
+    shared = {
+        key: value
+        for key, value in first.items()
+        if all(key in plan and plan[key] == value for plan in others)
+    }
     return {
-        "shared": {key: first[key] for key in _SHARED},
+        "shared": shared,
         "plans": {
-            name: {key: value for key, value in plan.items() if key not in _SHARED}
+            name: {key: value for key, value in plan.items() if key not in shared}
             for name, plan in every.items()
         },
         "layout": layout.to_json(),

@@ -247,6 +247,9 @@ class Plan:
     def from_json(cls, data: Json) -> Plan:
         """Build a plan from what `to_json` gave.
 
+        Args:
+            data: The data. `seen` in it may be read already, where several plans share it.
+
         Raises:
             FileError: The data is not a plan.
         """
@@ -257,6 +260,7 @@ class Plan:
                 f"Expected a plan of version {_VERSION}. Received: version "
                 f"{data.get('version')!r}. Read it with the release that wrote it, or select again."
             )
+        seen = data.get("seen")
         try:
             return cls(
                 fingerprint=Fingerprint.from_json(data["parent"]),
@@ -265,7 +269,7 @@ class Plan:
                 labels=tuple(data["labels"]),
                 label_names=tuple(data["label_names"]),
                 choices=tuple(Choice.from_json(choice) for choice in data["choices"]),
-                seen=Seen.from_json(data["seen"]) if "seen" in data else None,
+                seen=seen if seen is None or isinstance(seen, Seen) else Seen.from_json(seen),
             )
         except (
             KeyError,

@@ -24,7 +24,9 @@ from keras_nns.bundle import Bundle
 from keras_nns.errors import FileError, PlanError, SelectionError, SurgeryError
 from keras_nns.graph import trace
 from keras_nns.model_files import lineage
+from keras_nns.observation import observe
 from keras_nns.plan import Plan, merge
+from keras_nns.selection import select
 from keras_nns.storing import restore, store
 from keras_nns.surgery import cut, mask
 from keras_nns.vectors import VALUES
@@ -398,3 +400,20 @@ def test_a_vocabulary_is_refused(tmp_path):
     parent = keras.Model(words, L.Dense(3, name="answer")(x))
     with pytest.raises(SurgeryError, match="vocabulary"):
         store(parent, plan_of(parent, 0.5, 0), tmp_path / "words.safetensors")
+
+
+def test_what_was_seen_is_stored_once_and_still_known(model, tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 7)).astype("float32")
+    activity = observe(model, x, np.arange(300) % 4, verbose=False)
+    plans = select(activity, "each")
+    assert all(plan.seen is not None for plan in plans)
+    one = store(model, plans[:1], tmp_path / "one.safetensors")
+    four = store(model, plans, tmp_path / "four.safetensors")
+    found = [dict(Bundle.open(bundle.path).plans) for bundle in (one, four)]
+    for plan, again in zip(plans, found[1].values(), strict=True):
+        np.testing.assert_array_equal(again.seen.hashes, plan.seen.hashes)
+        np.testing.assert_array_equal(again.seen.counts, plan.seen.counts)
+    assert found[0]["0"] == plans[0] and found[0]["0"].seen.samples == 300
+    # Three plans more, and their rows, take less room than one sketch.
+    sizes = [Path(bundle.path).stat().st_size for bundle in (one, four)]
+    assert sizes[1] - sizes[0] < plans[0].seen.hashes.nbytes
