@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src.models.functional import Functional
 
@@ -191,6 +192,15 @@ def undisturbed(model: Any) -> Iterator[None]:
         finally:
             for variable, value in values:
                 variable.assign(value)
+
+
+@contextmanager
+def at_rest(model: Any) -> Iterator[None]:
+    """Let a model begin with zero states, and leave it as it was: to compare it with another."""
+    with undisturbed(model):
+        for variable in recurrent_states(model):
+            variable.assign(np.zeros(variable.shape))
+        yield
 
 
 def recurrent_states(model: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from keras_nns.errors import ModelError, ProofError
 from keras_nns.folding import fold
 from keras_nns.graph import Graph, TracedCall, trace
 from keras_nns.head import Answer, answer_of, append_answer, mask_answer
-from keras_nns.keras_graph import room_for
+from keras_nns.keras_graph import at_rest, room_for
 from keras_nns.layout import Fingerprint
 from keras_nns.matching import traced_for
 from keras_nns.model_files import Head, Lineage, set_lineage
@@ -384,11 +384,9 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         ModelError: An answer is NaN or infinite.
     """
     absolute = relative = 0.0
-    for left, right in zip(
-        tree.flatten(one(inputs, training=False)),
-        tree.flatten(other(inputs, training=False)),
-        strict=True,
-    ):
+    with at_rest(one), at_rest(other):
+        answers = [tree.flatten(model(inputs, training=False)) for model in (one, other)]
+    for left, right in zip(*answers, strict=True):
         a, b = np.asarray(left, np.float64), np.asarray(right, np.float64)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ModelError(

@@ -13,7 +13,7 @@ from keras import ops, tree
 
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.graph import trace
-from keras_nns.keras_graph import calls, functional, holds_only_parts, is_graph, structure
+from keras_nns.keras_graph import at_rest, calls, functional, holds_only_parts, is_graph, structure
 from keras_nns.partial import partial_form
 from keras_nns.probing import sample_inputs
 from keras_nns.rules import load_extras, rule_of
@@ -225,12 +225,9 @@ def _check(model: Any, new: Any) -> None:
         SurgeryError: They differ by more than rounding.
     """
     inputs = sample_inputs(trace(new), 4, seed=0)
-    pairs = zip(
-        tree.flatten(model(inputs, training=False)),
-        tree.flatten(new(inputs, training=False)),
-        strict=True,
-    )
-    for one, other in pairs:
+    with at_rest(model), at_rest(new):
+        answers = [tree.flatten(either(inputs, training=False)) for either in (model, new)]
+    for one, other in zip(*answers, strict=True):
         a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
         if np.abs(a - b).max(initial=0.0) > TOLERANCE * np.abs(a).max(initial=0.0):
             raise SurgeryError(

@@ -89,7 +89,9 @@ def write_back(
     paths = {id(t.call.operation): t.call.path for t in graph.calls.values()}
     for old, layer in rebuilder.layers:
         for variable, target, parts in _places(graph, paths[id(old)], old, layer, held):
-            target.assign(_settled(variable, target.numpy(), parts, rest, shared))
+            # Of a weight without axes Keras gives a number.
+            whole = np.asarray(target.numpy())
+            target.assign(_settled(variable, whole, parts, rest, shared))
     carry_compile_settings(parent, new)
     if prove:
         _prove(new, models, held, graph, rest)
@@ -226,7 +228,7 @@ def _part(title: str, target: Any, variable: Any, binding: Binding | None, one: 
             f"Weight {title!r} of subnetwork {one.name!r} is of shape {tuple(variable.shape)}; by "
             f"its plan it holds {shape} of the parent's {tuple(target.shape)}."
         )
-    value = variable.numpy()
+    value = np.asarray(variable.numpy())
     scale = binding.scale if binding else None
     if scale is not None:
         value = (value / scale(one.keep)).astype(value.dtype)
@@ -253,7 +255,7 @@ def _settled(
         allowed = _ROUNDING * np.abs(part.value).max(initial=0) if part.rescaled else 0.0
         other = ~free & ~(np.abs(known - part.value) <= allowed)
         if shared == "error" and other.any():
-            most = np.abs(known - part.value)[other].max()
+            most = np.max(np.abs(known - part.value), where=other, initial=0.0)
             raise SelectionError(
                 f"Subnetwork {part.name!r} holds {int(other.sum())} entries of {title!r} with "
                 f"other values than those before it (by up to {most:.2g}): they were trained "

@@ -309,6 +309,21 @@ def test_simplified_models_are_ordinary_files(tmp_path):
     assert nns.lineage(nns.load_model(tmp_path / "lean.keras")) == nns.lineage(lean)
 
 
+def test_states_that_carry_over_stay_what_they_were():
+    inputs = keras.Input(batch_shape=(2, 5, 3))
+    x = L.LSTM(4, stateful=True, return_sequences=True, name="cells")(inputs)
+    model = randomise(keras.Model(inputs, L.Dense(2)(L.GRU(3, stateful=True)(x))))
+    x = inputs_of(model)
+    model(x)
+    before = [state.numpy() for layer in model.layers[1:3] for state in layer.states]
+    assert any(state.any() for state in before)
+    assert nns.simplify(model).proof.exact
+    assert nns.unfold(model) is not model
+    after = [state.numpy() for layer in model.layers[1:3] for state in layer.states]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_wrong_use():
     with pytest.raises(nns.SurgeryError, match="fold_batch_norm"):
         nns.simplify(residual(), fold_batch_norm="yes")
