@@ -134,7 +134,7 @@ def main() -> None:
             ),
         }
         for unit, clock in CLOCKS.items():
-            timings = side_by_side(watching, repeats=15, clock=clock)
+            timings = side_by_side(watching, repeats=7, clock=clock)
             show(f"Watching, {unit}", timings, next(iter(timings)))
 
 
