@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from math import inf, isinf
 from operator import index
 from os import PathLike
@@ -148,47 +147,51 @@ class Plan:
     def __or__(self, other: Plan) -> Plan:
         if not isinstance(other, Plan):
             return NotImplemented
-        return self._combine(other, "|", set.union, {*self.labels, *other.labels})
+        return self._combine([other], "|", set.union)
 
     def __and__(self, other: Plan) -> Plan:
         if not isinstance(other, Plan):
             return NotImplemented
-        return self._combine(other, "&", set.intersection, {*self.labels, *other.labels})
+        return self._combine([other], "&", set.intersection)
 
     def __sub__(self, other: Plan) -> Plan:
         if not isinstance(other, Plan):
             return NotImplemented
-        return self._combine(other, "-", set.difference, set(self.labels))
+        return self._combine([other], "-", set.difference, labels=self.labels)
 
     def _combine(
         self,
-        other: Plan,
+        others: Sequence[Plan],
         sign: str,
-        operation: Callable[[set[int], set[int]], set[int]],
-        labels: Iterable[int],
+        operation: Callable[..., set[int]],
+        labels: tuple[int, ...] | None = None,
     ) -> Plan:
-        if self.fingerprint != other.fingerprint:
-            raise PlanError(
-                f"`{sign}` combines plans of one parent model. Received plans of two: "
-                f"{self.fingerprint} and {other.fingerprint}. Select both from activity of one "
-                "model."
-            )
-        if self.sizes != other.sizes:
-            raise PlanError(
-                f"`{sign}` combines plans for the same unit groups. Received: {self.sizes} and "
-                f"{other.sizes}."
-            )
+        every = (self, *others)
+        names, seen = self.label_names, self.seen
+        for other in others:
+            if self.fingerprint != other.fingerprint:
+                raise PlanError(
+                    f"`{sign}` combines plans of one parent model. Received plans of two: "
+                    f"{self.fingerprint} and {other.fingerprint}. Select both from activity of one "
+                    "model."
+                )
+            if self.sizes != other.sizes:
+                raise PlanError(
+                    f"`{sign}` combines plans for the same unit groups. Received: {self.sizes} and "
+                    f"{other.sizes}."
+                )
+            names, seen = _common_names(names, other.label_names), unite(seen, other.seen)
         return Plan(
             fingerprint=self.fingerprint,
             sizes=self.sizes,
             kept={
-                name: tuple(operation(set(units), set(other.kept[name])))
-                for name, units in self.kept.items()
+                name: tuple(operation(*(set(plan.kept[name]) for plan in every)))
+                for name in self.kept
             },
-            labels=tuple(labels),
-            label_names=_common_names(self.label_names, other.label_names),
-            choices=self.choices + other.choices,
-            seen=unite(self.seen, other.seen),
+            labels=tuple(i for plan in every for i in plan.labels) if labels is None else labels,
+            label_names=names,
+            choices=tuple(choice for plan in every for choice in plan.choices),
+            seen=seen,
         )
 
     def relative_to(self, first: Plan, fingerprint: Fingerprint) -> Plan:
@@ -321,7 +324,8 @@ def merge(plans: Iterable[Plan]) -> Plan:
     plans = list(plans)
     if not plans:
         raise PlanError("`merge` needs at least one plan. Received none.")
-    return reduce(Plan.__or__, plans)
+    first, *others = plans
+    return first._combine(others, "|", set.union)
 
 
 def _common_names(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
