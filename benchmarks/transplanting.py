@@ -1,6 +1,6 @@
 """Three labels of a large MNIST network in small architectures: does its knowledge help?
 
-    python benchmarks/transplanting.py --data FOLDER
+    python benchmarks/transplanting.py --data FOLDER [--sizes 50 500] [--shapes narrower dense]
 
 FOLDER (or the environment variable KERAS_NNS_DATA) holds `mnist/` with the four IDX files.
 
@@ -50,6 +50,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("KERAS_NNS_DATA", ""))
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="images of each digit")
+    parser.add_argument("--shapes", nargs="*", help="some of the architectures")
     args = parser.parse_args()
     args.data = Path(args.data)
     if not (args.data / "mnist").is_dir():
@@ -94,7 +96,7 @@ def large_one(x, y, seed: int) -> keras.Model:
     return model
 
 
-def repeat(data, seed: int):
+def repeat(data, seed: int, sizes, shapes):
     rng = np.random.default_rng(seed)
     digits = np.sort(rng.permutation(10)[:LABELS])
     order = rng.permutation(len(data.y_train))
@@ -102,10 +104,12 @@ def repeat(data, seed: int):
     large = large_one(x[order[:TRAIN]], y[order[:TRAIN]], seed)
     rows = [order[TRAIN:][y[order[TRAIN:]] == digit] for digit in digits]
     taught, origins = {}, {}
-    for size in SIZES:
+    for size in sizes:
         few = np.concatenate([own[:size] for own in rows])
         how = {"epochs": EPOCHS, "batch_size": BATCH, "held_out": 0, "seed": seed}
         for shape, small in architectures(seed).items():
+            if shapes and shape not in shapes:
+                continue
             some = x[few], y[few]
             done = nns.transplant(large, small, *some, labels=digits.tolist(), **how)
             fresh = forgotten(done.model, seed=seed)
@@ -135,7 +139,7 @@ def main() -> None:
     found, wholes = [], []
     for seed in args.seeds:
         started = time.time()
-        figures, whole, origins, (digits, size) = repeat(data, seed)
+        figures, whole, origins, (digits, size) = repeat(data, seed, args.sizes, args.shapes)
         found.append(figures)
         wholes.append(whole)
         seconds = time.time() - started
@@ -148,11 +152,11 @@ def main() -> None:
     for shape, (begun, parameters) in origins.items():
         print(f"{shape}, {parameters:,} parameters, {begun} layers from the large one's weights")
         for way in ways:
-            cells = (spread([one[way, shape, size] for one in found]) for size in SIZES)
+            cells = (spread([one[way, shape, size] for one in found]) for size in args.sizes)
             print(f"    {way:20}", *(f"{cell:>32}" for cell in cells))
         cells = (
             spread([one["transplanted", shape, n] - one["from scratch", shape, n] for one in found])
-            for n in SIZES
+            for n in args.sizes
         )
         print(f"    {'less from scratch':20}", *(f"{cell:>32}" for cell in cells))
 
