@@ -165,7 +165,8 @@ class Site:
     def reads(self, units: Units | None) -> None:
         """Say that weights of the layer consume these units (so they are hidden ones)."""
         if units is not None:
-            self._ledger.read.append((units, self.title if hasattr(self._root, "weights") else ""))
+            is_layer = hasattr(type(self._root), "weights")
+            self._ledger.read.append((units, self.title if is_layer else ""))
 
     def configure(self, key: str | Path, value: Units | Edit | None) -> None:
         """Say what a number in the layer's configuration becomes.
