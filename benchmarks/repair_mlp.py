@@ -41,6 +41,11 @@ WAYS = {
     "contrast, least squares": ("contrast", [nns.least_squares()]),
     "contrast, logistic head": ("contrast", [nns.calibrate_head()]),
     "forward selection, logistic head": ("forward", [nns.calibrate_head()]),
+    "reconstruction, logistic head": ("reconstruction", [nns.calibrate_head()]),
+    "reconstruction, head of all labels": (
+        "reconstruction",
+        [nns.calibrate_head(every_label=True)],
+    ),
     "forward selection, head of all labels": ("forward", [nns.calibrate_head(every_label=True)]),
 }
 # Learning rate (falling to zero along a cosine) and share of the parent in the loss.
@@ -89,15 +94,17 @@ def trained(x, y) -> keras.Sequential:
 def bench(console: Console, args, title: str, model, counts, x, y, test) -> None:
     fit, train, check = slice(None, args.fit), slice(None, TRAIN), slice(TRAIN, None)
     activity = nns.observe(model, (x[fit], y[fit]))
+    forward = nns.forward_selection(model, (x[fit], y[fit]))
     scores = {
-        "paper": nns.mean_activation,
-        "contrast": nns.contrast,
-        "forward": nns.forward_selection(model, (x[fit], y[fit])),
+        "paper": lambda label: nns.mean_activation,
+        "contrast": lambda label: nns.contrast,
+        "forward": lambda label: forward,
+        "reconstruction": lambda label: nns.reconstruction(model, (x[fit], y[fit]), labels=label),
     }
 
     def cuts(score: str, head: str):
         for label, count in enumerate(counts):
-            plan = nns.select(activity, label, score=scores[score], keep=nns.top(count))
+            plan = nns.select(activity, label, score=scores[score](label), keep=nns.top(count))
             yield nns.cut(model, plan, head=head)
 
     candidates: dict[str, list[keras.Model]] = {
@@ -179,10 +186,12 @@ def merged(console: Console, args, model, x, y, test) -> None:
     ways = {
         "paper's rule": (nns.merge(nns.select(activity, "each", keep=nns.above(ZETA))), []),
     }
+    together = nns.reconstruction(model, (x[fit], y[fit]), labels=range(10))
     plans = {
         "contrast": union(activity, nns.contrast, 23),
         "forward selection": union(activity, forward, 23),
         "joint forward selection": nns.select(activity, "all", score=joint, keep=nns.top(23)),
+        "reconstruction": nns.select(activity, "all", score=together, keep=nns.top(23)),
     }
     for name, plan in plans.items():
         ways[f"{name}, least squares"] = (plan, [nns.least_squares()])
