@@ -16,13 +16,11 @@ figure is balanced accuracy: the mean recall of its answers.
 
 All ways see the same 3,000 training images.
 
-- Without gradient steps: `ours` is `search` to that many parameters, with least squares layer by
-  layer and a refitted head; units by `reconstruction` set against costs, or `forward_selection`.
+- Without gradient steps: `ours` is a score, least squares layer by layer, and a refitted head.
   Magnitude, random, the paper's rule and Torch-Pruning's Taylor are cut as they are. One-label
-  networks of all ways have their operating point set on the seen images. Which of the two scores
-  ours takes, and whether magnitude, random and Taylor compare units within layers or over the
-  network, is chosen for each point on 5,000 other training images; the test images are read by what
-  was chosen.
+  networks of all ways have their operating point set on the seen images. Whether magnitude, random
+  and Taylor compare units within layers or over the network is chosen for each point on 5,000 other
+  training images; the test images are read by what was chosen.
 - With gradient steps: `ours` after `distill`, beside the same shape trained from scratch on the
   same images for the same number of steps.
 
@@ -64,8 +62,7 @@ TRAIN, SEEN, CHECK, EPOCHS = 50_000, 3_000, 5_000, 5
 SHARES = (0.1, 0.05, 0.25)
 BATCH, HELD_OUT, STEPS_EPOCHS = 64, 0.1, 2
 WITHIN, OVER = {}, {"scope": "global", "normalise": "mean"}
-OUR_SCORES = None, "forward_selection"
-"""None is what `search` takes itself: `reconstruction`, made for the labels."""
+OUR_SCORE, OUR_SCOPE = "forward_selection", WITHIN
 RATE = 4e-3
 CHOOSE = (((6,), 0.05), ((2, 5, 6), 0.1), ((2,), 0.25))
 OURS = "ours"
@@ -273,6 +270,7 @@ class Bench:
             made["Torch-Pruning's Taylor"] = [
                 self.by_torch(labels, share, everywhere=everywhere) for everywhere in (False, True)
             ]
+        made[OURS] = [self.by_score(labels, share, OUR_SCORE, **OUR_SCOPE)]
         return made
 
     # What is made of a plan -------------------------------------------------------------------
@@ -286,20 +284,6 @@ class Bench:
         steps = [nns.least_squares(balance=True), nns.calibrate_head()]
         fixed = nns.repair(small, self.model, seen, steps=steps, held_out=HELD_OUT, seed=SEED)
         return Network(fixed.model, labels)
-
-    def searched(self, labels: Labels, share: float, score: str | None) -> tuple[Network, nns.Plan]:
-        """Make ours, with the head and the repair of `repaired`; also its plan."""
-        found = nns.search(
-            self.model,
-            (self.seen.x, self.seen.y),
-            labels=list(labels),
-            budget=nns.Budget(parameters=int(share * nets.size(nets.WIDTHS))),
-            score=None if score is None else self.scores[score],
-            repair=[nns.least_squares(balance=True), nns.calibrate_head()],
-            held_out=HELD_OUT,
-            seed=SEED,
-        )
-        return Network(found.model, labels), found.plan
 
     def distilled(self, network: Network) -> Network:
         seen = self.seen.x, self.seen.y
@@ -340,11 +324,13 @@ class Bench:
         """Make every network of one point; the test images are read by those that were chosen."""
         made: dict[str, Network] = {}
         for name, plans in self.plans(labels, share).items():
-            made[name] = self.best([self.cut(p, labels) for p in plans])
-        ours = [self.searched(labels, share, score) for score in OUR_SCORES]
-        made[OURS], plan = max(ours, key=lambda one: one[0].balanced(self.check))
+            if name == OURS:
+                made[name] = self.repaired(plans[0], labels)
+                shape = self.widths(plans[0])
+            else:
+                made[name] = self.best([self.cut(p, labels) for p in plans])
         made[STEPS] = self.distilled(made[OURS])
-        made[SCRATCH] = self.from_scratch(self.widths(plan), labels)
+        made[SCRATCH] = self.from_scratch(shape, labels)
         return {
             name: {"test": network.balanced(self.test), "size": network.model.count_params()}
             for name, network in made.items()
@@ -425,10 +411,6 @@ def choose(console: Console, bench: Bench) -> None:
                 found = (bench.cut(plan, labels), bench.repaired(plan, labels))
                 cells.append(" / ".join(f"{net.balanced(bench.check):.3f}" for net in found))
             table.add_row(name, scope.get("scope", "layer"), *cells)
-    searched = [
-        bench.searched(labels, share, None)[0].balanced(bench.check) for labels, share in CHOOSE
-    ]
-    table.add_row("search", "cost", *(f"{figure:.3f}" for figure in searched))
     console.print(table)
 
 
