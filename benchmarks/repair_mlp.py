@@ -9,8 +9,9 @@ Two parents: the paper's own 784-100-10 weights at the unit counts of the paper'
 a 784-100-10 network that is trained here, at 16 units for each label. Units are selected, networks
 repaired and heads calibrated on the first `--fit` of 50,000 training images; then the way that is
 best so far has one epoch of distillation from the parent on all 50,000. Which of several ways is
-taken for each parent is decided on the other 10,000 training images; `--quick` tries only the one
-that is taken for the paper's weights. The test images are read at the very end, and judged once.
+taken for each parent is decided on the other 10,000 training images, as is how the epoch is spent;
+`--quick` tries only the way that is taken for the paper's weights. The test images are read at the
+very end, and judged once.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def bench(console: Console, args, title: str, model, counts, x, y, test) -> None
         console.print(f"{name}: {time.time() - started:.0f} s", style="dim")
     chosen = [max(ways, key=lambda name: mean(candidates[name], x[check], y[check]))]
     lessons = {}
-    for rate, alpha in LESSONS[:1] if args.quick else LESSONS:
+    for rate, alpha in LESSONS:
         started = time.time()
         name = f"{chosen[0]}; one epoch, rate {rate:g}, parent's share {alpha:g}"
         lessons[name] = [
@@ -204,7 +205,7 @@ def merged(console: Console, args, model, x, y, test) -> None:
     units = {name: len(plan.kept["hidden"]) for name, (plan, _) in ways.items()}
     chosen = [max(models, key=lambda name: accuracy(models[name], x[check], y[check]))]
     lessons = {}
-    for rate, alpha in LESSONS[:1] if args.quick else LESSONS:
+    for rate, alpha in LESSONS:
         name = f"{chosen[0]}; one epoch, rate {rate:g}, parent's share {alpha:g}"
         lessons[name] = distilled(models[chosen[0]], model, x[train], y[train], rate, alpha)
         units[name] = units[chosen[0]]
