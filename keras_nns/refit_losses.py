@@ -67,7 +67,7 @@ def reconstruction(
 
     Returns:
         A score to pass to `select` or `extract`, the same for every label. The higher, the more is
-        lost; 0 where nothing is.
+        lost; 0 where nothing is, -inf for units that were not watched.
 
     Raises:
         SelectionError: A label is unknown, or a layer's moments would be too large to hold.
@@ -96,8 +96,7 @@ def reconstruction(
         raise SelectionError("`labels` is empty. Name at least one label.")
     margin = decision_margin(answering, numbers, alone=alone)
     question = Question(graph, answering, margin, tuple(numbers), alone)
-    losses = _losses(question, batches, batch_size)
-    values = {name: np.tile(one, (len(names), 1)) for name, one in losses.items()}
+    values = _losses(question, batches, batch_size)
 
     def score(activity: Activity) -> Scores:
         if activity.fingerprint != graph.fingerprint:
@@ -105,7 +104,14 @@ def reconstruction(
                 f"reconstruction was given model {model.name!r}, and the activity is of another, "
                 "or of the same with other weights."
             )
-        return values
+        found = {}
+        for group in activity.layout.prunable:
+            watched = [m.units for m in group.members if m.layer in activity.layers]
+            if group.name in values and watched:
+                units = np.unique(np.concatenate(watched))
+                found[group.name] = np.full((len(names), group.size), -np.inf)
+                found[group.name][:, units] = values[group.name][units]
+        return found
 
     score.__name__ = "reconstruction"
     return score
