@@ -33,6 +33,7 @@ from keras_nns.intervals import (
 )
 from keras_nns.keras_graph import Call
 from keras_nns.rules import Keep
+from keras_nns.rules.elementwise import IDENTITIES
 from keras_nns.rules.records import Shape
 
 _LARGEST = 2**20
@@ -90,17 +91,6 @@ _GLOBAL = tuple(
 _PADDING = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 _SPATIAL = tuple(
     getattr(layers, f"{kind}{rank}D") for kind in ("Cropping", "UpSampling") for rank in (1, 2, 3)
-)
-_SAME = (
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.ActivityRegularization,
-    layers.Identity,
 )
 _ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU)
 _JOINS: dict[type, Callable[[Bounds, Bounds], Bounds]] = {}
@@ -236,7 +226,7 @@ def _attention(site: Site) -> Bounds | None:
     return exactly(value.reshape((1,) * (len(site.shape) - 1 - value.ndim) + value.shape))
 
 
-@_rule(*_SAME)
+@_rule(*IDENTITIES)
 def _same(site: Site) -> Bounds | None:
     return site.x
 
@@ -387,7 +377,7 @@ UNMIXING = frozenset(
         nn.Relu6,
         nn.Sigmoid,
         knp.Tanh,
-        *_SAME,
+        *IDENTITIES,
         *_ACTIVATIONS,
         *_POOLING,
         *_GLOBAL,

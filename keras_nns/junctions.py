@@ -11,17 +11,7 @@ from keras.src.ops import numpy as knp
 
 from keras_nns import linear
 from keras_nns.keras_graph import Call, Key, functional, walk
-
-_PASSING = (
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-)
-"""Give what they are given, in inference."""
+from keras_nns.rules.elementwise import IDENTITIES
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ def junction_of(model: Any, path: str) -> Junction | None:
         ((call, operands),) = readers[key]
         if norm is None and type(call.operation) is layers.BatchNormalization:
             key, norm = call.key, call.path
-        elif type(call.operation) in _PASSING:
+        elif type(call.operation) in IDENTITIES:
             key = call.key
         else:
             return _sum(call, operands, key, place[own[0].key], norm)

@@ -129,7 +129,7 @@ def apply_activation(site: Site, function: Any, *, axis: int = -1) -> None:
         )
 
 
-@rule(
+IDENTITIES = (
     layers.Dropout,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
@@ -140,6 +140,10 @@ def apply_activation(site: Site, function: Any, *, axis: int = -1) -> None:
     layers.ActivityRegularization,
     layers.Identity,
 )
+"""Give what they are given, in inference."""
+
+
+@rule(*IDENTITIES)
 def same(site: Site) -> None:
     """Pass units through; a noise layer given as a fixed shape may not span units."""
     shape = getattr(site.operation, "noise_shape", None)
