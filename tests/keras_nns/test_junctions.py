@@ -101,6 +101,7 @@ def test_which_sum_a_layer_goes_into():
 
     assert junction_of(alone(lambda x, h: x + h), "first").others == (0,)
     assert junction_of(alone(lambda x, h: L.Add()([h, x, x])), "first").others == (1, 2)
+    assert junction_of(alone(lambda x, h: x + L.Identity()(L.Dropout(0.5)(h))), "first") is not None
     for join in (
         lambda x, h: L.Add()([h, h]),
         lambda x, h: L.Subtract()([x, h]),
