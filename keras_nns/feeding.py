@@ -35,7 +35,8 @@ class Feed:
         batch_size: Samples in a batch.
         seed: Of the order.
         shuffle: Whether to change the order; else it is the container's in every epoch.
-        balance: Whether to draw, with replacement, as many samples of every target `(samples,)`.
+        balance: Whether to give as many samples of every target `(samples,)`: drawn with
+            replacement, or where nothing is shuffled, taken in turn.
         constant: Whether every pass gives the same samples in the same order.
 
     Attributes:
@@ -90,9 +91,7 @@ class Feed:
         return made.apply(tf.data.experimental.assert_cardinality(batches))
 
     def _pass(self) -> Iterator[Rows]:
-        # What is not shuffled may still be drawn, alike in every pass.
-        epoch = self._epoch if self._shuffle else 0
-        random = np.random.default_rng((self._seed % 2**63, epoch))
+        random = np.random.default_rng((self._seed % 2**63, self._epoch))
         self._epoch += 1
         left: list[Rows] = []
         for rows in self._blocks():
@@ -105,11 +104,20 @@ class Feed:
         yield from left
 
     def _order(self, y: NDArray[Any], random: np.random.Generator) -> NDArray[np.int64]:
-        if self._balance:
-            _, inverse, count = np.unique(y, return_inverse=True, return_counts=True)
+        if not self._balance:
+            return random.permutation(len(y)) if self._shuffle else np.arange(len(y))
+        targets, inverse, count = np.unique(y, return_inverse=True, return_counts=True)
+        if self._shuffle:
             share = 1 / count[inverse]
             return random.choice(len(y), len(y), p=share / share.sum())
-        return random.permutation(len(y)) if self._shuffle else np.arange(len(y))
+        # What is judged by is not left to chance: each target's samples in turn, all as often.
+        own = [np.flatnonzero(inverse == target) for target in range(len(targets))]
+        places = np.array_split(np.arange(len(y)), len(own))
+        spread = [
+            o[np.arange(len(p)) * len(o) // max(len(p), 1)]
+            for o, p in zip(own, places, strict=True)
+        ]
+        return np.concatenate(spread)
 
     def _blocks(self) -> Iterator[Rows]:
         if self._kept is not None:

@@ -17,6 +17,7 @@ from keras_nns.data import Batch, Batches, as_batches, check_scale
 from keras_nns.errors import DataError, ModelError
 from keras_nns.keras_graph import undisturbed
 from keras_nns.model_files import Composition, Origin, origin_of
+from keras_nns.stepping import Stepper
 
 
 def parents_batches(
@@ -136,21 +137,11 @@ class Forward:
     def __init__(self, model: keras.Model, output: str | None) -> None:
         self.model = model
         self._output = output
-        self._compiled: dict[str, Any] = {}
+        self._step = Stepper(self._forward)
 
     def __call__(self, inputs: Any) -> tf.Tensor:
         """Run the model on inputs in its own structure; return one output, float32."""
-        tensors = tree.map_structure(tf.convert_to_tensor, inputs)
-        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-        signature = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-        )
-        key = str(signature)
-        if key not in self._compiled:
-            traced = tf.function(self._forward, input_signature=(signature,), autograph=False)
-            # As a concrete function, or TensorFlow warns once a few models have been evaluated.
-            self._compiled[key] = traced.get_concrete_function()
-        return self._compiled[key](tensors)
+        return self._step(inputs)
 
     def _forward(self, inputs: Any) -> tf.Tensor:
         outputs = tree.flatten(self.model(inputs, training=False))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data import Batch, as_batches
@@ -21,6 +20,7 @@ from keras_nns.label_losses import Objective, label_loss, takes_one_label
 from keras_nns.layout import Fingerprint, Layout
 from keras_nns.model_files import lineage
 from keras_nns.progress import Verbose, track
+from keras_nns.stepping import Stepper
 from keras_nns.sums import sum_by_label
 from keras_nns.watching import Layers, Tap, by_sample, run_watched, taps_of
 
@@ -224,7 +224,7 @@ def gradients_of(
     count = len(batches.label_names)
     sums = _GradientSums(graph, taps, output, objective, count)
     single = takes_one_label(objective)
-    steps: dict[Any, Any] = {}
+    step = Stepper(sums.update)
     with undisturbed(graph.model):
         shown = track(
             batches, "observing gradients", total=batches.batches, done=0, verbose=verbose
@@ -233,17 +233,7 @@ def gradients_of(
         with closing(shown) as stream:
             for batch in stream:
                 _check_labels(batch, single)
-                tensors = tree.map_structure(tf.convert_to_tensor, (batch.inputs, batch.labels))
-                key = tuple((t.dtype, tuple(t.shape[1:])) for t in tree.flatten(tensors))
-                if key not in steps:
-                    # The last batch is smaller: leave the batch axis open, for one trace.
-                    signature = tree.map_structure(
-                        lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-                    )
-                    traced = tf.function(sums.update, input_signature=signature, autograph=False)
-                    # As a concrete function, or TensorFlow warns once several models were watched.
-                    steps[key] = traced.get_concrete_function()
-                steps[key](*tensors)
+                step(batch.inputs, batch.labels)
     return sums.gradients(batches.label_names)
 
 

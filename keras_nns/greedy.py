@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.activity import Activity
@@ -16,6 +15,7 @@ from keras_nns.errors import SelectionError
 from keras_nns.graph import trace
 from keras_nns.keras_graph import undisturbed
 from keras_nns.scores import Score, Scores
+from keras_nns.stepping import Stepper
 from keras_nns.watching import Tap, run_taps, taps_of
 
 Float = NDArray[np.float64]
@@ -80,19 +80,13 @@ def forward_selection(
         values = run_taps(graph, taps, inputs)
         sums.update([v.signed for v in values], table)
 
-    steps: dict[str, Any] = {}
+    step = Stepper(add)
     with undisturbed(model):
         for batch in batches:
             table = batch.labels
             if table.ndim == 1:
                 table = table[:, None] == np.arange(count)
-            tensors = tree.map_structure(tf.convert_to_tensor, (batch.inputs, table))
-            signature = tree.map_structure(
-                lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-            )
-            if str(signature) not in steps:
-                steps[str(signature)] = tf.function(add, input_signature=signature, autograph=False)
-            steps[str(signature)](*tensors)
+            step(batch.inputs, table)
     ranks = sums.ranks(jointly=jointly)
 
     def score(activity: Activity) -> Scores:

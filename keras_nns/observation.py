@@ -24,6 +24,7 @@ from keras_nns.layout import Fingerprint, Json
 from keras_nns.progress import Verbose, track
 from keras_nns.seen import Sketcher
 from keras_nns.staging import Staging
+from keras_nns.stepping import Stepper
 from keras_nns.sums import Sums
 from keras_nns.watching import Layers, run_taps, taps_of
 
@@ -131,7 +132,7 @@ class Observer:
         self._spoiled_weight: str | None = None
         self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
         self._staging = Staging()
-        self._steps: dict[Any, Any] = {}
+        self._step: Stepper | None = None
 
     def observe(
         self,
@@ -197,9 +198,11 @@ class Observer:
         done: int,
         every: int,
     ) -> None:
+        step = self._step
+        assert step is not None
         try:
             for count, batch in enumerate(steps, start=done + 1):
-                self._step(batch.inputs, batch.labels)
+                step(*self._staging.tensors((batch.inputs, batch.labels)))
                 save = store is not None and count % every == 0
                 if save or count % _LOOK_EVERY == 0:
                     self._check_finite(sums)
@@ -215,7 +218,7 @@ class Observer:
     def _ready_sums(self, labels: int) -> Sums:
         if self._sums is None or self._sums.labels != labels:
             self._sums = Sums(self.taps, labels, self._statistics, self._threshold)
-            self._steps = {}
+            self._step = self._stepper(self._sums)
         self._sums.reset()
         self._spoiled.assign(0.0)
         return self._sums
@@ -238,28 +241,14 @@ class Observer:
                 "again with a lower learning rate."
             )
 
-    def _step(self, inputs: Any, labels: Any) -> None:
-        """Add one batch to the sums, compiled."""
-        key = tuple((x.dtype, tuple(x.shape[1:])) for x in tree.flatten((inputs, labels)))
-        if key not in self._steps:
-            self._steps[key] = self._compiled(inputs, labels)
-        self._steps[key](*self._staging.tensors((inputs, labels)))
-
-    def _compiled(self, *batch: Any) -> Any:
-        sums = self._sums
-        assert sums is not None
-        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-        signature = tree.map_structure(
-            lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), batch
-        )
+    def _stepper(self, sums: Sums) -> Stepper:
+        """Return what adds one batch to the sums."""
 
         def add(inputs: Any, labels: Any) -> None:
             self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
             sums.update(run_taps(self.graph, self.taps, inputs, above=sums.above), labels)
 
-        # As a concrete function, or TensorFlow warns once a few models have been observed.
-        step = tf.function(add, input_signature=signature, autograph=False)
-        return step.get_concrete_function()
+        return Stepper(add)
 
 
 def _nothing_unless_spoiled(inputs: Any) -> Any:

@@ -24,6 +24,7 @@ from keras_nns.keras_graph import (
 )
 from keras_nns.label_losses import Objective
 from keras_nns.moments import MomentSums
+from keras_nns.stepping import Stepper
 
 Float = NDArray[np.float64]
 
@@ -137,29 +138,19 @@ def _stream(
         for path, layer in portion.items()
     )  # fmt: skip
     size = max(1, _VALUES // widest)
-    steps: dict[str, Any] = {}
     samples = np.zeros(2, dtype=np.int64)
-    model = question.graph.model
-    with undisturbed(model):
+
+    def add(inputs: Any, part: Any) -> None:
+        _add(question, portion, sums, inputs, part)
+
+    step = Stepper(add)
+    with undisturbed(question.graph.model):
         for batch in batches:
             inputs, part = _dealt(question, batch)
             samples += np.bincount(part, minlength=2)
             for start in range(0, len(part), size):
                 some = slice(start, start + size)
-                tensors = tree.map_structure(
-                    lambda t, s=some: tf.convert_to_tensor(t[s]), (inputs, part)
-                )
-                signature = tree.map_structure(
-                    lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-                )
-                if str(signature) not in steps:
-
-                    def step(inputs: Any, part: Any) -> None:
-                        _add(question, portion, sums, inputs, part)
-
-                    traced = tf.function(step, input_signature=signature, autograph=False)
-                    steps[str(signature)] = traced.get_concrete_function()
-                steps[str(signature)](*tensors)
+                step(*tree.map_structure(lambda t, s=some: t[s], (inputs, part)))
     if not samples[_OWN]:
         raise DataError("The data has no sample of the labels that the subnetwork is to answer.")
     return samples

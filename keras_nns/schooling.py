@@ -18,6 +18,7 @@ from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.feeding import Feed
 from keras_nns.layout import Json
 from keras_nns.resuming import Checkpoint, Moment
+from keras_nns.settling import following, settle
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,18 @@ class Schooling:
             if checkpoint is not None:
                 added.append(_Saver(checkpoint, best, history))
             if first < self.epochs and not best.exhausted(first):
-                done = trainer.fit(
-                    feed.dataset(first=first),
-                    epochs=self.epochs,
-                    initial_epoch=first,
-                    validation_data=other,
-                    callbacks=[*self.callbacks, *added],
-                    verbose=2 if self.verbose else 0,
-                    shuffle=False,
-                )
+                if moment is None:
+                    settle(model, feed.dataset())
+                with following(model, -(-feed.size // self.batch_size)):
+                    done = trainer.fit(
+                        feed.dataset(first=first),
+                        epochs=self.epochs,
+                        initial_epoch=first,
+                        validation_data=other,
+                        callbacks=[*self.callbacks, *added],
+                        verbose=2 if self.verbose else 0,
+                        shuffle=False,
+                    )
                 history = _longer(history, done.history)
         for layer in batch_norms:
             layer.trainable = True

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from keras_nns.moments import HALVES
 from keras_nns.projections import Projection, inputs_at
 from keras_nns.question import Question, ask, question_of, reply
 from keras_nns.rules import Keep
+from keras_nns.stepping import Stepper
 
 DISTANCE = "distance"
 """Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
@@ -164,7 +164,6 @@ class Treatment:
             values: How many numbers `update` makes of one sample; batches are split by it.
         """
         size = max(1, _VALUES // max(1, values))
-        steps: dict[str, Any] = {}
         first, second = within or (None, None)
         mine, own = beside or (None, None)
 
@@ -174,40 +173,18 @@ class Treatment:
                 inputs_at(self.model, path, inputs, second, own),
             )
 
+        def add(inputs: Any, part: Any, weight: Any) -> None:
+            theirs, ours = read(inputs)
+            update(theirs, ours, part, weight)
+
+        step = Stepper(add)
         with undisturbed(self.parent), undisturbed(self.model):
             for dealt in self.division:
                 weight = self._weights(dealt.batch, dealt.part, balance)
                 for start in range(0, dealt.batch.size, size):
                     some = slice(start, start + size)
                     inputs = tree.map_structure(lambda t, s=some: t[s], dealt.batch.inputs)
-                    tensors = tree.map_structure(
-                        tf.convert_to_tensor, (inputs, dealt.part[some], weight[some])
-                    )
-                    self._step(read, update, tensors, steps)(*tensors)
-
-    def _step(
-        self,
-        read: Callable[[Any], tuple[list[Any], list[Any]]],
-        update: Update,
-        tensors: Any,
-        steps: dict[str, Any],
-    ) -> Any:
-        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-        signature = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-        )
-        key = str(signature)
-        if key not in steps:
-
-            def step(inputs: Any, part: Any, weight: Any) -> None:
-                theirs, ours = read(inputs)
-                update(theirs, ours, part, weight)
-
-            traced = tf.function(step, input_signature=signature, autograph=False)
-            # Called as a concrete function: TensorFlow warns of what it traces anew, and every
-            # layer is traced once.
-            steps[key] = traced.get_concrete_function()
-        return steps[key]
+                    step(inputs, dealt.part[some], weight[some])
 
     def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
         if not balance:

@@ -19,7 +19,7 @@ PACKAGE = Path(keras_nns.__file__).parent
 # Each module imports only from those before it. A new module is one word here.
 ORDER = [
     "errors", "progress", "staging", "moments", "macs", "tables",
-    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs",
+    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs", "stepping",
     "partial", "rules",
     "plan", "costs", "vectors", "formats", "folders", "activity",
     "model_files", "grouping", "rows", "graph", "datasets", "sources", "data",
@@ -38,7 +38,7 @@ ORDER = [
     "resampling", "figures", "judging", "evaluation", "comparison",
     "ending", "refitting", "calibration", "tempering", "branches", "composing",
     "adapting", "joining", "grafting", "patching", "repairs",
-    "feeding", "resuming", "schooling", "lessons", "teaching", "training", "scratch",
+    "feeding", "resuming", "settling", "schooling", "lessons", "teaching", "training", "scratch",
     "transplanting",
     "budgets", "ranking", "maker", "extraction", "sweeping",
     "feature_extraction", "new_heads", "transferring", "label_removal", "growing", "new_labels",

@@ -428,6 +428,16 @@ def test_balance_draws_every_answer_equally_often():
     np.testing.assert_array_equal(drawn(calm)[1], drawn(calm)[1])
 
 
+def test_what_is_judged_by_has_every_sample_of_the_rare_alike():
+    y = np.repeat([0, 1, 2], [70, 25, 5])
+    _, x, found = drawn(feed_of(y, balance=True, shuffle=False))
+    assert np.bincount(found).tolist() == [34, 33, 33]
+    times = np.bincount(x.astype(int), minlength=100)
+    # Samples of what is common are spread over all of it, those of what is rare taken in turn.
+    assert set(times[:70]) == {0, 1} and np.ptp(np.flatnonzero(times[:70])) >= 65
+    assert set(times[70:95]) == {1, 2} and set(times[95:]) == {6, 7}
+
+
 # Wrong use --------------------------------------------------------------------------------------
 
 

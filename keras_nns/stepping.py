@@ -1,0 +1,35 @@
+"""One computation run on batch after batch, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from keras import tree
+
+
+class Stepper:
+    """Runs a function of batches compiled: traced for every kind of batch, not for every size.
+
+    Args:
+        function: Takes batches, arrays in any structure, whose first axis counts samples.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._traced: dict[str, Any] = {}
+
+    def __call__(self, *batches: Any) -> Any:
+        """Run it; what is no tensor yet becomes one."""
+        tensors = tree.map_structure(tf.convert_to_tensor, batches)
+        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
+        signature = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+        )
+        key = str(signature)
+        if key not in self._traced:
+            traced = tf.function(self._function, input_signature=signature, autograph=False)
+            # As a concrete function: TensorFlow warns where many are traced one after the other.
+            self._traced[key] = traced.get_concrete_function()
+        return self._traced[key](*tensors)
