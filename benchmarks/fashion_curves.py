@@ -22,7 +22,8 @@ All ways see the same 3,000 training images.
   and Taylor compare units within layers or over the network is chosen for each point on 5,000 other
   training images; the test images are read by what was chosen.
 - With gradient steps: `ours` after `distill`, beside the same shape trained from scratch on the
-  same images for the same number of steps.
+  same images for the same number of steps. The rate of either is one of three, chosen for each
+  point on the 5,000 other images.
 
 Results are kept in the cache folder after each point, so that a run that was stopped goes on.
 """
@@ -63,7 +64,7 @@ SHARES = (0.1, 0.05, 0.25)
 BATCH, HELD_OUT, STEPS_EPOCHS = 64, 0.1, 2
 WITHIN, OVER = {}, {"scope": "global", "normalise": "mean"}
 OUR_SCORE, OUR_SCOPE = "forward_selection", WITHIN
-RATE = 4e-3
+RATES = (0.008, 0.016, 0.032)
 CHOOSE = (((6,), 0.05), ((2, 5, 6), 0.1), ((2,), 0.25))
 OURS = "ours"
 STEPS = "ours, then distilled"
@@ -285,12 +286,13 @@ class Bench:
         fixed = nns.repair(small, self.model, seen, steps=steps, held_out=HELD_OUT, seed=SEED)
         return Network(fixed.model, labels)
 
-    def distilled(self, network: Network) -> Network:
+    def distilled(self, network: Network, rate: float) -> Network:
         seen = self.seen.x, self.seen.y
         after = nns.distill(
             network.model,
             self.model,
             seen,
+            optimizer=falling(rate),
             epochs=STEPS_EPOCHS,
             batch_size=BATCH,
             held_out=HELD_OUT,
@@ -298,16 +300,15 @@ class Bench:
         )
         return Network(after.model, network.labels).set_point(self.seen)
 
-    def from_scratch(self, widths: Widths, labels: Labels, rate: float = RATE) -> Network:
+    def from_scratch(self, widths: Widths, labels: Labels, rate: float) -> Network:
         """Train the same shape on the same images, answers drawn equally often, as `distill`."""
         keras.utils.set_random_seed(SEED)
         single = len(labels) == 1
         # Few steps: a momentum of 0.99 would leave the statistics where they began.
         net = nets.network(widths, answers=1 if single else len(labels) + 1, momentum=0.9)
         count = steps_taken()
-        schedule = keras.optimizers.schedules.CosineDecay(rate, count)
         loss = "binary_crossentropy" if single else "sparse_categorical_crossentropy"
-        net.compile(keras.optimizers.Adam(schedule), loss)
+        net.compile(falling(rate), loss)
         truth = self.seen.truth(labels)
         random = np.random.default_rng(SEED)
         weights = (1 / np.bincount(truth))[truth]
@@ -329,8 +330,8 @@ class Bench:
                 shape = self.widths(plans[0])
             else:
                 made[name] = self.best([self.cut(p, labels) for p in plans])
-        made[STEPS] = self.distilled(made[OURS])
-        made[SCRATCH] = self.from_scratch(shape, labels)
+        made[STEPS] = self.best([self.distilled(made[OURS], rate) for rate in RATES])
+        made[SCRATCH] = self.best([self.from_scratch(shape, labels, rate) for rate in RATES])
         return {
             name: {"test": network.balanced(self.test), "size": network.model.count_params()}
             for name, network in made.items()
@@ -343,6 +344,11 @@ def _once(values: Any) -> Callable[[Any], Any]:
 
 def _with_kept(plan: nns.Plan, kept: Mapping[str, tuple[int, ...]]) -> nns.Plan:
     return replace(plan, kept=dict(kept), choices=())
+
+
+def falling(rate: float) -> keras.optimizers.Optimizer:
+    """Return Adam with a rate that falls to zero along a cosine."""
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps_taken()))
 
 
 def steps_taken() -> int:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
 from keras_nns.head import Answer
 
 _BINARY = {
@@ -32,9 +34,10 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
         return
     try:
         config = parent.get_compile_config()
-        if answer is not None:
-            for entry in ("loss", "metrics", "weighted_metrics"):
-                config[entry] = _fitting(config.get(entry), answer, len(new.outputs))
+        for entry in ("loss", "metrics", "weighted_metrics"):
+            given = _each(config.get(entry), _named)
+            fits = given if answer is None else _fitting(given, answer, len(new.outputs))
+            config[entry] = fits
         new.compile_from_config(config)
     except Exception as error:  # a user's own loss or metric may not survive serialisation
         warnings.warn(
@@ -81,6 +84,32 @@ def _each(entry: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(entry, dict) and "class_name" not in entry:
         return {key: _each(item, change) for key, item in entry.items()}
     return None if entry is None else change(entry)
+
+
+def _named(item: Any) -> Any:
+    """Return a loss or metric that is one of Keras's functions by its name.
+
+    Models from `.h5` files have metrics that wrap a function's name; Keras writes them down, and
+    what it reads again calls the name.
+    """
+    if not isinstance(item, dict):
+        return item
+    name = item.get("config")
+    if item.get("registered_name") == "function" and isinstance(name, str):
+        return name if _known(name) else item
+    if item.get("class_name") != "MeanMetricWrapper":
+        return item
+    function = _named(item["config"].get("fn"))
+    if not (isinstance(function, str) and _known(function)):
+        return item
+    own = item["config"].get("name")
+    # By these two names Keras finds the function again that fits the loss.
+    return own if own in ("accuracy", "acc") else function
+
+
+def _known(name: str) -> bool:
+    found = getattr(keras.losses, name, None) or getattr(keras.metrics, name, None)
+    return callable(found)
 
 
 def _binary(item: Any) -> Any:

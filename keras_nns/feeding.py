@@ -29,6 +29,11 @@ class Feed:
     Data that is the same in every pass and fits one block is read once and kept. Any other is read
     anew for every epoch and shuffled block by block.
 
+    Where samples are shuffled the last batch is filled up with some of them again: in a smaller one
+    each would weigh more, batch norms would see few, and sizes that are no multiple of the cores
+    make oneDNN write past the memory of some gradients (1x1 convolutions with strides and fewer
+    than 16 channels, TensorFlow 2.21 on CPUs with AVX-512).
+
     Args:
         batches: Starts a pass.
         target: What a batch's labels become: which samples are used, and their targets.
@@ -101,7 +106,14 @@ class Feed:
             for start in range(0, full, self._batch_size):
                 yield _taken((x, y), order[start : start + self._batch_size])
             left = [_taken((x, y), order[full:])] if full < len(order) else []
-        yield from left
+        if not left:
+            return
+        (last,) = left
+        if self._shuffle and self.size > self._batch_size:
+            order = self._order(y, random)
+            missing = np.arange(self._batch_size - len(last[1]))
+            last = _joined([last, _taken((x, y), order[missing % len(order)])])
+        yield last
 
     def _order(self, y: NDArray[Any], random: np.random.Generator) -> NDArray[np.int64]:
         if not self._balance:

@@ -411,12 +411,21 @@ def test_an_epoch_is_every_sample_once_in_a_new_order(block, constant, monkeypat
     assert int(dataset.cardinality()) == 5
     sizes, x, drawn_y = drawn(feed)
     _, second, _ = drawn(feed)
-    assert sizes == [10] * 4 + [5]
+    # 45 samples: the last batch is filled up with five of them.
+    assert sizes == [10] * 5
     np.testing.assert_array_equal(x, drawn_y)
-    assert sorted(x) == sorted(second) == sorted(y[y >= 0])
+    assert sorted(x[:45]) == sorted(second[:45]) == sorted(y[y >= 0])
+    assert set(x[45:]) <= set(x[:45])
     assert list(x) != list(second)
     again = feed_of(y, block=block, monkeypatch=monkeypatch, constant=constant)
     np.testing.assert_array_equal(drawn(again)[1], x)
+
+
+def test_what_is_no_full_batch_stays_alone():
+    sizes, x, _ = drawn(feed_of(np.arange(7)))
+    assert sizes == [7] and sorted(x) == list(range(7))
+    sizes, x, _ = drawn(feed_of(np.arange(25), shuffle=False))
+    assert sizes == [10, 10, 5] and list(x) == list(range(25))
 
 
 def test_balance_draws_every_answer_equally_often():
