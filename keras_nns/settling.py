@@ -39,7 +39,8 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
     with another function than the one that was repaired. With the new mean μ' and variance v' in
     place of μ and v, γ' = γ √(v'+ε) / √(v+ε) and β' = β + γ (μ'-μ) / √(v+ε) give the same answers.
 
-    Batch norms that are frozen, that lack γ or β or have a constraint on them, stay as they are.
+    Batch norms that are frozen, that lack γ or β or have a constraint on them, and those inside
+    other layers, stay as they are.
 
     Args:
         model: A Sequential or functional model. Its batch norms are changed.
@@ -49,10 +50,12 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
     if not found:
         return
     sums = {key: ColumnSums(int(layer.gamma.shape[0])) for key, layer in found.items()}
+    met: set[int] = set()
 
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = call.operation
         if id(layer) in found:
+            met.add(id(layer))
             rows, weight = _rows(layer, tree.flatten((args, kwargs))[0])
             sums[id(layer)].update(rows, tf.zeros(tf.shape(weight), tf.int32), weight)
         if accepts_training(layer):
@@ -70,8 +73,12 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
             samples += len(tree.flatten(inputs)[0])
             if samples >= _ENOUGH:
                 break
-    for key, layer in found.items():
-        _move(layer, sums[key].mean(0), sums[key].variance(0))
+    for key in met:
+        with np.errstate(invalid="ignore"):
+            mean, variance = sums[key].mean(0), sums[key].variance(0)
+        # Else nothing that counts was seen: all of it was padding.
+        if np.isfinite(mean).all():
+            _move(found[key], mean, variance)
 
 
 @contextmanager

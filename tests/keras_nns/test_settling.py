@@ -163,6 +163,42 @@ def test_what_may_not_change_stays(change):
         np.testing.assert_array_equal(was, now)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Block(L.Layer):
+    """A user's layer with a batch norm inside."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.norm = L.BatchNormalization()
+
+    def call(self, x, training=False):
+        return self.norm(x, training=training)
+
+
+@pytest.mark.parametrize(
+    ("inside", "shape"), [(Block(), (6,)), (L.TimeDistributed(L.BatchNormalization()), (4, 6))]
+)
+def test_one_inside_another_layer_stays(inside, shape):
+    start = keras.Input(shape)
+    after = L.BatchNormalization(name="norm")
+    model = unsettled(keras.Model(start, L.Dense(2)(L.Flatten()(after(inside(start))))))
+    x = data_for(model)
+    before = model.predict(x, verbose=0)
+    weights = inside.get_weights()
+    settle(model, in_batches(x))
+    for was, now in zip(weights, inside.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+    np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=1e-4, atol=1e-5)
+
+
+def test_where_all_is_padding_nothing_changes():
+    model = unsettled(masked())
+    before = [np.asarray(v) for v in model.variables]
+    settle(model, in_batches(np.zeros((40, 7, 3), "float32")))
+    for was, now in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
 @pytest.mark.parametrize("missing", ["scale", "center"])
 def test_without_gamma_or_beta_it_stays(missing):
     start = keras.Input((6,))
