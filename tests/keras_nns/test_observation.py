@@ -280,11 +280,11 @@ def test_an_interrupt_between_two_lines_of_python_counts_no_batch_twice(
     plain, tmp_path, monkeypatch
 ):
     """The step is done and the interrupt comes before anybody has noted it."""
-    from keras_nns.observation import Observer
+    from keras_nns.stepping import Stepper
 
     path = tmp_path / "checkpoint"
     whole = nns.observe(plain.model, plain.x, plain.y, batch_size=4)
-    step = Observer._step
+    step = Stepper.__call__
     calls = []
 
     def interrupted(self, *args):
@@ -293,7 +293,7 @@ def test_an_interrupt_between_two_lines_of_python_counts_no_batch_twice(
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Observer, "_step", interrupted)
+    monkeypatch.setattr(Stepper, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         nns.observe(plain.model, plain.x, plain.y, batch_size=4, checkpoint=path)
     monkeypatch.undo()
