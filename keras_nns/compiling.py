@@ -36,8 +36,9 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
         config = parent.get_compile_config()
         for entry in ("loss", "metrics", "weighted_metrics"):
             given = _each(config.get(entry), _named)
-            fits = given if answer is None else _fitting(given, answer, len(new.outputs))
-            config[entry] = fits
+            if answer is not None:
+                given = _fitting(given, answer, len(new.outputs))
+            config[entry] = given
         new.compile_from_config(config)
     except Exception as error:  # a user's own loss or metric may not survive serialisation
         warnings.warn(

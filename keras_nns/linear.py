@@ -192,6 +192,13 @@ class _Origin:
     path: str
 
 
+def channels(norm: Any, x: Any) -> Any:
+    """Return `(rows, channels)` of what a batch norm is called on."""
+    axis = norm.axis % len(x.shape)
+    order = [a for a in range(len(x.shape)) if a != axis] + [axis]
+    return tf.reshape(tf.transpose(tf.cast(x, tf.float32), order), (-1, x.shape[axis]))
+
+
 def batch_norm_behind(model: Any, path: str) -> str | None:
     """Return the path of the batch norm that alone reads what a layer gives, or None.
 

@@ -11,6 +11,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.errors import DataError, SurgeryError
+from keras_nns.linear import channels
 from keras_nns.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
 from keras_nns.targets import Target, by_row, targets_of, why_not
 from keras_nns.treatment import Gain, Step, Treatment
@@ -256,9 +257,8 @@ class _RecalibrateBatchNorm:
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
-                both = tf.concat(
-                    [tf.gather(_channels(theirs, x), kept, axis=1), _channels(own, z)], axis=1
-                )
+                given = tf.gather(channels(theirs, x), kept, axis=1)
+                both = tf.concat([given, channels(own, z)], axis=1)
                 sums.update(both, *by_row(part, weight, both))
 
         traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
@@ -300,13 +300,6 @@ def _left_out(treatment: Treatment, step: str, path: str, layer: Any) -> bool:
     if reason is not None:
         treatment.note(Gain(step, path, _UNEXPLAINED, None, None, reason))
     return reason is not None
-
-
-def _channels(norm: Any, x: Any) -> Any:
-    """Return `(rows, channels)` of what a batch norm is called on."""
-    axis = norm.axis % len(x.shape)
-    order = [a for a in range(len(x.shape)) if a != axis] + [axis]
-    return tf.reshape(tf.transpose(tf.cast(x, tf.float32), order), (-1, x.shape[axis]))
 
 
 def _kept_channels(treatment: Treatment, path: str) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, tree
 
+from keras_nns import linear
 from keras_nns.keras_graph import (
     Call,
     accepts_training,
@@ -118,9 +119,7 @@ def _free(layer: Any) -> bool:
 
 def _rows(layer: Any, x: Any) -> tuple[Any, Any]:
     """Return `(rows, channels)` of what a batch norm is called on, and which of them count."""
-    axis = layer.axis % len(x.shape)
-    order = [a for a in range(len(x.shape)) if a != axis] + [axis]
-    rows = tf.reshape(tf.transpose(x, order), (-1, x.shape[axis]))
+    rows = linear.channels(layer, x)
     mask = getattr(x, "_keras_mask", None)
     if mask is None:
         return rows, tf.ones(tf.shape(rows)[0], tf.float64)

@@ -18,17 +18,18 @@ class Stepper:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._traced: dict[str, Any] = {}
+        self._traced: dict[Any, Any] = {}
 
     def __call__(self, *batches: Any) -> Any:
         """Run it; what is no tensor yet becomes one."""
+        # Told apart before anything is converted: this is done for every batch.
+        key = tuple((t.dtype, tuple(t.shape[1:])) for t in tree.flatten(batches))
         tensors = tree.map_structure(tf.convert_to_tensor, batches)
-        # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-        signature = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-        )
-        key = str(signature)
         if key not in self._traced:
+            # The last batch is smaller: leave the batch axis open, so that one trace serves all.
+            signature = tree.map_structure(
+                lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
+            )
             traced = tf.function(self._function, input_signature=signature, autograph=False)
             # As a concrete function: TensorFlow warns where many are traced one after the other.
             self._traced[key] = traced.get_concrete_function()
