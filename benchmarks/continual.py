@@ -37,7 +37,7 @@ from keras import layers
 from timing import machine
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SEEDS = range(10, 15)
 EACH, OLD, HELD = 1500, 300, 300

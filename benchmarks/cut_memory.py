@@ -50,7 +50,7 @@ def random_plan(model, share: float):
     import numpy as np
 
     import keras_nns as nns
-    from keras_nns.plan import Plan
+    from keras_nns.plans.kept_units import Plan
 
     graph = nns.trace(model)
     random = np.random.default_rng(0)

@@ -25,8 +25,8 @@ from sklearn.datasets import load_digits
 from timing import machine
 
 import keras_nns as nns
-from keras_nns.plan import Plan
-from keras_nns.surgery import TOLERANCE
+from keras_nns.plans.kept_units import Plan
+from keras_nns.surgery.cutting import TOLERANCE
 
 
 def random_plan(model, share: float, seed: int) -> Plan:

@@ -30,8 +30,8 @@ from timing import machine
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.datasets import load_dataset
-from keras_nns.shipping import packed
+from keras_nns.data.named import load_dataset
+from keras_nns.reporting.shipping import packed
 from tflite_export._runtime import Runner
 
 SEED = 0

@@ -32,7 +32,7 @@ from timing import machine
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SPARSITIES = (0.8, 0.9)
 # Units of the first and the second convolution, from large to small by the bytes they take. Bytes

@@ -40,7 +40,7 @@ from timing import machine
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SEED = 0
 FIT = 50_000

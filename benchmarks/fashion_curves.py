@@ -50,7 +50,7 @@ from rich.table import Table
 from scipy.special import logsumexp
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 try:
     import torch

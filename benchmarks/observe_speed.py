@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from timing import machine, side_by_side
 
-from keras_nns.observation import Observer, observe
+from keras_nns.observation.streaming import Observer, observe
 
 FULL = ("fired", "mean", "variance", "maximum")
 

@@ -22,8 +22,8 @@ import numpy as np
 from timing import machine, side_by_side
 
 import keras_nns as nns
-from keras_nns import paper
-from keras_nns.observation import Observer
+from keras_nns.observation.streaming import Observer
+from keras_nns.paper import method
 
 CLOCKS = {"seconds passed": time.perf_counter, "processor's seconds": time.process_time}
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     print(machine())
-    subject = paper.read_subject(folder)
+    subject = method.read_subject(folder)
     model, x, y = subject.model, subject.x, subject.y
     activity = nns.observe(model, (x, y), verbose=False)
     plans = nns.select(activity, "each", keep=nns.above(0.4))
@@ -97,9 +97,9 @@ def main() -> None:
         print(f"  merged, exact: every bit the parent's: {np.array_equal(exact, kept)}")
         full = nns.restore(one, "merged", full=True)
         line = place / "merged.json"
-        paper.write_network(full, line, indent=None)
+        method.write_network(full, line, indent=None)
         print(f"  merged, JSON on one line: {line.stat().st_size:,}")
-        whole = folder / paper.WEIGHTS_FILE
+        whole = folder / method.WEIGHTS_FILE
 
         readers = {
             "merged, bundle": lambda: from_bundle(one),

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import keras_nns as nns
-from keras_nns.paper import read_subject
+from keras_nns.paper.method import read_subject
 
 
 def main() -> None:

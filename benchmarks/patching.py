@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 TRAIN, PATCH = 20_000, 10_000
 SCARCE = 20

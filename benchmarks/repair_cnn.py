@@ -30,7 +30,7 @@ from rich.table import Table
 from timing import machine
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SEED = 0
 TRAIN = 50_000

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SEED = 0
 TRAIN, SEEN = 50_000, 5_000

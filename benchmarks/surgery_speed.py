@@ -15,7 +15,7 @@ import numpy as np
 from timing import machine, side_by_side
 
 import keras_nns as nns
-from keras_nns.plan import Plan
+from keras_nns.plans.kept_units import Plan
 
 DEFAULT = ("ResNet50", "ResNet152", "DenseNet201", "NASNetLarge")
 

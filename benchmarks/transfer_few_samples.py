@@ -38,7 +38,7 @@ from keras import layers
 from timing import machine
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 SEEDS = range(10, 15)
 SIZES = (10, 50, 100, 500)

@@ -36,8 +36,8 @@ from keras import layers
 from timing import machine
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
-from keras_nns.scratch import forgotten
+from keras_nns.data.named import load_dataset
+from keras_nns.training.scratch import forgotten
 
 SEEDS = range(5)
 TRAIN, LABELS = 20_000, 3

@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 mpl.use("agg")
 from matplotlib import pyplot as plt

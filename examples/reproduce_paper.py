@@ -5,14 +5,14 @@
 FOLDER holds the paper's own `simpleMLPWghts.json` and `train_first1000.csv`. Without it, the same
 is done to a network trained the paper's way on scikit-learn's digits, or on MNIST. The six steps of
 the paper's section 3.1 are the functions `train`, `snapshot`, `average`, `choose`, `extract` and
-`integrate` of `keras_nns.paper`.
+`integrate` of `keras_nns.paper.method`.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from keras_nns.reproduction import reproduce
+from keras_nns.paper.reproduction import reproduce
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.datasets import load_dataset
-from keras_nns.shipping import device_card, packed
+from keras_nns.data.named import load_dataset
+from keras_nns.reporting.shipping import device_card, packed
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", default="digits", help="folder of MNIST's IDX files")

@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers
 
 import keras_nns as nns
-from keras_nns.datasets import load_dataset
+from keras_nns.data.named import load_dataset
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path)

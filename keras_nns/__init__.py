@@ -8,13 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_nns.activity import Activity
-    from keras_nns.budgets import Budget
-    from keras_nns.bundle import Bundle
-    from keras_nns.calibration import calibrate_head
-    from keras_nns.cohesion import Modularity, modularity
-    from keras_nns.comparison import compare
-    from keras_nns.composing import compose
+    from keras_nns.bundles.archive import Bundle
+    from keras_nns.bundles.storing import restore, store
+    from keras_nns.callbacks.gradual import GradualCut
+    from keras_nns.callbacks.monitor import ActivityMonitor
+    from keras_nns.composition.combining import compose
+    from keras_nns.composition.grafting import graft
+    from keras_nns.composition.patching import Patched, patch
+    from keras_nns.composition.transplanting import Transplanted, transplant
+    from keras_nns.data.splitting import Split, split
     from keras_nns.errors import (
         DataError,
         FileError,
@@ -25,31 +27,27 @@ if TYPE_CHECKING:
         SelectionError,
         SurgeryError,
     )
-    from keras_nns.evaluation import evaluate
-    from keras_nns.extraction import Extraction, extract, search
-    from keras_nns.feature_extraction import feature_dataset, feature_extractor, features
-    from keras_nns.gradient_scores import contribution, fisher, taylor
-    from keras_nns.gradients import Gradients, observe_gradients
-    from keras_nns.gradual import GradualCut
-    from keras_nns.grafting import graft
-    from keras_nns.graph import trace
-    from keras_nns.greedy import forward_selection
-    from keras_nns.inspection import inspect
-    from keras_nns.keep import above, at_least, fraction, top
-    from keras_nns.label_removal import Removal, remove_label
-    from keras_nns.model_files import Lineage, lineage, load_model, save_model
-    from keras_nns.monitor import ActivityMonitor
-    from keras_nns.new_heads import attach_head
-    from keras_nns.new_labels import Extension, add_label
-    from keras_nns.observation import observe
-    from keras_nns.patching import Patched, patch
-    from keras_nns.plan import Plan, merge
-    from keras_nns.refit_losses import reconstruction
-    from keras_nns.refitting import fold_means, least_squares, recalibrate_batch_norm
-    from keras_nns.repairs import Repair, repair
-    from keras_nns.rules import register_elementwise, register_rule
-    from keras_nns.schedules import agp_schedule, cosine_schedule, linear_schedule
-    from keras_nns.scores import (
+    from keras_nns.extraction.budgeted import Extraction, extract, search
+    from keras_nns.extraction.trade_off import Sweep, sweep
+    from keras_nns.graph.budgets import Budget
+    from keras_nns.graph.inspection import inspect
+    from keras_nns.graph.rules import register_elementwise, register_rule
+    from keras_nns.graph.tracing import trace
+    from keras_nns.judgement.comparison import compare
+    from keras_nns.judgement.evaluation import evaluate
+    from keras_nns.observation.activity import Activity
+    from keras_nns.observation.gradients import Gradients, observe_gradients
+    from keras_nns.observation.probing import probe
+    from keras_nns.observation.streaming import observe
+    from keras_nns.plans.keep_rules import above, at_least, fraction, top
+    from keras_nns.plans.kept_units import Plan, merge
+    from keras_nns.plans.schedules import agp_schedule, cosine_schedule, linear_schedule
+    from keras_nns.repairing.head_fit import calibrate_head
+    from keras_nns.repairing.least_squares import fold_means, least_squares, recalibrate_batch_norm
+    from keras_nns.repairing.steps import Repair, repair
+    from keras_nns.repairing.temperature import calibrate_temperature
+    from keras_nns.repairing.writing_back import merge_models, write_back
+    from keras_nns.selection.activations import (
         active_share,
         contrast,
         d_prime,
@@ -57,30 +55,32 @@ if TYPE_CHECKING:
         mean_activation,
         random_units,
     )
-    from keras_nns.scratch import from_scratch
-    from keras_nns.selection import select
-    from keras_nns.sharing import Overlap, overlap
-    from keras_nns.simplification import Simplification, simplify
-    from keras_nns.splitting import Split, split
-    from keras_nns.stepwise import Stage, in_steps
-    from keras_nns.storing import restore, store
-    from keras_nns.surgery import Proof, cut, fingerprint, mask, prove
-    from keras_nns.sweeping import Sweep, sweep
-    from keras_nns.tempering import calibrate_temperature
-    from keras_nns.training import Trained, distill, fine_tune
-    from keras_nns.transferring import Transfer, transfer
-    from keras_nns.transplanting import Transplanted, transplant
-    from keras_nns.unfolding import unfold
-    from keras_nns.vocabulary import keep_tokens
-    from keras_nns.watching import probe
-    from keras_nns.weight_scores import batch_norm_scale, geometric_median, lamp, magnitude
-    from keras_nns.writing_back import merge_models, write_back
+    from keras_nns.selection.choosing import select
+    from keras_nns.selection.gradients import contribution, fisher, taylor
+    from keras_nns.selection.greedy import forward_selection
+    from keras_nns.selection.modularity import Modularity, modularity
+    from keras_nns.selection.overlap import Overlap, overlap
+    from keras_nns.selection.reconstruction import reconstruction
+    from keras_nns.selection.weights import batch_norm_scale, geometric_median, lamp, magnitude
+    from keras_nns.surgery.cleaning.simplification import Simplification, simplify
+    from keras_nns.surgery.cutting import Proof, cut, fingerprint, mask, prove
+    from keras_nns.surgery.lineage import Lineage, lineage, load_model, save_model
+    from keras_nns.surgery.unfolding import unfold
+    from keras_nns.surgery.vocabulary import keep_tokens
+    from keras_nns.training.distillation import Trained, distill, fine_tune
+    from keras_nns.training.iterative import Stage, in_steps
+    from keras_nns.training.scratch import from_scratch
+    from keras_nns.transferring.adding import Extension, add_label
+    from keras_nns.transferring.features import feature_dataset, feature_extractor, features
+    from keras_nns.transferring.heads import attach_head
+    from keras_nns.transferring.removing import Removal, remove_label
+    from keras_nns.transferring.stages import Transfer, transfer
 
 _HOME = {
-    "activity": ["Activity"],
-    "budgets": ["Budget"],
-    "bundle": ["Bundle"],
-    "calibration": ["calibrate_head"],
+    "observation.activity": ["Activity"],
+    "graph.budgets": ["Budget"],
+    "bundles.archive": ["Bundle"],
+    "repairing.head_fit": ["calibrate_head"],
     "errors": [
         "DataError",
         "FileError",
@@ -91,34 +91,34 @@ _HOME = {
         "SelectionError",
         "SurgeryError",
     ],
-    "cohesion": ["Modularity", "modularity"],
-    "comparison": ["compare"],
-    "composing": ["compose"],
-    "evaluation": ["evaluate"],
-    "extraction": ["Extraction", "extract", "search"],
-    "feature_extraction": ["feature_dataset", "feature_extractor", "features"],
-    "gradient_scores": ["contribution", "fisher", "taylor"],
-    "gradients": ["Gradients", "observe_gradients"],
-    "gradual": ["GradualCut"],
-    "grafting": ["graft"],
-    "graph": ["trace"],
-    "inspection": ["inspect"],
-    "greedy": ["forward_selection"],
-    "keep": ["above", "at_least", "fraction", "top"],
-    "model_files": ["Lineage", "lineage", "load_model", "save_model"],
-    "monitor": ["ActivityMonitor"],
-    "new_heads": ["attach_head"],
-    "label_removal": ["Removal", "remove_label"],
-    "new_labels": ["Extension", "add_label"],
-    "observation": ["observe"],
-    "patching": ["Patched", "patch"],
-    "plan": ["Plan", "merge"],
-    "refit_losses": ["reconstruction"],
-    "refitting": ["fold_means", "least_squares", "recalibrate_batch_norm"],
-    "repairs": ["Repair", "repair"],
-    "rules": ["register_elementwise", "register_rule"],
-    "schedules": ["agp_schedule", "cosine_schedule", "linear_schedule"],
-    "scores": [
+    "selection.modularity": ["Modularity", "modularity"],
+    "judgement.comparison": ["compare"],
+    "composition.combining": ["compose"],
+    "judgement.evaluation": ["evaluate"],
+    "extraction.budgeted": ["Extraction", "extract", "search"],
+    "transferring.features": ["feature_dataset", "feature_extractor", "features"],
+    "selection.gradients": ["contribution", "fisher", "taylor"],
+    "observation.gradients": ["Gradients", "observe_gradients"],
+    "callbacks.gradual": ["GradualCut"],
+    "composition.grafting": ["graft"],
+    "graph.tracing": ["trace"],
+    "graph.inspection": ["inspect"],
+    "selection.greedy": ["forward_selection"],
+    "plans.keep_rules": ["above", "at_least", "fraction", "top"],
+    "surgery.lineage": ["Lineage", "lineage", "load_model", "save_model"],
+    "callbacks.monitor": ["ActivityMonitor"],
+    "transferring.heads": ["attach_head"],
+    "transferring.removing": ["Removal", "remove_label"],
+    "transferring.adding": ["Extension", "add_label"],
+    "observation.streaming": ["observe"],
+    "composition.patching": ["Patched", "patch"],
+    "plans.kept_units": ["Plan", "merge"],
+    "selection.reconstruction": ["reconstruction"],
+    "repairing.least_squares": ["fold_means", "least_squares", "recalibrate_batch_norm"],
+    "repairing.steps": ["Repair", "repair"],
+    "graph.rules": ["register_elementwise", "register_rule"],
+    "plans.schedules": ["agp_schedule", "cosine_schedule", "linear_schedule"],
+    "selection.activations": [
         "active_share",
         "contrast",
         "d_prime",
@@ -126,24 +126,24 @@ _HOME = {
         "mean_activation",
         "random_units",
     ],
-    "scratch": ["from_scratch"],
-    "selection": ["select"],
-    "sharing": ["Overlap", "overlap"],
-    "simplification": ["Simplification", "simplify"],
-    "splitting": ["Split", "split"],
-    "stepwise": ["Stage", "in_steps"],
-    "storing": ["restore", "store"],
-    "surgery": ["Proof", "cut", "fingerprint", "mask", "prove"],
-    "sweeping": ["Sweep", "sweep"],
-    "tempering": ["calibrate_temperature"],
-    "training": ["Trained", "distill", "fine_tune"],
-    "transferring": ["Transfer", "transfer"],
-    "transplanting": ["Transplanted", "transplant"],
-    "unfolding": ["unfold"],
-    "vocabulary": ["keep_tokens"],
-    "watching": ["probe"],
-    "weight_scores": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
-    "writing_back": ["merge_models", "write_back"],
+    "training.scratch": ["from_scratch"],
+    "selection.choosing": ["select"],
+    "selection.overlap": ["Overlap", "overlap"],
+    "surgery.cleaning.simplification": ["Simplification", "simplify"],
+    "data.splitting": ["Split", "split"],
+    "training.iterative": ["Stage", "in_steps"],
+    "bundles.storing": ["restore", "store"],
+    "surgery.cutting": ["Proof", "cut", "fingerprint", "mask", "prove"],
+    "extraction.trade_off": ["Sweep", "sweep"],
+    "repairing.temperature": ["calibrate_temperature"],
+    "training.distillation": ["Trained", "distill", "fine_tune"],
+    "transferring.stages": ["Transfer", "transfer"],
+    "composition.transplanting": ["Transplanted", "transplant"],
+    "surgery.unfolding": ["unfold"],
+    "surgery.vocabulary": ["keep_tokens"],
+    "observation.probing": ["probe"],
+    "selection.weights": ["batch_norm_scale", "geometric_median", "lamp", "magnitude"],
+    "repairing.writing_back": ["merge_models", "write_back"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -12,22 +12,23 @@ import keras
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from keras_nns import files
-from keras_nns.activity import Activity
-from keras_nns.datasets import Splits, load_dataset
+from keras_nns.callbacks.monitor import ActivityMonitor
+from keras_nns.data.named import Splits, load_dataset
 from keras_nns.errors import SelectionError, SurgeryError
-from keras_nns.folders import replacing_folder, safe_names
-from keras_nns.keep import above
-from keras_nns.layout import Json, Layout
-from keras_nns.model_files import load_model, save_model
-from keras_nns.monitor import ActivityMonitor
-from keras_nns.observation import observe
-from keras_nns.operation import MERGED, PARENT, Operation, Tell, operate
-from keras_nns.report import surgery_report, write
-from keras_nns.scores import Score, contrast, name_of
-from keras_nns.selection import select
-from keras_nns.shipping import labelled_samples
-from keras_nns.tuning import LOSS, Tuning, choose_zeta
+from keras_nns.files import atomic
+from keras_nns.files.atomic import Json
+from keras_nns.files.folders import replacing_folder, safe_names
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.streaming import observe
+from keras_nns.plans.keep_rules import above
+from keras_nns.plans.units import Layout
+from keras_nns.reporting.document import surgery_report, write
+from keras_nns.reporting.operation import MERGED, PARENT, Operation, Tell, operate
+from keras_nns.reporting.shipping import labelled_samples
+from keras_nns.selection.activations import Score, contrast, name_of
+from keras_nns.selection.choosing import select
+from keras_nns.selection.tuning import LOSS, Tuning, choose_zeta
+from keras_nns.surgery.lineage import load_model, save_model
 
 MADE = (
     "parent.keras",
@@ -327,23 +328,23 @@ def _left_whole(activity: Activity) -> list[str]:
 def _save(done: Operation, activity: Activity, folder: Any) -> None:
     record = done.record
     save_model(record.parent, folder / "parent.keras")
-    files.write_bytes(folder / "parent.tflite", done.tflite[PARENT])
+    atomic.write_bytes(folder / "parent.tflite", done.tflite[PARENT])
     activity.save(folder / "activity.npz")
     names = safe_names([network.name for network in record.subnetworks])
     for name, network in zip(names, record.subnetworks, strict=True):
         network.plan.save(folder / "plans" / f"{name}.json")
         save_model(network.model, folder / "subnetworks" / f"{name}.keras")
-        files.write_bytes(folder / "tflite" / f"{name}.tflite", done.tflite[network.name])
+        atomic.write_bytes(folder / "tflite" / f"{name}.tflite", done.tflite[network.name])
     if record.merged is not None:
         record.merged.plan.save(folder / "merged.json")
         save_model(record.merged.model, folder / "merged.keras")
-        files.write_bytes(folder / "merged.tflite", done.tflite[MERGED])
+        atomic.write_bytes(folder / "merged.tflite", done.tflite[MERGED])
 
 
 def _save_results(done: Operation, settings: Json, folder: Any) -> None:
     content = {"format": _FORMAT, "version": 1, "settings": settings, **done.to_json()}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files.write_bytes(folder / "results.json", text.encode())
+    atomic.write_bytes(folder / "results.json", text.encode())
 
 
 def _silently(text: str) -> None:

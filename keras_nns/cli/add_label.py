@@ -49,9 +49,9 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.ending import remembered_names
-    from keras_nns.model_files import save_model
-    from keras_nns.new_labels import add_label
+    from keras_nns.surgery.endings import remembered_names
+    from keras_nns.surgery.lineage import save_model
+    from keras_nns.transferring.adding import add_label
 
     old = remembered_names(model)
     if not old and label_names is not None:

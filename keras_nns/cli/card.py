@@ -58,9 +58,9 @@ def run(given: Namespace) -> None:
         kerases = {
             path: reading.model(given, path) for path in given.models if not exports.is_tflite(path)
         }
-        from keras_nns import shipping
-        from keras_nns.files import read_bytes
-        from keras_nns.operation import answer_names
+        from keras_nns.files.atomic import read_bytes
+        from keras_nns.reporting import shipping
+        from keras_nns.reporting.operation import answer_names
 
         reader = next(iter(kerases.values()), None)
         if given.samples is not None and reader is None:
@@ -103,7 +103,7 @@ def run(given: Namespace) -> None:
 def _samples(
     given: Namespace, reader: Any, name: str, *, part: str | None
 ) -> tuple[Any, Any, tuple[str, ...]]:
-    from keras_nns.shipping import labelled_samples
+    from keras_nns.reporting.shipping import labelled_samples
 
     plain = reading.plain_samples(given, reader, name)
     if plain is not None:

@@ -51,9 +51,9 @@ def run(given: Namespace) -> None:
         data, label_names = None, given.label_names
         if given.calibrate_on is not None:
             data, label_names = reading.data(given, subnets[0], given.calibrate_on)
-    from keras_nns import costs
-    from keras_nns.composing import compose
-    from keras_nns.model_files import origin_of, save_model
+    from keras_nns.composition.combining import compose
+    from keras_nns.graph import costs
+    from keras_nns.surgery.lineage import origin_of, save_model
 
     with screen.working(given, "composing"):
         whole = compose(

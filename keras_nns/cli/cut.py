@@ -70,16 +70,17 @@ def add_answer(parser: argparse.ArgumentParser) -> None:
 
 def run(given: Namespace) -> None:
     """Cut, prove and write the model."""
-    from keras_nns.plan import Plan
+    from keras_nns.plans.kept_units import Plan
 
     output = reading.free_output(given, ".keras")
     plan = Plan.load(given.plan)
     with screen.working(given, "loading"):
         parent = reading.model(given, given.model)
-    from keras_nns import costs, tables
+    from keras_nns import tables
     from keras_nns.errors import ProofError
-    from keras_nns.model_files import save_model
-    from keras_nns.surgery import cut, prove
+    from keras_nns.graph import costs
+    from keras_nns.surgery.cutting import cut, prove
+    from keras_nns.surgery.lineage import save_model
 
     how = {
         "head": given.head,

@@ -83,7 +83,7 @@ def run(given: Namespace) -> None:
 
 
 def _show(done: Demo, folder: str) -> None:
-    from keras_nns import findings
+    from keras_nns.reporting import findings
 
     record = done.operation.record
     networks = record.subnetworks

@@ -10,7 +10,7 @@ from keras_nns.cli import arguments, cut, reading, screen
 from keras_nns.errors import SelectionError
 
 if TYPE_CHECKING:
-    from keras_nns.figures import Evaluation
+    from keras_nns.judgement.figures import Evaluation
 
 EXAMPLE = """\
 keras-nns evaluate nns_demo/subnetworks/3.keras digits --against nns_demo/parent.keras
@@ -67,8 +67,8 @@ def run(given: Namespace) -> None:
         models = [reading.model(given, path) for path in given.beside]
         beside = dict(zip(names, models, strict=True))
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.comparison import Comparison, compare
-    from keras_nns.evaluation import evaluate
+    from keras_nns.judgement.comparison import Comparison, compare
+    from keras_nns.judgement.evaluation import evaluate
 
     options: dict[str, Any] = {
         "batch_size": given.batch_size,

@@ -99,13 +99,13 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def run(given: Namespace) -> None:
     """Extract, write the model, and print what it costs and is worth."""
-    from keras_nns.budgets import parse
+    from keras_nns.graph.budgets import parse
 
     budget = parse(given.budget)
     output = reading.free_output(given, ".keras")
     model, data, options = opened(given)
-    from keras_nns.extraction import search
-    from keras_nns.model_files import save_model
+    from keras_nns.extraction.budgeted import search
+    from keras_nns.surgery.lineage import save_model
 
     with screen.working(given, "observing, choosing and repairing"):
         found = search(model, data, budget=budget, **options)

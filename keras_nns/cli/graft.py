@@ -67,9 +67,9 @@ def run(given: Namespace) -> None:
         data, label_names = None, given.label_names
         if given.calibrate_on is not None:
             data, label_names = reading.data(given, host, given.calibrate_on)
-    from keras_nns import costs
-    from keras_nns.grafting import graft
-    from keras_nns.model_files import origin_of, save_model
+    from keras_nns.composition.grafting import graft
+    from keras_nns.graph import costs
+    from keras_nns.surgery.lineage import origin_of, save_model
 
     with screen.working(given, "grafting"):
         grown = graft(

@@ -31,7 +31,7 @@ def run(given: Namespace) -> None:
     """Trace the model and print its unit groups."""
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-    from keras_nns.inspection import inspect
+    from keras_nns.graph.inspection import inspect
 
     found = inspect(model)
     screen.figures(given, found, found.to_table())

@@ -28,14 +28,14 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Mask and write the model."""
-    from keras_nns.plan import Plan
+    from keras_nns.plans.kept_units import Plan
 
     output = reading.free_output(given, ".keras")
     plan = Plan.load(given.plan)
     with screen.working(given, "loading"):
         parent = reading.model(given, given.model)
-    from keras_nns.model_files import save_model
-    from keras_nns.surgery import mask
+    from keras_nns.surgery.cutting import mask
+    from keras_nns.surgery.lineage import save_model
 
     how = {"head": given.head, "output": given.answer, "retrained": given.retrained}
     masked = mask(parent, plan, **how)

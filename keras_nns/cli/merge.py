@@ -27,7 +27,7 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Merge and write the plan."""
-    from keras_nns.plan import Plan, merge
+    from keras_nns.plans.kept_units import Plan, merge
 
     output = reading.free_output(given, ".json")
     plan = merge([Plan.load(path) for path in given.plans])

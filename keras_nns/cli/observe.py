@@ -58,7 +58,7 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.observation import observe
+    from keras_nns.observation.streaming import observe
 
     activity = observe(
         model,

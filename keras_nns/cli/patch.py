@@ -54,9 +54,9 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         host, donor = reading.models(given, given.host, given.donor)
         data, label_names = reading.data(given, host, given.data)
+    from keras_nns.composition.patching import patch
     from keras_nns.errors import SurgeryError
-    from keras_nns.model_files import save_model
-    from keras_nns.patching import patch
+    from keras_nns.surgery.lineage import save_model
 
     with screen.working(given, "patching"):
         found = patch(

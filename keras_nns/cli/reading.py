@@ -25,7 +25,7 @@ def free_output(given: Namespace, *suffixes: str) -> Path:
         FileError: It exists and may not be replaced, is a folder, has another suffix, or its folder
             cannot be written.
     """
-    from keras_nns.files import refuse_existing
+    from keras_nns.files.atomic import refuse_existing
 
     path = Path(given.output)
     if suffixes and path.suffix not in suffixes:
@@ -46,7 +46,7 @@ def model(given: Namespace, path: str) -> Any:
         FileError: The file is missing, damaged, or holds code.
     """
     start_tensorflow()
-    from keras_nns.model_files import load_model
+    from keras_nns.surgery.lineage import load_model
 
     return load_model(path, unsafe=given.unsafe)
 
@@ -73,17 +73,17 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         DataError: There is no such set, or it does not fit.
         FileError: A file is missing or damaged.
     """
-    from keras_nns import datasets, formats
+    from keras_nns.data import formats, named
     from keras_nns.demo import image_options
 
     if given.part or name in DATASETS:
-        splits = datasets.load_dataset(
+        splits = named.load_dataset(
             name, scale=given.scale, label_names=given.label_names, **image_options(network)
         )
         part = given.part or given.default_part
         pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
         return pair[part], splits.label_names
-    found = datasets.find(name, part=given.default_part)
+    found = named.find(name, part=given.default_part)
     label_names = given.label_names or found.label_names
     if isinstance(found, formats.ImageFolder):
         if given.scale:
@@ -117,7 +117,7 @@ def plain_samples(given: Namespace, network: Any, name: str) -> tuple[Any, Any] 
     path = Path(name)
     if path.suffix not in (".npz", ".npy") or not path.is_file():
         return None
-    from keras_nns.keras_graph import functional, is_graph
+    from keras_nns.graph.keras_internals import functional, is_graph
     from tflite_export.sample_files import entries, read_samples
 
     found = entries(name)

@@ -37,9 +37,9 @@ def run(given: Namespace) -> None:
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-    from keras_nns.ending import remembered_names
-    from keras_nns.label_removal import remove_label
-    from keras_nns.model_files import save_model
+    from keras_nns.surgery.endings import remembered_names
+    from keras_nns.surgery.lineage import save_model
+    from keras_nns.transferring.removing import remove_label
 
     (label,) = reading.labels_of([given.label], given.label_names or remembered_names(model))
     with screen.working(given, "removing and proving"):

@@ -42,17 +42,17 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Cut, judge and write the page."""
-    from keras_nns.folders import replacing_folder
-    from keras_nns.plan import Plan
+    from keras_nns.files.folders import replacing_folder
+    from keras_nns.plans.kept_units import Plan
 
     plans = [Plan.load(path) for path in given.plans]
     with replacing_folder(given.output, made=MADE, overwrite=given.overwrite) as folder:
         with screen.working(given, "loading"):
             model = reading.model(given, given.model)
             data, label_names = reading.data(given, model, given.data)
-        from keras_nns.activity import Activity
-        from keras_nns.operation import operate
-        from keras_nns.report import surgery_report, write
+        from keras_nns.observation.activity import Activity
+        from keras_nns.reporting.document import surgery_report, write
+        from keras_nns.reporting.operation import operate
 
         activity = Activity.load(given.activity)
         with screen.working(given, "cutting") as tell:

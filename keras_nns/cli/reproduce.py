@@ -48,7 +48,7 @@ def run(given: Namespace) -> None:
     """Reproduce the paper and print its tables."""
     with screen.working(given, "starting TensorFlow") as tell:
         start_tensorflow()
-        from keras_nns.reproduction import reproduce
+        from keras_nns.paper.reproduction import reproduce
 
         done = reproduce(
             given.folder,

@@ -14,9 +14,9 @@ from keras_nns.errors import SelectionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keras_nns.activity import Activity
-    from keras_nns.keep import KeepRule
-    from keras_nns.scores import Score
+    from keras_nns.observation.activity import Activity
+    from keras_nns.plans.keep_rules import KeepRule
+    from keras_nns.selection.activations import Score
 
 EXAMPLE = """\
 keras-nns select nns_demo/activity.npz --label 3 --zeta 0.4 -o three.json
@@ -105,8 +105,8 @@ def run(given: Namespace) -> None:
     """Select and write the plan or plans."""
     rule = rule_of(given)
     start_tensorflow()
-    from keras_nns.activity import Activity
-    from keras_nns.selection import select
+    from keras_nns.observation.activity import Activity
+    from keras_nns.selection.choosing import select
 
     if given.score in arguments.WEIGHT_SCORES and given.model is None:
         raise SelectionError(
@@ -131,9 +131,9 @@ def run(given: Namespace) -> None:
 
 
 def _run_each(given: Namespace, rule: KeepRule) -> None:
-    from keras_nns.activity import Activity
-    from keras_nns.folders import replacing_folder, safe_names
-    from keras_nns.selection import select
+    from keras_nns.files.folders import replacing_folder, safe_names
+    from keras_nns.observation.activity import Activity
+    from keras_nns.selection.choosing import select
 
     with replacing_folder(given.output, made=["*.json"], overwrite=given.overwrite) as folder:
         activity = Activity.load(given.activity)
@@ -158,7 +158,7 @@ def rule_of(given: Namespace) -> KeepRule:
     Raises:
         SelectionError: There is no such rule, or its number makes no sense.
     """
-    from keras_nns import keep
+    from keras_nns.plans import keep_rules as keep
 
     where: dict[str, Any] = {"scope": given.scope or "layer", "normalise": given.normalise}
     if given.top is not None:
@@ -176,7 +176,7 @@ def named_rule(text: str, *, scope: str | None = None, normalise: str | None = N
     Raises:
         SelectionError: There is no such rule, or its number makes no sense.
     """
-    from keras_nns import keep
+    from keras_nns.plans import keep_rules as keep
 
     found = _RULE.fullmatch(text.strip())
     if found is None:
@@ -205,9 +205,9 @@ def named_rule(text: str, *, scope: str | None = None, normalise: str | None = N
 
 def score_of(name: str) -> Score:
     """Return a score that needs activity alone."""
-    from keras_nns import scores
+    from keras_nns.selection import activations
 
-    score: Score = getattr(scores, name)
+    score: Score = getattr(activations, name)
     return score
 
 
@@ -220,7 +220,7 @@ def score_named(name: str, model: Callable[[], Any]) -> Score:
     """Return a score of activity, or one of the weights of a model that is loaded for it."""
     if name not in arguments.WEIGHT_SCORES:
         return score_of(name)
-    from keras_nns import weight_scores
+    from keras_nns.selection import weights
 
-    factory: Callable[[Any], Score] = getattr(weight_scores, name)
+    factory: Callable[[Any], Score] = getattr(weights, name)
     return factory(model())

@@ -37,8 +37,8 @@ def run(given: Namespace) -> None:
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-    from keras_nns.model_files import save_model
-    from keras_nns.simplification import simplify
+    from keras_nns.surgery.cleaning.simplification import simplify
+    from keras_nns.surgery.lineage import save_model
 
     with screen.working(given, "simplifying and proving"):
         done = simplify(model, fold_batch_norm=given.fold_batch_norm)

@@ -43,13 +43,14 @@ def run(given: Namespace) -> None:
     """Sweep, write the picture or the data, and print the table."""
     output = reading.free_output(given, *_PICTURES, ".json")
     model, data, options = extract.opened(given)
-    from keras_nns import files, plots
-    from keras_nns.sweeping import sweep
+    from keras_nns.extraction.trade_off import sweep
+    from keras_nns.files import atomic
+    from keras_nns.reporting import plots
 
     with screen.working(given, "making and judging networks"):
         found = sweep(model, data, sizes=given.sizes, unit=given.unit, **options)
     if Path(output).suffix == ".json":
-        files.write_bytes(output, screen.json_text(found).encode(), overwrite=given.overwrite)
+        atomic.write_bytes(output, screen.json_text(found).encode(), overwrite=given.overwrite)
     else:
         plots.save(plots.trade_off(found), output, overwrite=given.overwrite)
     screen.figures(given, found, found.to_table())

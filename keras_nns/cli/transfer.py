@@ -70,8 +70,8 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.model_files import save_model
-    from keras_nns.transferring import transfer
+    from keras_nns.surgery.lineage import save_model
+    from keras_nns.transferring.stages import transfer
 
     with screen.working(given, "teaching"):
         done = transfer(

@@ -43,8 +43,8 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading"):
         parent, small = reading.models(given, given.model, given.small)
         data, label_names = reading.data(given, parent, given.data)
-    from keras_nns.model_files import save_model
-    from keras_nns.transplanting import transplant
+    from keras_nns.composition.transplanting import transplant
+    from keras_nns.surgery.lineage import save_model
 
     with screen.working(given, "training"):
         found = transplant(

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,58 +17,36 @@ import keras_nns
 
 PACKAGE = Path(keras_nns.__file__).parent
 
-# Each module imports only from those before it. A new module is one word here.
-ORDER = [
-    "errors", "progress", "staging", "moments", "macs", "tables",
-    "files", "layout", "seen", "keep", "keras_graph", "labels", "inputs", "stepping",
-    "partial", "rules",
-    "plan", "costs", "vectors", "formats", "folders", "activity",
-    "model_files", "grouping", "rows", "graph", "datasets", "sources", "data",
-    "splitting", "sharing", "probing", "unfolding", "rebuild", "head", "question",
-    "estimates", "inspection",
-    "linear", "junctions", "weights",
-    "watching", "projections", "cohesion", "sums", "observation",
-    "scores", "weight_scores", "selection", "greedy",
-    "forward", "label_losses", "gradients", "gradient_scores", "elimination", "readings",
-    "refit_losses",
-    "intervals", "bounding", "bounds", "decision", "constants", "rewriting", "folding",
-    "leakage", "compiling", "vocabulary", "matching", "surgery",
-    "bundle", "storing", "division", "tuning",
-    "copying", "treatment", "targets", "simplification", "writing_back",
-    "schedules", "stepwise", "fitting", "gradual",
-    "resampling", "figures", "judging", "evaluation", "comparison",
-    "ending", "refitting", "calibration", "tempering", "branches", "composing",
-    "adapting", "joining", "grafting", "patching", "repairs",
-    "feeding", "resuming", "settling", "schooling", "lessons", "teaching", "training", "scratch",
-    "transplanting",
-    "budgets", "ranking", "maker", "extraction", "sweeping",
-    "feature_extraction", "new_heads", "transferring", "label_removal", "growing", "new_labels",
-    "findings", "drawing", "plots", "monitor", "page", "report",
-    "shipping", "operation", "demo",
-    "paper", "paper_best", "paper_tables", "paper_beyond", "paper_plots", "reproduction", "cli",
+# Rooms from the ground up: each imports only from those before it.
+ROOMS = [
+    "errors", "progress", "tables", "files", "data", "plans", "graph", "surgery", "observation",
+    "selection", "judgement", "bundles", "repairing", "training", "extraction", "composition",
+    "transferring", "reporting", "callbacks", "paper", "demo", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.
-SHIPPING = {"maker", "shipping", "operation", "demo", "cli"}
+SHIPPING = {"extraction/maker", "reporting/shipping", "reporting/operation", "demo", "cli"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module by its path without suffix, `"room/module"`."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if first not in ("__init__", "__main__"):
-            yield first, ast.parse(path.read_text())
+        name = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if name not in ("__init__", "__main__"):
+            yield name, ast.parse(path.read_text())
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
+    """Modules that a module imports, `"keras_nns.room.module"`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            if node.module == "keras_nns":
-                yield from (f"keras_nns.{alias.name}" for alias in node.names)
-            else:
-                yield str(node.module)
+            for alias in node.names:
+                below = PACKAGE.parent.joinpath(*str(node.module).split("."), alias.name)
+                there = below.is_dir() or below.with_suffix(".py").is_file()
+                yield f"{node.module}.{alias.name}" if there else str(node.module)
 
 
 def test_all_names_what_there_is():
@@ -117,7 +96,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_loads_nothing_heavy_and_prints_nothing():
     done = run(
-        "import sys, keras_nns, keras_nns.errors, keras_nns.layout\n"
+        "import sys, keras_nns, keras_nns.errors, keras_nns.plans.units\n"
         "keras_nns.FileError\n"
         "heavy = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -134,26 +113,55 @@ def test_plans_and_keep_rules_need_no_keras():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_module_has_its_place_in_the_order():
-    found = {name for name, _ in modules()}
-    assert found <= set(ORDER), "say in ORDER which modules the new one builds on"
-    assert len(ORDER) == len(set(ORDER))
+def test_every_room_has_its_place_in_the_order():
+    assert {name.split("/")[0] for name, _ in modules()} == set(ROOMS)
+    assert len(ROOMS) == len(set(ROOMS))
 
 
-def test_modules_import_only_from_those_before_them():
+def test_rooms_import_only_from_those_before_them():
     for name, tree in modules():
-        if name not in ORDER:
-            continue
+        room = name.split("/")[0]
         for target in imported(tree):
             parts = target.split(".")
-            if parts[0] == "keras_nns" and len(parts) > 1 and parts[1] != name:
-                assert parts[1] in ORDER[: ORDER.index(name)], f"{name} imports {parts[1]}"
+            if parts[0] == "keras_nns" and len(parts) > 1:
+                assert ROOMS.index(parts[1]) <= ROOMS.index(room), f"{name} imports {target}"
+
+
+def test_no_module_imports_in_a_circle():
+    names = {name for name, _ in modules()}
+    builds_on = {
+        name: {
+            target.removeprefix("keras_nns.").replace(".", "/")
+            for target in imported(tree)
+            if target.startswith("keras_nns.")
+        }
+        & names
+        for name, tree in modules()
+    }
+    # Raises CycleError, which names the circle.
+    TopologicalSorter(builds_on).prepare()
+
+
+def test_every_room_says_what_it_is_for_and_nothing_else():
+    for path in PACKAGE.rglob("__init__.py"):
+        room = path.parent.relative_to(PACKAGE).as_posix()
+        if room in (".", "graph/rules", "cli"):
+            continue
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), room
+        assert len(tree.body) == 1, room
+
+
+def test_no_module_says_the_word_of_its_room_again():
+    for path in PACKAGE.rglob("*.py"):
+        room = path.parent.name.removesuffix("s")
+        assert path.stem == "__init__" or path.parent == PACKAGE or room not in path.stem, path
 
 
 def test_only_those_who_ship_know_of_tflite():
     for name, tree in modules():
         if any(target.split(".")[0] == "tflite_export" for target in imported(tree)):
-            assert name in SHIPPING, name
+            assert name in SHIPPING or name.split("/")[0] in SHIPPING, name
 
 
 def test_the_exporter_stands_alone():
@@ -166,7 +174,7 @@ def test_the_library_neither_prints_nor_logs_nor_pickles():
     for name, tree in modules():
         roots = {target.split(".")[0] for target in imported(tree)}
         assert not roots & {"pickle", "shelve", "marshal", "dill", "joblib"}, name
-        if name == "cli":
+        if name.split("/")[0] == "cli":
             continue
         assert "logging" not in roots, name
         for node in ast.walk(tree):

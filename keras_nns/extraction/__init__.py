@@ -1,0 +1,4 @@
+"""The subnetwork that a budget allows, and the whole trade-off of cost and figures.
+
+`budgeted` holds `extract`, `trade_off` holds `sweep`.
+"""

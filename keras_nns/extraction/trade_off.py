@@ -1,0 +1,248 @@
+"""Sweep: the whole trade-off between what subnetworks cost and what they are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_nns import tables
+from keras_nns.errors import SelectionError
+from keras_nns.extraction.maker import Made, Maker
+from keras_nns.files.atomic import Json
+from keras_nns.graph import costs
+from keras_nns.graph.budgets import Budget
+from keras_nns.graph.costs import Costs
+from keras_nns.judgement.comparison import Comparison
+from keras_nns.plans.kept_units import Plan
+from keras_nns.selection.choosing import Label
+
+Unit = Literal["parameters", "macs", "bytes"]
+UNITS: dict[str, str] = {
+    "parameters": "parameters",
+    "macs": "multiply-adds",
+    "bytes": "bytes of .tflite (float32)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One subnetwork of a sweep.
+
+    Attributes:
+        model: The subnetwork.
+        plan: Which of the parent's units it holds.
+        costs: What it costs.
+        worth: Mean balanced accuracy over the labels, on the samples held out.
+        comparison: Its figures beside the parent's, on the same samples.
+        on_front: Whether no other network of the sweep costs no more and is worth more, or costs
+            less and is worth as much.
+    """
+
+    model: keras.Model
+    plan: Plan
+    costs: Costs
+    worth: float
+    comparison: Comparison
+    on_front: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Subnetworks of many sizes, and which of them nothing beats. Printing it gives a table.
+
+    Attributes:
+        labels: Names of the labels they are for.
+        head: What they answer.
+        unit: The unit in which sizes are compared: `"parameters"`, `"macs"` or `"bytes"`.
+        points: The subnetworks, the smallest first.
+        parent_costs: What the parent costs.
+        parent_worth: Its mean balanced accuracy, asked the same.
+        samples: How many samples were held out for the figures.
+    """
+
+    labels: tuple[str, ...]
+    head: str
+    unit: str
+    points: tuple[Point, ...]
+    parent_costs: Costs
+    parent_worth: float
+    samples: int
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The subnetworks that nothing beats, the smallest first."""
+        return tuple(point for point in self.points if point.on_front)
+
+    def size(self, cost: Costs) -> int:
+        """Return what a model costs in the sweep's unit."""
+        return _size(self.unit, cost)
+
+    def to_table(self) -> tables.Table:
+        """Return the points as a table."""
+        whole = self.size(self.parent_costs)
+        rows = tuple(
+            (
+                tables.ratio(self.size(point.costs), whole),
+                tables.count(point.costs.parameters),
+                tables.count(point.costs.macs),
+                tables.count(point.costs.tflite_bytes),
+                str(sum(map(len, point.plan.kept.values()))),
+                tables.share(point.worth),
+                "front" if point.on_front else "",
+            )
+            for point in self.points
+        )
+        columns = (
+            f"of the {UNITS[self.unit]}",
+            "parameters",
+            "multiply-adds",
+            "bytes of .tflite",
+            "units",
+            "balanced acc.",
+            "",
+        )
+        caption = (
+            f"Networks for {', '.join(self.labels)}, head {self.head!r}, judged on "
+            f"{self.samples:,} samples held out. The parent, asked the same: "
+            f"{tables.share(self.parent_worth)} with {self.parent_costs.parameters:,} parameters."
+        )
+        return tables.Table(columns, rows, caption)
+
+    def to_json(self) -> Json:
+        """Return everything but the models as plain data."""
+        return {
+            "labels": list(self.labels),
+            "head": self.head,
+            "unit": self.unit,
+            "samples": self.samples,
+            "parent": {
+                "costs": self.parent_costs.to_json(),
+                "balanced_accuracy": self.parent_worth,
+            },
+            "points": [
+                {
+                    "costs": point.costs.to_json(),
+                    "balanced_accuracy": None if math.isnan(point.worth) else point.worth,
+                    "on_front": point.on_front,
+                    "units": {name: len(units) for name, units in point.plan.kept.items()},
+                    "comparison": point.comparison.to_json(),
+                }
+                for point in self.points
+            ],
+        }
+
+    def __str__(self) -> str:
+        return str(self.to_table())
+
+
+def sweep(
+    model: keras.Model,
+    data: Any,
+    y: Any = None,
+    *,
+    labels: Label | Sequence[Label],
+    sizes: int | Sequence[float] = 8,
+    unit: Unit = "parameters",
+    **options: Any,
+) -> Sweep:
+    """Make subnetworks of many sizes for some labels, from one observation, and judge each.
+
+    All are judged on the same samples held out from everything else. Choosing one by these figures
+    makes its own figure here a little too good: judge the one you chose on other data.
+
+    Args:
+        model: The parent. It is not changed.
+        data: As in `extract`.
+        y: As in `extract`.
+        labels: As in `extract`.
+        sizes: How many sizes, in equal ratios from one unit in every layer to the whole parent; or
+            the sizes themselves, as shares of the parent's, above 0 and at most 1.
+        unit: What sizes are measured in: `"parameters"`, `"macs"` or `"bytes"`.
+        **options: Other options of `extract`.
+
+    Returns:
+        The subnetworks with their costs and figures, which `keras_nns.reporting.plots.trade_off`
+        draws.
+
+    Raises:
+        SelectionError: The sizes or the unit make no sense.
+        NNSError: As in `extract`.
+
+    Example:
+        >>> found = nns.sweep(model, (x, y), labels=3)  # doctest: +SKIP
+        >>> print(found)  # doctest: +SKIP
+        >>> figure = keras_nns.reporting.plots.trade_off(found)  # doctest: +SKIP
+    """
+    if unit not in UNITS:
+        raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")
+    _check_sizes(sizes)
+    maker = Maker(model, data, y, labels=labels, **options)
+    ranking = maker.ranking(unit)
+    smallest, whole = ranking.smallest, ranking.everything
+    least, most = (maker.estimate(unit, plan) for plan in (smallest, whole))
+    if isinstance(sizes, int):
+        targets = np.geomspace(least, most, sizes)
+    else:
+        targets = np.maximum(np.sort(sizes) * most, least)
+    found: list[Made] = []
+    for target in targets.tolist():
+        plan = ranking.fit(lambda p: maker.estimate(unit, p), target * (1 + 1e-9))
+        if not found or plan != found[-1].plan:
+            found.append(maker.make(plan))
+    measured = [_measured(maker, one.model) for one in found]
+    amounts = [_size(unit, cost) for cost in measured]
+    worths = [one.worth for one in found]
+    points = [
+        Point(one.model, one.plan, cost, one.worth, one.comparison, bool(front))
+        for one, cost, front in zip(found, measured, _front(amounts, worths), strict=True)
+    ]
+    order = np.argsort(amounts, kind="stable")
+    before = found[0].comparison.before
+    names = maker.activity.label_names
+    return Sweep(
+        labels=tuple(names[label] for label in found[0].plan.labels),
+        head=maker.head,
+        unit=unit,
+        points=tuple(points[i] for i in order),
+        parent_costs=_measured(maker, model),
+        parent_worth=found[0].worth + found[0].drop,
+        samples=before.samples,
+    )
+
+
+def _measured(maker: Maker, model: keras.Model) -> Costs:
+    return costs.measure(model, tflite_bytes=round(maker.cost(Budget(bytes=1), model)))
+
+
+def _size(unit: str, cost: Costs) -> int:
+    amount = cost.tflite_bytes if unit == "bytes" else getattr(cost, unit)
+    assert amount is not None
+    return int(amount)
+
+
+def _check_sizes(sizes: int | Sequence[float]) -> None:
+    if isinstance(sizes, int) and not isinstance(sizes, bool):
+        if sizes < 1:
+            raise SelectionError(f"`sizes` must be 1 or more. Received: sizes={sizes}.")
+        return
+    shares = np.asarray(sizes, dtype=np.float64) if np.size(sizes) else np.zeros(1)
+    if isinstance(sizes, bool) or shares.ndim != 1 or not ((shares > 0) & (shares <= 1)).all():
+        raise SelectionError(
+            "`sizes` is a number of sizes, or shares of the parent above 0 and at most 1. "
+            f"Received: sizes={sizes!r}."
+        )
+
+
+def _front(sizes: Sequence[int], worths: Sequence[float]) -> list[bool]:
+    """Say which points no other beats."""
+    both = list(zip(sizes, worths, strict=True))
+    return [
+        not any((s <= size and w > worth) or (s < size and w >= worth) for s, w in both)
+        and not math.isnan(worth)
+        for size, worth in both
+    ]

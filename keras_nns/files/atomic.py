@@ -1,0 +1,196 @@
+"""Reading and writing files: atomic, checked, without pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import FileError
+
+Path_ = str | PathLike[str]
+Json = dict[str, Any]
+
+
+def refuse_existing(path: Path_, *, overwrite: bool) -> None:
+    """Raise `FileError` when `path` exists and `overwrite` is false."""
+    if not overwrite and os.path.lexists(path):
+        raise FileError(
+            f"{os.fspath(path)!r} already exists. Pass overwrite=True (--overwrite in a shell) to "
+            "replace it, or choose another name."
+        )
+
+
+@contextlib.contextmanager
+def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it there when the block ends without an error.
+
+    A killed process leaves the old file or the new one, never a part of one.
+
+    Raises:
+        FileError: The file exists and `overwrite` is false, or its folder cannot be written.
+    """
+    target = Path(path)
+    refuse_existing(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.parent / f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}"
+        part.touch(exist_ok=False)
+    except OSError as error:
+        raise FileError(
+            f"Cannot write in the folder of {str(target)!r}: {error.strerror or error}."
+        ) from error
+    try:
+        yield part
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(target)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"Cannot write {str(target)!r}: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path_, data: bytes, *, overwrite: bool = False) -> None:
+    """Write bytes atomically.
+
+    Raises:
+        FileError: The file exists and `overwrite` is false, or cannot be written (no permission,
+            no space).
+    """
+    with replacing(path, overwrite=overwrite) as part:
+        part.write_bytes(data)
+
+
+def read_bytes(path: Path_) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        FileError: The file is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"Cannot read {os.fspath(path)!r}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def blame(path: Path_) -> Iterator[None]:
+    """Name the file in a `FileError` raised while its contents are read."""
+    try:
+        yield
+    except FileError as error:
+        name = os.fspath(path)
+        if name in str(error):
+            raise
+        raise FileError(f"{name!r}: {error}") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON bytes.
+
+    Raises:
+        FileError: The bytes are not JSON.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"The file is not JSON, or is cut short: {error}.") from error
+
+
+def write_arrays(
+    path: Path_,
+    format: str,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write named arrays and a JSON header as a compressed `.npz` with a checksum per entry.
+
+    Args:
+        path: Where to.
+        format: What the file is; `read_arrays` refuses any other.
+        header: Plain data.
+        arrays: Arrays of numbers or booleans, by name.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    text = json.dumps({"format": format, **header}, ensure_ascii=False)
+    entries = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **entries)
+    write_bytes(path, stream.getvalue(), overwrite=overwrite)
+
+
+def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what `write_arrays` wrote.
+
+    Returns:
+        The header, and the arrays by name.
+
+    Raises:
+        FileError: The file is missing, damaged, cut short, or of another format.
+    """
+    data = read_bytes(path)
+    with blame(path):
+        try:
+            arrays = dict(_entries(data))
+        except Exception as error:  # zlib.error and struct.error derive from Exception alone.
+            raise FileError(
+                f"The file is damaged, cut short, or not a {format} file: {error}."
+            ) from error
+        if "header" not in arrays:
+            raise FileError(f"The file is not a {format} file: it has no header.")
+        header = parse_json(arrays.pop("header").tobytes())
+        if not isinstance(header, dict) or header.get("format") != format:
+            found = header.get("format") if isinstance(header, dict) else None
+            raise FileError(f"Expected a {format} file. Received: format {found!r}.")
+        return header, arrays
+
+
+def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read the arrays of an `.npz`.
+
+    Every entry is read to its end, which is where its checksum is compared: numpy stops where the
+    shape in the entry's own header says, and would miss that the header is damaged.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive_entries(archive, data):
+            stream = io.BytesIO(archive.read(entry))
+            yield entry.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def archive_entries(archive: zipfile.ZipFile, data: bytes) -> list[str]:
+    """Return the names of an archive's entries, all of them.
+
+    A damaged length in the directory makes `zipfile` skip what follows without a word; the number
+    of entries stands at the end of the file.
+
+    Args:
+        archive: The archive.
+        data: Its bytes; the last 64 KiB suffice.
+
+    Raises:
+        zipfile.BadZipFile: Entries are missing.
+    """
+    names = archive.namelist()
+    end = data.rfind(b"PK\x05\x06")
+    count = int.from_bytes(data[end + 10 : end + 12], "little")
+    if count not in (len(names), 0xFFFF):
+        raise zipfile.BadZipFile(f"{len(names)} of {count} entries are left")
+    return names

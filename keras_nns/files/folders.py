@@ -1,0 +1,125 @@
+"""Writing whole folders: all of one or nothing, and never over files of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from keras_nns.errors import FileError
+from keras_nns.files.atomic import Path_
+
+
+@contextlib.contextmanager
+def replacing_folder(
+    path: Path_, *, made: Sequence[str], overwrite: bool = False
+) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; move it there when the block ends without an error.
+
+    Work that is stopped half way, by an error, Ctrl-C or a full disk, leaves nothing, or the old
+    folder as it was. An old folder is replaced only where every file in it is one that the same
+    work would make: anything else is the user's.
+
+    Args:
+        path: The folder that shall be. An empty one that exists is as good as none.
+        made: Patterns of the files that the work makes, relative to the folder, `"plans/*.json"`.
+        overwrite: Whether an earlier run's folder may be replaced.
+
+    Raises:
+        FileError: The folder exists and `overwrite` is false, it holds other files, or it cannot
+            be written. All but a disk that gets full is found out before the block starts.
+
+    Example:
+        >>> with replacing_folder("plans", made=["*.json"]) as folder:  # doctest: +SKIP
+        ...     plan.save(folder / "3.json")
+    """
+    target = Path(path).resolve()
+    _refuse(target, Path(path), made, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _beside(target)
+        part.mkdir()
+    except OSError as error:
+        raise FileError(
+            f"Cannot write in the folder of {str(path)!r}: {error.strerror or error}. Choose "
+            "another folder."
+        ) from error
+    try:
+        yield part
+        try:
+            _swap(part, target)
+        except OSError as error:
+            raise FileError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def safe_names(names: Sequence[str]) -> list[str]:
+    """Turn names, such as those of labels, into different names that any file system takes.
+
+    Example:
+        >>> safe_names(["T-shirt/top", "Bag", "bag", "7"])
+        ['T-shirt-top', 'Bag', 'bag-2', '7']
+    """
+    taken: set[str] = set()
+    safe = []
+    for number, name in enumerate(names):
+        base = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:80] or str(number)
+        one = base
+        # Some file systems do not tell upper from lower case.
+        while one.lower() in taken:
+            one = f"{base}-{number}"
+            base += "_"
+        taken.add(one.lower())
+        safe.append(one)
+    return safe
+
+
+def _refuse(target: Path, path: Path, made: Sequence[str], *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FileError(f"{str(path)!r} is a file. Choose another name for the folder.")
+    if Path.cwd().is_relative_to(target):
+        raise FileError(
+            f"{str(path)!r} holds the folder you are working in. Name a folder inside it."
+        )
+    held = [found for found in target.rglob("*") if not found.is_dir() or found.is_symlink()]
+    if not held:
+        return
+    if not overwrite:
+        raise FileError(
+            f"The folder {str(path)!r} already exists. Pass overwrite=True (--overwrite in a "
+            "shell) to replace it, or choose another name."
+        )
+    for file in held:
+        name = file.relative_to(target).as_posix()
+        if not any(fnmatchcase(name, pattern) for pattern in made):
+            raise FileError(
+                f"The folder {str(path)!r} holds {name!r}, which no earlier run made, so it is not "
+                "replaced. Choose another folder, or move that file away."
+            )
+
+
+def _swap(part: Path, target: Path) -> None:
+    """Put a finished folder in the place of an old one, which comes back if that fails."""
+    if not target.exists():
+        part.rename(target)
+        return
+    aside = _beside(target)
+    target.rename(aside)
+    try:
+        part.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """Name a hidden folder on the same disk."""
+    return target.with_name(f".{target.name[:40]}-{secrets.token_hex(4)}")

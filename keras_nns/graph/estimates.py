@@ -1,0 +1,114 @@
+"""What a subnetwork will cost, from the units it keeps alone: nothing is built."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from keras_nns.graph import costs
+from keras_nns.graph.rules import Keep, Stream
+from keras_nns.graph.rules.records import Binding
+from keras_nns.graph.tracing import Graph
+
+Unit = str
+FLOAT32_BYTES = 4
+
+
+class Estimates:
+    """Costs as functions of the units that stay.
+
+    Parameters and multiply-adds are exact for layers whose weights are cut along their axes, up to
+    what a head adds or leaves out; bytes leave out what a file holds beside weights. What is off is
+    nearly the same for networks of nearly the same size, so one that was measured corrects it.
+
+    Args:
+        graph: The traced parent.
+        inputs: A batch, for multiply-adds of a model that leaves dimensions open.
+    """
+
+    def __init__(self, graph: Graph, *, inputs: Any = None) -> None:
+        self._graph = graph
+        self._inputs = inputs
+        self._weights: list[tuple[Any, Binding, tuple[int, ...]]] = []
+        for blueprint in graph.blueprints.values():
+            for index, binding in blueprint.bindings.items():
+                shape = tuple(blueprint.operation.variables[index].shape)
+                self._weights.append((blueprint.operation, binding, shape))
+        bound = sum(math.prod(shape) for _, _, shape in self._weights)
+        self._unbound = costs.parameters(graph.model) - bound
+        self._macs: list[tuple[int, list[tuple[Binding | None, tuple[int, ...]]]]] | None = None
+
+    def of(self, unit: Unit, keep: Keep) -> float:
+        """Return what keeping these units costs, in the unit of a budget."""
+        if unit == "parameters":
+            return self._unbound + sum(self._left(b, s, keep) for _, b, s in self._weights)
+        if unit == "bytes":
+            return FLOAT32_BYTES * self._stored(keep)
+        if unit == "activation_memory":
+            return FLOAT32_BYTES * self._alive(keep)
+        return self._multiply_adds(keep)
+
+    def _stored(self, keep: Keep) -> float:
+        """Numbers in a file: of a batch norm's four, one is left after folding."""
+        total = float(self._unbound)
+        for operation, binding, shape in self._weights:
+            folded = type(operation) is layers.BatchNormalization
+            total += self._left(binding, shape, keep) / (4 if folded else 1)
+        return total
+
+    def _multiply_adds(self, keep: Keep) -> float:
+        """Multiply-adds of a layer are in proportion to the elements of its matrices."""
+        total = 0.0
+        for macs, matrices in self._products():
+            whole = sum(math.prod(shape) for _, shape in matrices)
+            left = sum(
+                math.prod(shape) if binding is None else self._left(binding, shape, keep)
+                for binding, shape in matrices
+            )
+            total += macs * left / whole if whole else macs
+        return total
+
+    def _products(self) -> list[tuple[int, list[tuple[Binding | None, tuple[int, ...]]]]]:
+        if self._macs is None:
+            found = []
+            by_call = costs.macs_by_call(self._graph.model, inputs=self._inputs)
+            for key, traced in self._graph.calls.items():
+                operation = traced.call.operation
+                blueprint = self._graph.blueprints.get(id(operation))
+                if not by_call.get(key):
+                    continue
+                matrices = [
+                    (None if blueprint is None else blueprint.bindings.get(i), tuple(v.shape))
+                    for i, v in enumerate(getattr(operation, "variables", ()))
+                    if len(v.shape) > 1
+                ]
+                found.append((by_call[key], matrices))
+            self._macs = found
+        return self._macs
+
+    def _alive(self, keep: Keep) -> float:
+        """The largest sum of what one call reads and writes."""
+        return max(
+            (
+                sum(_size(stream, keep) for stream in (*traced.inputs, *traced.outputs))
+                for traced in self._graph.calls.values()
+            ),
+            default=0,
+        )
+
+    @staticmethod
+    def _left(binding: Binding, shape: tuple[int, ...], keep: Keep) -> int:
+        sizes = list(shape)
+        for axis, units in binding.axes.items():
+            sizes[axis] = keep.count(units)
+        return math.prod(sizes)
+
+
+def _size(stream: Stream, keep: Keep) -> int:
+    sizes = [1 if size is None else size for size in stream.shape]
+    for axis, units in stream.units.items():
+        sizes[axis] = keep.count(units)
+    return int(np.prod(sizes[1:]))

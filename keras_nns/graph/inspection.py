@@ -1,0 +1,175 @@
+"""Inspect: the unit groups of a model, what each unit costs, and what cannot be cut and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_nns.files.atomic import Json
+from keras_nns.graph.estimates import Estimates
+from keras_nns.graph.rules import Keep
+from keras_nns.graph.tracing import Graph, trace
+from keras_nns.plans.units import Group
+from keras_nns.tables import Table, count
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    """One unit group and what a unit of it costs.
+
+    Attributes:
+        name: Name of the group.
+        layers: Paths of the layers that make its units.
+        units: How many units it has.
+        prunable: How many of them can be removed.
+        parameters: Parameters that leave with one unit, from all the layers it touches.
+        multiply_adds: Multiply-adds per sample that leave with one unit; None where they depend on
+            sizes the model leaves open.
+        reasons: Why units cannot be removed.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    units: int
+    prunable: int
+    parameters: int
+    multiply_adds: int | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The unit groups of a model. Print it for a table.
+
+    Attributes:
+        model: Name of the model.
+        groups: Its unit groups, in the order of the graph.
+        parameters: Parameters of the whole model.
+        multiply_adds: Multiply-adds per sample of the whole model, or None.
+    """
+
+    model: str
+    groups: tuple[GroupCost, ...]
+    parameters: int
+    multiply_adds: int | None
+
+    def to_table(self) -> Table:
+        """Return the groups as a table."""
+        rows = tuple(
+            (
+                group.name,
+                str(len(group.layers)),
+                f"{group.prunable} of {group.units}",
+                count(group.parameters),
+                count(group.multiply_adds),
+                "; ".join(group.reasons),
+            )
+            for group in self.groups
+        )
+        prunable = sum(group.prunable for group in self.groups)
+        macs = "" if self.multiply_adds is None else f", {self.multiply_adds:,} multiply-adds"
+        return Table(
+            (
+                "group",
+                "layers",
+                "can be cut",
+                "parameters each",
+                "multiply-adds each",
+                "protected because",
+            ),
+            rows,
+            f"{self.model}: {prunable} units can be cut; {self.parameters:,} parameters{macs}.",
+            prose=(0, 5),
+        )
+
+    def to_markdown(self) -> str:
+        """Return the groups as a Markdown table."""
+        return self.to_table().to_markdown()
+
+    def to_json(self) -> Json:
+        """Return the inspection as plain data."""
+        return {
+            "model": self.model,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "groups": [
+                {
+                    "name": g.name,
+                    "layers": list(g.layers),
+                    "units": g.units,
+                    "prunable": g.prunable,
+                    "parameters_per_unit": g.parameters,
+                    "multiply_adds_per_unit": g.multiply_adds,
+                    "reasons": list(g.reasons),
+                }
+                for g in self.groups
+            ],
+        }
+
+    def __str__(self) -> str:
+        return str(self.to_table())
+
+
+def inspect(model: Any, *, inputs: Any = None) -> Inspection:
+    """List the unit groups of a model: where they live, what a unit costs, what is protected.
+
+    Args:
+        model: A built Sequential or functional `keras.Model`. It is not changed.
+        inputs: A batch as the model takes it. Only its shapes are read, for multiply-adds of a
+            model that leaves dimensions open.
+
+    Returns:
+        The groups; print it for a table.
+
+    Raises:
+        ModelError: The model has no graph to read.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential(
+        ...     [keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)]
+        ... )
+        >>> inspect(model).groups[0].parameters  # 4 weights and a bias in, 2 weights out
+        7
+    """
+    graph = trace(model)
+    open_sizes = inputs is None and any(
+        None in tensor.shape[1:] for tensor in getattr(model, "inputs", ())
+    )
+    estimates = Estimates(graph, inputs=inputs)
+    everything = Keep(np.ones(graph.unit_count, dtype=bool))
+    parameters = estimates.of("parameters", everything)
+    macs = None if open_sizes else estimates.of("macs", everything)
+    groups = []
+    for group in graph.layout.groups:
+        keep = _without_one(graph, group)
+        groups.append(
+            GroupCost(
+                name=group.name,
+                layers=tuple(dict.fromkeys(graph.families[m.layer].layer for m in group.members)),
+                units=group.size,
+                prunable=group.size - len(group.protected),
+                parameters=round(parameters - estimates.of("parameters", keep)),
+                multiply_adds=None if macs is None else round(macs - estimates.of("macs", keep)),
+                reasons=group.reasons,
+            )
+        )
+    return Inspection(
+        model=model.name,
+        groups=tuple(groups),
+        parameters=round(parameters),
+        multiply_adds=None if macs is None else round(macs),
+    )
+
+
+def _without_one(graph: Graph, group: Group) -> Keep:
+    """Keep everything but one unit of a group, one that can go where there is such."""
+    free = [unit for unit in range(group.size) if unit not in group.protected]
+    unit = free[0] if free else 0
+    kept = np.ones(graph.unit_count, dtype=bool)
+    for member in group.members:
+        gone = np.array(member.units) == unit
+        kept[graph.families[member.layer].units[gone]] = False
+    return Keep(kept)

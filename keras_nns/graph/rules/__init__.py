@@ -1,0 +1,67 @@
+"""One file per layer family: which axis of which weight carries which units."""
+
+import sys
+from importlib import import_module
+
+from keras_nns.graph.rules import (
+    applications,
+    attention,
+    convolution,
+    dense,
+    elementwise,
+    embedding,
+    merging,
+    normalization,
+    op_algebra,
+    op_attention,
+    op_elementwise,
+    op_regrouping,
+    op_shaping,
+    pooling,
+    preprocessing,
+    recurrent,
+    shaping,
+    wrappers,
+)
+from keras_nns.graph.rules.base import Rule, Site, rule_of, rules
+from keras_nns.graph.rules.base import rule as register_rule
+from keras_nns.graph.rules.elementwise import register_elementwise
+from keras_nns.graph.rules.records import FIXED, Keep, Stream, Units
+
+__all__ = [
+    "FIXED",
+    "Keep",
+    "Rule",
+    "Site",
+    "Stream",
+    "Units",
+    "applications",
+    "attention",
+    "convolution",
+    "dense",
+    "elementwise",
+    "embedding",
+    "load_extras",
+    "merging",
+    "normalization",
+    "op_algebra",
+    "op_attention",
+    "op_elementwise",
+    "op_regrouping",
+    "op_shaping",
+    "pooling",
+    "preprocessing",
+    "recurrent",
+    "register_elementwise",
+    "register_rule",
+    "rule_of",
+    "rules",
+    "shaping",
+    "wrappers",
+]
+
+
+def load_extras() -> None:
+    """Import the rules of other packages' layers, where the user has imported those packages."""
+    if "keras_hub" in sys.modules:
+        import_module("keras_nns.graph.rules.keras_hub")

@@ -1,0 +1,276 @@
+"""Put a subnetwork beside its parent, and beside other models, on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from numpy.typing import NDArray
+
+from keras_nns import tables
+from keras_nns.errors import SelectionError
+from keras_nns.files.atomic import Json
+from keras_nns.graph import costs
+from keras_nns.graph.costs import Costs
+from keras_nns.graph.tracing import trace
+from keras_nns.judgement.evaluation import Labels, wanted_labels
+from keras_nns.judgement.figures import FIGURES, Evaluation
+from keras_nns.judgement.leakage import Guard
+from keras_nns.judgement.question import Question, ask, listed, question_of, reply
+from keras_nns.judgement.replies import judge
+from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
+from keras_nns.surgery.lineage import Lineage, origin_of
+
+_BESIDE = FIGURES[:5]
+_COSTS: tuple[tuple[str, Callable[[Costs], int | None]], ...] = (
+    ("parameters", lambda cost: cost.parameters),
+    ("multiply-adds", lambda cost: cost.macs),
+    ("bytes of weights (float32)", lambda cost: cost.weight_bytes),
+    ("bytes of .tflite", lambda cost: cost.tflite_bytes),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """Another model that answers the same question, and what it costs.
+
+    Attributes:
+        name: What it is called.
+        figures: How it answers.
+        costs: What it costs.
+    """
+
+    name: str
+    figures: Evaluation
+    costs: Costs
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A subnetwork beside its parent, on the same data. Printing it gives tables.
+
+    Attributes:
+        before: The parent, asked what the subnetwork is asked.
+        after: The subnetwork.
+        parent: The parent, asked about all its labels; `before` itself where that is what the
+            subnetwork answers too.
+        parent_costs: What the parent costs.
+        costs: What the subnetwork costs.
+        beside: Further models that answer the same.
+    """
+
+    before: Evaluation
+    after: Evaluation
+    parent: Evaluation
+    parent_costs: Costs
+    costs: Costs
+    beside: tuple[Beside, ...] = ()
+
+    def to_table(self, *, brief: bool = False) -> tables.Table:
+        """Return the figures of each label as a table.
+
+        Before and after the cut in one cell; with intervals or further models, a line for each.
+
+        Args:
+            brief: Leave intervals and further models out.
+        """
+        if not brief and (self.beside or self.after.confidence is not None):
+            return self._long_table()
+        rows = tuple(
+            (
+                old.name,
+                tables.count(old.samples),
+                *(f"{tables.share(get(old))} → {tables.share(get(new))}" for _, _, get in _BESIDE),
+            )
+            for old, new in zip(self.before.rows, self.after.rows, strict=True)
+        )
+        columns = ("label", "samples", *(name for name, _, _ in _BESIDE))
+        return tables.Table(columns, rows, self._caption(("Before", "After")))
+
+    def _long_table(self) -> tables.Table:
+        named = [("parent", self.before), ("subnetwork", self.after)]
+        named += [(one.name, one.figures) for one in self.beside]
+        rows: list[tuple[str, ...]] = []
+        for place, row in enumerate(self.before.rows):
+            for name, evaluation in named:
+                first, *rest = evaluation.lines(evaluation.rows[place])
+                label = row.name if evaluation is self.before else ""
+                rows.append((label, name, *first[1:]))
+                rows += [("", *line) for line in rest]
+        columns = ("label", "model", "samples", *(heading for heading, _, _ in FIGURES))
+        return tables.Table(columns, tuple(rows), self._caption(("Parent", "Subnetwork")), (0, 1))
+
+    def _caption(self, titles: tuple[str, str]) -> str:
+        lines = [f"{titles[0]}: {self.before.caption}", f"{titles[1]}: {self.after.caption}"]
+        lines += [f"{one.name}: {one.figures.caption}" for one in self.beside]
+        if self.parent is not self.before:
+            lines.append(f"The parent about all its labels: {self.parent.caption}")
+        return "\n".join(lines)
+
+    def to_costs_table(self) -> tables.Table:
+        """Return what the models cost as a table, and what share of the parent's that is."""
+        named = [("subnetwork", self.costs), *((one.name, one.costs) for one in self.beside)]
+        rows = []
+        for name, get in _COSTS:
+            old, new = get(self.parent_costs), [get(cost) for _, cost in named]
+            if old is None and all(one is None for one in new):
+                continue
+            cells = [cell for one in new for cell in (tables.count(one), tables.ratio(one, old))]
+            rows.append((name, tables.count(old), *cells))
+        every = (self.parent_costs, *(cost for _, cost in named))
+        unknown = dict.fromkeys(layer for cost in every for layer in cost.macs_unknown)
+        caption = f"Multiply-adds leave out {', '.join(unknown)}." if unknown else ""
+        columns = ("", "parent", *(cell for name, _ in named for cell in (name, "share")))
+        return tables.Table(columns, tuple(rows), caption)
+
+    def to_markdown(self) -> str:
+        """Return the tables and their captions as Markdown."""
+        parts = []
+        for table in (self.to_table(), self.to_costs_table()):
+            parts.append(table.to_markdown())
+            parts += [tables.escape(line) for line in table.caption.splitlines()]
+        return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> Json:
+        """Return the comparison as plain data, None where a figure is undefined."""
+        found: Json = {
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "parent": self.parent.to_json(),
+            "costs": {
+                "parent": self.parent_costs.to_json(),
+                "subnetwork": self.costs.to_json(),
+            },
+        }
+        if self.beside:
+            found["beside"] = {
+                one.name: {"figures": one.figures.to_json(), "costs": one.costs.to_json()}
+                for one in self.beside
+            }
+        return found
+
+    def __str__(self) -> str:
+        parts = [self.to_table(), self.to_costs_table()]
+        if self.after.unseen:
+            parts.append(self.after.to_unseen_table())
+        return "\n\n".join(map(str, parts))
+
+
+def compare(
+    parent: keras.Model,
+    subnet: keras.Model,
+    data: Any,
+    y: Any = None,
+    *,
+    beside: Mapping[str, keras.Model] | None = None,
+    labels: Labels = None,
+    batch_size: int = 256,
+    label_names: Sequence[Any] | None = None,
+    threshold: float | None = None,
+    output: str | None = None,
+    multi_label: bool | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
+    allow_overlap: bool = False,
+    parent_tflite_bytes: int | None = None,
+    tflite_bytes: int | None = None,
+) -> Comparison:
+    """Judge a subnetwork beside its parent, on the same data in one pass.
+
+    All are asked the same question. Where the subnetwork answers only its own labels, so does the
+    parent: it decides among them alone. Where it answers "other" or yes/no, the parent's
+    probabilities are summed as the subnetwork's head sums them. So what differs is the cut.
+
+    Args:
+        parent: The parent model.
+        subnet: A subnetwork of it, from `cut`, repaired or trained further or not; or what
+            `compose` made of several.
+        data: Held-out data with the parent's labels, as `keras_nns.observe` takes it.
+        y: Labels, when `data` is inputs alone.
+        beside: Further models by name that answer the same question: one of the same shape that
+            `from_scratch` trained, or the subnetwork before its repair.
+        labels: Labels to report; by default those the subnetwork was made for.
+        batch_size: Samples in a batch, for arrays.
+        label_names: Name of every label of the parent, in the order of its outputs.
+        threshold: As in `evaluate`.
+        output: Name of the parent's output that answers the labels, for a model with several.
+        multi_label: As in `evaluate`.
+        confidence: As in `evaluate`; every model is judged on the same resamples.
+        seed: As in `evaluate`.
+        allow_overlap: As in `evaluate`.
+        parent_tflite_bytes: Size of the parent's `.tflite` file.
+        tflite_bytes: Size of the subnetwork's `.tflite` file.
+
+    Raises:
+        DataError: The data does not fit the models, or one gives NaN or infinity; or the
+            subnetwork was made from the same samples.
+        SelectionError: A label in `labels` is none that the subnetwork answers, or a model in
+            `beside` answers something else than the subnetwork.
+        ModelError: The models have several outputs and `output` is missing or unknown.
+
+            Or the parent has no graph to read.
+
+    Example:
+        >>> print(nns.compare(model, nns.cut(model, plan), x_test, y_test))  # doctest: +SKIP
+    """
+    origin = origin_of(subnet)
+    if isinstance(origin, Lineage) and origin.taught:
+        raise SelectionError(
+            f"Model {subnet.name!r} was taught other labels than {parent.name!r} has "
+            f"({listed(origin.label_names)}), so the two cannot be asked the same. Judge it alone, "
+            "with evaluate."
+        )
+    batches = parents_batches(
+        parent, origin, data, y, batch_size=batch_size, label_names=label_names
+    )
+    names, others = batches.label_names, dict(beside or {})
+    parents_output = output or answering_output(parent, origin)
+    ours = [subnet, *others.values()]
+    asked_of = [(model, output or answering_output(model, origin_of(model))) for model in ours]
+    guard = Guard(ours, allow_overlap=allow_overlap)
+    ran = run([(parent, parents_output), *asked_of], guard.watch(batches))
+    theirs, own, *rest = ran.outputs
+    truth, several = settle_labels(ran.labels, len(names), multi_label)
+    question = question_of(origin, names, own.shape[1], subnet.name)
+    whole = question_of(None, names, theirs.shape[1], parent.name)
+    wanted = wanted_labels(labels, origin)
+
+    def judged(model: keras.Model, asked: Question, values: NDArray[Any]) -> Evaluation:
+        answered = reply(asked, values, multi_label=several, threshold=threshold)
+        return judge(
+            model.name,
+            asked,
+            answered,
+            truth,
+            label_names=names,
+            wanted=wanted,
+            confidence=confidence,
+            seed=seed,
+        )
+
+    all_labels = judged(parent, whole, theirs)
+    if question.head == "parent":
+        before = all_labels
+    else:
+        kind = trace(parent).output(parents_output).kind
+        before = judged(parent, question, ask(question, theirs, kind))
+    further = []
+    for (name, model), values in zip(others.items(), rest, strict=True):
+        asked = question_of(origin_of(model), names, values.shape[1], model.name)
+        if asked != question:
+            raise SelectionError(
+                f"{name!r} answers {listed(asked.answers)} and the subnetwork "
+                f"{listed(question.answers)}. Pass models with the same head and labels."
+            )
+        cost = costs.measure(model, inputs=ran.inputs)
+        further.append(Beside(name, judged(model, question, values), cost))
+    return Comparison(
+        before=before,
+        after=judged(subnet, question, own),
+        parent=all_labels,
+        parent_costs=costs.measure(parent, inputs=ran.inputs, tflite_bytes=parent_tflite_bytes),
+        costs=costs.measure(subnet, inputs=ran.inputs, tflite_bytes=tflite_bytes),
+        beside=tuple(further),
+    )

@@ -1,0 +1,371 @@
+"""Activity: what every unit does for every label, as sums that can be added. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.data.labels import label_number
+from keras_nns.data.sketch import Seen, unite
+from keras_nns.errors import DataError, FileError, SelectionError
+from keras_nns.files import atomic
+from keras_nns.plans.units import Fingerprint, Layout
+
+Statistic = Literal["fired", "mean", "variance", "maximum", "active"]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
+
+Float = NDArray[np.float64]
+
+_FORMAT = "keras_nns.activity"
+_VERSION = 1
+_FIELDS = {
+    "fired": ("fired",),
+    "active": ("active",),
+    "mean": ("total", "magnitude"),
+    "variance": ("total", "deviation"),
+    "maximum": ("maximum",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerActivity:
+    """Sums over samples for the units of one layer, each of shape `(labels, units)`.
+
+    A unit's value for one sample is the mean of its output over all positions (pixels, steps). For
+    layers whose output can be negative `magnitude` and `fired` take the mean of the absolute
+    output, so that a unit that answers with -1 counts as active.
+
+    Attributes:
+        total: Sum of the value, or None where the mean was not watched.
+        magnitude: Sum of the absolute value; the same array as `total` where nothing is negative.
+        fired: How many samples had an absolute value above the threshold, int64, or None.
+        deviation: Sum of squared differences from the label's mean value, or None.
+        maximum: Largest absolute value, -inf for a label without samples, or None.
+        active: Sum of the share of positions whose absolute value was above the threshold, or None.
+    """
+
+    total: Float | None = None
+    magnitude: Float | None = None
+    fired: NDArray[np.int64] | None = None
+    deviation: Float | None = None
+    maximum: Float | None = None
+    active: Float | None = None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was watched, by name."""
+        return {f.name: a for f in fields(self) if (a := getattr(self, f.name)) is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Streamed statistics for every (label, unit) of every watched layer of a model.
+
+    An activity is a sum: `a + b` over two parts of the data equals one pass over the whole. Its
+    size is labels × units, whatever the number of samples.
+
+    Attributes:
+        fingerprint: The model that was watched.
+        layout: Its unit groups.
+        label_names: Name of every label.
+        samples: Samples seen of every label, int64 of shape `(labels,)`. A sample with several
+            labels counts for each.
+        layers: Sums by layer path, in the order of the graph.
+        statistics: What was watched.
+        threshold: A unit fired where its value is above this.
+        seen: A sketch of the samples, by which an evaluation on the same ones is refused; None
+            where it is not known. Not compared.
+
+    Example:
+        >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
+        >>> activity.mean("dense")[3]  # doctest: +SKIP
+    """
+
+    fingerprint: Fingerprint
+    layout: Layout
+    label_names: tuple[str, ...]
+    samples: NDArray[np.int64]
+    layers: Mapping[str, LayerActivity]
+    statistics: tuple[str, ...] = DEFAULT_STATISTICS
+    threshold: float = 0.0
+    seen: Seen | None = None
+
+    # What can be read --------------------------------------------------------------------------
+
+    def mean(self, layer: str) -> Float:
+        """Return the mean value of each unit for each label, `(labels, units)`.
+
+        NaN for labels without samples.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "total", "mean")
+
+    def magnitude(self, layer: str) -> Float:
+        """Return the mean absolute value of each unit for each label, `(labels, units)`.
+
+        Equal to `mean` for layers that are never negative (ReLU). NaN for labels without samples.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "magnitude", "mean")
+
+    def firing_rate(self, layer: str) -> Float:
+        """Return the share of samples on which each unit fired, `(labels, units)`, in [0, 1].
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "fired", "fired")
+
+    def active_share(self, layer: str) -> Float:
+        """Return the share of samples and positions at which each unit was above the threshold.
+
+        For a layer without positions this is `firing_rate`; a channel, which fires for a sample
+        where any of its pixels does, has few pixels that do.
+
+        Returns:
+            `(labels, units)`, in [0, 1]; NaN for labels without samples.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "active", "active")
+
+    def variance(self, layer: str) -> Float:
+        """Return the variance of each unit's value within each label, `(labels, units)`.
+
+        The population variance (divided by the number of samples).
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "deviation", "variance")
+
+    def maximum(self, layer: str) -> Float:
+        """Return each unit's largest absolute value for each label, `(labels, units)`.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        found = self._array(layer, "maximum", "maximum").copy()
+        found[self.samples == 0] = np.nan
+        return found
+
+    def label(self, label: int | str) -> int:
+        """Return the number of a label given by number or name.
+
+        Raises:
+            SelectionError: There is no such label.
+        """
+        return label_number(label, self.label_names)
+
+    def _array(self, layer: str, field: str, statistic: str) -> NDArray[Any]:
+        if layer not in self.layers:
+            raise SelectionError(f"Layer {layer!r} was not watched. Watched: {list(self.layers)}.")
+        array = getattr(self.layers[layer], field)
+        if array is None or statistic not in self.statistics:
+            raise SelectionError(
+                f"The {statistic} was not watched. Observe with statistics="
+                f"{(*self.statistics, statistic)}."
+            )
+        return np.asarray(array)
+
+    def _per_sample(self, layer: str, field: str, statistic: str) -> Float:
+        array = self._array(layer, field, statistic)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(array / self.samples[:, None], dtype=np.float64)
+
+    # Algebra -----------------------------------------------------------------------------------
+
+    def __add__(self, other: Activity) -> Activity:
+        """Add what was seen of the same model on other data.
+
+        Raises:
+            DataError: The two are of different models, labels or settings.
+        """
+        if not isinstance(other, Activity):
+            return NotImplemented
+        for name in ("fingerprint", "label_names", "statistics", "threshold"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise DataError(
+                    f"Only activity of the same model with the same settings adds up. They differ "
+                    f"in {name}: {mine!r} and {theirs!r}."
+                )
+        if set(self.layers) != set(other.layers):
+            raise DataError(
+                f"Only activity of the same layers adds up. Received: {list(self.layers)} and "
+                f"{list(other.layers)}."
+            )
+        return replace(
+            self,
+            samples=self.samples + other.samples,
+            layers={
+                name: _add(mine, other.layers[name], self.samples, other.samples)
+                for name, mine in self.layers.items()
+            },
+            seen=unite(self.seen, other.seen),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the two hold exactly the same numbers."""
+        if not isinstance(other, Activity):
+            return NotImplemented
+        same = all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("fingerprint", "layout", "label_names", "statistics", "threshold")
+        )
+        if not same or list(self.layers) != list(other.layers):
+            return False
+        if not np.array_equal(self.samples, other.samples):
+            return False
+        for name, layer in self.layers.items():
+            mine, theirs = layer.arrays(), other.layers[name].arrays()
+            if set(mine) != set(theirs):
+                return False
+            if not all(np.array_equal(mine[k], theirs[k]) for k in mine):
+                return False
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        units = sum(next(iter(a.arrays().values())).shape[1] for a in self.layers.values())
+        return (
+            f"Activity of {units} units in {len(self.layers)} layers for {len(self.label_names)} "
+            f"labels over {int(self.samples.sum())} samples"
+        )
+
+    # Files -------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the activity as one `.npz` file without pickle, atomically.
+
+        Raises:
+            FileError: The file exists and `overwrite` is false, or cannot be written.
+        """
+        header = {
+            "version": _VERSION,
+            "model": self.fingerprint.to_json(),
+            "layout": self.layout.to_json(),
+            "label_names": list(self.label_names),
+            "layers": {
+                name: {"nonnegative": a.magnitude is a.total} for name, a in self.layers.items()
+            },
+            "statistics": list(self.statistics),
+            "threshold": self.threshold,
+            "seen": None if self.seen is None else self.seen.to_json(),
+        }
+        arrays: dict[str, NDArray[Any]] = {"samples": self.samples}
+        for index, layer in enumerate(self.layers.values()):
+            for name, array in layer.arrays().items():
+                if not (name == "magnitude" and layer.magnitude is layer.total):
+                    arrays[f"{index}.{name}"] = array
+        atomic.write_arrays(path, _FORMAT, header, arrays, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Activity:
+        """Read an activity written by `save`.
+
+        Raises:
+            FileError: The file is missing, damaged or not an activity.
+        """
+        header, arrays = atomic.read_arrays(path, _FORMAT)
+        with atomic.blame(path):
+            if header.get("version") != _VERSION:
+                raise FileError(
+                    f"Expected an activity of version {_VERSION}. Received: version "
+                    f"{header.get('version')!r}. Read it with the release that wrote it."
+                )
+            try:
+                layers = {}
+                for index, (name, about) in enumerate(header["layers"].items()):
+                    found = {
+                        key.split(".", 1)[1]: array
+                        for key, array in arrays.items()
+                        if key.startswith(f"{index}.")
+                    }
+                    if about["nonnegative"] and "total" in found:
+                        found["magnitude"] = found["total"]
+                    layers[name] = LayerActivity(**found)
+                found_all = cls(
+                    fingerprint=Fingerprint.from_json(header["model"]),
+                    layout=Layout.from_json(header["layout"]),
+                    label_names=tuple(header["label_names"]),
+                    samples=arrays["samples"],
+                    layers=layers,
+                    statistics=tuple(header["statistics"]),
+                    threshold=float(header["threshold"]),
+                    seen=Seen.from_json(header["seen"]) if header.get("seen") else None,
+                )
+                found_all._check()
+            except (
+                KeyError,
+                IndexError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OverflowError,
+            ) as error:
+                raise FileError(f"The activity is damaged: {error!r}.") from error
+        return found_all
+
+    def _check(self) -> None:
+        """Raise `ValueError` where arrays do not fit the labels, layers and statistics."""
+        labels = len(self.label_names)
+        if self.samples.shape != (labels,):
+            raise ValueError(f"samples have shape {self.samples.shape}, for {labels} labels")
+        for name, layer in self.layers.items():
+            expected = (labels, len(self.layout.of_layer(name)[1].units))
+            needed = {field for s in self.statistics for field in _FIELDS[s]}
+            arrays = layer.arrays()
+            missing = needed - set(arrays)
+            if missing:
+                raise ValueError(f"layer {name!r} lacks {sorted(missing)}")
+            for what, array in arrays.items():
+                if array.shape != expected:
+                    raise ValueError(
+                        f"{what} of layer {name!r} has shape {array.shape}, not {expected}"
+                    )
+
+
+def _add(
+    one: LayerActivity,
+    other: LayerActivity,
+    n_one: NDArray[np.int64],
+    n_other: NDArray[np.int64],
+) -> LayerActivity:
+    def total(name: str) -> Any:
+        a, b = getattr(one, name), getattr(other, name)
+        return None if a is None or b is None else a + b
+
+    summed = total("total")
+    same = one.magnitude is one.total and other.magnitude is other.total
+    deviation = None
+    if one.deviation is not None and other.deviation is not None:
+        assert one.total is not None and other.total is not None
+        # Chan, Golub, LeVeque 1979: two sums of squared differences around their own means.
+        n_a, n_b = n_one[:, None].astype(np.float64), n_other[:, None].astype(np.float64)
+        n = n_a + n_b
+        gap = other.total / np.maximum(n_b, 1) - one.total / np.maximum(n_a, 1)
+        both = np.where((n_a > 0) & (n_b > 0), gap**2 * n_a * n_b / np.maximum(n, 1), 0.0)
+        deviation = one.deviation + other.deviation + both
+    maximum = None
+    if one.maximum is not None and other.maximum is not None:
+        maximum = np.maximum(one.maximum, other.maximum)
+    return LayerActivity(
+        total=summed,
+        magnitude=summed if same else total("magnitude"),
+        fired=total("fired"),
+        active=total("active"),
+        deviation=deviation,
+        maximum=maximum,
+    )

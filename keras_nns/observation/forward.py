@@ -1,0 +1,202 @@
+"""Models run over data, side by side: their outputs and what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from numpy.typing import NDArray
+
+from keras_nns.data.batches import Batch, Batches, as_batches, check_scale
+from keras_nns.errors import DataError, ModelError
+from keras_nns.graph.keras_internals import undisturbed
+from keras_nns.observation.stepping import Stepper
+from keras_nns.surgery.lineage import Composition, Origin, origin_of
+
+
+def parents_batches(
+    model: keras.Model,
+    origin: Origin | None,
+    data: Any,
+    y: Any,
+    *,
+    batch_size: int,
+    label_names: Sequence[Any] | None,
+) -> Batches:
+    """Read data whose labels are those of a subnetwork's parent.
+
+    Args:
+        model: The model that takes the inputs.
+        origin: Where the subnetwork comes from; None for a parent.
+        data: As `as_batches` takes it.
+        y: Labels, when `data` is inputs alone.
+        batch_size: Samples in a batch, for arrays.
+        label_names: Names of the parent's labels, where the caller knows them.
+
+    Raises:
+        DataError: The data does not fit, or nothing tells the parent's labels.
+    """
+    if isinstance(data, Batches):
+        return data
+    known = () if origin is None else origin.known_names
+    if origin is not None and not known and label_names is None:
+        raise DataError(
+            f"The plan of {model.name!r} does not name its parent's labels. Pass label_names."
+        )
+    # Plain numbers are no names: let the data bring its own.
+    count = len(known) or None
+    if isinstance(origin, Composition) and label_names is not None:
+        # The data may have other labels than those that are composed.
+        count = len(label_names)
+    named = known and known != tuple(str(i) for i in range(len(known)))
+    return as_batches(
+        data,
+        y,
+        model=model,
+        batch_size=batch_size,
+        label_names=known if named and label_names is None else label_names,
+        label_count=count,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What models gave for data.
+
+    Attributes:
+        outputs: Outputs of each model, `(samples, outputs)` float32.
+        labels: Labels as the data has them, `(samples,)` or `(samples, labels)`.
+        inputs: Inputs of the first batch.
+    """
+
+    outputs: list[NDArray[np.float32]]
+    labels: NDArray[Any]
+    inputs: Any
+
+
+def run(
+    models: Sequence[tuple[keras.Model, str | None]],
+    batches: Iterable[Batch],
+    *,
+    every_step: bool = False,
+) -> Ran:
+    """Run models over the data in one pass, side by side. Nothing of the models changes.
+
+    Args:
+        models: Models that take the same inputs, each with the name of the output that answers the
+            labels; None for a model of one output.
+        batches: The data. It is gone over once, one batch in memory at a time.
+        every_step: Take outputs of any shape, and lay those of a sample's steps in one row.
+
+    Raises:
+        DataError: A model gives NaN or infinity, or something else than one row per sample; or
+            the inputs are scaled otherwise than a parent among the models was trained on.
+        ModelError: A model has several outputs and none or an unknown one is named.
+    """
+    steps = [Forward(model, output) for model, output in models]
+    found: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    labels: list[NDArray[Any]] = []
+    first = None
+    with ExitStack() as stack:
+        for model, _ in models:
+            stack.enter_context(undisturbed(model))
+        for batch in batches:
+            if first is None:
+                first = batch.inputs
+                for model, _ in models:
+                    # A subnetwork may well be wrong for another reason than the scale.
+                    if origin_of(model) is None:
+                        check_scale(model, batch)
+            labels.append(batch.labels)
+            for step, rows in zip(steps, found, strict=True):
+                outputs = np.asarray(step(batch.inputs))
+                if every_step:
+                    outputs = outputs.reshape(len(outputs), -1)
+                rows.append(_checked(step.model, outputs, batch.size))
+    if not labels:
+        raise DataError("The data is empty: there is nothing to evaluate.")
+    return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
+
+
+def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
+    """Name the output that answers the labels, where a subnetwork remembers it among several."""
+    names = list(getattr(model, "output_names", None) or ())
+    remembered = origin is not None and len(names) > 1 and origin.output in names
+    return origin.output if origin is not None and remembered else None
+
+
+class Forward:
+    """A model's compiled forward pass: `model.predict` would leave a compiled step on the model."""
+
+    def __init__(self, model: keras.Model, output: str | None) -> None:
+        self.model = model
+        self._output = output
+        self._step = Stepper(self._forward)
+
+    def __call__(self, inputs: Any) -> tf.Tensor:
+        """Run the model on inputs in its own structure; return one output, float32."""
+        return self._step(inputs)
+
+    def _forward(self, inputs: Any) -> tf.Tensor:
+        outputs = tree.flatten(self.model(inputs, training=False))
+        if len(outputs) == 1 and self._output is None:
+            return tf.cast(outputs[0], tf.float32)
+        names = list(getattr(self.model, "output_names", None) or ())
+        if self._output not in names or len(names) != len(outputs):
+            raise ModelError(
+                f"Model {self.model.name!r} has {len(outputs)} outputs. Say which one answers the "
+                f"labels, as output=…, one of {names}. Received: output={self._output!r}."
+            )
+        return tf.cast(outputs[names.index(self._output)], tf.float32)
+
+
+def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    if rows.ndim == 1 and rows.shape[0] == size:
+        rows = rows[:, None]
+    if rows.ndim != 2 or rows.shape[0] != size:
+        raise DataError(
+            f"Model {model.name!r} must give one row of outputs for each sample, of shape "
+            f"({size}, outputs). Received: shape {rows.shape}. One that answers at every step is "
+            "no classifier of samples: judge it by its own loss, and repair it on inputs alone."
+        )
+    if not np.isfinite(rows).all():
+        bad = int((~np.isfinite(rows).all(axis=1)).sum())
+        raise DataError(
+            f"Model {model.name!r} gives NaN or infinity for {bad} of {size} samples in a batch. "
+            "Look for NaN in the inputs and in the model's weights."
+        )
+    return rows
+
+
+def settle_labels(
+    labels: NDArray[Any], count: int, multi_label: bool | None
+) -> tuple[NDArray[Any], bool]:
+    """Turn labels into numbers where each sample has one, else into multi-hot rows.
+
+    Args:
+        labels: `(samples,)` numbers or `(samples, labels)` booleans.
+        count: Number of labels.
+        multi_label: What the user says; None to go by the labels.
+
+    Returns:
+        The labels, and whether they are multi-label.
+
+    Raises:
+        DataError: Single labels are wanted and a sample has none or several.
+    """
+    if labels.ndim == 1:
+        return (labels[:, None] == np.arange(count), True) if multi_label else (labels, False)
+    single = bool((labels.sum(axis=1) == 1).all())
+    if multi_label is False and not single:
+        raise DataError(
+            "multi_label=False needs exactly one label for each sample. Received: samples with "
+            "none or several. Leave multi_label out."
+        )
+    several = not single if multi_label is None else multi_label
+    return (labels, True) if several else (labels.argmax(axis=1), False)

@@ -1,0 +1,359 @@
+"""Gradients: how a label's loss depends on every unit, as sums that can be added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from keras_nns.data.batches import Batch, as_batches
+from keras_nns.errors import DataError, ModelError
+from keras_nns.graph.keras_internals import undisturbed
+from keras_nns.graph.tracing import Graph, Output, trace
+from keras_nns.observation.forward import answering_output
+from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
+from keras_nns.observation.probing import Layers, Tap, by_sample, run_watched, taps_of
+from keras_nns.observation.stepping import Stepper
+from keras_nns.observation.sums import sum_by_label
+from keras_nns.plans.units import Fingerprint, Layout
+from keras_nns.progress import Verbose, track
+from keras_nns.surgery.lineage import lineage
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerGradients:
+    """Sums over samples for the units of one layer, each float64 of shape `(labels, units)`.
+
+    For one sample and unit, with activations a and the loss's gradient g at all its positions
+    (pixels, steps) and calls, the effect is -Σ g · a: the first-order estimate of how much the
+    sample's loss rises when the unit is set to zero.
+
+    Attributes:
+        effect: Sum of the effects.
+        magnitude: Sum of their absolute values.
+        square: Sum of their squares.
+        slope: Sum of Σ g.
+    """
+
+    effect: Float
+    magnitude: Float
+    square: Float
+    slope: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """How the loss of each label's samples depends on every unit, from one streaming pass.
+
+    Gradients are sums, as activity is: `a + b` over two parts of the data equals one pass over
+    the whole. Their size is labels × units, whatever the number of samples.
+
+    Attributes:
+        fingerprint: The model.
+        layout: Its unit groups.
+        label_names: Name of every label.
+        samples: Samples seen of every label, int64 of shape `(labels,)`.
+        layers: Sums by layer path, in the order of the graph.
+
+    Example:
+        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.taylor(gradients))  # doctest: +SKIP
+    """
+
+    fingerprint: Fingerprint
+    layout: Layout
+    label_names: tuple[str, ...]
+    samples: NDArray[np.int64]
+    layers: Mapping[str, LayerGradients]
+
+    def __add__(self, other: Gradients) -> Gradients:
+        """Add what was seen of the same model on other data.
+
+        Raises:
+            DataError: The two are of different models, labels or layers.
+        """
+        if not isinstance(other, Gradients):
+            return NotImplemented
+        for name in ("fingerprint", "label_names"):
+            if getattr(self, name) != getattr(other, name):
+                raise DataError(
+                    f"Only gradients of the same model add up. They differ in {name}: "
+                    f"{getattr(self, name)!r} and {getattr(other, name)!r}."
+                )
+        if set(self.layers) != set(other.layers):
+            raise DataError(
+                f"Only gradients of the same layers add up. Received: {list(self.layers)} and "
+                f"{list(other.layers)}."
+            )
+        return replace(
+            self,
+            samples=self.samples + other.samples,
+            layers={
+                name: LayerGradients(
+                    *(
+                        getattr(mine, f.name) + getattr(other.layers[name], f.name)
+                        for f in fields(mine)
+                    )
+                )
+                for name, mine in self.layers.items()
+            },
+        )
+
+    def per_sample(self, layer: str, field: str) -> Float:
+        """Return the mean over each label's samples, `(labels, units)`; NaN without samples."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = getattr(self.layers[layer], field) / self.samples[:, None]
+        return np.asarray(found, dtype=np.float64)
+
+    def __str__(self) -> str:
+        units = sum(layer.effect.shape[1] for layer in self.layers.values())
+        return (
+            f"Gradients of {units} units in {len(self.layers)} layers for "
+            f"{len(self.label_names)} labels over {int(self.samples.sum())} samples"
+        )
+
+
+def observe_gradients(
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    output: str | None = None,
+    layers: Layers = None,
+    batch_size: int = 256,
+    label_names: Sequence[Any] | None = None,
+    verbose: Verbose = "auto",
+) -> Gradients:
+    """See how the loss of each label's samples depends on every unit, in one pass over data.
+
+    Memory does not grow with the number of samples: products of activation and gradient are formed
+    for each sample inside the compiled step and summed there by label. The model is read in
+    inference mode and not changed. Units are watched where `observe` watches them, behind their
+    nonlinearity. What a unit of a recurrent layer does inside the layer, to its later steps, is
+    seen only as far as the layer gives it out.
+
+    Args:
+        model: A built Sequential or functional `keras.Model`.
+        data: As `observe` takes it.
+        y: Labels, where `data` holds inputs only.
+        loss: A Keras loss, its name, or a function of targets and outputs that gives one number
+            for each sample; targets are label numbers where its name says "sparse", else rows of 0
+            and 1 as wide as the output. None takes the loss that the model is compiled with, and
+            for a model that is not compiled the negative log likelihood of its softmax or sigmoid.
+        output: Name of the output that answers the labels, where the model has several.
+        layers: As in `observe`.
+        batch_size: Samples per step, where `data` is arrays.
+        label_names: Name of every label, in the order of the model's outputs.
+        verbose: Whether to show a progress bar; `"auto"` on a terminal only.
+
+    Returns:
+        The gradients, for `taylor` and `fisher`.
+
+    Raises:
+        SelectionError: The model has no loss, and none can be told from its output.
+        DataError: Data that does not fit the model or the loss, NaN or infinite gradients.
+        ModelError: A model without a graph or hidden units, or through which no gradient goes.
+        PlanError: The model has several outputs, and none or an unknown one was named.
+
+    Example:
+        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
+        >>> score = nns.taylor(gradients, signed=True)  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=score, keep=nns.at_least(0))  # doctest: +SKIP
+    """
+    graph = trace(model)
+    answering = answering_of(graph, output)
+    objective = label_loss(graph, answering, loss)
+    return gradients_of(
+        graph,
+        answering,
+        objective,
+        (data, y),
+        layers=layers,
+        batch_size=batch_size,
+        label_names=label_names,
+        verbose=verbose,
+    )
+
+
+def answering_of(graph: Graph, name: str | None) -> Output:
+    """Return the output that answers the labels.
+
+    Raises:
+        PlanError: There are several, and none or an unknown one was named.
+        ModelError: It does not give one row for each sample.
+    """
+    output = graph.output(name or answering_output(graph.model, lineage(graph.model)))
+    rank = len(graph.model.outputs[graph.outputs.index(output)].shape)
+    if rank != 2 or output.size is None:
+        raise ModelError(
+            f"Output {output.name!r} of model {graph.model.name!r} must give one row of fixed "
+            f"length for each sample. Received: rank {rank}."
+        )
+    return output
+
+
+def gradients_of(
+    graph: Graph,
+    output: Output,
+    objective: Objective,
+    data: tuple[Any, Any],
+    *,
+    layers: Layers = None,
+    batch_size: int,
+    label_names: Sequence[Any] | None,
+    verbose: Verbose = "auto",
+) -> Gradients:
+    """Sum up how an objective depends on every unit; see `observe_gradients`."""
+    taps = taps_of(graph, layers)
+    assert output.size is not None
+    batches = as_batches(
+        *data,
+        model=graph.model,
+        batch_size=batch_size,
+        label_names=label_names,
+        label_count=max(output.size, 2),
+    )
+    count = len(batches.label_names)
+    sums = _GradientSums(graph, taps, output, objective, count)
+    single = takes_one_label(objective)
+    step = Stepper(sums.update)
+    with undisturbed(graph.model):
+        shown = track(
+            batches, "observing gradients", total=batches.batches, done=0, verbose=verbose
+        )
+        # Closed at once when a step fails, or the bar would stay on the terminal.
+        with closing(shown) as stream:
+            for batch in stream:
+                _check_labels(batch, single)
+                step(batch.inputs, batch.labels)
+    return sums.gradients(batches.label_names)
+
+
+def _check_labels(batch: Batch, single: bool) -> None:
+    if single and batch.labels.ndim == 2 and (batch.labels.sum(axis=1) != 1).any():
+        raise DataError(
+            "The loss takes one label for each sample, and samples of the data have none or "
+            "several. Pass a loss for several labels, such as loss='binary_crossentropy'."
+        )
+
+
+class _GradientSums:
+    """What has been seen so far; updated inside a compiled step.
+
+    Batches are summed in float32 and added up in float64, squares in float64 throughout: where a
+    model is sure of itself its gradients are tiny.
+    """
+
+    def __init__(
+        self, graph: Graph, taps: Sequence[Tap], output: Output, objective: Objective, labels: int
+    ) -> None:
+        self._graph = graph
+        self._taps = tuple(taps)
+        self._index = graph.outputs.index(output)
+        self._objective = objective
+        self._labels = labels
+        self._samples = tf.Variable(tf.zeros(labels, tf.int64), trainable=False)
+        self._sums = [
+            {
+                f.name: tf.Variable(tf.zeros((labels, tap.units), tf.float64), trainable=False)
+                for f in fields(LayerGradients)
+            }
+            for tap in taps
+        ]
+
+    def update(self, inputs: Any, labels: Any) -> None:
+        """Add one batch: label numbers `(batch,)`, or booleans `(batch, labels)`."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            seen, outputs = run_watched(self._graph, self._taps, inputs, tape=tape)
+            value = tf.reduce_sum(self._objective(outputs[self._index], labels))
+        places = list(dict.fromkeys(p.place for tap in self._taps for p in tap.points))
+        # Samples do not meet in inference mode: the sum's gradient is each sample's own.
+        gradients = tape.gradient(value, [seen[place] for place in places])
+        found = dict(zip(places, gradients, strict=True))
+        exclusive = len(labels.shape) == 1
+        table = (
+            tf.one_hot(labels, self._labels, axis=0)
+            if exclusive
+            else tf.transpose(tf.cast(labels, tf.float32))
+        )
+        self._samples.assign_add(tf.cast(tf.reduce_sum(table, axis=1), tf.int64))
+        for tap, sums in zip(self._taps, self._sums, strict=True):
+            effect, slope = _effects(tap, seen, found, tf.shape(labels)[0])
+            sums["effect"].assign_add(sum_by_label(table, effect))
+            sums["magnitude"].assign_add(sum_by_label(table, tf.abs(effect)))
+            squared = tf.cast(effect, tf.float64) ** 2
+            sums["square"].assign_add(tf.matmul(tf.cast(table, tf.float64), squared))
+            sums["slope"].assign_add(sum_by_label(table, slope))
+
+    def gradients(self, label_names: Sequence[str]) -> Gradients:
+        """Return what has been seen.
+
+        Raises:
+            DataError: There were no samples, or gradients are NaN or infinite.
+            ModelError: All gradients are zero.
+        """
+        samples = self._samples.numpy()
+        if not samples.any():
+            raise DataError("The data has no samples of any label, so there is nothing to observe.")
+        layers = {
+            tap.name: LayerGradients(**{name: v.numpy() for name, v in sums.items()})
+            for tap, sums in zip(self._taps, self._sums, strict=True)
+        }
+        for name, layer in layers.items():
+            if not np.isfinite(layer.square).all() or not np.isfinite(layer.slope).all():
+                raise DataError(
+                    f"The loss has NaN or infinite gradients at layer {name!r}. Look for inputs "
+                    "that are not scaled as in training, weights that diverged, or a loss that is "
+                    "undefined for the model's outputs."
+                )
+        if not any(layer.slope.any() for layer in layers.values()):
+            raise ModelError(
+                f"No gradient goes from the loss to any watched layer of {self._graph.model.name!r}"
+                ": something between them has none (rounding, argmax), or the loss is 0 on every "
+                "sample. Use a score of activity, such as contrast."
+            )
+        return Gradients(
+            fingerprint=self._graph.fingerprint,
+            layout=self._graph.layout,
+            label_names=tuple(label_names),
+            samples=samples,
+            layers=layers,
+        )
+
+
+def _effects(
+    tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any], samples: Any
+) -> tuple[Any, Any]:
+    """Return -Σ g · a and Σ g over positions and calls, each `(batch, units)` float32."""
+    effects, slopes = [], []
+    for point in tap.points:
+        a = tf.cast(seen[point.place], tf.float32)
+        g = gradients[point.place]
+        # Nothing leads from here to the output: removing the unit changes nothing there.
+        g = tf.zeros_like(a) if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32)
+        if point.reading is None:
+            others = [axis for axis in range(1, len(a.shape)) if axis != point.axis % len(a.shape)]
+            effect, slope = -_summed(g * a, others), _summed(g, others)
+        else:
+            # A unit is a block of values here, and its value the norm of what it adds.
+            values = point.reading.values(seen[point.place])
+            between = list(range(1, len(values.shape) - 1))
+            product = tf.reduce_sum(tf.reshape(g * a, (*tf.unstack(tf.shape(values)), -1)), axis=-1)
+            effect = -_summed(product, between)
+            slope = _summed(tf.math.divide_no_nan(product, values), between)
+        over = [] if point.rows == 1 else [1]
+        effects.append(_summed(by_sample(point, effect, samples), over))
+        slopes.append(_summed(by_sample(point, slope, samples), over))
+    return tf.add_n(effects), tf.add_n(slopes)
+
+
+def _summed(x: Any, axes: list[int]) -> Any:
+    return tf.reduce_sum(x, axis=axes) if axes else x

@@ -1,0 +1,189 @@
+"""What a model is asked to do for a sample's label, as one number: a loss, or the label's logit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_nns.errors import ModelError, SelectionError
+from keras_nns.graph.tracing import Graph, Output
+
+Objective = Callable[[Any, Any], Any]
+"""`(outputs (batch, width), labels)` to one number for each sample, `(batch,)`.
+
+Labels are numbers `(batch,)`, or booleans `(batch, labels)`.
+"""
+
+_INFERRED = {
+    ("softmax", True): keras.losses.sparse_categorical_crossentropy,
+    ("softmax", False): keras.losses.categorical_crossentropy,
+    ("sigmoid", True): keras.losses.binary_crossentropy,
+    ("sigmoid", False): keras.losses.binary_crossentropy,
+}
+
+
+def label_loss(graph: Graph, output: Output, loss: Any = None) -> Objective:
+    """Return the loss of a sample with its label.
+
+    Args:
+        graph: The traced model.
+        output: The output that answers the labels.
+        loss: A Keras loss, its name, or a function of targets and outputs that gives one number
+            for each sample. None takes the one that the model is compiled with, and where it is
+            not compiled the negative log likelihood of a softmax or sigmoid.
+
+    Raises:
+        SelectionError: No loss was given and none can be told from the model, or it is no loss.
+    """
+    model = graph.model
+    chosen = _compiled_loss(graph, output) if loss is None else loss
+    if chosen is None:
+        if output.kind not in ("softmax", "sigmoid"):
+            raise SelectionError(
+                f"Model {model.name!r} is not compiled with a loss, and its output {output.name!r} "
+                "ends in no softmax or sigmoid that would tell one. Compile the model, or pass "
+                "loss=, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+            )
+        return _inferred(output.kind)
+    try:
+        found = keras.losses.get(chosen)
+    except (ValueError, TypeError) as error:
+        raise SelectionError(
+            "`loss` must be a Keras loss, its name, or a function of targets and outputs. "
+            f"Received: loss={chosen!r}."
+        ) from error
+    return _of_keras(found)
+
+
+def label_logit(output: Output) -> Objective:
+    """Return the logit of a sample's label: what goes into the output's softmax or sigmoid.
+
+    For a sample with several labels it is the sum over them.
+
+    Args:
+        output: The output that answers the labels.
+    """
+
+    def logit(outputs: Any, labels: Any) -> Any:
+        found = _logits_of(output, outputs)
+        if found.shape[-1] == 1:
+            found = tf.concat([-found, found], axis=1)
+        return tf.reduce_sum(found * _rows(labels, found.shape[-1]), axis=1)
+
+    return logit
+
+
+def decision_margin(output: Output, labels: Sequence[int], *, alone: bool) -> Objective:
+    """Return how far a decision between labels is from turning: the winner less the runner-up.
+
+    The answers are the labels, and one more for all others; each by its logit. Where every answer
+    is decided by itself, as behind a sigmoid, it is the logit that is nearest to turning.
+
+    Args:
+        output: The output that answers the labels.
+        labels: Numbers of the labels that are decided between.
+        alone: Whether nothing else is answered.
+    """
+    own = list(labels)
+
+    def margin(outputs: Any, _: Any) -> Any:
+        found = _logits_of(output, outputs)
+        if found.shape[-1] == 1:
+            return tf.abs(found[:, 0])
+        rest = [] if alone else [i for i in range(found.shape[-1]) if i not in own]
+        answers = tf.gather(found, own, axis=1)
+        if output.kind == "sigmoid" or (len(own) == 1 and not rest):
+            return tf.reduce_min(tf.abs(answers), axis=1)
+        if rest:
+            others = tf.reduce_logsumexp(tf.gather(found, rest, axis=1), axis=1, keepdims=True)
+            answers = tf.concat([answers, others], axis=1)
+        best = tf.math.top_k(answers, 2).values
+        return best[:, 0] - best[:, 1]
+
+    return margin
+
+
+def takes_one_label(objective: Objective) -> bool:
+    """Return whether an objective is undefined for samples with none or several labels."""
+    return bool(getattr(objective, "one_label", False))
+
+
+def _logits_of(output: Output, outputs: Any) -> Any:
+    found = outputs
+    if output.kind != "linear":
+        found = getattr(outputs, "_keras_logits", None)
+        if found is None:
+            raise ModelError(
+                f"What goes into the {output.kind} of output {output.name!r} cannot be found. "
+                "Use a Keras activation for it."
+            )
+    return tf.cast(found, tf.float32)
+
+
+def _inferred(kind: str) -> Objective:
+    def loss(outputs: Any, labels: Any) -> Any:
+        function = _INFERRED[kind, len(labels.shape) == 1]
+        sparse = function is keras.losses.sparse_categorical_crossentropy
+        return _per_sample(function, _targets(labels, outputs, sparse=sparse), outputs)
+
+    loss.one_label = kind == "softmax"  # type: ignore[attr-defined]
+    return loss
+
+
+def _of_keras(found: Any) -> Objective:
+    name = getattr(found, "name", None) or getattr(found, "__name__", type(found).__name__)
+    sparse = "sparse" in str(name).lower() or "sparse" in type(found).__name__.lower()
+    # Without the reduction over the batch that calling the object would do.
+    function = found.call if isinstance(found, keras.losses.Loss) else found
+
+    def loss(outputs: Any, labels: Any) -> Any:
+        targets = _targets(labels, outputs, sparse=sparse)
+        try:
+            return _per_sample(function, targets, outputs)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise SelectionError(
+                f"Loss {name} cannot be computed from targets of shape {tuple(targets.shape)} and "
+                f"outputs of shape {tuple(outputs.shape)}: {error} Pass another as loss=."
+            ) from error
+
+    loss.one_label = sparse  # type: ignore[attr-defined]
+    return loss
+
+
+def _per_sample(function: Any, targets: Any, outputs: Any) -> Any:
+    values = tf.convert_to_tensor(function(targets, outputs))
+    if len(values.shape) == 0:
+        raise ValueError("it gives one number for the whole batch, not one for each sample.")
+    values = tf.cast(values, tf.float32)
+    return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
+
+
+def _targets(labels: Any, outputs: Any, *, sparse: bool) -> Any:
+    """Return what a loss compares the outputs with: numbers, or rows as wide as the outputs."""
+    if sparse:
+        return labels if len(labels.shape) == 1 else tf.argmax(labels, axis=1)
+    width = outputs.shape[-1]
+    return _rows(labels, 2)[:, 1:] if width == 1 else _rows(labels, width)
+
+
+def _rows(labels: Any, width: int) -> Any:
+    if len(labels.shape) == 1:
+        return tf.one_hot(labels, width)
+    return tf.cast(labels, tf.float32)
+
+
+def _compiled_loss(graph: Graph, output: Output) -> Any:
+    model = graph.model
+    loss = model.loss if model.compiled else None
+    if isinstance(loss, Mapping):
+        index = graph.outputs.index(output)
+        names = list(getattr(model, "output_names", None) or ())
+        named = names[index] if index < len(names) else output.name
+        return loss.get(output.name, loss.get(named))
+    if isinstance(loss, list | tuple):
+        index = graph.outputs.index(output)
+        return loss[index] if index < len(loss) else None
+    return loss

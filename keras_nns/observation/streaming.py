@@ -1,0 +1,345 @@
+"""Observe: one streaming pass over data through the probing submodel."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from keras_nns.data.batches import Batch, Batches, as_batches, check_scale
+from keras_nns.data.sketch import Sketcher
+from keras_nns.errors import DataError, FileError
+from keras_nns.files import atomic
+from keras_nns.files.atomic import Json
+from keras_nns.graph.keras_internals import recurrent_states, undisturbed
+from keras_nns.graph.tracing import trace, weights_digest
+from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
+from keras_nns.observation.probing import Layers, run_taps, taps_of
+from keras_nns.observation.staging import Staging
+from keras_nns.observation.stepping import Stepper
+from keras_nns.observation.sums import Sums
+from keras_nns.plans.units import Fingerprint
+from keras_nns.progress import Verbose, track
+
+_FORMAT = "keras_nns.observation"
+_LOOK_EVERY = 50
+
+
+def observe(
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    layers: Layers = None,
+    statistics: Sequence[Statistic] = DEFAULT_STATISTICS,
+    threshold: float = 0.0,
+    batch_size: int = 256,
+    label_names: Sequence[str] | None = None,
+    label_count: int | None = None,
+    verbose: Verbose = "auto",
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int = 200,
+) -> Activity:
+    """Watch which units fire for which label, in one pass over data.
+
+    The data streams through a probing submodel; statistics are summed inside the compiled step, so
+    memory does not grow with the number of samples. The model is read in inference mode and not
+    changed. A unit's value for one sample is the mean of its output, after its nonlinearity, over
+    all positions (pixels, steps).
+
+    Args:
+        model: A built Sequential or functional `keras.Model`.
+        data: `(x, y)` arrays, a batched `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator
+            of batches, or the path of a folder of images per class, an `.npz` or IDX files.
+        y: Labels, where `data` holds inputs only: numbers, names, one-hot or multi-hot.
+        layers: Names of layers, or a function from a layer to a boolean. None watches every hidden
+            layer with units.
+        statistics: Some of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`.
+        threshold: A unit fired where its absolute value is above this.
+        batch_size: Samples per step, where `data` is arrays.
+        label_names: Name of every label, in the order of the model's outputs.
+        label_count: How many labels there are, where the model's output does not tell.
+        verbose: Whether to show a progress bar; `"auto"` on a terminal only.
+        checkpoint: A file that keeps what has been summed so far. A run that was stopped half way
+            goes on from it, given the same data in the same order, and ends with the same numbers.
+            Removed when the pass is complete.
+        checkpoint_every: Batches between two checkpoints.
+
+    Returns:
+        The activity.
+
+    Raises:
+        DataError: Data that does not fit the model, labels it does not have, inputs that are not
+            scaled as in training, NaN or infinite activations.
+        ModelError: A model without a graph, or without hidden units.
+        SelectionError: `layers` or `statistics` that do not exist.
+        FileError: A checkpoint that is damaged or of another run.
+
+    Example:
+        >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
+        >>> activity.firing_rate("dense")[3]  # of each unit, on label 3  # doctest: +SKIP
+    """
+    observer = Observer(
+        model,
+        layers=layers,
+        statistics=statistics,
+        threshold=threshold,
+        label_names=label_names,
+        label_count=label_count,
+    )
+    return observer.observe(
+        data,
+        y,
+        batch_size=batch_size,
+        verbose=verbose,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+class Observer:
+    """Observes one model several times, compiling the step once.
+
+    Weights are read as they are at the time of each pass, so a model can be watched while it is
+    trained. Arguments are those of `observe`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        layers: Layers = None,
+        statistics: Sequence[Statistic] = DEFAULT_STATISTICS,
+        threshold: float = 0.0,
+        label_names: Sequence[str] | None = None,
+        label_count: int | None = None,
+    ) -> None:
+        self.model = model
+        self.graph = trace(model)
+        self.taps = taps_of(self.graph, layers)
+        self._label_names = label_names
+        self._label_count = label_count
+        self._statistics = statistics
+        self._threshold = threshold
+        self._sums: Sums | None = None
+        self._spoiled_weight: str | None = None
+        self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
+        self._staging = Staging()
+        self._step: Stepper | None = None
+
+    def observe(
+        self,
+        data: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 256,
+        verbose: Verbose = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 200,
+    ) -> Activity:
+        """Make one pass over data; see `observe`.
+
+        Returns:
+            The activity of this pass alone.
+        """
+        if checkpoint_every < 1:
+            raise DataError(
+                f"`checkpoint_every` is a number of batches, at least 1. Received: "
+                f"{checkpoint_every}."
+            )
+        batches = as_batches(
+            data,
+            y,
+            model=self.model,
+            batch_size=batch_size,
+            label_names=self._label_names,
+            label_count=self._label_count,
+            # The compiled step looks at inputs, for less.
+            check_finite=False,
+        )
+        self._spoiled_weight = _spoiled_weight(self.model)
+        sums = self._ready_sums(len(batches.label_names))
+        # Only its weights may have changed since the graph was traced.
+        fingerprint = Fingerprint(self.graph.structure, weights_digest(self.model))
+        store = None
+        if checkpoint is not None:
+            run = {"model": fingerprint.to_json(), "batch_size": batch_size, **_about(batches)}
+            store = _Checkpoint(checkpoint, run, sums, recurrent_states(self.model))
+        with undisturbed(self.model):
+            done = store.resume() if store else 0
+            stream = iter(batches.skip(done)) if done else _look_at_first(self.model, iter(batches))
+            sketcher = Sketcher()
+            stream = sketcher.watch(stream)
+            shown = track(stream, "observing", total=batches.batches, done=done, verbose=verbose)
+            # Closed at once when a step fails, or the bar would stay on the terminal.
+            with closing(shown) as steps:
+                self._pass(steps, sums, store, done=done, every=checkpoint_every)
+        self._check_finite(sums)
+        activity = sums.activity(self.graph, batches.label_names, fingerprint)
+        if not activity.samples.any():
+            raise DataError("The data has no samples of any label, so there is nothing to observe.")
+        if store:
+            store.remove()
+        return replace(activity, seen=sketcher.seen())
+
+    def _pass(
+        self,
+        steps: Iterable[Batch],
+        sums: Sums,
+        store: _Checkpoint | None,
+        *,
+        done: int,
+        every: int,
+    ) -> None:
+        step = self._step
+        assert step is not None
+        try:
+            for count, batch in enumerate(steps, start=done + 1):
+                step(*self._staging.tensors((batch.inputs, batch.labels)))
+                save = store is not None and count % every == 0
+                if save or count % _LOOK_EVERY == 0:
+                    self._check_finite(sums)
+                if store is not None and save:
+                    store.save()
+        except KeyboardInterrupt:
+            if store is not None:
+                with suppress(DataError):
+                    self._check_finite(sums)
+                    store.save()
+            raise
+
+    def _ready_sums(self, labels: int) -> Sums:
+        if self._sums is None or self._sums.labels != labels:
+            self._sums = Sums(self.taps, labels, self._statistics, self._threshold)
+            self._step = self._stepper(self._sums)
+        self._sums.reset()
+        self._spoiled.assign(0.0)
+        return self._sums
+
+    def _check_finite(self, sums: Sums) -> None:
+        """Raise where inputs or activations were NaN or infinite.
+
+        Activations alone would not tell: a fused matrix product and ReLU may answer 0 to NaN.
+        """
+        if not np.isfinite(self._spoiled.numpy()):
+            raise DataError(
+                "The inputs hold NaN, infinity or numbers near the limit of float32. Clean the "
+                "data, for instance with np.nan_to_num, or drop such samples."
+            )
+        sums.check_finite()
+        if self._spoiled_weight is not None:
+            raise DataError(
+                f"Weight {self._spoiled_weight!r} of model {self.model.name!r} holds NaN or "
+                "infinity, so its activations mean nothing. Load a sound checkpoint, or train "
+                "again with a lower learning rate."
+            )
+
+    def _stepper(self, sums: Sums) -> Stepper:
+        """Return what adds one batch to the sums."""
+
+        def add(inputs: Any, labels: Any) -> None:
+            self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
+            sums.update(run_taps(self.graph, self.taps, inputs, above=sums.above), labels)
+
+        return Stepper(add)
+
+
+def _nothing_unless_spoiled(inputs: Any) -> Any:
+    """Return 0, or NaN where an input is NaN or infinite."""
+    floating = [tf.cast(t, tf.float32) for t in tree.flatten(inputs) if t.dtype.is_floating]
+    return tf.add_n([tf.reduce_sum(t) * 0.0 for t in floating] or [tf.constant(0.0)])
+
+
+def _spoiled_weight(model: Any) -> str | None:
+    """Return the path of the first weight that holds NaN or infinity."""
+    for weight in model.weights:
+        value = np.asarray(weight)
+        if value.dtype.kind not in "iub" and not np.isfinite(value.astype(np.float32)).all():
+            return str(weight.path)
+    return None
+
+
+def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
+    first = next(stream, None)
+    if first is None:
+        raise DataError("The data is empty: it gave no batch.")
+    check_scale(model, first)
+    return itertools.chain([first], stream)
+
+
+def _about(batches: Batches) -> Json:
+    return {
+        "label_names": list(batches.label_names),
+        "samples": batches.size,
+        "batches": batches.batches,
+    }
+
+
+class _Checkpoint:
+    """The file that lets a run go on where it was stopped.
+
+    Args:
+        path: The file.
+        run: What tells one run from another, besides what is summed.
+        sums: What is summed.
+        states: Variables of the model that carry over from batch to batch.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        run: Json,
+        sums: Sums,
+        states: Sequence[Any],
+    ) -> None:
+        self._path = Path(path)
+        self._sums = sums
+        self._states = {f"state.{i}": v for i, v in enumerate(states)}
+        self._header = {
+            "version": 1,
+            **run,
+            "layers": [tap.name for tap in sums.taps],
+            "statistics": list(sums.statistics),
+            "threshold": sums.threshold,
+        }
+
+    def resume(self) -> int:
+        """Take up an earlier run's sums and states; return how many batches they hold."""
+        if not self._path.exists():
+            return 0
+        header, arrays = atomic.read_arrays(self._path, _FORMAT)
+        for name, value in self._header.items():
+            if header.get(name) != value:
+                raise FileError(
+                    f"{str(self._path)!r} is the checkpoint of another run: {name} is "
+                    f"{header.get(name)!r} there and {value!r} here. Delete it to start anew."
+                )
+        try:
+            self._sums.restore(arrays)
+            for name, variable in self._states.items():
+                variable.assign(arrays[name])
+            return int(arrays["batches"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise FileError(f"{str(self._path)!r}: the checkpoint is damaged: {error}.") from error
+
+    def save(self) -> None:
+        """Write what has been summed so far.
+
+        The number of batches is counted in the compiled step, with the sums, so that an interrupt
+        between two lines of Python cannot part them.
+        """
+        states = {name: variable.numpy() for name, variable in self._states.items()}
+        arrays = {**self._sums.state(), **states}
+        atomic.write_arrays(self._path, _FORMAT, self._header, arrays, overwrite=True)
+
+    def remove(self) -> None:
+        """Delete the file: the run is complete."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,390 @@
+"""Refit the head to the features that the subnetwork has, by a convex solver, and set its point."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import activations, layers, tree
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_curve
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from keras_nns.errors import DataError, SurgeryError
+from keras_nns.graph.keras_internals import functional, structure
+from keras_nns.graph.rules.elementwise import standard
+from keras_nns.judgement.question import question_of, whole_question
+from keras_nns.observation.forward import run, settle_labels
+from keras_nns.repairing.patient import Gain, Step, Treatment
+from keras_nns.surgery.endings import backwards, is_own
+from keras_nns.surgery.lineage import Lineage
+
+_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+"""Inverse penalties tried, in scikit-learn's units, on standardised features."""
+
+_FOLDS = 5
+_LEAST = 2 * _FOLDS
+_ITERATIONS = 1000
+
+
+def calibrate_head(*, balance: bool | None = None, every_label: bool = False) -> Step:
+    """Refit the last Dense by logistic regression on the features that reach it.
+
+    The head of a cut is the parent's, made for features of which most are gone. This one is fitted
+    by scikit-learn to what is left: the penalty is chosen by 5-fold cross-validation of the log
+    loss, on the given data alone, and the standardisation is folded into the weights. The problem
+    is convex, so there is one answer and no seed.
+
+    - Head `"binary"`: softmax and summing layer give way to one `Dense(1, "sigmoid")`. Its
+      operating point is the one of best balanced accuracy on the cross-validated scores, folded
+      into the bias, so that 0.5 is where to decide.
+    - Head `"other"`: likewise one `Dense(labels + 1, "softmax")`.
+    - Heads `"labels"` and `"parent"`: the last Dense gets new weights: multinomial behind a
+      softmax, one regression for each label behind sigmoids. `"labels"` looks at samples of its
+      labels only.
+
+    Unlike the other steps it holds the features of all samples: `samples × features` numbers.
+
+    Args:
+        balance: Weigh the answers alike, however many samples each has: what it takes for balanced
+            accuracy. Probabilities are then those of a world with as many samples of each. None
+            does so for `"binary"` and `"other"`, and leaves the others to the data's shares.
+        every_label: For `"binary"` and `"other"`: keep the parent's outputs, refitted for all of
+            its labels, and the layer that sums them. It costs as many weights for each label as the
+            one output has, and can draw a curved line around the plan's labels where that draws a
+            straight one.
+
+    Returns:
+        A step for `repair`. Needs labels. Must come last, since it is fitted to the features.
+
+    Example:
+        >>> steps = (nns.least_squares(), nns.calibrate_head())  # doctest: +SKIP
+        >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
+    """
+    return _CalibrateHead(balance, every_label)
+
+
+@dataclass(frozen=True)
+class _CalibrateHead:
+    balance: bool | None
+    every_label: bool
+    needs_labels: bool = True
+    for_head: bool = True
+
+    @property
+    def name(self) -> str:
+        given = {"balance": self.balance, "every_label": self.every_label or None}
+        said = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        return f"calibrate_head({said})"
+
+    def __call__(self, treatment: Treatment) -> None:
+        record, names = treatment.record, treatment.division.label_names
+        summed = record.head in ("binary", "other")
+        anew = summed and not self.every_label
+        head = find_head(treatment.model, record, anew=anew)
+        ran = run([(head.features, None)], treatment.division.to_fit())
+        labels, several = settle_labels(ran.labels, len(names), None)
+        x = ran.outputs[0].astype(np.float64)
+        if self.every_label and summed:
+            question = whole_question(names)
+            _check_outputs(treatment.model, head, len(names))
+        else:
+            question = question_of(record, names, head.answers, treatment.model.name)
+        truth = question.truth(labels)
+        binary = record.head == "binary" and not self.every_label
+        one_each = not binary and (head.activation == "softmax" or head.answers != truth.shape[1])
+        if several and one_each:
+            raise DataError(
+                f"Model {treatment.model.name!r} gives each sample one answer, and samples of the "
+                "data have none or several labels. Pass one label for each."
+            )
+        if one_each:
+            # What has none of the answers was left out of the question.
+            asked = truth.any(axis=1)
+            x, truth = x[asked], truth[asked]
+        # The answer asked for first: it is the one that samples are missing of.
+        check_samples(self.name, truth[:, ::-1], question.answers[::-1])
+        balance = summed if self.balance is None else self.balance
+        if binary:
+            fits = [logistic(x, truth[:, 1], balance).at_best_point(truth[:, 1], [0])]
+        elif one_each:
+            fits = [logistic(x, truth.argmax(axis=1), balance)]
+            if record.head == "binary":
+                own = list(record.plan.labels)
+                fits = [fits[0].at_best_point(np.asarray(truth[:, own].any(axis=1)), own)]
+        else:
+            fits = [logistic(x, column, balance) for column in truth.T]
+        kernel = np.concatenate([fit.kernel for fit in fits], axis=1)
+        bias = np.concatenate([fit.bias for fit in fits])
+        before = head.weights
+        head.put(treatment, kernel, bias)
+        after = before if not head.replaced else kernel.size + bias.size
+        strengths = ", ".join(dict.fromkeys(f"{fit.strength:g}" for fit in fits))
+        note = f"C={strengths}" + (", balanced" if balance else "")
+        treatment.note(Gain(self.name, head.dense.name, "head weights", before, after, note))
+
+
+def _check_outputs(model: Any, head: Head, labels: int) -> None:
+    if head.dense.kernel.shape[-1] != labels or head.activation == "sigmoid":
+        raise SurgeryError(
+            f"calibrate_head(every_label=True) refits a softmax of {labels} labels. Received: "
+            f"{head.dense.name!r} of {model.name!r}, {head.activation} with "
+            f"{head.dense.kernel.shape[-1]} outputs. Leave every_label out."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The end of a subnetwork.
+
+    Attributes:
+        dense: The last Dense with weights of its own.
+        features: A model from the subnetwork's inputs to what that Dense is called on.
+        activation: `"softmax"`, `"sigmoid"` or `"linear"`.
+        answers: How many outputs the subnetwork has.
+        behind: Layers behind the Dense, in order.
+        index: Place of the answering output among the model's outputs.
+        replaced: Whether one new layer takes the place of all of it.
+    """
+
+    dense: Any
+    features: Any
+    activation: str
+    answers: int
+    behind: tuple[Any, ...]
+    index: int
+    replaced: bool
+    name: str
+
+    @property
+    def weights(self) -> int:
+        """How many weights the head has."""
+        return int(self.dense.count_params() + sum(layer.count_params() for layer in self.behind))
+
+    def put(self, treatment: Treatment, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
+        """Give the head of the model under repair other weights, or another head."""
+        if not self.replaced:
+            self._set(treatment, kernel, bias)
+            return
+        treatment.replace(self.built(treatment.model, kernel, bias))
+
+    def built(self, model: Any, kernel: NDArray[Any], bias: NDArray[Any]) -> Any:
+        """Return a model with one new Dense in the place of the head."""
+        new = layers.Dense(
+            kernel.shape[1],
+            activation="sigmoid" if kernel.shape[1] == 1 else "softmax",
+            name=self.name,
+            dtype="float32",
+        )
+        if isinstance(model, keras.Sequential):
+            start = [
+                keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs
+            ]
+            body = model.layers[: -1 - len(self.behind)]
+            built = keras.Sequential([*start, *body, new], name=model.name)
+        else:
+            inputs, outputs = structure(model)
+            flat = list(functional(model).outputs)
+            flat[self.index] = new(self.features.output)
+            built = keras.Model(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)
+        new.set_weights([kernel, bias])
+        return built
+
+    def _set(self, treatment: Treatment, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
+        width = self.dense.kernel.shape[-1]
+        if kernel.shape[1] == 1 and width == 2:
+            # Two classes have one boundary, of which either output gets half.
+            kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
+        self.dense.kernel.assign(kernel)
+        path = self.dense.name
+        if self.dense.bias is None:
+            treatment.add_to_bias(path, bias)
+        else:
+            self.dense.bias.assign(bias)
+
+
+def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
+    """Find the last Dense of a subnetwork, and what stands behind it.
+
+    Args:
+        model: The subnetwork.
+        record: Where it comes from, and what it answers.
+        anew: Whether one new layer shall take the place of the head.
+
+    Raises:
+        SurgeryError: The answer does not come from a Dense of the model's own, on one feature
+            vector for each sample.
+    """
+    names = list(getattr(model, "output_names", None) or ())
+    index = names.index(record.output) if len(names) > 1 and record.output in names else 0
+    tensor = functional(model).outputs[index]
+    answers = int(tensor.shape[-1])
+    chain = list(backwards(tensor))
+    ends = (i for i, (one, _) in enumerate(chain) if is_own(one, record.head))
+    end = next(ends, None)
+    if end is None:
+        raise _no_head(model, "no Dense of its own stands before the answer")
+    layer, before = chain[end]
+    behind = [one for one, _ in reversed(chain[:end])]
+    if len(before.shape) != 2:
+        raise _no_head(model, f"its last Dense {layer.name!r} answers every step by itself")
+    if layer.quantization_mode is not None or layer.lora_enabled:
+        raise _no_head(model, f"its last Dense {layer.name!r} is quantised or has LoRA factors")
+    if len(layer._inbound_nodes) > 1:
+        raise _no_head(model, f"its last Dense {layer.name!r} is called more than once")
+    inputs, _ = structure(model)
+    return Head(
+        dense=layer,
+        features=keras.Model(inputs, before),
+        activation=_activation(layer, behind),
+        answers=answers,
+        behind=tuple(behind),
+        index=index,
+        replaced=anew and (bool(behind) or layer.kernel.shape[-1] != answers),
+        name=_new_name(model, f"{record.head}_head", [layer, *behind]),
+    )
+
+
+def with_plain_head(model: Any, record: Lineage) -> Any:
+    """Return a subnetwork in the shape that `calibrate_head` gives it, the new head not fitted.
+
+    Raises:
+        SurgeryError: Its head cannot be refitted.
+    """
+    head = find_head(model, record, anew=record.head in ("binary", "other"))
+    if not head.replaced:
+        return model
+    shape = head.dense.kernel.shape[0], head.answers
+    # Numbers that differ: a file may hold equal weights once.
+    return head.built(
+        model, np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape), np.ones(shape[1])
+    )
+
+
+def _activation(dense: Any, behind: list[Any]) -> str:
+    for layer in [dense, *behind]:
+        function = standard(getattr(layer, "activation", None))
+        if isinstance(layer, layers.Softmax) or function is activations.softmax:
+            return "softmax"
+        if function is activations.sigmoid:
+            return "sigmoid"
+    return "linear"
+
+
+def _new_name(model: Any, name: str, leaving: list[Any]) -> str:
+    taken = {layer.name for layer in model.layers} - {layer.name for layer in leaving}
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _no_head(model: Any, because: str) -> SurgeryError:
+    return SurgeryError(
+        f"calibrate_head cannot refit the head of {model.name!r}: {because}. Leave calibrate_head "
+        "out, or end the parent in a Dense on one feature vector for each sample."
+    )
+
+
+def check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+    """Raise where an answer has too few samples to fit on.
+
+    Raises:
+        DataError: The message says how many it takes.
+    """
+    for column, name in zip(truth.T, names, strict=True):
+        yes, no = int(column.sum()), int((~column).sum())
+        if min(yes, no) < _LEAST:
+            whose = repr(name) if yes < _LEAST else f"any other than {name!r}"
+            raise DataError(
+                f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
+                f"has {min(yes, no)} of {whose} beside what is held out. Pass more."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Regression:
+    """A fitted regression, for features as they come.
+
+    Attributes:
+        kernel: `(features, answers)`.
+        bias: `(answers,)`.
+        strength: The chosen inverse penalty.
+        logits: Of each sample by a fit that has not seen it: `(samples, answers)`, or
+            `(samples, 1)` for yes or no.
+    """
+
+    kernel: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    strength: float
+    logits: NDArray[np.float64]
+
+    def at_best_point(self, truth: NDArray[np.bool_], own: list[int]) -> _Regression:
+        """Move the bias so that a probability of 0.5 is the point of best balanced accuracy.
+
+        Args:
+            truth: Which samples are of the answers to tell from the rest.
+            own: Those answers. A constant added to their logits multiplies the odds.
+        """
+        logits = self.logits
+        scores = logits[:, 0]
+        if logits.shape[1] > 1:
+            rest = np.setdiff1d(np.arange(logits.shape[1]), own)
+            scores = logsumexp(logits[:, own], axis=1) - logsumexp(logits[:, rest], axis=1)
+        false, true, thresholds = roc_curve(truth, scores)
+        best = float(thresholds[1:][np.argmax((true - false)[1:])])
+        # Between the best threshold's own score and the next below it.
+        below = scores[scores < best]
+        point = (best + below.max()) / 2 if len(below) else best
+        bias = self.bias.copy()
+        bias[own] -= point
+        return replace(self, bias=bias)
+
+
+def logistic(x: NDArray[np.float64], truth: NDArray[Any], balance: bool) -> _Regression:
+    """Fit a logistic regression, its penalty chosen by cross-validation.
+
+    Args:
+        x: Features, `(samples, features)`.
+        truth: The answer of each sample, `(samples,)`, booleans or numbers from 0.
+        balance: Weigh the answers alike.
+    """
+    classes = truth.astype(np.int64)
+    weight = "balanced" if balance else None
+    losses, found = [], []
+    folds = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(x, classes))
+    share = np.bincount(classes) / len(classes)
+    importance = 1 / share[classes] if balance else None
+    for strength in _STRENGTHS:
+        probabilities = np.empty((len(x), len(share)))
+        logits = np.empty((len(x), len(share) if len(share) > 2 else 1))
+        for train, test in folds:
+            scaler, model = _fit(x[train], classes[train], strength, weight)
+            z = scaler.transform(x[test])
+            probabilities[test] = model.predict_proba(z)
+            logits[test] = model.decision_function(z).reshape(len(z), -1)
+        losses.append(log_loss(classes, probabilities, sample_weight=importance))
+        found.append(logits)
+    best = int(np.argmin(losses))
+    scaler, model = _fit(x, classes, _STRENGTHS[best], weight)
+    kernel = model.coef_.T / scaler.scale_[:, None]
+    bias = model.intercept_ - scaler.mean_ @ kernel
+    return _Regression(kernel, bias, _STRENGTHS[best], found[best])
+
+
+def _fit(
+    x: NDArray[np.float64], classes: NDArray[np.int64], strength: float, weight: str | None
+) -> tuple[StandardScaler, LogisticRegression]:
+    scaler = StandardScaler().fit(x)
+    model = LogisticRegression(C=strength, class_weight=weight, max_iter=_ITERATIONS)
+    with warnings.catch_warnings():
+        # The optimum is approached from any start; a hundredth of the way more changes nothing.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(scaler.transform(x), classes)
+    return scaler, model

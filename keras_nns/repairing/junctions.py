@@ -1,0 +1,98 @@
+"""Where what a layer gives is added to something that is there already, as in a residual block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras import activations, layers, tree
+from keras.src.ops import numpy as knp
+
+from keras_nns.graph import linear
+from keras_nns.graph.keras_internals import Call, Key, functional, walk
+from keras_nns.graph.rules.elementwise import IDENTITIES
+
+
+@dataclass(frozen=True)
+class Junction:
+    """A sum whose other summands are computed before the layer is.
+
+    Attributes:
+        key: The call that adds.
+        others: Which of its operands are not the layer's.
+        norm: Path of the batch norm between layer and sum; None where there is none.
+    """
+
+    key: Key
+    others: tuple[int, ...]
+    norm: str | None
+
+    def beside(self, operands: Sequence[Any]) -> Any:
+        """Return the sum of what the layer's output is added to."""
+        first, *rest = (operands[place] for place in self.others)
+        return sum(rest, start=first)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A tensor: the call it is of, and where in the graph's order layers with kernels led to it."""
+
+    key: Key
+    places: frozenset[int]
+
+
+def junction_of(model: Any, path: str) -> Junction | None:
+    """Return the sum that alone reads what a layer gives, a batch norm and dropout in between.
+
+    None where there is no such sum, where the layer has an activation of its own or is called more
+    than once, or where what it is added to is not settled when the layer is: layers are refitted
+    in the order of the graph, and one that comes later may still change the other summand.
+
+    Args:
+        model: A Sequential or functional model.
+        path: A Dense or a convolution.
+    """
+    calls = list(linear.calls_of(model))
+    own = [call for call in calls if call.path == path]
+    if len(own) != 1:
+        return None
+    layer = own[0].operation
+    if layer.activation is not None and layer.activation is not activations.linear:
+        return None
+    place = {call.key: number for number, call in enumerate(calls)}
+    readers: dict[Key, list[tuple[Call, list[Any]]]] = {}
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Value]:
+        operands = [a for a in tree.flatten((args, kwargs)) if isinstance(a, _Value)]
+        for key in {operand.key for operand in operands}:
+            readers.setdefault(key, []).append((call, operands))
+        behind: frozenset[int] = frozenset().union(*(o.places for o in operands))
+        if linear.why_not(call.operation) is not None or linear.is_kind(call.operation):
+            behind |= {place[call.key]}
+        return [_Value(call.key, behind)] * len(call.outputs)
+
+    inputs = [_Value((), frozenset())] * len(functional(model).inputs)
+    shown = {value.key for value in walk(model, inputs, visit) if isinstance(value, _Value)}
+    key, norm = own[0].key, None
+    while len(readers.get(key, [])) == 1 and key not in shown:
+        ((call, operands),) = readers[key]
+        if norm is None and type(call.operation) is layers.BatchNormalization:
+            key, norm = call.key, call.path
+        elif type(call.operation) in IDENTITIES:
+            key = call.key
+        else:
+            return _sum(call, operands, key, place[own[0].key], norm)
+    return None
+
+
+def _sum(
+    call: Call, operands: Sequence[_Value], mine: Key, place: int, norm: str | None
+) -> Junction | None:
+    if type(call.operation) not in (layers.Add, knp.Add):
+        return None
+    others = tuple(i for i, operand in enumerate(operands) if operand.key != mine)
+    if len(others) != len(operands) - 1 or not others:
+        return None
+    settled = all(max(operands[i].places, default=-1) < place for i in others)
+    return Junction(call.key, others, norm) if settled else None

@@ -1,0 +1,314 @@
+"""Repairs of what lies between input and head, from inputs alone: no labels, no gradient steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from numpy.typing import NDArray
+
+from keras_nns.errors import DataError, SurgeryError
+from keras_nns.graph.linear import channels
+from keras_nns.observation.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
+from keras_nns.repairing.patient import Gain, Step, Treatment
+from keras_nns.repairing.targets import Target, by_row, targets_of, why_not
+
+_UNEXPLAINED = "unexplained"
+_MOST_FEATURES = 8192
+_LEAST_OF_LABELS = 2
+
+
+def fold_means() -> Step:
+    """Replace what removed units gave to the next layers by its mean, in those layers' biases.
+
+    For every Dense and convolution behind a removed unit, in the order of the graph, the bias takes
+    up the mean over the data of what the parent's layer gives less what the subnetwork's gives,
+    before the activation. In the first such layer that is the removed units' mean activation
+    times their weights; deeper it also takes back what is left of earlier differences (the bias
+    correction of Nagel et al. 2019, *Data-Free Quantization*). Doing it twice changes nothing.
+
+    Where a removed unit was constant, nothing is left of its removal: exactly for Dense and for
+    convolutions with `padding="valid"`. With `"same"`, a removed channel gives less at the border
+    than inside, and the constant is the mean over all positions, the one of least squared error.
+
+    A layer without a bias leaves the constant to the batch norm behind it, or gets a bias.
+
+    Returns:
+        A step for `repair`. Needs no labels.
+
+    Example:
+        >>> nns.repair(small, model, x, steps=nns.fold_means()).model  # doctest: +SKIP
+    """
+    return _FoldMeans()
+
+
+def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
+    """Refit layers so that they give what the parent's gave, as nearly as their inputs allow.
+
+    For every Dense and convolution (1D, 2D, 3D, any stride, dilation and padding) behind a removed
+    unit, for the input kernels of recurrent layers and the projections of attention layers, in the
+    order of the graph: kernel and bias are fitted by least squares to the parent's outputs before
+    the activation, on the inputs that the layer has in the subnetwork as repaired so
+    far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). Where a layer's output is
+    added to something that is settled by then, as in a residual block, it is the sum that is
+    fitted, so the branch makes up for what its shortcut lacks (section 3.3 there). What is needed
+    of the data
+    are second moments, summed in float64 in one pass for each layer: memory does not grow with
+    the number of samples. It does grow with the square of the inputs of one output; layers with
+    more than 8192 are left as they are, and the report says so. `fold_means` before it has no
+    effect: the bias is fitted anyway.
+
+    Args:
+        ridge: How much of a standardised input's variance is added against overfitting. The penalty
+            draws weights to what they were, so that what needs no repair stays as it is. None
+            chooses it for each layer by fitting one half of the data and trying on the other, from
+            1e-9 to 100 and "the bias alone"; 0 is plain least squares.
+        balance: Give the samples of the plan's labels, together, as much weight as all others
+            together. Needs labels. A network for one label of ten is otherwise fitted to the nine.
+
+    Returns:
+        A step for `repair`.
+
+    Raises:
+        SurgeryError: `ridge` is negative or not a number.
+
+    Example:
+        >>> nns.repair(small, model, x, steps=nns.least_squares()).model  # doctest: +SKIP
+    """
+    if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
+        raise SurgeryError(f"`ridge` must be 0 or more, or None. Received: ridge={ridge!r}.")
+    return _LeastSquares(ridge, balance)
+
+
+def recalibrate_batch_norm() -> Step:
+    """Estimate the moving statistics of batch norms again, in the order of the graph.
+
+    A batch norm behind removed units sees other means and variances than it did in the parent. Each
+    is measured in parent and subnetwork on the same data, in one pass, and the moving mean is
+    shifted by the difference, the moving variance scaled by the ratio (the statistics reset of
+    Jordan et al. 2023, *REPAIR*, taken relative to the parent). Where the parent's moving
+    statistics are those of the data, that sets them to what the subnetwork's are; where the data
+    has another mix of labels than the training data had, the mix does not leak in.
+
+    Behind `least_squares` there is little left to do for it, and it may take the answers further
+    from the parent's: what is best predicted varies less than what it predicts, and should.
+
+    Returns:
+        A step for `repair`. Needs no labels.
+
+    Example:
+        >>> nns.repair(small, model, x, steps=nns.recalibrate_batch_norm()).model  # doctest: +SKIP
+    """
+    return _RecalibrateBatchNorm()
+
+
+@dataclass(frozen=True)
+class _FoldMeans:
+    name: str = "fold_means()"
+    needs_labels: bool = False
+    for_head: bool = False
+
+    def __call__(self, treatment: Treatment) -> None:
+        for path, theirs, own in treatment.affected():
+            if not _left_out(treatment, self.name, path, own):
+                for target in targets_of(treatment, path, theirs, own):
+                    self._fold(treatment, path, target)
+
+    def _fold(self, treatment: Treatment, path: str, target: Target) -> None:
+        if not target.biased:
+            note = "it has no bias"
+            treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
+            return
+        n = target.size
+        sums = ColumnSums(2 * n)
+
+        def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
+            for x, z in zip(parent, small, strict=True):
+                wanted = target.wanted(x, z)
+                both = tf.concat([wanted - target.given(z), wanted], axis=1)
+                sums.update(both, *target.by_row(part, weight, both, z))
+
+        treatment.stream(path, update, within=target.within, values=2 * n * target.positions)
+        shift = sums.mean(*HALVES)[:n]
+        judged = _judged(treatment)
+        mean, variance = sums.mean(*judged), sums.variance(*judged)
+        before = float((variance[:n] + mean[:n] ** 2).sum())
+        after = float((variance[:n] + (mean[:n] - shift) ** 2).sum())
+        note = target.shift(shift)
+        errors = before, after, float(variance[n:].sum())
+        treatment.note(_explained(self.name, target.label, errors, note))
+
+
+@dataclass(frozen=True)
+class _LeastSquares:
+    ridge: float | None
+    balance: bool
+    for_head: bool = False
+
+    @property
+    def name(self) -> str:
+        given = {"ridge": self.ridge, "balance": self.balance or None}
+        said = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
+        return f"least_squares({said})"
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.balance
+
+    def __call__(self, treatment: Treatment) -> None:
+        if self.balance and not treatment.record.plan.labels:
+            raise DataError(
+                "least_squares(balance=True) weighs the plan's labels against the rest, and the "
+                "plan is for no label. Leave balance out."
+            )
+        if self.balance:
+            self._check_labels(treatment)
+        for path, theirs, own in treatment.affected():
+            if _left_out(treatment, self.name, path, own):
+                continue
+            for target in targets_of(treatment, path, theirs, own, sums=True):
+                if target.features > _MOST_FEATURES:
+                    note = f"{target.features} inputs to one output, more than {_MOST_FEATURES}"
+                    treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
+                else:
+                    self._refit(treatment, path, target)
+
+    def _refit(self, treatment: Treatment, path: str, target: Target) -> None:
+        features = target.features
+        self._check_samples(treatment, target.label, features, target.positions)
+        sums = MomentSums(features, target.size)
+
+        def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
+            for x, z in zip(parent, small, strict=True):
+                rows = target.rows(z)
+                sums.update(rows, target.wanted(x, z), *target.by_row(part, weight, rows, z))
+
+        treatment.stream(
+            path,
+            update,
+            within=target.within,
+            beside=target.beside,
+            balance=self.balance,
+            values=features * target.positions,
+        )
+        kernel, bias = target.kernel(), target.bias()
+        fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased)
+        held = sums.of(*_judged(treatment))
+        before = float(held.error(kernel, bias).sum())
+        after = float(held.error(fit.kernel, fit.bias).sum())
+        target.assign(fit.kernel)
+        alone = "bias alone" if target.biased else "nothing better"
+        notes = [alone if np.isinf(fit.ridge) else f"ridge {fit.ridge:.0e}"]
+        if fit.singular:
+            notes.append(f"singular: rank {fit.rank} of {fit.features}")
+        notes.append(target.shift(fit.bias - bias))
+        note = "; ".join(filter(None, notes))
+        errors = before, after, float(held.spread.sum())
+        treatment.note(_explained(self.name, target.label, errors, note))
+
+    def _check_labels(self, treatment: Treatment) -> None:
+        """Refuse to weigh up what is not there."""
+        labels, survey = list(treatment.record.plan.labels), treatment.survey
+        for half in HALVES:
+            own = int(survey.labels[half, labels].sum())
+            least = min(own, int(survey.samples[half]) - own)
+            if least < _LEAST_OF_LABELS:
+                raise DataError(
+                    f"{self.name} needs at least {_LEAST_OF_LABELS} samples of the plan's labels "
+                    f"and as many others in each half of what it is fitted on. Received: {least} "
+                    "in one. Pass more, or leave balance out."
+                )
+
+    def _check_samples(
+        self, treatment: Treatment, path: str, features: int, positions: int
+    ) -> None:
+        """Refuse a system with fewer rows than unknowns where nothing regularises it."""
+        if self.ridge != 0:
+            return
+        rows = int(treatment.survey.samples[list(HALVES)].sum()) * positions
+        if rows <= features:
+            share = 1 - treatment.division.share
+            needed = int(np.ceil((features + 1) / positions / share))
+            raise DataError(
+                f"least_squares(ridge=0) of layer {path!r} has {features + 1} unknowns for each "
+                f"output and {rows} rows of data. Pass at least {needed} samples, or leave ridge "
+                "out."
+            )
+
+
+@dataclass(frozen=True)
+class _RecalibrateBatchNorm:
+    name: str = "recalibrate_batch_norm()"
+    needs_labels: bool = False
+    for_head: bool = False
+
+    def __call__(self, treatment: Treatment) -> None:
+        for path, theirs, own in treatment.affected():
+            if type(own) is layers.BatchNormalization:
+                self._recalibrate(treatment, path, theirs, own)
+
+    def _recalibrate(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
+        kept = _kept_channels(treatment, path)
+        size = len(kept)
+        sums = ColumnSums(2 * size)
+
+        def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
+            for x, z in zip(parent, small, strict=True):
+                given = tf.gather(channels(theirs, x), kept, axis=1)
+                both = tf.concat([given, channels(own, z)], axis=1)
+                sums.update(both, *by_row(part, weight, both))
+
+        traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
+        positions = _positions(own, traced.call.shapes[0])
+        treatment.stream(path, update, values=2 * size * positions)
+        mean = sums.mean(*HALVES)
+        variance = sums.variance(*HALVES)
+        was, now = variance[:size], variance[size:]
+        # What does not vary in the parent gives no ratio: its variance stays.
+        solid = was > 1e-12 * np.maximum(mean[:size] ** 2, 1e-12)
+        ratio = np.where(solid, now / np.where(solid, was, 1.0), 1.0)
+        moving_mean = np.asarray(theirs.moving_mean, dtype=np.float64)[kept]
+        moving_variance = np.asarray(theirs.moving_variance, dtype=np.float64)[kept]
+        std = np.sqrt(moving_variance + own.epsilon)
+        new_mean = moving_mean + mean[size:] - mean[:size]
+        moved = float(np.abs((new_mean - np.asarray(own.moving_mean)) / std).mean())
+        own.moving_mean.assign(new_mean)
+        own.moving_variance.assign(moving_variance * ratio)
+        note = "" if solid.all() else f"{int((~solid).sum())} channels never vary"
+        measure = "mean moved, in std"
+        treatment.note(Gain(self.name, path, measure, 0.0, moved, note))
+
+
+def _judged(treatment: Treatment) -> tuple[int, ...]:
+    return (HELD_OUT,) if treatment.division.share else HALVES
+
+
+def _explained(step: str, path: str, errors: tuple[float, float, float], note: str) -> Gain:
+    """Put squared errors, before and after, in relation to how much the outputs vary."""
+    before, after, spread = errors
+    if spread <= 0:
+        return Gain(step, path, "mean squared error", before, after, note)
+    return Gain(step, path, _UNEXPLAINED, before / spread, after / spread, note)
+
+
+def _left_out(treatment: Treatment, step: str, path: str, layer: Any) -> bool:
+    """Note and return that a layer with weights on its input cannot be refitted."""
+    reason = why_not(layer)
+    if reason is not None:
+        treatment.note(Gain(step, path, _UNEXPLAINED, None, None, reason))
+    return reason is not None
+
+
+def _kept_channels(treatment: Treatment, path: str) -> NDArray[np.int64]:
+    traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
+    norm, stream = traced.call.operation, traced.inputs[0]
+    units = stream.on(norm.axis)
+    return np.arange(stream.shape[norm.axis] or 0) if units is None else treatment.keep.where(units)
+
+
+def _positions(norm: Any, shape: tuple[int | None, ...]) -> int:
+    axis = norm.axis % len(shape)
+    return int(np.prod([size or 1 for a, size in enumerate(shape) if a not in (0, axis)]))

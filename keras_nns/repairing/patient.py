@@ -1,0 +1,362 @@
+"""What a repair works on: the parent, the subnetwork as it is by now, and the data for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from keras import tree
+from numpy.typing import NDArray
+
+from keras_nns.data.batches import Batch
+from keras_nns.errors import ModelError, PlanError
+from keras_nns.graph import linear
+from keras_nns.graph.keras_internals import undisturbed
+from keras_nns.graph.rules import Keep
+from keras_nns.graph.tracing import trace
+from keras_nns.judgement.question import Question, ask, question_of, reply
+from keras_nns.observation.forward import answering_output, run, settle_labels
+from keras_nns.observation.holdout import Division
+from keras_nns.observation.moments import HALVES
+from keras_nns.observation.stepping import Stepper
+from keras_nns.repairing.junctions import Junction
+from keras_nns.repairing.projections import Projection, inputs_at
+from keras_nns.surgery.compiling import carry_compile_settings
+from keras_nns.surgery.copying import copied
+from keras_nns.surgery.heads import answer_of, answers_labels_alone
+from keras_nns.surgery.lineage import Lineage, lineage, set_lineage
+
+DISTANCE = "distance"
+"""Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
+
+BALANCED = "balanced acc."
+"""Mean of recall and specificity, and the mean of that over the labels answered."""
+
+_VALUES = 2**23
+"""About how many numbers of one layer are held at once while moments are summed."""
+
+Update = Callable[[list[Any], list[Any], Any, Any], None]
+"""`(parent's inputs, subnetwork's inputs, part, weight)`: one input for each call of the layer."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one step changed, in one figure.
+
+    Attributes:
+        step: The step, as the user would write it.
+        layer: Path of the layer, or None for the whole model.
+        measure: What the figure is. `"unexplained"`: the squared error of a layer's outputs before
+            the activation, in shares of how much the parent's vary; `"distance"`: the mean
+            absolute difference of the answers from the parent's; `"balanced acc."`.
+        before: The figure before the step; None where there is none.
+        after: The figure after it.
+        note: What else there is to know: a choice made; or why a layer was left as it was, where
+            there is no figure.
+    """
+
+    step: str
+    layer: str | None
+    measure: str
+    before: float | None
+    after: float | None
+    note: str = ""
+
+
+class Step(Protocol):
+    """One step of a repair: changes `treatment.model` and notes what it did."""
+
+    @property
+    def name(self) -> str:
+        """The step as the user would write it."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it can do nothing without labels."""
+
+    @property
+    def for_head(self) -> bool:
+        """Whether it fits the head to the features, so that nothing may change them later."""
+
+    def __call__(self, treatment: Treatment) -> None:
+        """Do it."""
+
+
+class Treatment:
+    """A copy of a subnetwork under repair.
+
+    Args:
+        small: The subnetwork. It is copied and not changed.
+        parent: The model it was cut from. It is not changed.
+        division: The data.
+        answered_only: Leave out samples of labels that a `"labels"` head behind a softmax has no
+            answer for, where the data has labels.
+
+    Attributes:
+        model: The copy, which steps change or replace.
+        parent: The parent.
+        graph: The parent's graph.
+        keep: Which of its units the subnetwork has.
+        record: Where the subnetwork comes from.
+        division: The data that is worked on.
+        survey: How many samples there are.
+        gains: What has been noted so far.
+
+    Raises:
+        PlanError: The subnetwork does not say where it comes from, or not from this parent.
+        DataError: There are too few samples.
+    """
+
+    def __init__(
+        self, small: Any, parent: Any, division: Division, *, answered_only: bool = False
+    ) -> None:
+        self.record = record_of(small, parent)
+        self.parent = parent
+        self.graph = trace(parent)
+        answer = answer_of(self.graph, self.record.plan, self.record.head, self.record.output)
+        self.keep: Keep = self.graph.keep(self.record.plan, outputs=answer.narrowed)
+        self.kind = answer.kind
+        for model in (parent, small):
+            refuse_state(model)
+        alone = answers_labels_alone(self.record.head, self.kind)
+        if answered_only and alone and division.labelled:
+            division = division.of_labels(self.record.plan.labels)
+        self.division = division
+        self.survey = division.survey()
+        self.gains: list[Gain] = []
+        self.model = self._copied(small)
+        self._affected = linear.affected(self.graph, self.keep)
+
+    def affected(self) -> Iterator[tuple[str, Any, Any]]:
+        """Yield path, parent's layer and own layer, for every layer behind something removed.
+
+        In the order of the graph, and each layer of the model as it is by then.
+        """
+        theirs = linear.layers_of(self.parent)
+        for path, layer in theirs.items():
+            own = linear.layers_of(self.model).get(path)
+            if path in self._affected and type(own) is type(layer):
+                yield path, layer, own
+
+    # Data ---------------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        path: str,
+        update: Update,
+        *,
+        within: tuple[Projection, Projection] | None = None,
+        beside: tuple[Junction, Junction] | None = None,
+        balance: bool = False,
+        values: int = 1,
+    ) -> None:
+        """Go over the data once, giving what one layer is called on in parent and subnetwork.
+
+        Args:
+            path: The layer.
+            update: Called inside a compiled step.
+            within: The parent's and the own linear map within the layer whose inputs are wanted.
+            beside: The parent's and the own sum that the layer's output goes into, where what it is
+                added to is wanted too: inputs are then pairs.
+            balance: Give the plan's labels and all the rest the same total weight.
+            values: How many numbers `update` makes of one sample; batches are split by it.
+        """
+        size = max(1, _VALUES // max(1, values))
+        first, second = within or (None, None)
+        mine, own = beside or (None, None)
+
+        def read(inputs: Any) -> tuple[list[Any], list[Any]]:
+            return (
+                inputs_at(self.parent, path, inputs, first, mine),
+                inputs_at(self.model, path, inputs, second, own),
+            )
+
+        def add(inputs: Any, part: Any, weight: Any) -> None:
+            theirs, ours = read(inputs)
+            update(theirs, ours, part, weight)
+
+        step = Stepper(add)
+        with undisturbed(self.parent), undisturbed(self.model):
+            for dealt in self.division:
+                weight = self._weights(dealt.batch, dealt.part, balance)
+                for start in range(0, dealt.batch.size, size):
+                    some = slice(start, start + size)
+                    inputs = tree.map_structure(lambda t, s=some: t[s], dealt.batch.inputs)
+                    step(inputs, dealt.part[some], weight[some])
+
+    def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
+        if not balance:
+            return np.ones(batch.size)
+        labels = list(self.record.plan.labels)
+        own = batch.labels[:, labels].any(axis=1) if batch.labels.ndim == 2 else None
+        own = np.isin(batch.labels, labels) if own is None else own
+        inside, samples = self.survey.labels[:, labels].sum(axis=1), self.survey.samples.copy()
+        halves = list(HALVES)
+        # One weight for both halves: they are fitted together in the end.
+        inside[halves], samples[halves] = inside[halves].sum(), samples[halves].sum()
+        share = (inside / np.maximum(samples, 1)).clip(1e-12, 1 - 1e-12)[part]
+        return np.asarray(0.5 / np.where(own, share, 1 - share))
+
+    # Change -------------------------------------------------------------------------------------
+
+    def bias_of(self, path: str) -> NDArray[np.float64]:
+        """Return what stands for a layer's bias, `(outputs,)`.
+
+        Its own, if it has one; and where a batch norm takes its mean off right behind it, by how
+        much less that takes off than in the parent.
+        """
+        found = linear.layers_of(self.model)
+        layer = found[path]
+        bias = np.zeros(layer.kernel.shape[-1])
+        if layer.bias is not None:
+            bias += np.asarray(layer.bias)
+        name = linear.batch_norm_behind(self.model, path)
+        if name is not None:
+            theirs = linear.layers_of(self.parent)[name].moving_mean
+            kept = linear.outputs_kept(self.graph, self.keep, path)
+            bias += np.asarray(theirs, dtype=np.float64)[kept] - np.asarray(found[name].moving_mean)
+        return bias
+
+    def add_to_bias(self, path: str, shift: NDArray[np.float64]) -> str:
+        """Add a constant to what a layer gives before its activation.
+
+        Where it has no bias, the moving mean of the batch norm behind it takes the constant; where
+        there is no batch norm either, the layer gets a bias.
+
+        Returns:
+            A note where the constant did not go into the layer's own bias.
+        """
+        found = linear.layers_of(self.model)
+        layer = found[path]
+        if layer.bias is not None:
+            layer.bias.assign(np.asarray(layer.bias) + shift)
+            return ""
+        if not np.abs(shift).max(initial=0.0) > 0:
+            return ""
+        name = linear.batch_norm_behind(self.model, path)
+        if name is not None:
+            mean = found[name].moving_mean
+            mean.assign(np.asarray(mean) - shift)
+            return f"bias into {name!r}"
+        self.model = self._copied(self.model, bias=path)
+        linear.layers_of(self.model)[path].bias.assign(shift)
+        return "got a bias"
+
+    def replace(self, model: Any) -> None:
+        """Put another model in the subnetwork's place, with its lineage and compile settings."""
+        carry_compile_settings(self.model, model)
+        set_lineage(model, self.record)
+        self.model = model
+
+    def note(self, gain: Gain) -> None:
+        """Note what a step changed."""
+        self.gains.append(gain)
+
+    def _copied(self, model: Any, bias: str | None = None) -> Any:
+        new = copied(model, bias=bias)
+        set_lineage(new, self.record)
+        return new
+
+    # Judgement ----------------------------------------------------------------------------------
+
+    def measure(self) -> dict[str, float]:
+        """Judge the subnetwork on what is held out, or on everything where nothing is.
+
+        Returns:
+            `DISTANCE`, and `BALANCED` with labels.
+        """
+        record, names = self.record, self.division.label_names
+        models = [
+            (self.parent, answering_output(self.parent, record)),
+            (self.model, answering_output(self.model, record)),
+        ]
+        labelled = self.division.labelled
+        answers_alone = record.head == "parent" and not labelled
+        ran = run(models, self.division.held_out(), every_step=answers_alone)
+        theirs, ours = ran.outputs
+        if answers_alone:
+            return {DISTANCE: float(np.abs(ours - theirs).mean())}
+        known = names if labelled else record.plan.label_names
+        question = question_of(record, known, ours.shape[1], self.model.name)
+        wanted = ask(question, theirs, self.kind)
+        figures = {DISTANCE: float(np.abs(ours - wanted).mean())}
+        if labelled:
+            truth, several = settle_labels(ran.labels, len(names), None)
+            threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
+            decided = reply(question, ours, multi_label=several, threshold=threshold).decided
+            figures[BALANCED] = balanced_accuracy(question, decided, truth, several)
+        return figures
+
+
+def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
+    """Return where a subnetwork comes from, after making sure that it is from this parent.
+
+    Args:
+        small: The subnetwork.
+        parent: The parent.
+        retrained: Accept a parent that was trained further since.
+
+    Raises:
+        PlanError: It does not say, or says another.
+    """
+    record = lineage(small)
+    if record is None:
+        raise PlanError(
+            f"Model {small.name!r} does not say which model it was cut from. Pass what cut gave, "
+            "and keep it in files with nns.save_model and nns.load_model."
+        )
+    if record.taught:
+        raise PlanError(
+            f"Model {small.name!r} was taught other labels than its parent's since it was cut, so "
+            "it is no subnetwork of it any more. Use what cut gave."
+        )
+    graph = trace(parent)
+    if graph.structure != record.parent.structure:
+        raise PlanError(
+            f"Subnetwork {small.name!r} was not cut from {parent.name!r}: the layers, their sizes "
+            "or their unit groups differ. Pass the model it was cut from."
+        )
+    if not retrained and graph.fingerprint.weights != record.parent.weights:
+        raise PlanError(
+            f"The weights of {parent.name!r} are not those that {small.name!r} was selected on. "
+            "Pass the parent as it was then, or select and cut again."
+        )
+    return record
+
+
+def refuse_state(model: Any) -> None:
+    """Refuse layers that carry a state from one batch to the next.
+
+    Raises:
+        ModelError: There is one.
+    """
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise ModelError(
+                f"Layer {layer.name!r} of {model.name!r} is stateful: it carries its state from "
+                "batch to batch, and batches are dealt out here. Rebuild it with stateful=False."
+            )
+
+
+def balanced_accuracy(
+    question: Question, decided: NDArray[np.bool_], truth: NDArray[Any], several: bool
+) -> float:
+    """Return the mean balanced accuracy over a question's answers that have samples.
+
+    Args:
+        question: What was asked.
+        decided: Which answers were given, `(samples, answers)`.
+        truth: Labels, numbers or multi-hot rows.
+        several: Whether a sample can have several labels, or none.
+    """
+    right = question.truth(truth)
+    asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
+    answers = [1] if question.head == "binary" else range(right.shape[1])
+    found = []
+    for answer in answers:
+        own, said = right[asked, answer], decided[asked, answer]
+        if own.any() and not own.all():
+            found.append((said[own].mean() + (~said[~own]).mean()) / 2)
+    return float(np.mean(found)) if found else float("nan")

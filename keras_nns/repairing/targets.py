@@ -1,0 +1,273 @@
+"""What a repair fits: the inputs of one linear map, its weights, and what the parent's gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from keras_nns.graph import linear
+from keras_nns.repairing import projections
+from keras_nns.repairing.junctions import Junction, junction_of
+from keras_nns.repairing.patient import Treatment
+from keras_nns.repairing.projections import Projection
+
+Float = NDArray[np.float64]
+
+
+class Target(Protocol):
+    """One linear map of the subnetwork, and its counterpart in the parent."""
+
+    label: str
+    """What it is called in reports."""
+    features: int
+    """How many inputs one output is computed from."""
+    size: int
+    """How many outputs the subnetwork has."""
+    positions: int
+    """How many rows there are for one sample."""
+    biased: bool
+    """Whether a constant can be added to what it gives."""
+    within: tuple[Projection, Projection] | None
+    """The maps of parent and subnetwork, where they lie within a layer."""
+    beside: tuple[Junction, Junction] | None
+    """The sums that parent's and subnetwork's outputs go into, where those are fitted."""
+
+    def rows(self, x: Any) -> Any:
+        """Return `(rows, features)` of the subnetwork's input."""
+
+    def given(self, x: Any) -> Any:
+        """Return what the subnetwork's gives, before the activation, `(rows, outputs)`."""
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        """Return what it should give, from the parent's input and its own, `(rows, outputs)`.
+
+        What the parent's gives for its own input, at the outputs that were kept.
+        """
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        """Repeat what is known of each sample for all of its positions."""
+
+    def kernel(self) -> Float:
+        """Return the subnetwork's weights, `(features, outputs)`."""
+
+    def bias(self) -> Float:
+        """Return what is added to the product, `(outputs,)`."""
+
+    def shift(self, change: Float) -> str:
+        """Add a constant to what it gives; returns a note where there is something to say."""
+
+    def assign(self, kernel: Float) -> None:
+        """Set the weights."""
+
+
+def targets_of(
+    treatment: Treatment, path: str, theirs: Any, own: Any, *, sums: bool = False
+) -> Iterator[Target]:
+    """Yield the linear maps of a layer, in order of computation; none where it has none.
+
+    Args:
+        treatment: The repair.
+        path: The layer.
+        theirs: The parent's layer.
+        own: The subnetwork's.
+        sums: Fit the sum that a layer's output goes into, where what it is added to is settled.
+    """
+    if linear.is_linear(own):
+        first, second = (junction_of(m, path) for m in (treatment.parent, treatment.model))
+        if sums and first is not None and second is not None:
+            yield _Summed(treatment, path, theirs, own, (first, second))
+        else:
+            yield _Whole(treatment, path, theirs, own)
+        return
+    traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
+    if linear.is_kind(own) or not traced.inputs or projections.why_none(own) is not None:
+        return
+    ranks = traced.inputs[0].rank
+    pairs = (projections.projections_of(layer, ranks) for layer in (theirs, own))
+    # Inputs of an attention layer may differ in length.
+    positions = max(math.prod(size or 1 for size in s.shape[1:-1]) for s in traced.inputs)
+    for both in zip(*pairs, strict=True):
+        yield _Within(treatment, path, theirs, both, positions)
+
+
+def why_not(layer: Any) -> str | None:
+    """Say why a layer cannot be refitted; None where it can, or where it has nothing to refit."""
+    reason = linear.why_not(layer)
+    if reason is None or linear.is_kind(layer):
+        return reason
+    if projections.projections_of(layer, 3):
+        return projections.why_none(layer)
+    return reason
+
+
+class _Whole:
+    """A Dense or a convolution."""
+
+    biased = True
+    within: tuple[Projection, Projection] | None = None
+    beside: tuple[Junction, Junction] | None = None
+
+    def __init__(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
+        self.label = path
+        self._treatment, self._theirs, self._own = treatment, theirs, own
+        self.features = linear.feature_count(own)
+        kept = linear.outputs_kept(treatment.graph, treatment.keep, path)
+        self._kept, self.size = kept, len(kept)
+        bias = theirs.bias
+        self._bias = np.zeros(1, np.float32) if bias is None else np.asarray(bias)[kept]
+        self._own_bias = treatment.bias_of(path).astype(np.float32)
+        traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
+        self.positions = linear.position_count(theirs, traced.call.shapes[0])
+
+    def rows(self, x: Any) -> Any:
+        return linear.features(self._own, x)
+
+    def given(self, x: Any) -> Any:
+        given = linear.apply(self._own, x, self._own.kernel) + self._own_bias
+        return tf.reshape(given, (-1, self.size))
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        kernel = tf.gather(tf.convert_to_tensor(self._theirs.kernel), self._kept, axis=-1)
+        given = linear.apply(self._theirs, theirs, kernel)
+        return tf.reshape(given, (-1, self.size)) + self._bias
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        steps = isinstance(self._own, layers.Dense) and len(x.shape) == 3
+        return by_row(part, weight, rows, x if steps else None)
+
+    def kernel(self) -> Float:
+        values = np.asarray(self._own.kernel, dtype=np.float64)
+        return values.reshape(self.features, self.size)
+
+    def bias(self) -> Float:
+        return self._treatment.bias_of(self.label)
+
+    def shift(self, change: Float) -> str:
+        return self._treatment.add_to_bias(self.label, change)
+
+    def assign(self, kernel: Float) -> None:
+        self._own.kernel.assign(kernel.reshape(self._own.kernel.shape))
+
+
+class _Summed(_Whole):
+    """A Dense or a convolution that is added to something: it is to make up for what that lacks.
+
+    The sum is fitted to the parent's (He et al. 2017, *Channel Pruning*, section 3.3, for the last
+    layer of a residual branch). Inputs are pairs of the layer's and what its output is added to.
+    """
+
+    def __init__(
+        self,
+        treatment: Treatment,
+        path: str,
+        theirs: Any,
+        own: Any,
+        beside: tuple[Junction, Junction],
+    ) -> None:
+        super().__init__(treatment, path, theirs, own)
+        self.beside = beside
+        self._scale = np.ones(self.size, np.float32)
+        if beside[1].norm is not None:
+            norm = linear.layers_of(treatment.model)[beside[1].norm]
+            spread = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+            gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(spread)
+            self._scale = np.divide(
+                spread, gamma, out=np.zeros_like(spread), where=np.abs(gamma) > 1e-6 * spread
+            )
+
+    def rows(self, x: Any) -> Any:
+        return super().rows(x[0])
+
+    def given(self, x: Any) -> Any:
+        return super().given(x[0])
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        lacking = tf.gather(self._last(theirs[1]), self._kept, axis=-1) - self._last(ours[1])
+        given = super().wanted(theirs[0], ours[0])
+        return given + tf.reshape(lacking, (-1, self.size)) * self._scale
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        return super().by_row(part, weight, rows, x[0])
+
+    def _last(self, x: Any) -> Any:
+        """Return a tensor with its channels last."""
+        x = tf.cast(x, tf.float32)
+        return ops.moveaxis(x, 1, -1) if self._channels_first else x
+
+    @property
+    def _channels_first(self) -> bool:
+        return getattr(self._own, "data_format", "") == "channels_first"
+
+
+class _Within:
+    """One linear map of a layer that has several, or that does something else besides."""
+
+    def __init__(
+        self,
+        treatment: Treatment,
+        path: str,
+        layer: Any,
+        both: tuple[Projection, Projection],
+        positions: int,
+    ) -> None:
+        self.within: tuple[Projection, Projection] | None = both
+        self.beside: tuple[Junction, Junction] | None = None
+        self._theirs, self._own = both
+        self.label = f"{path}: {self._own.name}" if self._own.name else path
+        self.features, self.size = self._own.features, self._own.size
+        self.positions, self.biased = positions, self._own.bias is not None
+        kept, scale = projections.outputs_kept(treatment.graph, treatment.keep, layer, self._theirs)
+        # Read here: inside a compiled step weights have no values.
+        self._own_matrix = self._own.matrix().astype(np.float32)
+        self._own_offset = self._own.offset().astype(np.float32)
+        self._matrix = (scale * self._theirs.matrix()[:, kept]).astype(np.float32)
+        self._offset = (scale * self._theirs.offset()[kept]).astype(np.float32)
+
+    def rows(self, x: Any) -> Any:
+        return self._own.rows(x)
+
+    def given(self, x: Any) -> Any:
+        return tf.matmul(self.rows(x), self._own_matrix) + self._own_offset
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        return tf.matmul(self._theirs.rows(theirs), self._matrix) + self._offset
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        steps = len(x.shape) - len(self._own.axes) == 2
+        return by_row(part, weight, rows, x if steps else None)
+
+    def kernel(self) -> Float:
+        return self._own.matrix()
+
+    def bias(self) -> Float:
+        return self._own.offset()
+
+    def shift(self, change: Float) -> str:
+        self._own.assign(self._own.matrix(), self._own.offset() + change)
+        return "" if self.biased else "no bias"
+
+    def assign(self, kernel: Float) -> None:
+        self._own.assign(kernel, self._own.offset())
+
+
+def by_row(part: Any, weight: Any, rows: Any, steps: Any = None) -> tuple[Any, Any]:
+    """Repeat what is known of each sample for all its positions.
+
+    Args:
+        part: Which part each sample is of.
+        weight: How much it counts.
+        rows: `(rows, …)`, as many for each sample.
+        steps: What rows are the steps of: those that its Keras mask leaves out count nothing.
+    """
+    positions = tf.shape(rows)[0] // tf.shape(part)[0]
+    part, weight = tf.repeat(part, positions), tf.repeat(weight, positions)
+    mask = None if steps is None else getattr(steps, "_keras_mask", None)
+    if mask is not None:
+        weight = weight * tf.cast(tf.reshape(mask, (-1,)), weight.dtype)
+    return part, weight

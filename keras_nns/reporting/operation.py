@@ -1,0 +1,279 @@
+"""Cut a network for each plan; prove, export and judge each: what a report tells about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+import tflite_export
+from keras_nns import tables
+from keras_nns.errors import ProofError, SelectionError
+from keras_nns.files.atomic import Json
+from keras_nns.graph.costs import Costs
+from keras_nns.graph.keras_internals import functional, is_graph
+from keras_nns.judgement.comparison import compare
+from keras_nns.judgement.figures import LabelFigures
+from keras_nns.observation.activity import Activity
+from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.reporting.document import Subnetwork, SurgeryRecord
+from keras_nns.reporting.shipping import card_table, device_card, packed
+from keras_nns.surgery.cutting import Proof, cut, prove
+from keras_nns.surgery.lineage import Head, origin_of
+from keras_nns.tables import Table
+
+MERGED = "merged"
+PARENT = "parent"
+
+_TIMED = 0.1
+"""Seconds for which each file's latency is measured."""
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Cut networks and what is known about them.
+
+    Attributes:
+        record: All that a report tells.
+        tflite: The bytes of each network's `.tflite` file, by the network's name, with the
+            parent's under `"parent"`; empty where none was asked for.
+    """
+
+    record: SurgeryRecord
+    tflite: Mapping[str, bytes] = field(default_factory=dict)
+
+    def to_table(self) -> Table:
+        """Return what each network keeps, costs and is worth as a table, the parent first.
+
+        A network of one label is figured as a detector of it; the parent and a network of several
+        labels by the means over them.
+        """
+        record = self.record
+        whole = record.every[-1].comparison
+        units = sum(record.every[0].plan.sizes.values())
+        rows = [_row(PARENT, units, whole.parent_costs, whole.parent.rows, "")]
+        for network in record.every:
+            kept = sum(map(len, network.plan.kept.values()))
+            exact = network.proof is not None and network.proof.exact
+            figured = network.comparison
+            proof = "exact" if exact else tables.UNDEFINED
+            rows.append(_row(network.name, kept, figured.costs, figured.after.rows, proof))
+        columns = ("network", "units", "parameters", *(name for name, _ in _FIGURES))
+        return Table((*columns, ".tflite", "proof"), tuple(rows))
+
+    def to_json(self) -> Json:
+        """Return the figures of every network as plain data."""
+        return {
+            "parent": self.record.parent.name,
+            "observed_samples": int(self.record.activity.samples.sum()),
+            "notes": list(self.record.notes),
+            "networks": [self._network(network) for network in self.record.every],
+        }
+
+    def _network(self, network: Subnetwork) -> Json:
+        plan, proof = network.plan, network.proof
+        flat = self.tflite.get(network.name)
+        return {
+            "name": network.name,
+            "labels": list(plan.labels),
+            "units": {n: [len(plan.kept[n]), size] for n, size in plan.sizes.items()},
+            "choices": [choice.to_json() for choice in plan.choices],
+            "proof": None if proof is None else _proof_json(proof),
+            "tflite": None
+            if flat is None
+            else {"bytes": len(flat), "difference": network.tflite_difference},
+            "comparison": network.comparison.to_json(),
+        }
+
+
+def operate(
+    parent: keras.Model,
+    activity: Activity,
+    plans: Sequence[Plan],
+    data: Any,
+    y: Any = None,
+    *,
+    label_names: Sequence[str] | None = None,
+    batch_size: int = 256,
+    head: Head = "parent",
+    samples: Any = None,
+    export: bool = False,
+    merged: bool = True,
+    notes: Sequence[str] = (),
+    confidence: float | None = None,
+    allow_overlap: bool = False,
+    tell: Tell | None = None,
+) -> Operation:
+    """Cut a network for each plan, and one for all of them; prove, export and judge each.
+
+    Args:
+        parent: The model.
+        activity: What was observed of it.
+        plans: What to keep; one network each.
+        data: Held-out data with the parent's labels, as `evaluate` takes it. Read more than once.
+        y: Labels, when `data` is inputs alone.
+        label_names: Name of every label of the parent, where the data does not tell.
+        batch_size: Samples in a batch, for arrays.
+        head: What the networks answer, as in `cut`.
+        samples: Inputs as the model takes them, to prove and verify on; None generates inputs to
+            prove on.
+        export: Whether to make `.tflite` files, each verified against its Keras model on `samples`.
+        merged: Whether to cut the network of all plans together, where there is more than one.
+        notes: Sentences on the data, for the report.
+        confidence: As in `evaluate`.
+        allow_overlap: As in `evaluate`.
+        tell: Called with what is being done.
+
+    Raises:
+        SelectionError: There is no plan, or `export` is true and there are no samples.
+        PlanError: A plan is of another model, or would empty a layer.
+        ProofError: A cut network is not equal to its masked parent.
+        tflite_export.ExportError: A network cannot be exported, or its file answers otherwise.
+
+    Example:
+        >>> done = operate(model, activity, plans, x_test, y_test)  # doctest: +SKIP
+        >>> write(surgery_report(done.record), "report")  # doctest: +SKIP
+    """
+    if not plans:
+        raise SelectionError("There is no plan to cut by. Pass at least one.")
+    if export and samples is None:
+        raise SelectionError("export=True verifies each file: pass samples=, inputs of the model.")
+    flats: dict[str, bytes] = {}
+    if export:
+        flats[PARENT] = to_tflite(parent, samples, label_names=activity.label_names)[0]
+
+    def subnetwork(name: str, plan: Plan) -> Subnetwork:
+        if tell is not None:
+            tell(f"cutting, proving and judging {name}")
+        small = cut(parent, plan, head=head)
+        proof = prove(parent, plan, head=head, samples=16 if samples is None else samples)
+        if not proof.exact:
+            raise ProofError(f"The network of {name!r} is {proof}. Please report this model.")
+        difference = None
+        if export:
+            flats[name], difference = to_tflite(small, samples)
+        comparison = compare(
+            parent,
+            small,
+            data,
+            y,
+            label_names=label_names,
+            batch_size=batch_size,
+            confidence=confidence,
+            allow_overlap=allow_overlap,
+            parent_tflite_bytes=len(flats[PARENT]) if export else None,
+            tflite_bytes=len(flats[name]) if export else None,
+        )
+        return Subnetwork(name, plan, small, comparison, proof, difference)
+
+    names = network_names(plans)
+    each = tuple(subnetwork(name, plan) for name, plan in zip(names, plans, strict=True))
+    whole = subnetwork(MERGED, merge(plans)) if merged and len(plans) > 1 else None
+    card = card_table(device_card(flats, samples, seconds=_TIMED)) if export else None
+    return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes), card), flats)
+
+
+def network_names(plans: Sequence[Plan]) -> list[str]:
+    """Name the network of each plan by its labels, no two alike.
+
+    Example:
+        >>> network_names([three, three_and_eight])  # doctest: +SKIP
+        ['3', '3+8']
+    """
+    names: list[str] = []
+    for number, plan in enumerate(plans, 1):
+        name = "+".join(plan.names) or f"plan {number}"
+        taken = name in names or name in (MERGED, PARENT)
+        names.append(f"{name} ({number})" if taken else name)
+    return names
+
+
+def to_tflite(
+    model: keras.Model, samples: Any, *, label_names: Sequence[str] = ()
+) -> tuple[bytes, float]:
+    """Export a model as float32, with its labels and its plan inside, and verify the file.
+
+    Args:
+        model: A parent or a subnetwork.
+        samples: Inputs as the model takes them.
+        label_names: Name of each output of a parent; a subnetwork remembers its own.
+
+    Returns:
+        The file's bytes, and its largest difference from the model as a share of the output's
+        scale.
+
+    Raises:
+        tflite_export.ExportError: There is no such file, or it answers otherwise.
+    """
+    flat = tflite_export.convert(
+        model, labels=answer_names(model, label_names), files=packed(model)
+    )
+    return flat, tflite_export.verify(flat, model, samples).relative
+
+
+def answer_names(
+    model: keras.Model, label_names: Sequence[str] = ()
+) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
+    """Name what a model's outputs answer, as `tflite_export.convert` takes labels.
+
+    Args:
+        model: A parent or a subnetwork.
+        label_names: Name of each output of a parent; a subnetwork remembers its own.
+
+    Returns:
+        The names, by output where the model has several; None where there is not one for each
+        value of the output that answers.
+    """
+    origin = origin_of(model)
+    names = tuple(label_names) if origin is None else origin.label_names
+    if not is_graph(model):
+        return names or None
+    whole = functional(model)
+    outputs = dict(zip(whole.output_names, whole.outputs, strict=True))
+    if len(outputs) == 1:
+        (only,) = outputs.values()
+        return names if names and only.shape[-1] == len(names) else None
+    if origin is None or origin.output not in outputs:
+        return None
+    return {origin.output: names}
+
+
+_FIGURES: tuple[tuple[str, Callable[[LabelFigures], float]], ...] = (
+    ("recall", lambda row: row.recall),
+    ("specificity", lambda row: row.specificity),
+    ("balanced", lambda row: row.balanced_accuracy),
+    ("AUC", lambda row: row.auc),
+)
+
+
+def _row(
+    name: str, units: int, costs: Costs, figures: Sequence[LabelFigures], proof: str
+) -> tuple[str, ...]:
+    return (
+        name,
+        tables.count(units),
+        tables.count(costs.parameters),
+        *(tables.share(_mean([get(one) for one in figures])) for _, get in _FIGURES),
+        tables.count(costs.tflite_bytes),
+        proof,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of what is defined; NaN where nothing is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _proof_json(proof: Proof) -> Json:
+    return {
+        "exact": proof.exact,
+        "absolute": proof.absolute,
+        "relative": proof.relative,
+        "samples": proof.samples,
+    }

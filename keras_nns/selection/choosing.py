@@ -1,0 +1,271 @@
+"""Select: scores and a keep rule make a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import SelectionError
+from keras_nns.observation.activity import Activity, Float
+from keras_nns.plans.keep_rules import KeepRule, above, normalised
+from keras_nns.plans.kept_units import Choice, Plan, merge
+from keras_nns.plans.units import mask_of
+from keras_nns.selection.activations import Score, mean_activation, name_of
+
+Label = int | str
+
+Kept = dict[str, NDArray[np.bool_]]
+
+RECORDED_SCORES = 1_000_000
+"""A plan records its scores where units times labels are at most so many; else files grow large."""
+
+
+@overload
+def select(  # type: ignore[overload-overlap]
+    activity: Activity,
+    labels: Literal["each"],
+    *,
+    score: Score = ...,
+    keep: KeepRule = ...,
+    min_units: int = ...,
+    multiple_of: int = ...,
+) -> list[Plan]: ...
+@overload
+def select(
+    activity: Activity,
+    labels: Label | Iterable[Label] = ...,
+    *,
+    score: Score = ...,
+    keep: KeepRule = ...,
+    min_units: int = ...,
+    multiple_of: int = ...,
+) -> Plan: ...
+def select(
+    activity: Activity,
+    labels: Label | Iterable[Label] = "all",
+    *,
+    score: Score = mean_activation,
+    keep: KeepRule | None = None,
+    min_units: int = 1,
+    multiple_of: int = 1,
+) -> Plan | list[Plan]:
+    """Choose which units stay for one label, for several, or for each.
+
+    Units of layers that were not observed stay, and so do protected ones. For several labels the
+    plan is the union of the labels' own plans, unless the keep rule is global: then each unit's
+    highest score over the labels is compared across the network.
+
+    The plan records how it was chosen: score, rule, thresholds, and the scores themselves where
+    labels times units are at most a million.
+
+    Args:
+        activity: What was observed.
+        labels: A label's number or name, a list of them, `"all"`, or `"each"` for one plan each.
+        score: How much a label needs a unit; the paper's mean activation by default.
+        keep: Which scores stay; the paper's `above(0.4)` by default.
+        min_units: Keep at least this many units of every layer, the best ones.
+        multiple_of: Round what is kept of every layer up to a multiple of this, by the best of the
+            rest, for hardware that computes 4, 8 or 16 units at once. A layer whose own number of
+            units is none keeps all where there is no such multiple.
+
+    Returns:
+        A plan; for `"each"` a list with one plan per label, in label order.
+
+    Raises:
+        SelectionError: An unknown label, a label without samples, scores that are not numbers, a
+            `min_units` below 0, or a `multiple_of` below 1.
+
+    Example:
+        >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
+        >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
+    """
+    keep = above(0.4) if keep is None else keep
+    if not isinstance(keep, KeepRule):
+        raise SelectionError(
+            "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25). Received: "
+            f"{keep!r}."
+        )
+    if min_units < 0:
+        raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
+    if multiple_of < 1:
+        raise SelectionError(
+            f"`multiple_of` must be 1 or more. Received: multiple_of={multiple_of}."
+        )
+    each = isinstance(labels, str) and labels == "each"
+    numbers = label_numbers(activity, labels)
+    scores = checked_scores(activity, score, numbers)
+    why = (name_of(score), keep)
+    if each or keep.scope == "layer":
+        plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
+        plans = plans if each else [merge(plans)]
+    else:
+        plans = [_plan(activity, scores, tuple(numbers), why, min_units=min_units)]
+    plans = [_rounded(activity, scores, plan, multiple_of) for plan in plans]
+    return plans if each else plans[0]
+
+
+def label_numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
+    """Return the numbers of labels that were observed, sorted.
+
+    Raises:
+        SelectionError: A label is unknown or has no samples, or there is none.
+    """
+    numbers = _numbers(activity, labels)
+    unseen = [activity.label_names[n] for n in numbers if activity.samples[n] == 0]
+    if unseen:
+        raise SelectionError(
+            f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
+            "of which units it needs. Observe data that holds it, or leave it out."
+        )
+    return numbers
+
+
+def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> dict[str, Float]:
+    """Return the scores `(labels, units)` of every group that has units to remove.
+
+    Raises:
+        SelectionError: There is no such group, `score` is no function, or what it gives for these
+            labels does not fit or is no number.
+    """
+    if not callable(score):
+        raise SelectionError(
+            "`score` must be a function such as mean_activation or magnitude(model). Received: "
+            f"{score!r}."
+        )
+    if not activity.layout.prunable:
+        raise SelectionError("The observed model has no unit that can be removed.")
+    prunable = {group.name for group in activity.layout.prunable}
+    scores = {name: values for name, values in score(activity).items() if name in prunable}
+    _check_scores(activity, scores, numbers, name_of(score))
+    return scores
+
+
+def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
+    if isinstance(labels, str) and labels in ("each", "all"):
+        return list(range(len(activity.label_names)))
+    if isinstance(labels, int | np.integer | str):
+        return [activity.label(labels)]
+    if not isinstance(labels, Iterable):
+        raise SelectionError(
+            "`labels` must be a label's number or name, several of them, 'all' or 'each'. "
+            f"Received: labels={labels!r}."
+        )
+    numbers = sorted({activity.label(label) for label in labels})
+    if not numbers:
+        raise SelectionError("`labels` is empty. Name at least one label.")
+    return numbers
+
+
+def _check_scores(
+    activity: Activity, scores: Mapping[str, Float], numbers: Sequence[int], name: str
+) -> None:
+    for group, values in scores.items():
+        expected = (len(activity.label_names), activity.layout[group].size)
+        if values.shape != expected:
+            raise SelectionError(
+                f"Score {name} must give group {group!r} an array of shape {expected}. Received: "
+                f"shape {values.shape}."
+            )
+        found = values[list(numbers)]
+        if np.isnan(found).any() or np.isposinf(found).any():
+            raise SelectionError(
+                f"Score {name} is NaN or infinite for some units of group {group!r}."
+            )
+
+
+def _plan(
+    activity: Activity,
+    scores: Mapping[str, Float],
+    numbers: tuple[int, ...],
+    why: tuple[str, KeepRule],
+    *,
+    min_units: int,
+) -> Plan:
+    score, keep = why
+    merged = {name: values[list(numbers)].max(axis=0) for name, values in scores.items()}
+    # -inf: no layer that was observed has this unit, so nothing is known against it.
+    known = {name: ~np.isneginf(values) for name, values in merged.items()}
+    kept = _chosen(merged, known, keep)
+    thresholds = []
+    for group in activity.layout.prunable:
+        if group.name not in merged:
+            kept[group.name] = np.ones(group.size, dtype=bool)
+            continue
+        values, mask = merged[group.name], kept[group.name]
+        for need in group.needs:
+            # The floor holds for every layer of the group: joined, they need not share all units.
+            units = np.array(need)
+            best = units[np.argsort(-values[units], kind="stable")[:min_units]]
+            if mask[units].sum() < len(best):
+                mask[best] = True
+        if mask.any():
+            thresholds.append((group.name, float(values[mask].min())))
+        mask |= ~known[group.name]
+        mask[list(group.protected)] = True
+    recorded = sorted((name, tuple(values.tolist())) for name, values in merged.items())
+    choice = Choice(
+        numbers,
+        score,
+        keep.name,
+        tuple(sorted(thresholds)),
+        tuple(recorded) if _is_recorded(activity, merged) else (),
+    )
+    return Plan(
+        fingerprint=activity.fingerprint,
+        sizes={group.name: group.size for group in activity.layout.prunable},
+        kept={name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()},
+        labels=numbers,
+        label_names=activity.label_names,
+        choices=(choice,),
+        seen=activity.seen,
+    )
+
+
+def _is_recorded(activity: Activity, scores: Mapping[str, Float]) -> bool:
+    units = sum(len(values) for values in scores.values())
+    return units * len(activity.label_names) <= RECORDED_SCORES
+
+
+def _rounded(activity: Activity, scores: Mapping[str, Float], plan: Plan, multiple_of: int) -> Plan:
+    """Keep more units, until every layer has a multiple or all of its own."""
+    if multiple_of == 1:
+        return plan
+    kept = {}
+    for group in activity.layout.prunable:
+        mask = mask_of(plan.kept[group.name], group.size)
+        if group.name in scores:
+            values = scores[group.name][list(plan.labels)].max(axis=0)
+            # To keep more of one layer may keep more of another: on until none is short.
+            while True:
+                before = mask.sum()
+                for member in group.members:
+                    units = np.unique(member.units)
+                    short = -int(mask[units].sum()) % multiple_of
+                    rest = units[~mask[units]]
+                    mask[rest[np.argsort(-values[rest], kind="stable")[:short]]] = True
+                if mask.sum() == before:
+                    break
+        kept[group.name] = tuple(np.flatnonzero(mask).tolist())
+    return replace(plan, kept=kept)
+
+
+def _chosen(scores: Mapping[str, Float], known: Kept, keep: KeepRule) -> Kept:
+    """Apply a keep rule to the units that have a score; the others are not chosen."""
+    kept = {name: np.zeros(len(values), dtype=bool) for name, values in scores.items()}
+    parts = {name: values[known[name]] for name, values in scores.items() if known[name].any()}
+    if keep.scope == "layer":
+        chosen = {name: keep(values) for name, values in parts.items()}
+    elif parts:
+        alike = [normalised(values, keep.normalise) for values in parts.values()]
+        together = keep(np.concatenate(alike))
+        ends = np.cumsum([len(values) for values in parts.values()])[:-1]
+        chosen = dict(zip(parts, np.split(together, ends), strict=True))
+    else:
+        chosen = {}
+    for name, units in chosen.items():
+        kept[name][known[name]] = units
+    return kept

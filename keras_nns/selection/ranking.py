@@ -1,0 +1,219 @@
+"""The order in which units join a subnetwork, and how many of them fit what it may cost."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import SelectionError
+from keras_nns.observation.activity import Activity, Float
+from keras_nns.plans.kept_units import Choice, Plan
+
+Balance = Literal["zeta", "share", "cost"]
+Cost = Callable[[Plan], float]
+
+_PIECES = 64
+"""In how many steps a layer leaves at most, where units are set against what they cost."""
+
+
+class Ranking:
+    """Units by how soon they join, from scores that were computed once.
+
+    The plans are nested: of two, one holds all the units of the other.
+
+    Args:
+        activity: What was observed.
+        scores: `(labels, units)` of every group that has a score.
+        labels: The labels a subnetwork is for. A unit counts as much as for the label that needs it
+            most.
+        name: Name of the score.
+        balance: How layers are compared: `"zeta"`, a unit's score in shares of its layer's highest,
+            so that every plan is that of the paper's rule at some ζ; `"share"`, its rank in the
+            layer, so that every layer keeps the same share of its units; or `"cost"`, its score by
+            what leaving it out would save, for scores that can be compared between layers.
+        cost: What a plan costs, for `"cost"`; one that holds another costs no less.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        scores: Mapping[str, Float],
+        labels: tuple[int, ...],
+        *,
+        name: str,
+        balance: Balance,
+        cost: Cost | None = None,
+    ) -> None:
+        if balance not in get_args(Balance):
+            raise SelectionError(
+                f"Expected `balance` to be one of {get_args(Balance)}. Received: "
+                f"balance={balance!r}."
+            )
+        self._activity = activity
+        self._labels = labels
+        self._name = name
+        self._balance = balance
+        self._cost = cost
+        self._values = {}
+        for group in activity.layout.prunable:
+            if group.name in scores:
+                own = np.asarray(scores[group.name])[list(labels)]
+                self._values[group.name] = _comparable(own, balance)
+
+    @cached_property
+    def floor(self) -> dict[str, NDArray[np.bool_]]:
+        """The least there can be: what cannot go, and the best unit of every layer."""
+        found = {}
+        for group in self._activity.layout.prunable:
+            values = self._values.get(group.name)
+            mask = np.ones(group.size, dtype=bool)
+            if values is not None:
+                mask = np.isneginf(values)
+                mask[list(group.protected)] = True
+                for need in group.needs:
+                    units = np.array(need)
+                    if not mask[units].any():
+                        mask[units[np.argmax(values[units])]] = True
+            found[group.name] = mask
+        return found
+
+    @cached_property
+    def order(self) -> list[tuple[str, int]]:
+        """Group and unit of all that may join beyond the floor, the first to join first."""
+        if self._balance == "cost":
+            return self._by_cost()
+        waiting = [
+            (-value, place, name, unit)
+            for place, (name, values) in enumerate(self._values.items())
+            for unit, value in enumerate(values.tolist())
+            if not self.floor[name][unit]
+        ]
+        return [(name, unit) for _, _, name, unit in sorted(waiting)]
+
+    def _by_cost(self) -> list[tuple[str, int]]:
+        """Let go, again and again, of the units that are worth least for what they cost.
+
+        What a unit costs depends on how many are left of the layers around it. It only falls as
+        they leave, so what was found earlier for others is still a bound (lazy greedy: Minoux
+        1978).
+        """
+        assert self._cost is not None
+        kept = {name: np.ones_like(mask) for name, mask in self.floor.items()}
+        leaving = {
+            name: [u for u in np.argsort(values, kind="stable").tolist() if not self.floor[name][u]]
+            for name, values in self._values.items()
+        }
+        cost = self._cost
+        whole = cost(self.plan(kept))
+
+        def price(name: str) -> tuple[float, list[int], float]:
+            units = leaving[name][: max(1, kept[name].size // _PIECES)]
+            kept[name][units] = False
+            left = cost(self.plan(kept))
+            kept[name][units] = True
+            lost = float(self._values[name][units].sum())
+            saved = whole - left
+            return (lost / saved if saved > 0 else np.inf), units, left
+
+        queue = [(0.0, name) for name, units in leaving.items() if units]
+        heapq.heapify(queue)
+        order: list[tuple[str, int]] = []
+        while queue:
+            _, name = heapq.heappop(queue)
+            ratio, units, left = price(name)
+            if queue and ratio > queue[0][0]:
+                heapq.heappush(queue, (ratio, name))
+                continue
+            kept[name][units] = False
+            whole = left
+            order.extend((name, unit) for unit in units)
+            leaving[name] = leaving[name][len(units) :]
+            if leaving[name]:
+                heapq.heappush(queue, (ratio, name))
+        return order[::-1]
+
+    def plan(self, kept: Mapping[str, NDArray[np.bool_]]) -> Plan:
+        """Return the plan that keeps these units."""
+        thresholds = []
+        for name, values in sorted(self._values.items()):
+            chosen = values[kept[name] & ~np.isneginf(values)]
+            if chosen.size:
+                thresholds.append((name, float(chosen.min())))
+        choice = Choice(self._labels, self._name, f"budget, {self._balance}", tuple(thresholds))
+        activity = self._activity
+        return Plan(
+            fingerprint=activity.fingerprint,
+            sizes={group.name: group.size for group in activity.layout.prunable},
+            kept={name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()},
+            labels=self._labels,
+            label_names=activity.label_names,
+            choices=(choice,),
+            seen=activity.seen,
+        )
+
+    @property
+    def smallest(self) -> Plan:
+        """The plan of the floor."""
+        return self.plan(self.floor)
+
+    @property
+    def everything(self) -> Plan:
+        """The plan that keeps every unit."""
+        return self.plan({name: np.ones_like(mask) for name, mask in self.floor.items()})
+
+    def first(self, count: int) -> Plan:
+        """Return the plan of the floor and the first units to join."""
+        return self.plan(self._first(count))
+
+    def fit(self, cost: Cost, limit: float) -> Plan:
+        """Return the largest plan that costs at most this much.
+
+        As many of the first units as fit; then, where the next does not, whichever of the rest
+        still do, each the first of its layer.
+
+        Args:
+            cost: What a plan costs; one that holds another costs no less.
+            limit: The most it may cost.
+        """
+        low, high = 0, len(self.order)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if cost(self.first(middle)) <= limit:
+                low = middle
+            else:
+                high = middle - 1
+        kept = self._first(low)
+        full: set[str] = set()
+        for name, unit in self.order[low:]:
+            if name in full:
+                continue
+            kept[name][unit] = True
+            if cost(self.plan(kept)) > limit:
+                kept[name][unit] = False
+                full.add(name)
+        return self.plan(kept)
+
+    def _first(self, count: int) -> dict[str, NDArray[np.bool_]]:
+        kept = {name: mask.copy() for name, mask in self.floor.items()}
+        for name, unit in self.order[:count]:
+            kept[name][unit] = True
+        return kept
+
+
+def _comparable(scores: Float, balance: Balance) -> Float:
+    """Make scores of one layer comparable with those of another, and join the labels."""
+    known = ~np.isneginf(scores)
+    if balance == "cost":
+        return np.asarray(np.where(known, scores, -np.inf).max(axis=0))
+    highest = np.where(known, np.maximum(scores, 0), 0).max(axis=1, keepdims=True)
+    found = (np.where(known, scores, -np.inf) / np.where(highest > 0, highest, 1)).max(axis=0)
+    if balance == "share":
+        ranks = np.empty(len(found))
+        ranks[np.argsort(-found, kind="stable")] = np.arange(len(found))
+        return np.where(known.any(axis=0), 1 - (ranks + 0.5) / len(found), -np.inf)
+    return np.asarray(found)

@@ -1,0 +1,215 @@
+"""Scores of the weights that compute a unit, alike for every label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from keras_nns.errors import SelectionError
+from keras_nns.graph.rules import FIXED
+from keras_nns.graph.tracing import Graph, trace
+from keras_nns.observation.activity import Activity, Float
+from keras_nns.selection.activations import Join, Score, Scores, by_group, joined
+
+
+def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
+    """Make the score that is the norm of the weights which compute a unit, alike for every label.
+
+    Filter pruning of Li et al. 2017 (*Pruning Filters for Efficient ConvNets*), there `norm=1`.
+
+    Args:
+        model: The model that was observed.
+        norm: Which norm, a number above 0.
+        join: As in `mean_activation`.
+
+    Returns:
+        A score to pass to `select`.
+
+    Raises:
+        SelectionError: `norm` is not a number above 0.
+
+    Example:
+        >>> nns.select(activity, labels=3, score=nns.magnitude(model))  # doctest: +SKIP
+    """
+    if not 0 < norm < np.inf:
+        raise SelectionError(f"`norm` must be a number above 0. Received: norm={norm!r}.")
+
+    def of_weights(weights: Float) -> Float:
+        return np.asarray((np.abs(weights) ** norm).sum(axis=1) ** (1 / norm))
+
+    return _of_layers(model, of_weights, f"magnitude(norm={norm:g})", join, comparable=False)
+
+
+def geometric_median(model: Any, *, join: Join = "max") -> Score:
+    """Make the score that is how far a unit's weights lie from those of the layer's other units.
+
+    FPGM of He et al. 2019 (*Filter Pruning via Geometric Median*): the sum of the Euclidean
+    distances to all others. Units near the middle of all can be stood in for by the rest; a small
+    norm alone is no reason to go.
+
+    Args:
+        model: The model that was observed.
+        join: As in `mean_activation`.
+
+    Returns:
+        A score to pass to `select`.
+
+    Example:
+        >>> nns.select(activity, score=nns.geometric_median(model))  # doctest: +SKIP
+    """
+
+    def of_weights(weights: Float) -> Float:
+        squares = (weights**2).sum(axis=1)
+        between = squares[:, None] + squares - 2 * weights @ weights.T
+        np.fill_diagonal(between, 0.0)
+        return np.asarray(np.sqrt(np.maximum(between, 0.0)).sum(axis=1))
+
+    return _of_layers(model, of_weights, "geometric_median", join, comparable=False)
+
+
+def lamp(model: Any, *, join: Join = "max") -> Score:
+    """Make the score that is a unit's share of the weights that would be left with it.
+
+    LAMP of Lee et al. 2021 (*Layer-adaptive Sparsity for the Magnitude-based Pruning*, eq. 2), for
+    whole units: the squared norm of its weights, over the sum of those of all units of the layer
+    that are as large or larger. Within a layer the order is that of `magnitude`; the shares can be
+    compared over layers, so it is for `scope="global"`, and keeps at least one unit of each.
+
+    Args:
+        model: The model that was observed.
+        join: As in `mean_activation`.
+
+    Returns:
+        A score to pass to `select`, in [0, 1].
+
+    Example:
+        >>> rule = nns.fraction(0.3, scope="global")  # doctest: +SKIP
+        >>> nns.select(activity, score=nns.lamp(model), keep=rule)  # doctest: +SKIP
+    """
+
+    def of_weights(weights: Float) -> Float:
+        squares = (weights**2).sum(axis=1)
+        order = np.argsort(-squares, kind="stable")
+        left = np.cumsum(squares[order])
+        shares = np.zeros(len(squares))
+        shares[order] = squares[order] / np.where(left > 0, left, 1.0)
+        return shares
+
+    return _of_layers(model, of_weights, "lamp", join, comparable=True)
+
+
+def batch_norm_scale(model: Any, *, join: Join = "max") -> Score:
+    """Make the score that is the size of the scale γ which batch norms give a unit.
+
+    Network slimming of Liu et al. 2017 (*Learning Efficient Convolutional Networks through Network
+    Slimming*). It means most for a model that was trained with a penalty on these scales. Units
+    that no batch norm with a scale stands behind have no score, and stay.
+
+    Args:
+        model: The model that was observed.
+        join: How several batch norms on the same units are brought together.
+
+    Returns:
+        A score to pass to `select`.
+
+    Raises:
+        SelectionError: The model has no batch norm with a scale on hidden units.
+
+    Example:
+        >>> nns.select(activity, score=nns.batch_norm_scale(model))  # doctest: +SKIP
+    """
+    graph = trace(model)
+    numbers = {
+        int(unit): (group, number)
+        for group in graph.layout.prunable
+        for member in group.members
+        for unit, number in zip(graph.families[member.layer].units, member.units, strict=True)
+    }
+    parts: dict[str, list[Float]] = {}
+    for blueprint in graph.blueprints.values():
+        layer = blueprint.operation
+        if not isinstance(layer, layers.BatchNormalization) or layer.gamma is None:
+            continue
+        index = next(i for i, v in enumerate(layer.variables) if v is layer.gamma)
+        units = blueprint.bindings[index].axes.get(0) if index in blueprint.bindings else None
+        if units is None:
+            continue
+        placed: dict[str, Float] = {}
+        for unit, scale in zip(units, np.asarray(layer.gamma), strict=True):
+            if unit != FIXED and int(unit) in numbers:
+                group, number = numbers[int(unit)]
+                row = placed.setdefault(group.name, np.full((1, group.size), -np.inf))
+                row[0, number] = max(row[0, number], abs(float(scale)))
+        for name, row in placed.items():
+            parts.setdefault(name, []).append(row)
+    if not parts:
+        raise SelectionError(
+            f"Model {model.name!r} has no batch norm with a scale on units that can be removed. "
+            "Use magnitude, lamp or geometric_median for its weights."
+        )
+
+    def score(activity: Activity) -> Scores:
+        _check_same(activity, graph, "batch_norm_scale")
+        count = len(activity.samples)
+        found = {}
+        for group in activity.layout.prunable:
+            watched = any(member.layer in activity.layers for member in group.members)
+            if watched and group.name in parts:
+                row = joined(parts[group.name], join, comparable=True)
+                found[group.name] = np.repeat(row, count, axis=0)
+        return found
+
+    score.__name__ = "batch_norm_scale"
+    return score
+
+
+def _of_layers(
+    model: Any, of_weights: Callable[[Float], Float], name: str, join: Join, *, comparable: bool
+) -> Score:
+    """Make a score of each layer's weights `(units, weights)`."""
+    graph = trace(model)
+
+    def score(activity: Activity) -> Scores:
+        _check_same(activity, graph, name)
+
+        def of_layer(layer: str) -> Float:
+            each = of_weights(_weights_of(graph, layer))
+            return np.broadcast_to(each, (len(activity.samples), len(each)))
+
+        return by_group(activity, of_layer, join, comparable=comparable)
+
+    score.__name__ = name
+    return score
+
+
+def _check_same(activity: Activity, graph: Graph, name: str) -> None:
+    if activity.fingerprint.structure != graph.structure:
+        raise SelectionError(
+            f"{name} was given model {graph.model.name!r}, and the activity is of another model."
+        )
+
+
+def _weights_of(graph: Graph, layer: str) -> Float:
+    """Return the weights that compute each unit of a layer, without biases: `(units, weights)`."""
+    family = graph.families[layer]
+    rows: list[list[Float]] = [[] for _ in family.units]
+    for blueprint in graph.blueprints.values():
+        if blueprint.path != family.layer:
+            continue
+        for index, binding in blueprint.bindings.items():
+            weight = np.asarray(blueprint.operation.variables[index], dtype=np.float64)
+            if weight.ndim < 2:
+                continue
+            for axis, units in binding.axes.items():
+                if axis in binding.silence:
+                    continue
+                slices = np.moveaxis(weight, axis, 0).reshape(len(units), -1)
+                # A recurrent layer's kernel has a unit once for every gate.
+                for place in np.flatnonzero(np.isin(units, family.units)):
+                    rows[int(units[place] - family.units[0])].append(slices[place])
+    found = [np.concatenate(parts) if parts else np.zeros(0) for parts in rows]
+    widest = max((len(row) for row in found), default=0)
+    return np.stack([np.pad(row, (0, widest - len(row))) for row in found])

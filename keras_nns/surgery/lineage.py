@@ -1,0 +1,390 @@
+"""What a subnetwork remembers of its parent, in memory and in its `.keras` file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+
+from keras_nns.data.sketch import Seen, unite
+from keras_nns.errors import FileError
+from keras_nns.files import atomic
+from keras_nns.files.atomic import Json
+from keras_nns.graph.rules import load_extras
+from keras_nns.plans.kept_units import Plan
+from keras_nns.plans.units import Fingerprint
+
+Head = Literal["parent", "labels", "other", "binary"]
+HEADS: tuple[str, ...] = get_args(Head)
+RECORD = "keras_nns.json"
+"""Name of the file, inside a model file, that holds the lineage."""
+
+_FORMAT = "keras_nns.lineage"
+_COMPOSED = "keras_nns.composition"
+_ATTRIBUTE = "_keras_nns_lineage"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a subnetwork comes from and what it answers.
+
+    Attributes:
+        plan: Which of the parent's units it holds, for which labels.
+        head: `"parent"`, `"labels"`, `"other"` or `"binary"`.
+        labels: For each value it answers, the parent's label number; None for "other" and for the
+            yes/no answer of several labels.
+        label_names: A name for each value it answers.
+        output: Name of the output that answers.
+        taught: Whether it was taught other labels since: then `label_names` are what it answers,
+            and labels in data are theirs.
+    """
+
+    plan: Plan
+    head: Head
+    labels: tuple[int | None, ...]
+    label_names: tuple[str, ...]
+    output: str
+    taught: bool = False
+
+    @property
+    def parent(self) -> Fingerprint:
+        """Fingerprint of the parent model."""
+        return self.plan.fingerprint
+
+    def holding(self, kept: Mapping[str, tuple[int, ...]]) -> Lineage:
+        """Return the lineage of a subnetwork that holds other units of the same parent."""
+        return replace(self, plan=replace(self.plan, kept=kept))
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of all labels that data for it has, where known: its parent's, or its own."""
+        return self.label_names if self.taught else self.plan.label_names
+
+    @property
+    def seen(self) -> Seen | None:
+        """A sketch of the samples that it was made from, where it is known."""
+        return self.plan.seen
+
+    def to_json(self) -> Json:
+        """Return the lineage as plain data."""
+        data: Json = {
+            "format": _FORMAT,
+            "version": 1,
+            "plan": self.plan.to_json(),
+            "head": self.head,
+            "labels": list(self.labels),
+            "label_names": list(self.label_names),
+            "output": self.output,
+        }
+        return {**data, "taught": True} if self.taught else data
+
+    @classmethod
+    def from_json(cls, data: Json) -> Lineage:
+        """Build a lineage from what `to_json` gave.
+
+        Raises:
+            FileError: The data is not a lineage.
+        """
+        try:
+            if data["format"] != _FORMAT or data["head"] not in HEADS:
+                raise FileError("The record of the parent model in this file is damaged.")
+            return cls(
+                plan=Plan.from_json(data["plan"]),
+                head=data["head"],
+                labels=tuple(None if i is None else int(i) for i in data["labels"]),
+                label_names=tuple(str(name) for name in data["label_names"]),
+                output=str(data["output"]),
+                taught=bool(data.get("taught", False)),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FileError(
+                f"The record of the parent model in this file is damaged: {error!r}."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a composition of subnetworks answers, and what it is made of.
+
+    Attributes:
+        label_names: The label of each answer.
+        members: Where each subnetwork comes from, in the order of the answers.
+        calibrated: A sketch of the samples that the scores were calibrated on.
+        output: Name of the output that answers.
+    """
+
+    label_names: tuple[str, ...]
+    members: tuple[Lineage, ...]
+    calibrated: Seen | None = field(default=None, compare=False, repr=False)
+    output: str = "composition"
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of all labels of the one parent, or of those that are answered."""
+        names = {member.known_names for member in self.members}
+        (common, *others) = names
+        return common if not others and set(self.label_names) <= set(common) else self.label_names
+
+    @property
+    def seen(self) -> Seen | None:
+        """A sketch of the samples that it was made from, where it is known."""
+        return reduce(unite, (member.seen for member in self.members), self.calibrated)
+
+    def to_json(self) -> Json:
+        """Return the record as plain data."""
+        return {
+            "format": _COMPOSED,
+            "version": 1,
+            "label_names": list(self.label_names),
+            "members": [member.to_json() for member in self.members],
+            "calibrated": None if self.calibrated is None else self.calibrated.to_json(),
+            "output": self.output,
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> Composition:
+        """Build a record from what `to_json` gave.
+
+        Raises:
+            FileError: The data is no such record.
+        """
+        try:
+            calibrated = data["calibrated"]
+            return cls(
+                label_names=tuple(str(name) for name in data["label_names"]),
+                members=tuple(Lineage.from_json(member) for member in data["members"]),
+                calibrated=None if calibrated is None else Seen.from_json(calibrated),
+                output=str(data.get("output", "composition")),
+            )
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            raise FileError(
+                f"The record of the subnetworks in this file is damaged: {error!r}."
+            ) from error
+
+
+Origin = Lineage | Composition
+
+
+def origin_from(data: Json) -> Origin:
+    """Build what a model remembers from what its `to_json` gave.
+
+    Raises:
+        FileError: The data is no such record.
+    """
+    composed = isinstance(data, dict) and data.get("format") == _COMPOSED
+    kind = Composition if composed else Lineage
+    return kind.from_json(data)
+
+
+def without_samples(origin: Origin) -> Origin:
+    """Return a record without the sketches of samples, which are large and say what was seen."""
+    if isinstance(origin, Lineage):
+        return replace(origin, plan=replace(origin.plan, seen=None))
+    members = tuple(replace(m, plan=replace(m.plan, seen=None)) for m in origin.members)
+    return replace(origin, members=members, calibrated=None)
+
+
+def origin_of(model: Any) -> Origin | None:
+    """Return what a model remembers of what it was made of, whatever that is."""
+    found = getattr(model, _ATTRIBUTE, None)
+    return found if isinstance(found, Lineage | Composition) else None
+
+
+def lineage(model: Any) -> Lineage | None:
+    """Return where a model was cut from, or None for one that was not cut.
+
+    Example:
+        >>> nns.lineage(three).plan.labels  # doctest: +SKIP
+        (3,)
+    """
+    found = getattr(model, _ATTRIBUTE, None)
+    return found if isinstance(found, Lineage) else None
+
+
+def set_lineage(model: Any, record: Origin) -> None:
+    """Write on a new model where it was cut from."""
+    setattr(model, _ATTRIBUTE, record)
+
+
+def seen_by(model: Any) -> Seen | None:
+    """Return a sketch of the samples that a subnetwork was made from, where it is known."""
+    record = origin_of(model)
+    return None if record is None else record.seen
+
+
+def add_seen(model: Any, seen: Seen | None) -> None:
+    """Note on a new subnetwork further samples that it was made from."""
+    record = origin_of(model)
+    if isinstance(record, Lineage):
+        plan = replace(record.plan, seen=unite(record.plan.seen, seen))
+        set_lineage(model, replace(record, plan=plan))
+    elif record is not None:
+        set_lineage(model, replace(record, calibrated=unite(record.calibrated, seen)))
+
+
+def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model as an ordinary `.keras` file that also holds its lineage.
+
+    `keras.saving.load_model` reads the file without this package; `load_model` of this package
+    finds the lineage again.
+
+    Args:
+        model: Any Keras model.
+        path: Where to; must end in `.keras`.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: The file exists and `overwrite` is false, its name does not end in `.keras`, or
+            it cannot be written.
+    """
+    if not os.fspath(path).endswith(".keras"):
+        raise FileError(f"A model file must end in `.keras`. Received: {os.fspath(path)!r}.")
+    with atomic.replacing(path, overwrite=overwrite) as part:
+        part.unlink()
+        keras.saving.save_model(model, part)
+        record = origin_of(model)
+        if record is not None:
+            with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(RECORD, json.dumps(record.to_json(), ensure_ascii=False))
+
+
+def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
+    """Read a model from a `.keras` or `.h5` file, with its lineage where it has one.
+
+    DepthwiseConv2D layers in an `.h5` file of Keras 2 carry `groups`, which Keras 3 refuses. It is
+    1 and means nothing there: it is left out, with a warning.
+
+    Args:
+        path: The file.
+        unsafe: Whether code in the file (Lambda layers) may run. Only for files you trust.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        FileError: The file is missing, damaged, not a model, or holds code and `unsafe` is false.
+    """
+    name = os.fspath(path)
+    if not Path(path).is_file():
+        raise FileError(f"Cannot read {name!r}: no such file.")
+    if not name.endswith((".keras", ".h5", ".hdf5")):
+        raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
+    _check_entries(name)
+    _import_extras(name)
+    try:
+        model = _read(path, unsafe=unsafe)
+    except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
+        raise FileError(_loading_failed(name, error)) from error
+    if name.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            if RECORD in archive.namelist():
+                with atomic.blame(path):
+                    set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
+    return model
+
+
+def _read(path: str | PathLike[str], *, unsafe: bool) -> Any:
+    try:
+        return keras.saving.load_model(path, safe_mode=not unsafe)
+    except TypeError as error:
+        if not (_carries_groups(str(error)) and os.fspath(path).endswith((".h5", ".hdf5"))):
+            raise
+    model = keras.saving.load_model(
+        path, safe_mode=not unsafe, custom_objects={"DepthwiseConv2D": _DepthwiseOfKeras2}
+    )
+    warnings.warn(
+        f"{os.fspath(path)!r} was written by Keras 2: `groups` of its DepthwiseConv2D layers, "
+        "which is 1, was left out. Save the model again to be rid of this.",
+        stacklevel=3,
+    )
+    return model
+
+
+def _carries_groups(text: str) -> bool:
+    return "DepthwiseConv2D" in text and "'groups'" in text
+
+
+class _DepthwiseOfKeras2:
+    """Stands for DepthwiseConv2D while a file is read, and makes the layer of today."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the layer, without `groups`."""
+        groups = config.get("groups", 1)
+        if groups != 1:
+            raise ValueError(f"DepthwiseConv2D {config.get('name')!r} has groups={groups!r}, not 1")
+        return keras.layers.DepthwiseConv2D.from_config(
+            {key: value for key, value in config.items() if key != "groups"}
+        )
+
+
+def _check_entries(name: str) -> None:
+    """Compare the checksums in a `.keras` file: Keras reads parts of it and would miss damage.
+
+    Raises:
+        FileError: An entry is damaged, or the file is no archive.
+    """
+    if not name.endswith(".keras"):
+        return
+    try:
+        with zipfile.ZipFile(name) as archive:
+            atomic.archive_entries(archive, atomic.read_bytes(name))
+            damaged = archive.testzip()
+    except Exception as error:  # zlib.error and struct.error derive from Exception alone.
+        raise FileError(_loading_failed(name, error)) from error
+    if damaged is not None:
+        raise FileError(f"{name!r} is damaged: the checksum of its entry {damaged!r} is wrong.")
+
+
+def _import_extras(name: str) -> None:
+    """Import KerasHub where a file holds layers of it: Keras finds only classes that it knows.
+
+    Raises:
+        FileError: It is not installed.
+    """
+    if not name.endswith(".keras"):
+        return
+    with zipfile.ZipFile(name) as archive:
+        if "config.json" not in archive.namelist() or b"keras_hub" not in archive.read(
+            "config.json"
+        ):
+            return
+    try:
+        import_module("keras_hub")
+    except ImportError as error:
+        raise FileError(
+            f"{name!r} holds layers of KerasHub. Install it: pip install 'keras-nns[hub]'."
+        ) from error
+    load_extras()
+
+
+def _loading_failed(name: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "Lambda" in text and ("safe" in text or "unsafe" in text):
+        return (
+            f"{name!r} holds a Lambda layer, which is code. If you trust where the file comes "
+            "from, pass unsafe=True (--unsafe in a shell)."
+        )
+    if _carries_groups(text) and "has groups=" not in text:
+        return (
+            f"{name!r} was written by Keras 2: its DepthwiseConv2D layers carry `groups`, which "
+            "Keras 3 refuses. Save the model as `.h5` with Keras 2 (tf_keras); that can be read."
+        )
+    own = re.search(r"(?:Could not locate class|Unknown layer:?) '(\w+)'", text)
+    if own is not None:
+        return (
+            f"{name!r} holds {own[1]}, which is its author's own. Before loading, import the "
+            "module that defines it, with @keras.saving.register_keras_serializable() on it."
+        )
+    return f"{name!r} is damaged, cut short, or not a Keras model: {text[:400]}"

@@ -1,0 +1,99 @@
+"""Whether a plan fits a model: made for it, and possible in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_nns.errors import PlanError
+from keras_nns.graph.tracing import Graph, hidden_layout, trace
+from keras_nns.plans.kept_units import Plan
+
+
+def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = False) -> Graph:
+    """Trace a model and make sure that a plan fits it.
+
+    Args:
+        model: The parent.
+        plan: Which of its units stay.
+        retrained: Accept a parent that was trained further since the plan was made.
+        allow_empty: Accept a plan that keeps nothing of a layer.
+
+    Returns:
+        The traced model.
+
+    Raises:
+        ModelError: The model has no graph to read, or nothing in it can be cut.
+        PlanError: The plan is of another model, names other groups, or empties a layer.
+    """
+    if not isinstance(plan, Plan):
+        several = " Cut them one by one, or unite them with merge(plans)."
+        hint = several if isinstance(plan, list) else ""
+        raise PlanError(f"Expected a Plan. Received: {type(plan).__name__}.{hint}")
+    graph = trace(model)
+    hidden_layout(graph)
+    if graph.structure != plan.fingerprint.structure:
+        raise PlanError(
+            f"The plan was made for another model than {model.name!r}: its layers, their sizes or "
+            "its unit groups differ. Observe this model and select again."
+        )
+    if not retrained and graph.fingerprint.weights != plan.fingerprint.weights:
+        raise PlanError(
+            f"The weights of {model.name!r} have changed since the plan was made. Observe it again "
+            "and select from that, or pass retrained=True to apply the plan all the same."
+        )
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    if dict(plan.sizes) != sizes:
+        raise PlanError(_other_groups(graph, plan, sizes))
+    empty = [name for name in plan.empty if not graph.layout[name].protected]
+    if empty and not allow_empty:
+        raise PlanError(
+            f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
+            "through. Keep at least one unit (select keeps one unless min_units=0); or pass "
+            "allow_empty=True where it goes round them, as in a residual block."
+        )
+    if not allow_empty:
+        _refuse_empty_members(graph, plan)
+    return graph
+
+
+def _other_groups(graph: Graph, plan: Plan, sizes: dict[str, int]) -> str:
+    """Say why a plan that was written by hand speaks of other groups than the model has."""
+    for group in graph.layout.groups:
+        for name in [member.layer for member in group.members if member.layer in plan.sizes]:
+            if not group.prunable:
+                return (
+                    f"The plan removes units of {name!r}, all of which must stay: "
+                    f"{group.reasons[0]}. Leave that layer out of the plan."
+                )
+            if name != group.name:
+                others = [repr(m.layer) for m in group.members if m.layer != name]
+                return (
+                    f"The plan says which units of {name!r} stay. They stay or go together with "
+                    f"those of {', '.join(others)}, because {'; '.join(graph.joints(name)[:3])}. "
+                    f"Say it once, for group {group.name!r} of {group.size} units."
+                )
+    odd = [name for name in {**plan.sizes, **sizes} if plan.sizes.get(name) != sizes.get(name)]
+    return (
+        f"The plan's groups are not those of {graph.model.name!r}. By group, the plan's units and "
+        f"the model's: {', '.join(f'{n!r} {plan.sizes.get(n)}, {sizes.get(n)}' for n in odd[:5])}. "
+        "Name every group that inspect(model) lists as one that can be cut."
+    )
+
+
+def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
+    """Refuse a plan that keeps units of a group, and none that one of its layers makes or reads."""
+    for group in graph.layout.prunable:
+        stays = group.protected.union(plan.kept[group.name])
+        empty = [m.layer for m in group.members if stays.isdisjoint(m.units)]
+        if empty:
+            raise PlanError(
+                f"The plan keeps {len(stays)} units of group {group.name!r}, and none of those "
+                f"that {', '.join(map(repr, empty))} makes. Keep at least one of the units "
+                f"{list(next(m.units for m in group.members if m.layer == empty[0]))[:10]}."
+            )
+    unread = graph.unread(graph.keep(plan))
+    if unread:
+        raise PlanError(
+            f"The plan keeps none of the units that {unread[0]} reads, a part of a group behind a "
+            "split. Keep at least one of them: trace(model).layout has them as the group's parts."
+        )

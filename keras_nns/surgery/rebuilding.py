@@ -1,0 +1,351 @@
+"""Build a model like another one with other layer sizes: new layers, new graph, nothing shared."""
+
+from __future__ import annotations
+
+import tempfile
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from keras_nns.errors import SurgeryError
+from keras_nns.graph.keras_internals import Call, Key, calls, functional, is_graph, structure
+from keras_nns.graph.rules import Keep, Stream
+from keras_nns.graph.rules.records import Binding, Blueprint
+from keras_nns.graph.tracing import Graph, TracedCall
+
+After = Callable[[TracedCall, list[Any]], list[Any]]
+"""Called on the outputs of every call of the new model; returns what takes their place."""
+
+
+class Rebuilder:
+    """Build the smaller model that a traced graph and the units to keep describe.
+
+    Args:
+        graph: The traced parent.
+        keep: Which of its units stay.
+        after: Inserts something behind every call (what `mask` does). The result is then
+            functional also where the parent is Sequential.
+        dtype: Compute in this type instead of the parent's own (a proof is made in float32).
+    """
+
+    def __init__(
+        self, graph: Graph, keep: Keep, *, after: After | None = None, dtype: str | None = None
+    ) -> None:
+        self._graph = graph
+        self._keep = keep
+        self._after = after
+        self._dtype = dtype
+        # By id of the user's layer or model: it, and the new one.
+        self._layers: dict[int, tuple[Any, Any]] = {}
+        self._models: dict[int, tuple[Any, Any]] = {}
+
+    def run(self) -> Any:
+        """Return the new model, its weights set."""
+        model = self._model(self._graph.model, (), "")
+        for old, new in self._layers.values():
+            self._copy_weights(old, new)
+        self._restore_trainable()
+        return model
+
+    @property
+    def layers(self) -> list[tuple[Any, Any]]:
+        """Pairs of the user's layers and the new ones, after `run`."""
+        return list(self._layers.values())
+
+    # Structure --------------------------------------------------------------------------------
+
+    def _model(self, model: Any, key: Key, path: str) -> Any:
+        if id(model) in self._models:
+            return self._models[id(model)][1]
+        if isinstance(model, keras.Sequential) and self._after is None:
+            new = self._sequential(model, key, path)
+        else:
+            new = self._functional(model, key, path)
+        self._models[id(model)] = (model, new)
+        return new
+
+    def _entry_shape(self, tensor: Any, index: int, key: Key) -> tuple[int | None, ...]:
+        shape = list(tensor.shape)
+        if key:
+            stream: Stream = self._graph.entries[key][index]
+            for axis, units in stream.units.items():
+                shape[axis] = self._keep.count(units)
+        return tuple(shape)
+
+    def _inputs(self, model: Any, key: Key) -> list[Any]:
+        return [
+            keras.Input(
+                batch_shape=self._entry_shape(tensor, index, key),
+                dtype=self._dtype_of(tensor),
+                sparse=tensor.sparse,
+                name=tensor._keras_history.operation.name,
+                optional=getattr(tensor._keras_history.operation, "optional", False),
+            )
+            for index, tensor in enumerate(functional(model).inputs)
+        ]
+
+    def _dtype_of(self, tensor: Any) -> str:
+        floating = "float" in str(tensor.dtype)
+        return self._dtype if self._dtype and floating else str(tensor.dtype)
+
+    def _sequential(self, model: Any, key: Key, path: str) -> Any:
+        # The operations between them compute masks; a Sequential makes those anew.
+        layers = [
+            self._operation(call.operation, call.key, call.path)
+            for call, _ in calls(model, key=key, path=path)
+            if isinstance(call.operation, keras.Layer) and not self._passed_over(call)
+        ]
+        return keras.Sequential([*self._inputs(model, key), *layers], name=model.name)
+
+    def _functional(self, model: Any, key: Key, path: str) -> Any:
+        inputs = self._inputs(model, key)
+        graph = functional(model)
+        values = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
+        for call, fill in calls(model, key=key, path=path):
+            results = self._results(call, fill, values)
+            for tensor, value in zip(call.outputs, results, strict=True):
+                values[id(tensor)] = value
+        outputs = [values[id(tensor)] for tensor in graph.outputs]
+        inputs_like, outputs_like = structure(model)
+        return keras.Model(
+            inputs=tree.pack_sequence_as(inputs_like, inputs),
+            outputs=tree.pack_sequence_as(outputs_like, outputs),
+            name=model.name,
+        )
+
+    def _results(self, call: Call, fill: Any, values: dict[int, Any]) -> list[Any]:
+        """Make a call in the new model; return its outputs.
+
+        Args:
+            call: The user's call.
+            fill: Gives its arguments from values.
+            values: New tensors by id of the user's.
+        """
+        args, kwargs = fill(values)
+        traced = self._graph.calls.get(call.key)
+        if traced is not None:
+            for edit in traced.edits:
+                args, kwargs = edit(self._keep, args, kwargs)
+        operation = self._operation(call.operation, call.key, call.path)
+        results = list(tree.flatten(operation(*args, **kwargs)))
+        if traced is not None and self._after is not None:
+            results = self._after(traced, results)
+        return results
+
+    def _passed_over(self, call: Call) -> bool:
+        """Return whether a layer of a Sequential model is left out of the new one."""
+        return False
+
+    def _operation(self, operation: Any, key: Key, path: str) -> Any:
+        if is_graph(operation):
+            return self._model(operation, key, path)
+        if id(operation) not in self._layers:
+            self._layers[id(operation)] = (operation, self._renew(operation, path))
+        return self._layers[id(operation)][1]
+
+    def _renew(self, operation: Any, path: str) -> Any:
+        if isinstance(operation, keras.layers.Lambda):
+            # A Python function cannot be written to a config and read back safely; share it.
+            return keras.layers.Lambda(
+                operation.function,
+                output_shape=operation._output_shape,
+                mask=operation.mask,
+                arguments=operation.arguments,
+                name=operation.name,
+                dtype=operation.dtype_policy,
+            )
+        kind, config = self._plan_of(operation, path)
+        _forget_build(config)
+        if self._loses(operation):
+            _forget_values(config)
+        if self._dtype is not None:
+            _set_dtype(config, self._dtype)
+        try:
+            return kind.from_config(config)
+        except Exception as error:  # a layer's own constructor may raise anything
+            raise SurgeryError(
+                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt from its own "
+                "`get_config`, which has to return what its constructor takes, as for saving: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+
+    def _plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
+        """Return what a new layer is made of: its type and its configuration."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        if blueprint is not None and blueprint.make is not None:
+            kind, made = blueprint.make(self._keep)
+            return kind, _copied(made)
+        try:
+            with warnings.catch_warnings():
+                # A lambda is handed over below, not written down.
+                warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+                config = _copied(operation.get_config())
+        except Exception as error:  # a layer's own `get_config` may raise anything
+            missing = isinstance(error, NotImplementedError)
+            raise SurgeryError(
+                f"Layer {path!r} ({type(operation).__name__}) cannot be rebuilt: "
+                f"{'it has no `get_config`' if missing else f'its `get_config` fails, {error!r}'}. "
+                "Write one, as Keras asks of layers that are saved."
+            ) from error
+        _hand_over(operation, config)
+        for keys, edit in (blueprint.edits if blueprint else {}).items():
+            place = config
+            for step in keys[:-1]:
+                place = place[step]
+            place[keys[-1]] = edit(self._keep)
+        return type(operation), config
+
+    def _loses(self, operation: Any) -> bool:
+        """Return whether a weight of a layer loses units."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        bindings = blueprint.bindings.values() if blueprint else ()
+        return not all(self._keep.all(units) for one in bindings for units in one.axes.values())
+
+    # State ------------------------------------------------------------------------------------
+
+    def _copy_weights(self, old: Any, new: Any) -> None:
+        _adapt_parts(old, new)
+        before = list(getattr(old, "variables", ()))
+        after = self._variables(old, new)
+        blueprint = self._graph.blueprints.get(id(old))
+        if len(before) != len(after):
+            raise SurgeryError(
+                f"Layer {old.name!r} ({type(old).__name__}) has {len(before)} variables, its copy "
+                f"{len(after)}: its `get_config` does not describe it."
+            )
+        for index, (source, target) in enumerate(zip(before, after, strict=True)):
+            binding = blueprint.bindings.get(index) if blueprint else None
+            value = self._slice(source.value, binding)
+            if tuple(target.shape) != tuple(value.shape):
+                raise SurgeryError(_mismatch(old, source, value, target, blueprint))
+            target.assign(value)
+        _copy_other_state(old, new)
+
+    def _variables(self, old: Any, new: Any) -> list[Any]:
+        """Return the variables of a new layer that stand for those of the user's, in order."""
+        return list(getattr(new, "variables", ()))
+
+    def _slice(self, value: Any, binding: Binding | None) -> Any:
+        """Return a weight's tensor for the units that stay.
+
+        One that stays whole is not copied: TensorFlow copies it once either model writes to it.
+        """
+        value = tf.convert_to_tensor(value)
+        for axis, units in (binding.axes if binding else {}).items():
+            if not self._keep.all(units):
+                value = tf.gather(value, self._keep.where(units), axis=axis)
+        if binding is not None and binding.scale is not None:
+            value = value.numpy()
+            value = (value * binding.scale(self._keep)).astype(value.dtype)
+        return value
+
+    def _restore_trainable(self) -> None:
+        """Carry `trainable` over, outer models first: setting it reaches everything inside."""
+        for old, new in [*reversed(self._models.values()), *self._layers.values()]:
+            if hasattr(old, "trainable") and new.trainable != old.trainable:
+                new.trainable = old.trainable
+
+
+def _adapt_parts(old: Any, new: Any) -> None:
+    """Give the layers inside a new layer the LoRA factors and quantised weights of the user's.
+
+    A layer says in its own configuration that it has them; one that holds others does not.
+    """
+    if not isinstance(old, keras.Layer):
+        return
+    pairs = zip(
+        old._flatten_layers(include_self=False),
+        new._flatten_layers(include_self=False),
+        strict=False,
+    )
+    for one, other in pairs:
+        mode = getattr(one, "quantization_mode", None)
+        if mode is not None and getattr(other, "quantization_mode", None) is None:
+            other.quantize(mode)
+        if getattr(one, "lora_enabled", False) and not other.lora_enabled:
+            other.enable_lora(one.lora_rank, lora_alpha=one.lora_alpha)
+
+
+def _copy_other_state(old: Any, new: Any) -> None:
+    """Carry over what a preprocessing layer learnt outside its variables (`adapt`)."""
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+    if hasattr(new, "finalize_state"):
+        new.finalize_state()
+
+
+def _copied(value: Any) -> Any:
+    """Copy the dictionaries and lists of a configuration, so that the user keeps theirs."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) is list else value
+
+
+def _hand_over(operation: Any, config: dict[str, Any]) -> None:
+    """Put functions into a configuration as they are.
+
+    A function of the user's own (an activation, an initializer, a regulariser) that is not
+    registered with Keras can be written to a config, and not be read back.
+    """
+    for key, written in config.items():
+        value = getattr(operation, key, None)
+        if isinstance(value, types.FunctionType):
+            config[key] = value
+        elif isinstance(value, keras.Layer) and isinstance(written, dict) and "config" in written:
+            _hand_over(value, written["config"])
+
+
+def _forget_values(config: dict[str, Any]) -> None:
+    """Start weights that lose units from zeros where a config says by which array.
+
+    The array has the parent's shape. What it says is replaced by the kept weights at once.
+    """
+    for key, value in config.items():
+        if key.endswith("initializer"):
+            inside = value.get("config", {}) if isinstance(value, dict) else {}
+            array = isinstance(inside, dict) and isinstance(inside.get("value"), dict | list)
+            if array or isinstance(value, types.FunctionType):
+                config[key] = "zeros"
+    for value in _inside(config):
+        _forget_values(value)
+
+
+def _forget_build(config: dict[str, Any]) -> None:
+    """Drop recorded build shapes: they are the parent's, and the new layer finds its own."""
+    config.pop("build_config", None)
+    for value in _inside(config):
+        _forget_build(value)
+
+
+def _set_dtype(config: dict[str, Any], dtype: str) -> None:
+    """Give a layer and the layers inside it another dtype policy, where theirs is a float."""
+    for key, value in config.items():
+        # A quantised policy such as "int8_from_float32" says what the weights are: it stays.
+        if key.endswith("dtype") and "float" in str(value) and "_from_" not in str(value):
+            config[key] = dtype
+    for value in _inside(config):
+        _set_dtype(value, dtype)
+
+
+def _inside(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the dictionaries that lie directly in a configuration, or in a list in it."""
+    for value in config.values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, dict):
+                yield item
+
+
+def _mismatch(old: Any, source: Any, value: Any, target: Any, blueprint: Blueprint | None) -> str:
+    return (
+        f"Weight {source.name!r} of layer {blueprint.path if blueprint else old.name!r} "
+        f"({type(old).__name__}) should become {value.shape} and its smaller layer holds "
+        f"{tuple(target.shape)}. The rule of this layer type does not say which units this weight "
+        "carries (see keras_nns.register_rule)."
+    )

@@ -1,0 +1,166 @@
+"""Samples to train on: in another order every epoch, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from numpy.typing import NDArray
+
+from keras_nns.data.batches import Batch
+from keras_nns.errors import DataError
+
+Rows = tuple[Any, NDArray[Any]]
+"""Inputs as the model takes them, and what is right for each."""
+
+Target = Callable[[NDArray[Any]], tuple[NDArray[np.bool_], NDArray[Any]]]
+"""From labels to which samples are used, and what is right for each of all."""
+
+BLOCK = 2**28
+"""About how many bytes of samples are in memory at once, to be put in another order."""
+
+
+class Feed:
+    """Samples with their targets, as a `tf.data.Dataset` that needs no global random state.
+
+    Data that is the same in every pass and fits one block is read once and kept. Any other is read
+    anew for every epoch and shuffled block by block.
+
+    Where samples are shuffled the last batch is filled up with some of them again: in a smaller one
+    each would weigh more, batch norms would see few, and sizes that are no multiple of the cores
+    make oneDNN write past the memory of some gradients (1x1 convolutions with strides and fewer
+    than 16 channels, TensorFlow 2.21 on CPUs with AVX-512).
+
+    Args:
+        batches: Starts a pass.
+        target: What a batch's labels become: which samples are used, and their targets.
+        batch_size: Samples in a batch.
+        seed: Of the order.
+        shuffle: Whether to change the order; else it is the container's in every epoch.
+        balance: Whether to give as many samples of every target `(samples,)`: drawn with
+            replacement, or where nothing is shuffled, taken in turn.
+        constant: Whether every pass gives the same samples in the same order.
+
+    Attributes:
+        size: How many samples it has.
+
+    Raises:
+        DataError: There is none.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[Batch]],
+        target: Target,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        balance: bool,
+        constant: bool,
+    ) -> None:
+        self._batches = batches
+        self._target = target
+        self._batch_size = batch_size
+        self._seed = seed
+        self._shuffle = shuffle
+        self._balance = balance
+        self._kept: list[Rows] | None = None
+        self._epoch = 0
+        self.size = 0
+        blocks = 0
+        rows: Any = None
+        for blocks, rows in enumerate(self._blocks(), 1):  # noqa: B007
+            self.size += len(rows[1])
+        if not blocks:
+            raise DataError("The data has no sample of what the model answers.")
+        if constant and blocks == 1:
+            self._kept = [rows]
+        self._spec = tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), rows
+        )
+
+    def dataset(self, *, first: int | None = None) -> tf.data.Dataset:
+        """Return the samples as batches of (inputs, targets); every pass is an epoch.
+
+        Args:
+            first: Number of the epoch that the first pass is; None goes on counting.
+        """
+        if first is not None:
+            self._epoch = first
+        batches = -(-self.size // self._batch_size)
+        made = tf.data.Dataset.from_generator(self._pass, output_signature=self._spec)
+        return made.apply(tf.data.experimental.assert_cardinality(batches))
+
+    def _pass(self) -> Iterator[Rows]:
+        random = np.random.default_rng((self._seed % 2**63, self._epoch))
+        self._epoch += 1
+        left: list[Rows] = []
+        for rows in self._blocks():
+            x, y = _joined([*left, rows])
+            order = self._order(y, random)
+            full = len(order) - len(order) % self._batch_size
+            for start in range(0, full, self._batch_size):
+                yield _taken((x, y), order[start : start + self._batch_size])
+            left = [_taken((x, y), order[full:])] if full < len(order) else []
+        if not left:
+            return
+        (last,) = left
+        if self._shuffle and self.size > self._batch_size:
+            order = self._order(y, random)
+            missing = np.arange(self._batch_size - len(last[1]))
+            last = _joined([last, _taken((x, y), order[missing % len(order)])])
+        yield last
+
+    def _order(self, y: NDArray[Any], random: np.random.Generator) -> NDArray[np.int64]:
+        if not self._balance:
+            return random.permutation(len(y)) if self._shuffle else np.arange(len(y))
+        targets, inverse, count = np.unique(y, return_inverse=True, return_counts=True)
+        if self._shuffle:
+            share = 1 / count[inverse]
+            return random.choice(len(y), len(y), p=share / share.sum())
+        # What is judged by is not left to chance: each target's samples in turn, all as often.
+        own = [np.flatnonzero(inverse == target) for target in range(len(targets))]
+        places = np.array_split(np.arange(len(y)), len(own))
+        spread = [
+            o[np.arange(len(p)) * len(o) // max(len(p), 1)]
+            for o, p in zip(own, places, strict=True)
+        ]
+        return np.concatenate(spread)
+
+    def _blocks(self) -> Iterator[Rows]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        held: list[Rows] = []
+        size = 0
+        for rows in self._read():
+            held.append(rows)
+            size += sum(t.nbytes for t in tree.flatten(rows))
+            if size >= BLOCK:
+                yield _joined(held)
+                held, size = [], 0
+        if held:
+            yield _joined(held)
+
+    def _read(self) -> Iterator[Rows]:
+        for batch in self._batches():
+            used, y = self._target(batch.labels)
+            if used.any():
+                inputs = tree.map_structure(lambda t, u=used: np.asarray(t)[u], batch.inputs)
+                yield inputs, y[used]
+
+
+def _joined(rows: list[Rows]) -> Rows:
+    if len(rows) == 1:
+        return rows[0]
+    joined: Rows = tree.map_structure(lambda *parts: np.concatenate(parts), *rows)
+    return joined
+
+
+def _taken(rows: Rows, some: NDArray[np.int64]) -> Rows:
+    taken: Rows = tree.map_structure(lambda t: t[some], rows)
+    return taken

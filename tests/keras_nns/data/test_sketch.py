@@ -1,0 +1,177 @@
+"""A model is not judged on what it was made from: sketches are held against sets of samples."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import keras_nns as nns
+from keras_nns.data.batches import Batch
+from keras_nns.data.sketch import SIZE, Seen, Sketcher, sample_hashes
+from keras_nns.judgement.leakage import Guard
+from keras_nns.surgery.lineage import seen_by
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    random = np.random.default_rng(5)
+    y = np.arange(900) % 3
+    x = random.normal(size=(900, 6)).astype("float32")
+    x[np.arange(900), y] += 3
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def parent(data):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(3)], name="parent"
+    )
+    model.layers[-1].activation = keras.activations.softmax
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*data, epochs=2, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def small(parent, data):
+    activity = nns.observe(parent, data[0][:600], data[1][:600], verbose=False)
+    return nns.cut(parent, nns.select(activity, 1, keep=nns.top(3)), head="binary")
+
+
+def batch(x):
+    return Batch(x, np.zeros(len(x), np.int64))
+
+
+def sketch(x, size=100, *, everything=True):
+    sketcher = Sketcher(everything=everything)
+    for start in range(0, len(x), size):
+        sketcher.add(x[start : start + size], len(x[start : start + size]))
+    return sketcher.seen()
+
+
+def test_equal_samples_have_equal_hashes_and_others_not(data):
+    x = data[0]
+    hashes = sample_hashes(x)
+    assert len(set(hashes.tolist())) == 900
+    shuffled = np.random.default_rng(0).permutation(900)
+    assert (sample_hashes(x[shuffled]) == hashes[shuffled]).all()
+    # As a model reads them: in float32, from tensors, with one sign of zero.
+    assert (sample_hashes(x.astype("float64")) == hashes).all()
+    assert (sample_hashes(tf.constant(x)) == hashes).all()
+    assert (sample_hashes(-np.zeros((2, 6))) == sample_hashes(np.zeros((2, 6), "int64"))).all()
+    changed = x.copy()
+    changed[:, 3] += 1e-6
+    moved = (changed != x).any(axis=1)
+    assert moved.any() and ((sample_hashes(changed) != hashes) == moved).all()
+    assert (sample_hashes({"b": x, "a": x[:, ::-1]}) == sample_hashes([x[:, ::-1], x])).all()
+    assert (sample_hashes([x, x[:, ::-1]]) != sample_hashes([x[:, ::-1], x])).all()
+    words = np.array([["a"], ["b"], ["a"]])
+    first, second, third = sample_hashes(words).tolist()
+    assert first == third != second
+    assert len(sample_hashes(np.zeros((2, 200_001)))) == 2 and len(sample_hashes(x[:0])) == 0
+
+
+def test_a_sketch_is_the_smallest_hashes_with_their_counts():
+    random = np.random.default_rng(2)
+    numbers = random.integers(0, 1500, 6000)
+    found = sketch(numbers[:, None], 700)
+    hashes, counts = np.unique(sample_hashes(numbers[:, None]), return_counts=True)
+    assert (found.hashes == hashes[:SIZE]).all()
+    assert (found.counts == counts[:SIZE]).all()
+    assert found.limit == int(hashes[SIZE - 1])
+    assert (found.hashed, found.samples, found.coverage) == (6000, 6000, 1.0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 3000), max_size=1200), st.lists(st.integers(0, 3000), max_size=900))
+def test_sketches_unite_as_sets_do(one, other):
+    a, b = (np.array(v, dtype=np.int64).reshape(-1, 1) for v in (one, other))
+    both = sketch(a) | sketch(b)
+    expected = np.unique(sample_hashes(np.concatenate([a, b])))
+    assert (both.hashes == expected[: len(both.hashes)]).all()
+    assert len(both.hashes) <= SIZE
+    assert (expected[len(both.hashes) :] > both.limit).all()
+    again = (sketch(b) | sketch(a)) | sketch(a)
+    assert (again.hashes == both.hashes).all() and again.limit == both.limit
+    assert (again.counts == both.counts).all()
+
+
+def test_little_is_hashed_of_much_data(data):
+    x = np.tile(data[0], (20, 1))
+    found = sketch(x, 200, everything=False)
+    assert found.hashed == 128 + 15 * 32 + 19 * 32 and found.samples == 18_000
+    assert sketch(data[0][:150], 40, everything=False).hashed == 40 + 32 + 32 + 30
+
+
+def test_a_sketch_survives_files(parent, data, small, tmp_path):
+    activity = nns.observe(parent, *data, verbose=False)
+    activity.save(tmp_path / "a.npz")
+    back = nns.Activity.load(tmp_path / "a.npz")
+    assert back == activity and (back.seen.hashes == activity.seen.hashes).all()
+    plan = nns.select(back, 1)
+    plan.save(tmp_path / "p.json")
+    read = nns.Plan.load(tmp_path / "p.json")
+    for kept in (read.seen, (plan | read).seen, (plan & read).seen, (activity + back).seen):
+        assert (kept.hashes == activity.seen.hashes).all()
+        assert (kept.limit, kept.hashed, kept.samples) == (2**64 - 1, 128 + 3 * 32, 900)
+    nns.save_model(small, tmp_path / "s.keras")
+    assert seen_by(nns.load_model(tmp_path / "s.keras")).to_json() == seen_by(small).to_json()
+    repeated = sketch(np.ones((5, 2)))
+    assert Seen.from_json(json.loads(json.dumps(repeated.to_json()))).counts.tolist() == [5]
+    for damage in ({"hashes": "§"}, {"counts": [[9999, 2]]}, {"limit": "x"}, {"samples": None}):
+        text = json.dumps({**plan.to_json(), "seen": {**plan.to_json()["seen"], **damage}})
+        (tmp_path / "d.json").write_text(text)
+        with pytest.raises(nns.FileError, match="damaged"):
+            nns.Plan.load(tmp_path / "d.json")
+
+
+def test_the_samples_observed_are_no_samples_to_judge_on(parent, small, data):
+    x, y = data
+    honest = (x[600:], y[600:])
+    nns.evaluate(small, honest)
+    nns.compare(parent, small, honest)
+    for ours in ((x[:600], y[:600]), (x[100:400], y[100:400]), (x[:300][::-1], y[:300][::-1])):
+        with pytest.raises(nns.DataError, match=r"samples that 'parent'.*nns\.split"):
+            nns.evaluate(small, ours)
+        with pytest.raises(nns.DataError, match="allow_overlap=True"):
+            nns.compare(parent, small, ours)
+        nns.evaluate(small, ours, allow_overlap=True)
+        nns.compare(parent, small, ours, allow_overlap=True)
+    stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
+    with pytest.raises(nns.DataError, match=r"About [5-8][0-9]% of the evaluation data"):
+        nns.evaluate(small, stream)
+    # A parent does not know what it was observed with.
+    nns.evaluate(parent, x[:600], y[:600])
+
+
+def test_what_a_repair_saw_counts_too(parent, small, data):
+    x, y = data
+    fixed = nns.repair(small, parent, x[600:800], y[600:800], steps=nns.fold_means()).model
+    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+        nns.evaluate(fixed, x[600:800], y[600:800])
+    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+        nns.evaluate(fixed, x[:300], y[:300])
+    nns.evaluate(fixed, x[800:], y[800:])
+    nns.evaluate(small, x[600:800], y[600:800])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_data_that_repeats_itself_is_not_refused(small, seed):
+    random = np.random.default_rng(seed)
+    seen = sketch(random.integers(0, 400, (2000, 1)).astype("float32"))
+    guard = Guard([])
+    guard._known = [("net", seen)]
+    fresh = random.integers(0, 400, (700, 1)).astype("float32")
+    guard._looked, guard._matches = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    assert len(list(guard.watch([batch(fresh)]))) == 1
+    assert guard._matches[0] > 300

@@ -1,0 +1,428 @@
+"""Extraction to a budget: measured again by other means, and every wrong use."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import keras_nns as nns
+import tflite_export
+from keras_nns.cli import main
+from keras_nns.extraction import budgeted
+from keras_nns.extraction.maker import Made, Maker
+from keras_nns.graph.estimates import Estimates
+from keras_nns.graph.rules import Keep
+from keras_nns.graph.tracing import weights_digest
+from keras_nns.reporting import plots
+from keras_nns.selection.ranking import Ranking
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+LABELS = 5
+RNG = np.random.default_rng(1)
+CENTRES = RNG.normal(size=(LABELS, 12))
+
+
+def clouds(count=500, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, LABELS, count)
+    return (CENTRES[y] + rng.normal(0, 0.8, (count, 12))).astype("float32"), y
+
+
+X, Y = clouds()
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    built = keras.Sequential(
+        [
+            keras.Input((12,)),
+            L.Dense(48, activation="relu", name="one"),
+            L.Dense(24, activation="relu", name="two"),
+            L.Dense(LABELS, activation="softmax", name="answer"),
+        ],
+        name="clouds",
+    )
+    built.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
+    for epoch in range(6):
+        order = np.random.default_rng(epoch).permutation(len(X))
+        for start in range(0, len(X), 25):
+            built.train_on_batch(X[order[start : start + 25]], Y[order[start : start + 25]])
+    return built
+
+
+@pytest.fixture(scope="module")
+def residual():
+    start = keras.Input((8, 8, 2))
+    x = L.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(start)
+    x = short = L.ReLU()(L.BatchNormalization(name="norm")(x))
+    x = L.Conv2D(12, 3, padding="same", activation="relu", name="inside")(x)
+    x = L.Conv2D(8, 3, padding="same", name="branch")(x)
+    x = L.GlobalAveragePooling2D()(L.ReLU()(L.Add()([x, short])))
+    built = keras.Model(start, L.Dense(4, activation="softmax", name="answer")(x), name="residual")
+    rng = np.random.default_rng(2)
+    for variable in built.trainable_variables:
+        variable.assign(rng.normal(0.2, 0.4, variable.shape))
+    return built
+
+
+def pictures(count=160):
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 4, count)
+    x = rng.normal(0, 0.3, (count, 8, 8, 2))
+    x[..., 0] += (y[:, None, None] % 2) * 2
+    x[..., 1] += (y[:, None, None] // 2) * 2
+    return x.astype("float32"), y
+
+
+# To the budget ----------------------------------------------------------------------------------
+
+
+def size_of(model, unit):
+    if unit == "parameters":
+        return sum(int(np.prod(v.shape)) for v in model.weights)
+    if unit == "macs":
+        kernels = [layer.kernel.shape for layer in model.layers if isinstance(layer, L.Dense)]
+        return sum(a * b for a, b in kernels)
+    return len(tflite_export.convert(model))
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit", "labels"),
+    [
+        ("bytes", 5000, 3),
+        ("bytes", 8000, [1, 3]),
+        ("parameters", 700, [1, 3]),
+        ("macs", 400, 3),
+    ],
+)
+def test_as_large_as_fits_and_never_over(model, unit, limit, labels):
+    found = nns.search(model, (X, Y), labels=labels, budget=nns.Budget(**{unit: limit}))
+    assert found.cost == size_of(found.model, unit)
+    assert 0.95 * limit <= found.cost <= limit
+    assert found.least < found.cost
+    assert found.exports <= (4 if unit == "bytes" else 0)
+    assert nns.lineage(found.model).head == ("binary" if labels == 3 else "other")
+    assert nns.lineage(found.model).plan == found.plan
+    assert type(found.model) is keras.Sequential
+    assert f"of a budget of {limit:,}" in str(found)
+    assert json.loads(json.dumps(found.to_json()))["cost"] == found.cost
+    assert set(found.seconds) == {"observe", "score", "search", "export", "repair", "judge"}
+    assert (found.seconds["export"] > 0) == (unit == "bytes")
+
+
+def test_a_file_of_a_model_with_branches_and_batch_norms(residual):
+    data = pictures()
+    whole = len(tflite_export.convert(residual))
+    limit = round(0.75 * whole)
+    found = nns.search(residual, data, labels=[0, 2], head="parent", budget=nns.Budget(bytes=limit))
+    assert len(tflite_export.convert(found.model)) == found.cost
+    assert 0.95 * limit <= found.cost <= limit
+
+
+def test_memory_and_time(residual, monkeypatch):
+    data = pictures()
+    whole = tflite_export.anatomy(tflite_export.convert(residual)).activation_bytes
+    budget = nns.Budget(activation_memory=round(0.6 * whole))
+    small = nns.extract(residual, data, labels=1, budget=budget, repair=False, score=nns.contrast)
+    alive = tflite_export.anatomy(tflite_export.convert(small)).activation_bytes
+    assert 0.7 * budget.limit <= alive <= budget.limit
+    # A clock of our own: time is what the weights are.
+    monkeypatch.setattr(
+        Maker,
+        "_timed",
+        lambda self, flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters,
+    )
+    found = nns.search(residual, data, labels=1, budget=nns.Budget(latency_ms=0.8), repair=False)
+    flat = tflite_export.convert(found.model)
+    assert found.cost == 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters
+    assert 0.6 <= found.cost <= 0.8
+
+
+def test_time_is_measured_on_this_machine(model):
+    found = nns.search(model, (X, Y), labels=1, budget=nns.Budget(latency_ms=1000.0), repair=False)
+    assert 0 < found.cost < 1000
+    assert {name: len(units) for name, units in found.plan.kept.items()} == found.plan.sizes
+
+
+def test_the_smallest_that_loses_no_more(model, monkeypatch):
+    monkeypatch.setattr(budgeted, "_HALVINGS", 3)
+    found = nns.search(model, (X, Y), labels=3, budget=nns.Budget(drop=0.02))
+    before, after = found.comparison.before.rows[0], found.comparison.after.rows[0]
+    assert found.cost == pytest.approx(before.balanced_accuracy - after.balanced_accuracy)
+    assert found.cost <= 0.02
+    assert sum(map(len, found.plan.kept.values())) < 36
+
+
+def test_repair_that_costs_more_than_the_drop_is_left_out(model, monkeypatch):
+    def spoilt(self, small):
+        small.set_weights([0 * weight for weight in small.get_weights()])
+        return None, None, small
+
+    monkeypatch.setattr(Maker, "_mended", spoilt)
+    monkeypatch.setattr(budgeted, "_HALVINGS", 2)
+    asked = {"labels": 3, "score": nns.contrast, "budget": nns.Budget(drop=0.02)}
+    found = nns.search(model, (X, Y), **asked)
+    assert found.cost <= 0.02
+    np.testing.assert_array_equal(
+        np.asarray(found.model(X)), np.asarray(nns.cut(model, found.plan, head="binary")(X))
+    )
+    monkeypatch.setattr(Made, "drop", 0.3)
+    with pytest.raises(
+        nns.SelectionError, match=r"cannot be had.*loses 0.3.*nearest.*Budget\(drop=0.3\)"
+    ):
+        nns.search(model, (X, Y), **asked)
+
+
+def test_what_is_more_than_enough_keeps_everything(model):
+    found = nns.search(model, (X, Y), labels=[0, 1], budget=nns.Budget(parameters=10**6))
+    assert {name: len(units) for name, units in found.plan.kept.items()} == found.plan.sizes
+
+
+# How it comes about -----------------------------------------------------------------------------
+
+
+def test_one_observation_and_nothing_of_the_users_changes(model, monkeypatch):
+    from keras_nns.extraction import maker
+
+    seen = []
+    monkeypatch.setattr(maker, "observe", lambda *a, **k: seen.append(1) or nns.observe(*a, **k))
+    digest, settings, x = weights_digest(model), model.get_compile_config(), X.copy()
+    first = nns.extract(model, (X, Y), labels=3, budget=nns.Budget(bytes=6000))
+    assert len(seen) == 1
+    again = nns.extract(model, X, Y, labels=[3], budget=nns.Budget(bytes=6000))
+    assert weights_digest(first) == weights_digest(again)
+    assert (weights_digest(model), model.get_compile_config()) == (digest, settings)
+    np.testing.assert_array_equal(x, X)
+    assert nns.evaluate(first, *clouds(300, seed=9)).rows[0].balanced_accuracy > 0.85
+
+
+def test_repair_and_distillation_as_asked(model):
+    budget = nns.Budget(parameters=300)
+    bare = nns.search(model, (X, Y), labels=3, budget=budget, repair=False)
+    assert bare.repaired is None and bare.trained is None
+    np.testing.assert_array_equal(
+        np.asarray(bare.model(X)), np.asarray(nns.cut(model, bare.plan, head="binary")(X))
+    )
+    taught = nns.search(model, (X, Y), labels=3, budget=budget, distill_epochs=2)
+    assert taught.trained.samples + taught.trained.held_out == len(X)
+    assert taught.trained.held_out == taught.comparison.after.samples == taught.repaired.held_out
+    assert taught.cost <= 300
+    only = nns.search(model, (X, Y), labels=3, budget=budget, repair=nns.least_squares())
+    assert {gain.step for gain in only.repaired.gains} == {"least_squares()"}
+
+
+def test_a_labels_head_is_chosen_for_on_its_own_samples(model):
+    own = np.isin(Y, [1, 3])
+    maker = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False)
+    fitted = np.concatenate([inputs for inputs, _ in maker._fit()])
+    rows = {row.tobytes() for row in fitted}
+    own &= np.array([row.tobytes() in rows for row in X])
+    score = nns.reconstruction(model, (X[own], Y[own]), labels=[1, 3], alone=True)
+    by_hand = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False, score=score)
+    everything = Maker(model, X, Y, labels=[1, 3], head="other", repair=False)
+    assert maker.ranking("macs").order == by_hand.ranking("macs").order
+    assert maker.ranking("macs").order != everything.ranking("macs").order
+
+
+def test_a_score_and_a_rule_of_ones_own(model):
+    """By ζ, every plan is the paper's rule, filled up with what still fits."""
+    found = nns.search(
+        model, (X, Y), labels=[1, 3], budget=nns.Budget(parameters=500),
+        score=nns.mean_activation, balance="zeta", repair=False,
+    )  # fmt: skip
+    plan = found.plan
+    scores = nns.mean_activation(found.activity)
+    shares = {
+        name: (values[[1, 3]] / values[[1, 3]].max(axis=1, keepdims=True)).max(axis=0)
+        for name, values in scores.items()
+    }
+    zeta = max(
+        share[sorted(set(range(len(share))) - set(plan.kept[name]))].max(initial=0)
+        for name, share in shares.items()
+    )
+    paper = nns.select(found.activity, [1, 3], keep=nns.above(min(1.0, zeta + 1e-9)))
+    assert all(set(paper.kept[name]) <= set(plan.kept[name]) for name in plan.kept)
+    assert plan.choices[0].score == "mean_activation"
+
+
+def test_plans_are_nested_and_filled_up(model):
+    activity = nns.observe(model, (X, Y), verbose=False)
+    ranking = Ranking(activity, nns.contrast(activity), (1, 3), name="contrast", balance="share")
+    sizes = [ranking.first(n) for n in range(len(ranking.order) + 1)]
+    assert all(a & b == a for a, b in itertools.pairwise(sizes))
+    assert {name: len(units) for name, units in sizes[0].kept.items()} == {"one": 1, "two": 1}
+    assert {name: len(units) for name, units in sizes[-1].kept.items()} == {"one": 48, "two": 24}
+    cost = {"one": 7, "two": 2}
+
+    def total(plan):
+        return sum(cost[name] * len(units) for name, units in plan.kept.items())
+
+    for limit in range(9, 400, 13):
+        plan = ranking.fit(total, limit)
+        assert total(plan) <= limit
+        # Not even the cheapest unit would still fit.
+        assert len(plan.kept["two"]) == 24 or total(plan) + 2 > limit
+
+
+def test_units_are_set_against_what_they_cost(model):
+    """By hand: of all groups, always the units that lose least for what leaving them out saves."""
+    activity = nns.observe(model, (X, Y), verbose=False)
+    estimates, graph = Estimates(nns.trace(model)), nns.trace(model)
+
+    def cost(plan):
+        return estimates.of("parameters", graph.keep(plan))
+
+    score = nns.reconstruction(model, (X, Y), labels=[1, 3])(activity)
+    ranking = Ranking(activity, score, (1, 3), name="it", balance="cost", cost=cost)
+    kept = {name: np.ones(values.shape[1], dtype=bool) for name, values in score.items()}
+    gone = []
+    while any(mask.sum() > 1 for mask in kept.values()):
+        prices = {}
+        for name, mask in kept.items():
+            if mask.sum() == 1:
+                continue
+            unit = int(np.where(mask, score[name][1], np.inf).argmin())
+            before = cost(ranking.plan(kept))
+            mask[unit] = False
+            saved = before - cost(ranking.plan(kept))
+            mask[unit] = True
+            prices[name, unit] = score[name][1][unit] / saved
+        name, unit = min(prices, key=prices.get)
+        kept[name][unit] = False
+        gone.append((name, unit))
+    assert ranking.order == gone[::-1]
+    for limit in (100, 500, 1500):
+        assert cost(ranking.fit(cost, limit)) <= limit
+    share = Ranking(activity, score, (1, 3), name="it", balance="share")
+    assert share.order != ranking.order
+
+
+def test_estimates_are_what_a_cut_costs(model, residual):
+    for parent, data in ((model, (X, Y)), (residual, pictures())):
+        estimates = Estimates(nns.trace(parent))
+        graph = nns.trace(parent)
+        activity = nns.observe(parent, data, verbose=False)
+        for share in (0.3, 0.7, 1.0):
+            plan = nns.select(activity, 1, score=nns.contrast, keep=nns.fraction(share))
+            small, keep = nns.cut(parent, plan), graph.keep(plan)
+            assert estimates.of("parameters", keep) == nns.inspect(small).parameters
+            assert estimates.of("macs", keep) == nns.inspect(small).multiply_adds
+        everything = Keep(np.ones(graph.unit_count, dtype=bool))
+        assert estimates.of("bytes", everything) <= len(tflite_export.convert(parent))
+
+
+# Sweep ------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_the_whole_trade_off(model, tmp_path):
+    found = nns.sweep(model, (X, Y), labels=3, sizes=3)
+    sizes = [point.costs.parameters for point in found.points]
+    assert sizes == sorted(sizes) and len(sizes) == 3
+    assert sizes[-1] > 10 * sizes[0]
+    for point in found.points:
+        assert point.costs.parameters == size_of(point.model, "parameters")
+        assert point.costs.tflite_bytes == size_of(point.model, "bytes")
+        beaten = any(
+            other.worth >= point.worth and other.costs.parameters < point.costs.parameters
+            for other in found.points
+        )
+        assert point.on_front != beaten
+    assert found.front
+    data = json.loads(json.dumps(found.to_json()))
+    assert [point["on_front"] for point in data["points"]] == [p.on_front for p in found.points]
+    assert "front" in str(found)
+    plots.save(plots.trade_off(found), tmp_path / "trade_off.png")
+    chosen = nns.sweep(
+        model, (X, Y), labels=3, sizes=[0.5, 0.1], unit="bytes", repair=False, score=nns.contrast
+    )
+    assert len(chosen.points) == 2
+    whole = len(tflite_export.convert(model))
+    assert chosen.size(chosen.parent_costs) == whole
+
+
+@pytest.mark.parametrize("sizes", [0, True, [], [0.0], [2.0], [[0.1]]])
+def test_sizes_that_make_no_sense(model, sizes):
+    with pytest.raises(nns.SelectionError, match="sizes"):
+        nns.sweep(model, (X, Y), labels=3, sizes=sizes)
+
+
+# Wrong use --------------------------------------------------------------------------------------
+
+
+def test_a_budget_below_one_unit_in_every_layer(model):
+    for unit in ("bytes", "macs"):
+        with pytest.raises(nns.SelectionError, match="below one unit in every layer") as told:
+            nns.extract(
+                model, (X, Y), labels=3, budget=nns.Budget(**{unit: 10}), score=nns.contrast
+            )
+        nearest = eval(
+            str(told.value).rsplit("nearest possible is ", 1)[1][:-1], {"Budget": nns.Budget}
+        )
+        found = nns.search(model, (X, Y), labels=3, budget=nearest, score=nns.contrast)
+        assert found.cost == nearest.limit == found.least
+        assert all(len(units) == 1 for units in found.plan.kept.values())
+
+
+def test_wrong_use(model):
+    budget = nns.Budget(bytes=6000)
+    with pytest.raises(nns.SelectionError, match="needs its unit"):
+        nns.extract(model, (X, Y), labels=3, budget=6000)
+    with pytest.raises(nns.DataError, match="needs labels"):
+        nns.extract(model, X, labels=3, budget=budget)
+    with pytest.raises(nns.DataError, match="held out"):
+        nns.extract(model, (X, Y), labels=3, budget=budget, held_out=0)
+    with pytest.raises(nns.SelectionError, match="nine"):
+        nns.extract(model, (X, Y), labels="nine", budget=budget)
+    with pytest.raises(nns.SelectionError, match="balance"):
+        nns.extract(model, (X, Y), labels=3, budget=budget, balance="even")
+    few = np.concatenate([np.flatnonzero(Y != 3), np.flatnonzero(Y == 3)[:8]])
+    with pytest.raises(nns.DataError, match=r"at least 10 samples.*'3'"):
+        nns.extract(model, (X[few], Y[few]), labels=3, budget=budget)
+    with pytest.raises(nns.SelectionError, match="`unit`"):
+        nns.sweep(model, (X, Y), labels=3, unit="weeks")
+    with pytest.raises(nns.DataError, match="read once"):
+        nns.extract(model, iter([(X, Y)]), labels=3, budget=budget)
+
+
+# From a shell -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nns.save_model(model, "model.keras")
+    np.savez("data.npz", x=X, y=np.array([f"kind {i}" for i in Y]))
+    return tmp_path
+
+
+def test_extract_and_sweep_from_a_shell(shop, capsys):
+    words = ["extract", "model.keras", "data.npz", "--label", "kind 3", "--no-scale"]
+    assert main([*words, "--budget", "6kB", "-o", "three.keras"]) == 0
+    assert "of a budget of 6,000" in capsys.readouterr().out
+    small = nns.load_model("three.keras")
+    assert nns.lineage(small).label_names == ("kind 3",)
+    assert len(tflite_export.convert(small)) <= 6000
+    assert main([*words, "--budget", "parameters=300", "--json", "-o", "json.keras"]) == 0
+    assert json.loads(capsys.readouterr().out)["budget"]["unit"] == "parameters"
+    for budget, message in (("6000", "needs its unit"), ("100B", "nearest possible")):
+        assert main([*words, "--budget", budget, "-o", "other.keras"]) == 1
+        assert message in capsys.readouterr().err
+    for score in ("contrast", "magnitude"):
+        bare = [*words, "--score", score, "--balance", "zeta", "--no-repair", "--budget"]
+        assert main([*bare, "parameters=300", "-o", f"{score}.keras"]) == 0
+        (choice,) = nns.lineage(nns.load_model(f"{score}.keras")).plan.choices
+        assert choice.score.startswith(score) and choice.keep == "budget, zeta"
+    words[0] = "sweep"
+    assert main([*words, "--sizes", "3", "--no-repair", "-o", "found.json"]) == 0
+    assert "front" in capsys.readouterr().out
+    assert len(json.loads((shop / "found.json").read_text())["points"]) == 3
+    assert main([*words, "--sizes", "2", "--no-repair", "-o", "found.png"]) == 0
+    assert (shop / "found.png").stat().st_size > 10_000

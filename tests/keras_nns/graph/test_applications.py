@@ -1,0 +1,46 @@
+"""Every architecture of `keras.applications`: traced, cut with random plans, equal to its mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import architectures as module
+import pytest
+from architectures import FAMILIES, FAST, SHARES, architectures, measure
+
+from keras_nns.surgery.cutting import TOLERANCE
+
+
+def test_all_families_are_here():
+    assert len(architectures()) >= 38
+
+
+def test_every_architecture_was_measured_and_is_exact():
+    measured = json.loads(Path(module.__file__).with_name("applications.json").read_text())
+    assert sorted(measured) == architectures()
+    for name, found in measured.items():
+        assert sorted(found["shares"]) == [str(share) for share in SHARES], name
+        assert all(one["difference"] <= TOLERANCE for one in found["shares"].values()), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in architectures()
+        if name in (*FAST, *FAMILIES) or os.environ.get("KERAS_NNS_ALL_APPLICATIONS")
+    ],
+)
+def test_cut_equals_mask(name):
+    result = measure(name)
+    assert result["free"] > 0.2 * result["units"]
+    for share, found in result["shares"].items():
+        assert found["difference"] <= TOLERANCE
+        assert found["parameters"] < 1
+        # A plan that changes nothing would prove nothing.
+        assert found["effect"] > 1000 * TOLERANCE
+        # With few units left a random network answers nearly the same whatever it sees.
+        if float(share) == 0.9:
+            assert found["spread"] > 1000 * TOLERANCE

@@ -1,0 +1,240 @@
+"""Every rule against the contract: laws 1, 2, 3 and 6 for every layer type and setting."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from contract import inputs_of, randomise
+from contract_plans import plan_of, random_plan
+from contract_table import ROWS, Row
+from keras import tree
+
+from keras_nns.errors import PlanError
+from keras_nns.graph.keras_internals import structure
+from keras_nns.graph.rules import rules
+from keras_nns.graph.tracing import trace
+from keras_nns.surgery.cutting import TOLERANCE, cut, mask, prove
+
+SHARES = (0.1, 0.5, 0.9)
+
+# TensorFlow's tensors under numpy 2, when Keras writes or quantises weights.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+names = [row.name for row in ROWS]
+each_row = pytest.mark.parametrize("row", ROWS, ids=names)
+
+
+def snapshot(model):
+    """Everything of a model that surgery must leave alone."""
+    nodes = []
+    for layer in model._flatten_layers():
+        nodes.append((layer.name, len(layer._inbound_nodes), len(layer._outbound_nodes)))
+    weights = [variable.numpy().copy() for variable in model.variables]
+    return nodes, weights, repr(model.get_config()), model.compiled
+
+
+def predictions(model, inputs):
+    return [np.asarray(x, np.float64) for x in tree.flatten(model(inputs, training=False))]
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Models of the rows, each built once."""
+    models = {}
+
+    def build(row: Row):
+        if row.name not in models:
+            keras.utils.set_random_seed(0)
+            models[row.name] = randomise(row.build())
+        return models[row.name]
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def halved(built):
+    """A cut of each row's model to half of its units, made once."""
+    cuts = {}
+
+    def make(row: Row):
+        if row.name not in cuts:
+            model = built(row)
+            before = snapshot(model)
+            plan = random_plan(trace(model), 0.5, 5)
+            cuts[row.name] = plan, cut(model, plan), before
+        return cuts[row.name]
+
+    return make
+
+
+def test_names_of_rows_are_unique():
+    assert len(set(names)) == len(names)
+
+
+def test_every_rule_has_a_row():
+    covered = {kind for row in ROWS for kind in row.covers}
+    names = [f"{kind.__module__}.{kind.__name__}" for kind in rules().keys() - covered]
+    # Layers of KerasHub are cut in whole backbones, by test_keras_hub.py.
+    missing = sorted(name for name in names if "keras_hub" not in name)
+    assert not missing
+
+
+@each_row
+def test_covered_layers_are_in_the_model(row, built):
+    present = {type(layer) for layer in built(row)._flatten_layers()}
+    present |= {type(traced.call.operation) for traced in trace(built(row)).calls.values()}
+    present |= {type(built(row)), keras.Model}
+    assert set(row.covers) <= present
+
+
+@each_row
+def test_groups_are_as_expected(row, built):
+    layout = trace(built(row)).layout
+    found = {
+        group.name: (group.size, len(group.protected))
+        for group in layout.groups
+        if group.name in row.expected or group.prunable
+    }
+    expected = {
+        name: value if isinstance(value, tuple) else (value, 0)
+        for name, value in row.expected.items()
+    }
+    assert found == expected
+    for name, members in row.members.items():
+        assert {member.layer for member in layout[name].members} == set(members)
+    for group in layout.groups:
+        assert bool(group.protected) == bool(group.reasons)
+    if row.reason:
+        reasons = [reason for name in expected for reason in layout[name].reasons]
+        assert any(row.reason in reason for reason in reasons), reasons
+
+
+@each_row
+def test_cut_equals_mask(row, built):
+    model = built(row)
+    check_plan(model, random_plan(trace(model), SHARES[ROWS.index(row) % 3], 1))
+
+
+@pytest.mark.slow
+@each_row
+def test_cut_equals_mask_for_many_plans(row, built):
+    model = built(row)
+    graph = trace(model)
+    for seed, share in enumerate(SHARES):
+        check_plan(model, random_plan(graph, share, seed))
+
+
+def check_plan(model, plan):
+    proof = prove(model, plan, samples=inputs_of(model))
+    assert proof.exact, (plan.kept, str(proof))
+    assert proof.tolerance == TOLERANCE
+
+
+@pytest.mark.slow
+@each_row
+def test_removed_units_take_their_parameters_along(row, built):
+    model = built(row)
+    graph = trace(model)
+    plan = plan_of(graph, lambda group: {0, *(need[0] for need in group.needs)})
+    small = cut(model, plan)
+    removed = sum(
+        len(set(range(g.size)) - {*plan.kept[g.name]} - g.protected) for g in graph.layout.prunable
+    )
+    assert removed > 0
+    assert model.count_params() - small.count_params() >= removed
+
+
+@pytest.mark.slow
+@each_row
+def test_identity_plan_gives_an_equal_model(row, built):
+    model = built(row)
+    same = cut(model, plan_of(trace(model), lambda group: range(group.size)))
+    inputs = inputs_of(model)
+    for one, other in zip(predictions(same, inputs), predictions(model, inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert same.count_params() == model.count_params()
+    assert same.name == model.name
+    for old, new in zip(model.layers, same.layers, strict=True):
+        assert type(old) is type(new)
+        assert old is not new
+        if old.variables:
+            assert old.name == new.name
+        assert old.trainable == new.trainable
+        # An input's policy is that of the moment it was made; nothing is computed in it.
+        if not isinstance(old, keras.layers.InputLayer):
+            assert _settings(old) == _settings(new)
+
+
+def _settings(layer):
+    """A layer's configuration, without names that Keras numbers by itself."""
+    if isinstance(layer, keras.Model):
+        return [_settings(inner) for inner in layer.layers]
+    config = layer.get_config() if hasattr(layer, "get_config") else {}
+    return {key: repr(value) for key, value in config.items() if key not in ("name", "function")}
+
+
+@each_row
+def test_nothing_of_the_users_changes(row, built, halved):
+    model = built(row)
+    plan, _, before = halved(row)
+    mask(model, plan)
+    after = snapshot(model)
+    assert before[0] == after[0]
+    assert before[2:] == after[2:]
+    for one, other in zip(before[1], after[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@each_row
+def test_kind_names_and_policies_are_kept(row, built, halved):
+    model = built(row)
+    _, small, _ = halved(row)
+    assert type(small) is type(model)
+    assert isinstance(small, keras.Sequential) == isinstance(model, keras.Sequential)
+    assert tree.map_structure(lambda x: 0, structure(small)) == tree.map_structure(
+        lambda x: 0, structure(model)
+    )
+    assert [layer.name for layer in small.layers if layer.variables] == [
+        layer.name for layer in model.layers if layer.variables
+    ]
+    for old, new in zip(model.layers, small.layers, strict=True):
+        assert old.trainable == new.trainable
+        assert isinstance(old, keras.layers.InputLayer) or (
+            old.dtype_policy.name == new.dtype_policy.name
+        )
+
+
+@pytest.mark.slow
+@each_row
+def test_cut_model_saves_and_loads(row, built, halved, tmp_path):
+    _, small, _ = halved(row)
+    inputs = inputs_of(built(row))
+    expected = predictions(small, inputs)
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras", safe_mode="lambda" not in row.name)
+    for one, other in zip(predictions(again, inputs), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@each_row
+def test_every_family_is_watched_where_it_can_be_seen(row, built):
+    graph = trace(built(row))
+    for name, points in graph.watch_points.items():
+        family = graph.families[name]
+        for point in points:
+            there = graph.calls[point.key].outputs[point.output].units
+            units = there[point.axis] if point.reading is None else point.reading.units
+            assert len(units) == len(family.units)
+    hidden_inside = ("heads", "key", "value", "dimensions", "cell_0")
+    for name in graph.families:
+        if name.rpartition(":")[2] not in hidden_inside:
+            assert name in graph.watch_points, name
+
+
+def test_a_plan_that_empties_a_group_is_refused():
+    model = randomise(ROWS[0].build())
+    with pytest.raises(PlanError, match="would empty"):
+        cut(model, plan_of(trace(model), lambda group: []))

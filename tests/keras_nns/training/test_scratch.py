@@ -1,0 +1,100 @@
+"""A network from scratch has the shape and the answers of another, and nothing it learned."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_nns as nns
+from keras_nns.training.scratch import forgotten
+
+
+@pytest.fixture(scope="module")
+def data():
+    draw = np.random.default_rng(0)
+    y = np.arange(600) % 3
+    x = draw.normal(size=(600, 8)).astype("float32")
+    x[np.arange(600), y] += 3
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def parent(data):
+    keras.utils.set_random_seed(0)
+    adapted = layers.Normalization(name="normalization")
+    adapted.adapt(data[0])
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            adapted,
+            layers.Dense(10, activation="relu", name="hidden"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.1),
+            layers.Dense(3, activation="softmax", name="answer"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(*data, epochs=3, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def small(parent, data):
+    activity = nns.observe(parent, data[0][:300], data[1][:300], verbose=False)
+    return nns.cut(parent, nns.select(activity, 1, keep=nns.top(5)), head="binary")
+
+
+def weights(model):
+    return {w.path.split("/", 1)[-1]: np.asarray(w) for w in model.weights}
+
+
+def test_what_was_learned_is_forgotten_and_what_was_given_kept(small):
+    before = weights(small)
+    states = random.getstate(), np.random.get_state()[1].copy()
+    new, again, other = (forgotten(small, seed=seed) for seed in (0, 0, 1))
+    assert random.getstate() == states[0] and (np.random.get_state()[1] == states[1]).all()
+    ours, same, another = weights(new), weights(again), weights(other)
+    assert list(map(np.shape, ours.values())) == list(map(np.shape, before.values()))
+    for name, value in ours.items():
+        assert (value == same[name]).all()
+        kept = "normalization/mean" in name or "normalization/variance" in name
+        kept |= name.startswith("binary_head") or name.endswith("normalization/count")
+        if kept and not name.startswith("batch"):
+            assert (value == before[name]).all(), name
+        elif name.endswith("kernel"):
+            assert not np.isclose(value, before[name]).any() and (value != another[name]).any()
+            limit = np.sqrt(6 / sum(value.shape))
+            assert np.abs(value).max() <= limit
+        elif "moving_variance" in name or "gamma" in name:
+            assert (value == 1).all()
+        elif "seed" not in name:
+            assert (value == 0).all(), name
+    assert all((value == weights(small)[name]).all() for name, value in before.items())
+
+
+def test_it_learns_and_stands_beside(parent, small, data):
+    x, y = data
+    options = {"epochs": 8, "optimizer": keras.optimizers.Adam(0.03), "seed": 3}
+    found = nns.from_scratch(small, x[:300], y[:300], **options)
+    again = nns.from_scratch(small, x[:300], y[:300], **options)
+    for one, other in zip(found.model.get_weights(), again.model.get_weights(), strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+    beside = {"from scratch": found.model}
+    judged = nns.compare(parent, small, x[300:], y[300:], beside=beside)
+    (fresh,) = judged.beside
+    assert fresh.costs == judged.costs
+    assert fresh.figures[1].balanced_accuracy > 0.6
+    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+        nns.evaluate(found.model, x[:300], y[:300])
+
+
+def refuse(self, config):
+    raise TypeError("not today")
+
+
+def test_a_layer_that_cannot_be_built_anew_is_named(small, monkeypatch):
+    monkeypatch.setattr(layers.Dense, "build_from_config", refuse)
+    with pytest.raises(nns.ModelError, match=r"Layer 'hidden' \(Dense\).*not today"):
+        forgotten(small, seed=0)

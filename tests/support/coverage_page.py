@@ -1,0 +1,155 @@
+"""Write `docs/coverage.md` from the contract table and from measurements of whole architectures.
+
+python tests/keras_nns/coverage_page.py                  # the page
+python tests/keras_nns/coverage_page.py --applications   # measure first
+python tests/keras_nns/coverage_page.py --keras-hub      # measure the optional extra first
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+
+from contract_table import ROWS, Row  # noqa: E402
+
+MEASURED = HERE / "applications.json"
+MEASURED_HUB = HERE / "keras_hub.json"
+PAGE = HERE.parent.parent / "docs" / "coverage.md"
+
+HEAD = """# What can be cut
+
+This page is written by `tests/keras_nns/coverage_page.py` from the contract table of the tests.
+Every row is a small model that is cut with random plans at 10, 50 and 90 % and compared with its
+mask: equal within 1e-5 of the output's scale. *Exact* means just that. *Protected* means that these
+units stay whatever the plan says, and that the report names the reason.
+
+A type that is not listed has no rule: units that reach it are protected. A layer made of listed
+layers is written out as those with [`unfold`](rules.md), without a rule; any other is taught with
+[`register_rule`](rules.md).
+
+## Layers and operations
+
+| type | case | result |
+| --- | --- | --- |
+"""
+
+APPLICATIONS = """
+## keras.applications
+
+Random weights, smallest input, random plans. The difference is the largest one between cut and mask
+relative to the scale of the output, over plans that keep 10, 50 and 90 % of the units.
+
+| architecture | units | may go | parameters left | largest difference |
+| --- | ---: | ---: | --- | ---: |
+"""
+
+HUB = """
+## KerasHub
+
+With `pip install 'keras-nns[hub]'`: small backbones with random weights, the same plans. In *blocks
+unfolded* the backbone went through `nns.unfold` first, because its blocks are layers of their own.
+Attention heads and feed-forward units can be cut; the residual stream is the output and stays.
+
+| backbone | blocks | units | may go | parameters left | largest difference |
+| --- | --- | ---: | ---: | --- | ---: |
+"""
+
+
+def kind(type_: type) -> str:
+    """Name a type as a user writes it."""
+    module = type_.__module__
+    if module.startswith("keras.src.ops"):
+        return f"`keras.ops` {type_.__name__}"
+    if "applications" in module:
+        return f"{type_.__name__} (keras.applications)"
+    return type_.__name__
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """Write one line for each type of each row, by type."""
+    found = [
+        (kind(type_), row.name.replace("_", " "), row.note) for row in rows for type_ in row.covers
+    ]
+    return [f"| {one} | {case} | {note} |" for one, case, note in sorted(set(found))]
+
+
+def architectures(measured: dict[str, Any]) -> list[str]:
+    """Write one line for each architecture that was measured."""
+    page = []
+    for name, found in sorted(measured.items()):
+        left = ", ".join(f"{100 * one['parameters']:.0f} %" for one in found["shares"].values())
+        worst = max(one["difference"] for one in found["shares"].values())
+        blocks = f" {found['blocks']} |" if "blocks" in found else ""
+        page.append(
+            f"| {name} |{blocks} {found['units']} | {found['free']} | {left} | {worst:.0e} |"
+        )
+    return page
+
+
+def render() -> str:
+    """Return the page."""
+    page = HEAD + "\n".join(lines(ROWS)) + "\n"
+    if MEASURED.is_file():
+        page += APPLICATIONS + "\n".join(architectures(json.loads(MEASURED.read_text()))) + "\n"
+    if MEASURED_HUB.is_file():
+        page += HUB + "\n".join(architectures(json.loads(MEASURED_HUB.read_text()))) + "\n"
+    return page
+
+
+def measure_all() -> None:
+    """Measure every architecture that has not been measured."""
+    import keras
+    from architectures import architectures as all_of_them
+    from architectures import measure
+
+    measured = json.loads(MEASURED.read_text()) if MEASURED.is_file() else {}
+    large = ("Large", "Base", "201", "169", "152", "B4", "B5", "B6", "B7", "V2L", "V2M", "V2S")
+    for name in sorted(all_of_them(), key=lambda name: (name.endswith(large), name)):
+        if name not in measured:
+            measured[name] = measure(name)
+            MEASURED.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+            keras.backend.clear_session()
+
+
+def measure_hub() -> None:
+    """Measure every backbone of KerasHub that the tests build."""
+    from architectures import SHARES, random_plan
+    from contract import randomise
+    from hub_backbones import BACKBONES
+
+    import keras_nns as nns
+
+    measured: dict[str, Any] = {}
+    for name, (build, unfolded, _) in BACKBONES.items():
+        model = randomise(build())
+        model = nns.unfold(model) if unfolded else model
+        graph = nns.trace(model)
+        groups = graph.layout.groups
+        measured[name] = {
+            "blocks": "unfolded" if unfolded else "as they are",
+            "units": sum(group.size for group in groups),
+            "free": sum(group.size - len(group.protected) for group in groups),
+            "shares": {},
+        }
+        for seed, share in enumerate(SHARES):
+            plan = random_plan(graph, share, seed)
+            measured[name]["shares"][str(share)] = {
+                "difference": nns.prove(model, plan).relative,
+                "parameters": nns.cut(model, plan).count_params() / model.count_params(),
+            }
+    MEASURED_HUB.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    if "--applications" in sys.argv[1:]:
+        measure_all()
+    if "--keras-hub" in sys.argv[1:]:
+        measure_hub()
+    PAGE.write_text(render())
