@@ -49,10 +49,10 @@ def build(name: str):
 def random_plan(model, share: float):
     import numpy as np
 
-    import keras_nns as nns
+    from keras_nns.graph.tracing import trace
     from keras_nns.plans.kept_units import Plan
 
-    graph = nns.trace(model)
+    graph = trace(model)
     random = np.random.default_rng(0)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     kept = {

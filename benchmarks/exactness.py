@@ -25,12 +25,13 @@ from sklearn.datasets import load_digits
 from timing import machine
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.cutting import TOLERANCE
 
 
 def random_plan(model, share: float, seed: int) -> Plan:
-    graph = nns.trace(model)
+    graph = trace(model)
     random = np.random.default_rng(seed)
     kept = {}
     for group in graph.layout.prunable:
@@ -82,7 +83,7 @@ def main() -> None:
     plans = 0
     for row in ROWS:
         model = randomise(row.build())
-        if not nns.trace(model).layout.prunable:
+        if not trace(model).layout.prunable:
             continue
         for seed in range(args.seeds):
             for share in (0.1, 0.5, 0.9):

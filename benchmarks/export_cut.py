@@ -70,7 +70,9 @@ def section_latency(folder: Path) -> None:
     activity = nns.observe(
         parent, random.random((40, 32, 32, 3), "float32"), np.arange(40) % 10, verbose=False
     )
-    plan = nns.select(activity, labels=0, score=nns.magnitude(parent), keep=nns.fraction(0.5))
+    plan = nns.select(
+        activity, labels=0, score=nns.scores.magnitude(parent), keep=nns.fraction(0.5)
+    )
     small = nns.cut(parent, plan)
     assert small.count_params() == hand.count_params()
     flats = {
@@ -148,7 +150,7 @@ def section_int8(folder: Path) -> None:
         x, y = (part[:6000] for part in shuffled(data))
         test = data.x_test.reshape(-1, 28, 28, 1)
         activity = nns.observe(parent, (x, y), verbose=False)
-        score = nns.forward_selection(parent, (x, y))
+        score = nns.scores.forward_selection(parent, (x, y))
         for label in (3, 8):
             plan = nns.select(activity, labels=label, score=score, keep=nns.fraction(0.25))
             small = nns.cut(parent, plan, head="binary")
@@ -169,7 +171,9 @@ def residual_int8(folder: Path) -> None:
     pictures, truth = jpeg(folder / "cifar10" / "test_jpeg_10000.zip")
     activity = nns.observe(parent, (x, y), verbose=False)
     for share in (0.9, 0.75):
-        plan = nns.select(activity, labels=[1, 7], score=nns.contrast, keep=nns.fraction(share))
+        plan = nns.select(
+            activity, labels=[1, 7], score=nns.scores.contrast, keep=nns.fraction(share)
+        )
         small = nns.repair(nns.cut(parent, plan, head="labels"), parent, (x, y)).model
         own, held = np.isin(y, (1, 7)), np.isin(truth, (1, 7))
         compared(
@@ -198,7 +202,10 @@ def section_labels(folder: Path) -> None:
     test = data.x_test.reshape(-1, 28, 28, 1)
     activity = nns.observe(parent, (x, y), verbose=False)
     plans = nns.select(
-        activity, "each", score=nns.forward_selection(parent, (x, y)), keep=nns.fraction(0.25)
+        activity,
+        "each",
+        score=nns.scores.forward_selection(parent, (x, y)),
+        keep=nns.fraction(0.25),
     )
     worst, largest = 1.0, 0
     for label, plan in enumerate(plans):

@@ -76,12 +76,12 @@ def cut_to(parent: Any, activities: list[Any], score: Any, units: tuple[int, int
 def cut_networks(parent: Any, train: tuple[np.ndarray, np.ndarray], epochs: int) -> dict[str, Any]:
     """The network of all ten labels in several shapes, repaired and retrained."""
     part = tuple(array[:6000] for array in train)
-    score = nns.forward_selection(parent, part, jointly=True)
+    score = nns.scores.forward_selection(parent, part, jointly=True)
     activities = watched(parent, part)
     made = {}
     for units in SHAPES:
         small = cut_to(parent, activities, score, units)
-        small = nns.repair(small, parent, part, steps=[nns.least_squares()]).model
+        small = nns.repair(small, parent, part, steps=[nns.steps.least_squares()]).model
         made[shape_of(units)] = nns.distill(
             small, parent, train, epochs=epochs, held_out=0, patience=None
         ).model
@@ -102,7 +102,7 @@ def untrained(parent: Any, x: np.ndarray) -> None:
     """Print the latency in int8 of shapes of the parent that were cut and nothing more."""
     activities = watched(parent, (x, np.arange(len(x)) % 10))
     made = {"parent": parent} | {
-        shape_of(units): cut_to(parent, activities, nns.magnitude(parent), units)
+        shape_of(units): cut_to(parent, activities, nns.scores.magnitude(parent), units)
         for units in UNTRAINED
     }
     latency(

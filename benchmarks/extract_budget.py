@@ -163,7 +163,7 @@ def resnet8(console: Console, folder: Path, pairs) -> None:
     found = [
         (pair, epochs, nns.search(
             model, (x, y), labels=list(pair), head="labels", budget=nns.Budget(macs=macs // 4),
-            repair=nns.least_squares(), distill_epochs=epochs, seed=SEED,
+            repair=nns.steps.least_squares(), distill_epochs=epochs, seed=SEED,
         ))
         for pair in pairs
         for epochs in (0, EPOCHS)

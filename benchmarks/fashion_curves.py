@@ -190,12 +190,12 @@ class Bench:
     def scores(self) -> dict[str, Any]:
         seen = self.seen.x, self.seen.y
         made = {
-            "magnitude": nns.magnitude(self.model),
-            "random": nns.random_units(SEED),
-            "contrast": nns.contrast,
-            "d_prime": nns.d_prime,
-            "forward_selection": nns.forward_selection(self.model, seen),
-            "taylor": nns.taylor(nns.observe_gradients(self.model, seen)),
+            "magnitude": nns.scores.magnitude(self.model),
+            "random": nns.scores.random_units(SEED),
+            "contrast": nns.scores.contrast,
+            "d_prime": nns.scores.d_prime,
+            "forward_selection": nns.scores.forward_selection(self.model, seen),
+            "taylor": nns.scores.taylor(nns.observe_gradients(self.model, seen)),
         }
         # Computed once: what is searched for is how much to keep.
         return {name: _once(score(self.activity)) for name, score in made.items()}
@@ -282,7 +282,7 @@ class Bench:
     def repaired(self, plan: nns.Plan, labels: Labels) -> Network:
         small = nns.cut(self.model, plan, head="binary" if len(labels) == 1 else "other")
         seen = self.seen.x, self.seen.y
-        steps = [nns.least_squares(balance=True), nns.calibrate_head()]
+        steps = [nns.steps.least_squares(balance=True), nns.steps.calibrate_head()]
         fixed = nns.repair(small, self.model, seen, steps=steps, held_out=HELD_OUT, seed=SEED)
         return Network(fixed.model, labels)
 

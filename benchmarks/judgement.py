@@ -78,7 +78,7 @@ def main() -> None:
     parent = train(*fit)
     lap("parent trained")
     activity = nns.observe(parent, fit, verbose=False)
-    score = nns.forward_selection(parent, fit)
+    score = nns.scores.forward_selection(parent, fit)
     plans = nns.select(activity, "each", score=score, keep=nns.top(args.units))
     cuts = [nns.cut(parent, plan, head="binary") for plan in plans]
     repaired = [nns.repair(cut, parent, fit).model for cut in cuts]

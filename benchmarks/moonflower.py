@@ -37,7 +37,7 @@ def main() -> None:
         print(f"\n.{suffix}: {model.count_params():,} parameters, contrast, half of each layer")
         print("label  parameters  recall  specificity     AUC  cut against mask   bytes  file")
         for label, plan in enumerate(
-            nns.select(activity, "each", score=nns.contrast, keep=nns.fraction(0.5))
+            nns.select(activity, "each", score=nns.scores.contrast, keep=nns.fraction(0.5))
         ):
             small = nns.cut(model, plan, head="binary")
             proof = nns.prove(model, plan, head="binary", samples=x_test[:64])

@@ -85,9 +85,9 @@ def trained(model: keras.Model, x, y) -> keras.Model:
 
 def donor_of(parent: keras.Model, x, y, label: int) -> keras.Model:
     activity = nns.observe(parent, (x, y), verbose=False)
-    plan = nns.select(activity, label, score=nns.contrast, keep=nns.fraction(0.5))
+    plan = nns.select(activity, label, score=nns.scores.contrast, keep=nns.fraction(0.5))
     small = nns.cut(parent, plan, head="binary")
-    steps = (nns.least_squares(), nns.calibrate_head())
+    steps = (nns.steps.least_squares(), nns.steps.calibrate_head())
     return nns.repair(small, parent, (x, y), steps=steps).model
 
 

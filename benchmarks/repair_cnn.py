@@ -107,10 +107,10 @@ def main() -> None:
     scores = {
         # What search takes where no score is given: it is made for the labels.
         "reconstruction": lambda: None,
-        "forward_selection": lambda: nns.forward_selection(model, fit),
-        "fisher": lambda: nns.fisher(nns.observe_gradients(model, fit)),
-        "taylor": lambda: nns.taylor(nns.observe_gradients(model, fit)),
-        "contrast": lambda: nns.contrast,
+        "forward_selection": lambda: nns.scores.forward_selection(model, fit),
+        "fisher": lambda: nns.scores.fisher(nns.observe_gradients(model, fit)),
+        "taylor": lambda: nns.scores.taylor(nns.observe_gradients(model, fit)),
+        "contrast": lambda: nns.scores.contrast,
     }
     made = {name: scores[name]() for name in args.scores}
     chosen = []

@@ -39,15 +39,18 @@ ZETA = 0.4
 PAPERS_UNITS = (8, 7, 12, 12, 4, 14, 9, 3, 11, 3)
 UNITS = 16
 WAYS = {
-    "contrast, least squares": ("contrast", [nns.least_squares()]),
-    "contrast, logistic head": ("contrast", [nns.calibrate_head()]),
-    "forward selection, logistic head": ("forward", [nns.calibrate_head()]),
-    "reconstruction, logistic head": ("reconstruction", [nns.calibrate_head()]),
+    "contrast, least squares": ("contrast", [nns.steps.least_squares()]),
+    "contrast, logistic head": ("contrast", [nns.steps.calibrate_head()]),
+    "forward selection, logistic head": ("forward", [nns.steps.calibrate_head()]),
+    "reconstruction, logistic head": ("reconstruction", [nns.steps.calibrate_head()]),
     "reconstruction, head of all labels": (
         "reconstruction",
-        [nns.calibrate_head(every_label=True)],
+        [nns.steps.calibrate_head(every_label=True)],
     ),
-    "forward selection, head of all labels": ("forward", [nns.calibrate_head(every_label=True)]),
+    "forward selection, head of all labels": (
+        "forward",
+        [nns.steps.calibrate_head(every_label=True)],
+    ),
 }
 # Learning rate (falling to zero along a cosine) and share of the parent in the loss.
 LESSONS = ((2e-3, 0.5), (8e-3, 0.5), (8e-3, 0.1))
@@ -95,12 +98,14 @@ def trained(x, y) -> keras.Sequential:
 def bench(console: Console, args, title: str, model, counts, x, y, test) -> None:
     fit, train, check = slice(None, args.fit), slice(None, TRAIN), slice(TRAIN, None)
     activity = nns.observe(model, (x[fit], y[fit]))
-    forward = nns.forward_selection(model, (x[fit], y[fit]))
+    forward = nns.scores.forward_selection(model, (x[fit], y[fit]))
     scores = {
-        "paper": lambda label: nns.mean_activation,
-        "contrast": lambda label: nns.contrast,
+        "paper": lambda label: nns.scores.mean_activation,
+        "contrast": lambda label: nns.scores.contrast,
         "forward": lambda label: forward,
-        "reconstruction": lambda label: nns.reconstruction(model, (x[fit], y[fit]), labels=label),
+        "reconstruction": lambda label: nns.scores.reconstruction(
+            model, (x[fit], y[fit]), labels=label
+        ),
     }
 
     def cuts(score: str, head: str):
@@ -182,21 +187,21 @@ def merged(console: Console, args, model, x, y, test) -> None:
     """All ten labels in one network, at most 23 units."""
     fit, train, check = slice(None, args.fit), slice(None, TRAIN), slice(TRAIN, None)
     activity = nns.observe(model, (x[fit], y[fit]))
-    forward = nns.forward_selection(model, (x[fit], y[fit]))
-    joint = nns.forward_selection(model, (x[fit], y[fit]), jointly=True)
+    forward = nns.scores.forward_selection(model, (x[fit], y[fit]))
+    joint = nns.scores.forward_selection(model, (x[fit], y[fit]), jointly=True)
     ways = {
         "paper's rule": (nns.merge(nns.select(activity, "each", keep=nns.above(ZETA))), []),
     }
-    together = nns.reconstruction(model, (x[fit], y[fit]), labels=range(10))
+    together = nns.scores.reconstruction(model, (x[fit], y[fit]), labels=range(10))
     plans = {
-        "contrast": union(activity, nns.contrast, 23),
+        "contrast": union(activity, nns.scores.contrast, 23),
         "forward selection": union(activity, forward, 23),
         "joint forward selection": nns.select(activity, "all", score=joint, keep=nns.top(23)),
         "reconstruction": nns.select(activity, "all", score=together, keep=nns.top(23)),
     }
     for name, plan in plans.items():
-        ways[f"{name}, least squares"] = (plan, [nns.least_squares()])
-        ways[f"{name}, multinomial head"] = (plan, [nns.calibrate_head()])
+        ways[f"{name}, least squares"] = (plan, [nns.steps.least_squares()])
+        ways[f"{name}, multinomial head"] = (plan, [nns.steps.calibrate_head()])
     models = {}
     for name, (plan, steps) in ways.items():
         small = nns.cut(model, plan)

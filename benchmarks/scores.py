@@ -74,23 +74,23 @@ def candidates(model, x, y):
     """Name each score, with the rule that makes a plan of it."""
     gradients = nns.observe_gradients(model, (x, y))
     scores = {
-        "mean_activation": nns.mean_activation,
-        "firing_frequency": nns.firing_frequency,
-        "active_share": nns.active_share,
-        "contrast": nns.contrast,
-        "contrast, signed": partial(nns.contrast, signed=True),
-        "d_prime": nns.d_prime,
-        "contribution": nns.contribution(model, (x, y)),
-        "contribution, signed": nns.contribution(model, (x, y), signed=True),
-        "taylor": nns.taylor(gradients),
-        "taylor, signed": nns.taylor(gradients, signed=True),
-        "fisher": nns.fisher(gradients),
-        "forward_selection": nns.forward_selection(model, (x, y)),
-        "magnitude, L1": nns.magnitude(model, norm=1),
-        "magnitude, L2": nns.magnitude(model),
-        "geometric_median": nns.geometric_median(model),
-        "batch_norm_scale": nns.batch_norm_scale(model),
-        "random_units": nns.random_units(SEED),
+        "mean_activation": nns.scores.mean_activation,
+        "firing_frequency": nns.scores.firing_frequency,
+        "active_share": nns.scores.active_share,
+        "contrast": nns.scores.contrast,
+        "contrast, signed": partial(nns.scores.contrast, signed=True),
+        "d_prime": nns.scores.d_prime,
+        "contribution": nns.scores.contribution(model, (x, y)),
+        "contribution, signed": nns.scores.contribution(model, (x, y), signed=True),
+        "taylor": nns.scores.taylor(gradients),
+        "taylor, signed": nns.scores.taylor(gradients, signed=True),
+        "fisher": nns.scores.fisher(gradients),
+        "forward_selection": nns.scores.forward_selection(model, (x, y)),
+        "magnitude, L1": nns.scores.magnitude(model, norm=1),
+        "magnitude, L2": nns.scores.magnitude(model),
+        "geometric_median": nns.scores.geometric_median(model),
+        "batch_norm_scale": nns.scores.batch_norm_scale(model),
+        "random_units": nns.scores.random_units(SEED),
     }
     ways = {name: (score, nns.fraction) for name, score in scores.items()}
     for name in ("taylor", "taylor, signed", "fisher", "d_prime"):
@@ -98,7 +98,7 @@ def candidates(model, x, y):
     normal = partial(GLOBAL, normalise="mean")
     for name in ("contrast", "taylor"):
         ways[f"{name}; global, by mean"] = scores[name], normal
-    ways["lamp; global"] = nns.lamp(model), GLOBAL
+    ways["lamp; global"] = nns.scores.lamp(model), GLOBAL
     return ways
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from timing import machine, side_by_side
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 
 DEFAULT = ("ResNet50", "ResNet152", "DenseNet201", "NASNetLarge")
@@ -22,7 +23,7 @@ DEFAULT = ("ResNet50", "ResNet152", "DenseNet201", "NASNetLarge")
 
 def half(model) -> Plan:
     """A plan that keeps a random half of every group."""
-    graph = nns.trace(model)
+    graph = trace(model)
     random = np.random.default_rng(0)
     kept = {
         group.name: {
@@ -47,12 +48,12 @@ def run(name: str, repeats: int) -> None:
         {
             "clone_model + set_weights": clone,
             "clone_model": lambda: keras.models.clone_model(model),
-            "trace": lambda: nns.trace(model),
+            "trace": lambda: trace(model),
             "cut to a half": lambda: nns.cut(model, plan),
         },
         repeats=repeats,
     )
-    calls = len(nns.trace(model).calls)
+    calls = len(trace(model).calls)
     print(f"\n{name}: {calls} calls, {model.count_params():,} parameters")
     for what, timing in found.items():
         per_call = 1000 * min(timing.seconds) / calls

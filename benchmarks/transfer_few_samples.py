@@ -90,7 +90,7 @@ def parent_of(x, y, seed: int) -> keras.Model:
 
 def subnetwork(parent: keras.Model, x, y) -> keras.Model:
     activity = nns.observe(parent, x, y, verbose=False)
-    plan = nns.select(activity, "all", score=nns.contrast, keep=nns.fraction(FILTERS))
+    plan = nns.select(activity, "all", score=nns.scores.contrast, keep=nns.fraction(FILTERS))
     return nns.cut(parent, plan)
 
 

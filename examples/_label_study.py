@@ -8,6 +8,7 @@ from _sequence_data import Data
 
 import keras_nns as nns
 import tflite_export
+from keras_nns.graph.tracing import trace
 
 SHARES = (0.125, 0.25, 0.5)
 LOSS = 0.01  # balanced accuracy on validation samples that being small may cost on average
@@ -19,7 +20,7 @@ def study(model: keras.Model, data: Data, *, quick: bool = False) -> None:
     How much to keep is chosen on the validation samples, for all labels alike; the test samples are
     read once, for the tables at the end. `quick` cuts two labels in one size.
     """
-    groups = [g for g in nns.trace(model).layout.groups if g.prunable]
+    groups = [g for g in trace(model).layout.groups if g.prunable]
     print(f"\n{data.name}: {len(data.x_train)} samples to fit, {len(data.x_valid)} to choose with, "
           f"{len(data.x_test)} to test")  # fmt: skip
     print("can be cut:", ", ".join(f"{g.name} ({g.size})" for g in groups))
@@ -29,7 +30,7 @@ def study(model: keras.Model, data: Data, *, quick: bool = False) -> None:
     print(f"\nmean balanced accuracy on validation samples: parent {parent:.3f}")
     tried = {}
     for share in SHARES[:1] if quick else SHARES:
-        plans = nns.select(activity, "each", score=nns.contrast, keep=nns.fraction(share))
+        plans = nns.select(activity, "each", score=nns.scores.contrast, keep=nns.fraction(share))
         cuts = [nns.cut(model, plan, head="binary") for plan in plans[: 2 if quick else None]]
         whole = (data.x_train, data.y_train)
         fixed = [nns.repair(cut, model, whole, label_names=data.labels).model for cut in cuts]

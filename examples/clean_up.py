@@ -33,7 +33,7 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(images, labels, epochs=3, batch_size=64, verbose=0)
 
 activity = nns.observe(model, (images, labels))
-plan = nns.select(activity, labels=[0, 1], score=nns.contrast, keep=nns.fraction(0.5))
+plan = nns.select(activity, labels=[0, 1], score=nns.scores.contrast, keep=nns.fraction(0.5))
 # Keep nothing of the first block: its two convolutions and batch norms go, the Add stays.
 empty = nns.Plan(plan.fingerprint, plan.sizes, {**plan.kept, "block1_a": ()}, plan.labels)
 small = nns.cut(model, empty, allow_empty=True, prove=True)
@@ -46,12 +46,12 @@ assert not any(isinstance(layer, layers.BatchNormalization) for layer in lean.mo
 # Two subnetworks, trained apart, compared, merged and put back where they came from.
 parts = []
 for chosen in ([0, 1], [8, 9]):
-    part = nns.select(activity, labels=chosen, score=nns.contrast, keep=nns.fraction(0.5))
+    part = nns.select(activity, labels=chosen, score=nns.scores.contrast, keep=nns.fraction(0.5))
     part = nns.cut(model, part)
     part.fit(images, labels, epochs=1, batch_size=64, verbose=0)
     parts.append(part)
 print(nns.overlap(parts))
 full = nns.write_back(parts[0], model, prove=True)
 np.testing.assert_allclose(full(images[:8]), parts[0](images[:8]), atol=1e-4)
-merged = nns.merge_models(parts, model, shared="mean")
+merged = nns.merge(parts, model, shared="mean")
 print(f"merged: {merged.count_params():,} parameters, {nns.lineage(merged).plan}")

@@ -47,5 +47,5 @@ print("trade_off.png shows it")
 # What cannot be had is refused, with what is nearest.
 try:
     nns.extract(model, x_train, y_train, labels=3, budget=nns.Budget(parameters=40))
-except nns.SelectionError as error:
+except nns.errors.SelectionError as error:
     print(error)

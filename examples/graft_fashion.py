@@ -95,9 +95,9 @@ parent = trained("fashion", len(known), *fashion[0], seed=1)
 activity = nns.observe(parent, fashion[0], label_names=known, verbose=False)
 donors = {}
 for name in moved:
-    plan = nns.select(activity, name, score=nns.contrast, keep=nns.fraction(0.4))
+    plan = nns.select(activity, name, score=nns.scores.contrast, keep=nns.fraction(0.4))
     small = nns.cut(parent, plan, head="binary", prove=True)
-    steps = (nns.least_squares(), nns.calibrate_head())
+    steps = (nns.steps.least_squares(), nns.steps.calibrate_head())
     donors[name] = nns.repair(small, parent, fashion[0], steps=steps).model
     print(f"{name}: {small.count_params():,} of {parent.count_params():,} parameters")
 

@@ -30,7 +30,7 @@ model.fit(*parts.observe, epochs=EPOCHS, batch_size=32, verbose=0)
 
 # One yes/no network for each digit, made from the first part alone, without a gradient step.
 activity = nns.observe(model, parts.observe, verbose=False)
-score = nns.forward_selection(model, parts.observe)
+score = nns.scores.forward_selection(model, parts.observe)
 ten = []
 for plan in nns.select(activity, "each", score=score, keep=nns.top(UNITS)):
     small = nns.cut(model, plan, head="binary")

@@ -88,7 +88,7 @@ for number, name in enumerate(KINDS):
         plan &= nns.select(units, labels=name, keep=nns.fraction(some_units))
         small = nns.cut(model, plan)
         rows = of_kind(0, number)[:400, :-1]
-        fixed = nns.repair(small, model, rows, steps=nns.least_squares()).model
+        fixed = nns.repair(small, model, rows, steps=nns.steps.least_squares()).model
         before, after = perplexity(small, own), perplexity(fixed, own)
         kept = f"{some_heads:.0%} of heads, {some_units:.0%} of feed-forward units"
         print(f"  {kept}: {before:.2f} cut, {after:.2f} refitted")

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 
 
 def build() -> keras.Model:
@@ -37,14 +38,14 @@ model = build()
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_train, y_train, epochs=12, batch_size=32, verbose=0)
 
-for group in nns.trace(model).layout.groups:
+for group in trace(model).layout.groups:
     state = "can be cut" if group.prunable else f"stays: {group.reasons[0]}"
     print(f"{group.name:12} {group.size:3} units in {len(group.members)} layers, {state}")
 
 activity = nns.observe(model, (x_train, y_train))
 keep = nns.fraction(0.5)
-low = nns.select(activity, labels=[0, 1, 2], score=nns.contrast, keep=keep)
-high = nns.select(activity, labels=[8, 9], score=nns.contrast, keep=keep)
+low = nns.select(activity, labels=[0, 1, 2], score=nns.scores.contrast, keep=keep)
+high = nns.select(activity, labels=[8, 9], score=nns.scores.contrast, keep=keep)
 print(f"\n{low}\n{high}\nboth need: {low & high}\ntogether:  {low | high}")
 
 small = nns.cut(model, low, head="labels", prove=True)

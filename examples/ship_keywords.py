@@ -67,7 +67,7 @@ parent.fit(*train, epochs=15, verbose=0)
 
 # Units of the GRU leave with all their gates: the cut network is a smaller GRU.
 activity = nns.observe(parent, train, label_names=names, verbose=False)
-plan = nns.select(activity, labels=[0, 1], score=nns.contrast, keep=nns.fraction(0.6))
+plan = nns.select(activity, labels=[0, 1], score=nns.scores.contrast, keep=nns.fraction(0.6))
 small = nns.cut(parent, plan, head="other", prove=True)
 small = nns.repair(small, parent, train).model
 print(nns.compare(parent, small, test, label_names=names))

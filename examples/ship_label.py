@@ -47,7 +47,7 @@ parent.fit(x_train, y_train, epochs=max(2, 30_000 // len(x_train)), verbose=0)
 # Which units does this digit need? Keep a quarter, fit what stays, decide at 0.5.
 some = x_train[:6000], y_train[:6000]
 activity = nns.observe(parent, some, verbose=False)
-score = nns.forward_selection(parent, some)
+score = nns.scores.forward_selection(parent, some)
 plan = nns.select(activity, labels=given.label, score=score, keep=nns.fraction(0.25))
 small = nns.repair(nns.cut(parent, plan, head="binary", prove=True), parent, some).model
 

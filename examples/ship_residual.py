@@ -63,7 +63,7 @@ made = trained_here() if given.data is None else published(given.data)
 parent, train, test, names, labels = made
 
 activity = nns.observe(parent, train, label_names=names, verbose=False)
-plan = nns.select(activity, labels=labels, score=nns.contrast, keep=nns.fraction(0.5))
+plan = nns.select(activity, labels=labels, score=nns.scores.contrast, keep=nns.fraction(0.5))
 small = nns.cut(parent, plan, head="labels", prove=True)
 small = nns.repair(small, parent, train).model
 print(nns.compare(parent, small, test, label_names=names))

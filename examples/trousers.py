@@ -67,7 +67,7 @@ parent.fit(x, y, batch_size=64, epochs=EPOCHS, verbose=0)
 
 # The subnetwork that knows the 3: no pair of trousers was ever seen.
 activity = nns.observe(parent, x, y, verbose=False)
-three = nns.cut(parent, nns.select(activity, 3, score=nns.contrast, keep=nns.fraction(0.25)))
+three = nns.cut(parent, nns.select(activity, 3, score=nns.scores.contrast, keep=nns.fraction(0.25)))
 print(f"{parent.count_params():,} parameters know ten digits, {three.count_params():,} a 3")
 
 names = ["3", "trouser"]

@@ -41,3 +41,19 @@ class ProofError(SurgeryError):
 
 class FileError(NNSError, OSError):
     """A file that is missing, damaged, foreign or in the way."""
+
+
+__all__ = [
+    "DataError",
+    "FileError",
+    "ModelError",
+    "NNSError",
+    "PlanError",
+    "ProofError",
+    "SelectionError",
+    "SurgeryError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -19,7 +19,7 @@ from keras_nns.bundles.kept_rows import Mask, Values, VectorFile
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import FileError, PlanError, SelectionError
 from keras_nns.files.atomic import Json, blame, parse_json
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan, union
 from keras_nns.plans.units import Fingerprint, Layout
 
 Which = str | Plan | Iterable[str | Plan]
@@ -130,7 +130,7 @@ class Bundle:
         chosen = [one if isinstance(one, Plan) else self._named(one) for one in which]
         if not chosen:
             raise SelectionError(f"No subnetwork was named. Expected some of {list(self.plans)}.")
-        plan = merge(chosen)
+        plan = union(chosen)
         if plan.fingerprint != self.parent:
             raise PlanError(
                 f"The plan is of another parent than the bundle {self.path!r}. Select from "

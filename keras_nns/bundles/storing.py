@@ -19,7 +19,7 @@ from keras_nns.bundles.kept_rows import VALUES, Mask, Values, Weight
 from keras_nns.errors import FileError, ModelError, PlanError, SelectionError, SurgeryError
 from keras_nns.files.atomic import Json, refuse_existing
 from keras_nns.graph.tracing import Graph, trace
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan, union
 from keras_nns.plans.units import Layout
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.lineage import Head, lineage
@@ -87,10 +87,10 @@ def store(
     masks = [unit_mask(plan, layout, starts, graph.unit_count) for plan in plans.values()]
     # A kernel between two groups needs, for a union of labels, also the rows of one label that
     # lead to columns of another: so what is stored is the union's.
-    union = unit_mask(merge(plans.values()), layout, starts, graph.unit_count)
+    together = unit_mask(union(plans.values()), layout, starts, graph.unit_count)
     weights, arrays = _weights(graph, masks)
     content = content_of(plans, layout, starts, _architecture(parent, graph))
-    kept_rows.write(path, content, weights, arrays, union, values=values, overwrite=overwrite)
+    kept_rows.write(path, content, weights, arrays, together, values=values, overwrite=overwrite)
     return Bundle.open(path)
 
 

@@ -23,7 +23,7 @@ from keras_nns.observation.probing import altering
 from keras_nns.observation.streaming import Observer
 from keras_nns.plans.keep_rules import KeepRule, fraction
 from keras_nns.plans.kept_units import Plan
-from keras_nns.plans.schedules import Schedule, agp_schedule, shares_of
+from keras_nns.plans.schedules import Schedule, agp, shares_of
 from keras_nns.plans.units import Fingerprint
 from keras_nns.selection.activations import Score, contrast
 from keras_nns.selection.choosing import Label, select
@@ -84,7 +84,7 @@ class GradualCut(keras.callbacks.Callback):
         begin: int = 0,
         end: int | None = None,
         every: int = 1,
-        schedule: Schedule = agp_schedule,
+        schedule: Schedule = agp,
         score: Score = contrast,
         score_of: ScoreOf | None = None,
         keep: Callable[[float], KeepRule] = fraction,

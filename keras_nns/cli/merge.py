@@ -27,9 +27,9 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Merge and write the plan."""
-    from keras_nns.plans.kept_units import Plan, merge
+    from keras_nns.plans.kept_units import Plan, union
 
     output = reading.free_output(given, ".json")
-    plan = merge([Plan.load(path) for path in given.plans])
+    plan = union([Plan.load(path) for path in given.plans])
     plan.save(output, overwrite=given.overwrite)
     screen.remark(given, f"{output}: {plan}")

@@ -372,7 +372,7 @@ def trace(model: Any) -> Graph:
         rule = rule_of(call.operation)
         if rule is None:
             site.protect_all(
-                f"{site.title} has no rule; teach it with keras_nns.register_rule, write it out "
+                f"{site.title} has no rule; teach it with keras_nns.rules.register, write it out "
                 "with keras_nns.unfold where it is made of layers, or leave these units in"
             )
         else:

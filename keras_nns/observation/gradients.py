@@ -64,7 +64,7 @@ class Gradients:
 
     Example:
         >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.taylor(gradients))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))  # doctest: +SKIP
     """
 
     fingerprint: Fingerprint
@@ -165,7 +165,7 @@ def observe_gradients(
 
     Example:
         >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> score = nns.taylor(gradients, signed=True)  # doctest: +SKIP
+        >>> score = nns.scores.taylor(gradients, signed=True)  # doctest: +SKIP
         >>> nns.select(activity, labels=3, score=score, keep=nns.at_least(0))  # doctest: +SKIP
     """
     graph = trace(model)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keras_nns.paper.best import PARTS, WAY
 from keras_nns.paper.method import LabelWorth, choose, units_of
 from keras_nns.paper.tables import COLUMNS, Step, Study, figures, mean, percent, stepwise
-from keras_nns.plans.kept_units import merge
+from keras_nns.plans.kept_units import union
 from keras_nns.tables import Table
 
 _ORDERS = 100
@@ -45,7 +45,7 @@ def rivals(study: Study, zeta: float) -> Rivals:
     """Judge, beside the networks of the paper, the best of as many units."""
     plans = study.plans[zeta]
     counts = tuple(len(units_of(plan)) for plan in plans)
-    both = study.judge.worth(units_of(merge(plans)))
+    both = study.judge.worth(units_of(union(plans)))
     return Rivals(
         zeta,
         counts,
@@ -162,7 +162,7 @@ def sweep(study: Study, count: int = 21) -> Sweep:
     rows = []
     for zeta in zetas:
         plans = choose(study.activity, float(zeta))
-        both = study.judge.worth(units_of(merge(plans)))
+        both = study.judge.worth(units_of(union(plans)))
         own = [study.judge.worth(units_of(p)).labels[i] for i, p in enumerate(plans)]
         counts = [len(units_of(plan)) for plan in plans]
         other = study.workshop.by_contrast(counts)

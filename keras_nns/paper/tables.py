@@ -26,7 +26,7 @@ from keras_nns.paper.method import (
     units_of,
 )
 from keras_nns.plans.keep_rules import top
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan, union
 from keras_nns.selection.choosing import select
 from keras_nns.tables import UNDEFINED, Table
 
@@ -175,7 +175,7 @@ def sizes_table(study: Study, folder: Path) -> Table:
     for zeta in ZETAS:
         plans = study.plans[zeta]
         each = dict(zip(study.names, plans, strict=True))
-        jobs[f"merged, ζ {zeta}"] = (f"merged_{zeta}", {"merged": merge(plans)})
+        jobs[f"merged, ζ {zeta}"] = (f"merged_{zeta}", {"merged": union(plans)})
         jobs[f"{len(each)} labels, ζ {zeta}"] = (f"labels_{zeta}", each)
     rows = []
     for name, (stem, plans_of) in jobs.items():

@@ -310,7 +310,7 @@ class Plan:
         return f"Plan for {labels}: {kept} of {sum(self.sizes.values())} units"
 
 
-def merge(plans: Iterable[Plan]) -> Plan:
+def union(plans: Iterable[Plan]) -> Plan:
     """Unite the plans of several labels into one: the paper's integration of label subnetworks.
 
     Args:
@@ -320,7 +320,7 @@ def merge(plans: Iterable[Plan]) -> Plan:
         PlanError: No plan was given, or they are of different parents.
 
     Example:
-        >>> main = merge(nns.select(activity, labels="each"))  # doctest: +SKIP
+        >>> main = union(nns.select(activity, labels="each"))  # doctest: +SKIP
     """
     plans = list(plans)
     if not plans:

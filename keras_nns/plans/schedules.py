@@ -11,7 +11,7 @@ Schedule = Callable[[float], float]
 """From progress in [0, 1] to the share of the removal that is done, from 0 to 1, never falling."""
 
 
-def agp_schedule(progress: float) -> float:
+def agp(progress: float) -> float:
     """Remove much at first and ever less: `1 - (1 - progress)³`.
 
     Automated gradual pruning, Zhu and Gupta 2017 (*To prune, or not to prune*, eq. 1): while there
@@ -24,13 +24,13 @@ def agp_schedule(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> agp_schedule(0.5)
+        >>> agp(0.5)
         0.875
     """
     return 1 - (1 - progress) ** 3
 
 
-def linear_schedule(progress: float) -> float:
+def linear(progress: float) -> float:
     """Remove evenly.
 
     Args:
@@ -40,13 +40,13 @@ def linear_schedule(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> linear_schedule(0.5)
+        >>> linear(0.5)
         0.5
     """
     return progress
 
 
-def cosine_schedule(progress: float) -> float:
+def cosine(progress: float) -> float:
     """Remove little at first and at the end, and most half way: `(1 - cos(π · progress)) / 2`.
 
     Args:
@@ -56,7 +56,7 @@ def cosine_schedule(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> round(cosine_schedule(0.25), 3)
+        >>> round(cosine(0.25), 3)
         0.146
     """
     return (1 - math.cos(math.pi * progress)) / 2

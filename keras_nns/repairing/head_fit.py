@@ -65,7 +65,7 @@ def calibrate_head(*, balance: bool | None = None, every_label: bool = False) ->
         A step for `repair`. Needs labels. Must come last, since it is fitted to the features.
 
     Example:
-        >>> steps = (nns.least_squares(), nns.calibrate_head())  # doctest: +SKIP
+        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_head())  # doctest: +SKIP
         >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
     """
     return _CalibrateHead(balance, every_label)

@@ -40,7 +40,7 @@ def fold_means() -> Step:
         A step for `repair`. Needs no labels.
 
     Example:
-        >>> nns.repair(small, model, x, steps=nns.fold_means()).model  # doctest: +SKIP
+        >>> nns.repair(small, model, x, steps=nns.steps.fold_means()).model  # doctest: +SKIP
     """
     return _FoldMeans()
 
@@ -76,7 +76,7 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
         SurgeryError: `ridge` is negative or not a number.
 
     Example:
-        >>> nns.repair(small, model, x, steps=nns.least_squares()).model  # doctest: +SKIP
+        >>> nns.repair(small, model, x, steps=nns.steps.least_squares()).model  # doctest: +SKIP
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise SurgeryError(f"`ridge` must be 0 or more, or None. Received: ridge={ridge!r}.")
@@ -100,7 +100,8 @@ def recalibrate_batch_norm() -> Step:
         A step for `repair`. Needs no labels.
 
     Example:
-        >>> nns.repair(small, model, x, steps=nns.recalibrate_batch_norm()).model  # doctest: +SKIP
+        >>> steps = nns.steps.recalibrate_batch_norm()  # doctest: +SKIP
+        >>> nns.repair(small, model, x, steps=steps).model  # doctest: +SKIP
     """
     return _RecalibrateBatchNorm()
 

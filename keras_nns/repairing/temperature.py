@@ -38,7 +38,7 @@ def calibrate_temperature(*, balance: bool | None = None) -> Step:
         head, and behind `calibrate_head`.
 
     Example:
-        >>> steps = (nns.least_squares(), nns.calibrate_temperature())  # doctest: +SKIP
+        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_temperature())  # doctest: +SKIP
         >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
     """
     return _CalibrateTemperature(balance)

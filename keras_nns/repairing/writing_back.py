@@ -1,4 +1,4 @@
-"""Write subnetworks, also fine-tuned ones, back into their parent's shape, and merge them there."""
+"""Write subnetworks, also fine-tuned ones, back into their parent's shape."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.rules.records import Binding
 from keras_nns.graph.tracing import Graph, trace
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import record_of
 from keras_nns.surgery.compiling import carry_compile_settings
-from keras_nns.surgery.cutting import cut, difference
+from keras_nns.surgery.cutting import difference
 from keras_nns.surgery.heads import answer_of
-from keras_nns.surgery.lineage import Head
 from keras_nns.surgery.rebuilding import Rebuilder
 
 Rest = Literal["zero", "parent"]
@@ -81,7 +80,7 @@ def write_back(
     for name, value, known in (("rest", rest, RESTS), ("shared", shared, SHARED)):
         if value not in known:
             raise SelectionError(f"Expected `{name}` to be one of {known}. Received: {value!r}.")
-    models = _several(subnets)
+    models = several(subnets)
     graph = trace(parent)
     held = [_Held.of(model, graph, retrained) for model in models]
     rebuilder = Rebuilder(graph, Keep(np.ones(graph.unit_count, dtype=bool)))
@@ -96,49 +95,6 @@ def write_back(
     if prove:
         _prove(new, models, held, graph, rest)
     return new
-
-
-def merge_models(
-    subnets: Iterable[keras.Model],
-    parent: keras.Model,
-    *,
-    rest: Rest = "parent",
-    shared: Shared = "error",
-    head: Head = "parent",
-    output: str | None = None,
-    retrained: bool = False,
-) -> Any:
-    """Merge subnetworks of one parent, also fine-tuned ones, into one that holds all their units.
-
-    The paper's integration, for models: written back into the parent's shape and cut to the union
-    of their plans. Subnetworks that were not trained since they were cut give what
-    `cut(parent, merge(plans))` gives, bit for bit.
-
-    Args:
-        subnets: Models that `cut` gave.
-        parent: The model they were cut from.
-        rest: Weights between units of which one subnetwork holds the one and another the other:
-            the parent's, or zero for networks that do not act on one another.
-        shared: As in `write_back`.
-        head: As in `cut`.
-        output: As in `cut`.
-        retrained: As in `write_back`.
-
-    Returns:
-        A `keras.Model`; `lineage(model)` tells the parent's units it holds.
-
-    Raises:
-        PlanError: As in `write_back`.
-        SelectionError: As in `write_back`.
-        SurgeryError: As in `write_back` and `cut`.
-
-    Example:
-        >>> both = nns.merge_models([three, eight], model, shared="mean")  # doctest: +SKIP
-    """
-    models = _several(subnets)
-    plan = merge([record_of(model, parent, retrained=retrained).plan for model in models])
-    full = write_back(models, parent, rest=rest, shared=shared, retrained=retrained)
-    return cut(full, plan, head=head, output=output, retrained=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +125,8 @@ class _Part:
     rescaled: bool
 
 
-def _several(subnets: Any) -> list[Any]:
+def several(subnets: Any) -> list[Any]:
+    """Return subnetworks as a list, also where one stands alone."""
     models = [subnets] if isinstance(subnets, keras.Model) else list(subnets)
     if not models:
         raise SelectionError("There is no subnetwork to write back. Pass at least one.")

@@ -18,7 +18,7 @@ from keras_nns.graph.keras_internals import functional, is_graph
 from keras_nns.judgement.comparison import compare
 from keras_nns.judgement.figures import LabelFigures
 from keras_nns.observation.activity import Activity
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan, union
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord
 from keras_nns.reporting.shipping import card_table, device_card, packed
 from keras_nns.surgery.cutting import Proof, cut, prove
@@ -173,7 +173,7 @@ def operate(
 
     names = network_names(plans)
     each = tuple(subnetwork(name, plan) for name, plan in zip(names, plans, strict=True))
-    whole = subnetwork(MERGED, merge(plans)) if merged and len(plans) > 1 else None
+    whole = subnetwork(MERGED, union(plans)) if merged and len(plans) > 1 else None
     card = card_table(device_card(flats, samples, seconds=_TIMED)) if export else None
     return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes), card), flats)
 

@@ -83,7 +83,7 @@ def active_share(activity: Activity, *, join: Join = "max") -> Scores:
 
     Example:
         >>> activity = nns.observe(model, data, statistics=["active"])  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.active_share)  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.active_share)  # doctest: +SKIP
     """
     return by_group(activity, activity.active_share, join)
 
@@ -137,7 +137,7 @@ def d_prime(activity: Activity, *, signed: bool = False, join: Join = "max") -> 
 
     Example:
         >>> activity = nns.observe(model, data, statistics=["mean", "variance"])  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.d_prime)  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.d_prime)  # doctest: +SKIP
     """
 
     def of_layer(layer: str) -> Float:
@@ -160,7 +160,7 @@ def random_units(seed: int = 0) -> Score:
         A score to pass to `select`, in (0, 1] for every label and unit.
 
     Example:
-        >>> nns.select(activity, labels=3, score=nns.random_units(seed=1))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.random_units(seed=1))  # doctest: +SKIP
     """
 
     def score(activity: Activity) -> Scores:

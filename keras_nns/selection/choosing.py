@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity, Float
 from keras_nns.plans.keep_rules import KeepRule, above, normalised
-from keras_nns.plans.kept_units import Choice, Plan, merge
+from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import mask_of
 from keras_nns.selection.activations import Score, mean_activation, name_of
 
@@ -101,7 +101,7 @@ def select(
     why = (name_of(score), keep)
     if each or keep.scope == "layer":
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
-        plans = plans if each else [merge(plans)]
+        plans = plans if each else [union(plans)]
     else:
         plans = [_plan(activity, scores, tuple(numbers), why, min_units=min_units)]
     plans = [_rounded(activity, scores, plan, multiple_of) for plan in plans]

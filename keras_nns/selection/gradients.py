@@ -39,7 +39,7 @@ def taylor(gradients: Gradients, *, signed: bool = False, join: Join = "sum") ->
 
     Example:
         >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.taylor(gradients))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))  # doctest: +SKIP
     """
     field = "effect" if signed else "magnitude"
     name = "taylor(signed=True)" if signed else "taylor"
@@ -62,7 +62,7 @@ def fisher(gradients: Gradients, *, join: Join = "sum") -> Score:
 
     Example:
         >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.fisher(gradients))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.fisher(gradients))  # doctest: +SKIP
     """
     return _score(
         gradients, lambda layer: gradients.per_sample(layer, "square") / 2, join, "fisher"
@@ -108,7 +108,7 @@ def contribution(
         PlanError: The model has several outputs, and none or an unknown one was named.
 
     Example:
-        >>> score = nns.contribution(model, (x, y))  # doctest: +SKIP
+        >>> score = nns.scores.contribution(model, (x, y))  # doctest: +SKIP
         >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))  # doctest: +SKIP
     """
     graph = trace(model)

@@ -61,7 +61,7 @@ def forward_selection(
         DataError: The data does not fit the model.
 
     Example:
-        >>> score = nns.forward_selection(model, (x, y))  # doctest: +SKIP
+        >>> score = nns.scores.forward_selection(model, (x, y))  # doctest: +SKIP
         >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))  # doctest: +SKIP
     """
     graph = trace(model)

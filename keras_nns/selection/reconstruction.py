@@ -81,7 +81,7 @@ def reconstruction(
         ModelError: The model does not give one row of outputs for each sample.
 
     Example:
-        >>> score = nns.reconstruction(model, (x, y), labels=[3, 8])  # doctest: +SKIP
+        >>> score = nns.scores.reconstruction(model, (x, y), labels=[3, 8])  # doctest: +SKIP
         >>> nns.select(activity, labels=[3, 8], score=score, keep=nns.top(8))  # doctest: +SKIP
     """
     graph = trace(model)

@@ -32,7 +32,7 @@ def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
         SelectionError: `norm` is not a number above 0.
 
     Example:
-        >>> nns.select(activity, labels=3, score=nns.magnitude(model))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.magnitude(model))  # doctest: +SKIP
     """
     if not 0 < norm < np.inf:
         raise SelectionError(f"`norm` must be a number above 0. Received: norm={norm!r}.")
@@ -58,7 +58,7 @@ def geometric_median(model: Any, *, join: Join = "max") -> Score:
         A score to pass to `select`.
 
     Example:
-        >>> nns.select(activity, score=nns.geometric_median(model))  # doctest: +SKIP
+        >>> nns.select(activity, score=nns.scores.geometric_median(model))  # doctest: +SKIP
     """
 
     def of_weights(weights: Float) -> Float:
@@ -87,7 +87,7 @@ def lamp(model: Any, *, join: Join = "max") -> Score:
 
     Example:
         >>> rule = nns.fraction(0.3, scope="global")  # doctest: +SKIP
-        >>> nns.select(activity, score=nns.lamp(model), keep=rule)  # doctest: +SKIP
+        >>> nns.select(activity, score=nns.scores.lamp(model), keep=rule)  # doctest: +SKIP
     """
 
     def of_weights(weights: Float) -> Float:
@@ -119,7 +119,7 @@ def batch_norm_scale(model: Any, *, join: Join = "max") -> Score:
         SelectionError: The model has no batch norm with a scale on hidden units.
 
     Example:
-        >>> nns.select(activity, score=nns.batch_norm_scale(model))  # doctest: +SKIP
+        >>> nns.select(activity, score=nns.scores.batch_norm_scale(model))  # doctest: +SKIP
     """
     graph = trace(model)
     numbers = {

@@ -347,5 +347,5 @@ def _mismatch(old: Any, source: Any, value: Any, target: Any, blueprint: Bluepri
         f"Weight {source.name!r} of layer {blueprint.path if blueprint else old.name!r} "
         f"({type(old).__name__}) should become {value.shape} and its smaller layer holds "
         f"{tuple(target.shape)}. The rule of this layer type does not say which units this weight "
-        "carries (see keras_nns.register_rule)."
+        "carries (see keras_nns.rules.register)."
     )

@@ -41,7 +41,7 @@ def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> A
 
     Not for blocks that hold weights of their own next to their parts, or whose `call` needs to
     know the batch size or a length that the model leaves open: those stay as they are, with a
-    warning. Teach them with `register_rule`.
+    warning. Teach them with `nns.rules.register`.
 
     Args:
         model: A Keras model. It is not changed; the result holds copies of its weights.
@@ -96,7 +96,7 @@ def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> A
     if unfolder.closed:
         warnings.warn(
             f"Left as they are: {'; '.join(unfolder.closed)}. What they hold cannot be cut "
-            "unless you teach them with keras_nns.register_rule.",
+            "unless you teach them with keras_nns.rules.register.",
             stacklevel=2,
         )
     return new
@@ -240,5 +240,5 @@ def _check(model: Any, new: Any) -> None:
             raise SurgeryError(
                 f"Model {model.name!r} computes something else when it is written out as a graph: "
                 "a layer's `call` depends on shapes or on masks in a way that a graph does not "
-                "hold. Teach that layer with keras_nns.register_rule instead."
+                "hold. Teach that layer with keras_nns.rules.register instead."
             )

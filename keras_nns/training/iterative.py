@@ -17,7 +17,7 @@ from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Float, 
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.keep_rules import KeepRule, fraction
 from keras_nns.plans.kept_units import Plan
-from keras_nns.plans.schedules import Schedule, agp_schedule, shares_of
+from keras_nns.plans.schedules import Schedule, agp, shares_of
 from keras_nns.selection.activations import Score, Scores, contrast, name_of
 from keras_nns.selection.choosing import Label, select
 from keras_nns.surgery.cutting import cut
@@ -58,7 +58,7 @@ def in_steps(
     labels: Label | Iterable[Label] = "all",
     share: float,
     steps: int = 4,
-    schedule: Schedule = agp_schedule,
+    schedule: Schedule = agp,
     score: Score = contrast,
     score_of: ScoreOf | None = None,
     keep: Callable[[float], KeepRule] = fraction,
@@ -85,10 +85,10 @@ def in_steps(
         share: The share of the parent's units that stays in the end, in (0, 1]. For several labels
             with a rule that is not global it is each label's own share, as in `select`.
         steps: How many steps.
-        schedule: How much is gone by when: `agp_schedule`, `linear_schedule`, `cosine_schedule`.
+        schedule: How much is gone by when: `nns.schedules.agp`, `linear` or `cosine`.
         score: How much a label needs a unit, from activity alone.
         score_of: In place of `score`, makes one for the subnetwork as it is by then, such as
-            `lambda small: nns.taylor(nns.observe_gradients(small, data))`.
+            `lambda small: nns.scores.taylor(nns.observe_gradients(small, data))`.
         keep: Makes the keep rule from the share of the parent's units that is to stay, such as
             `functools.partial(nns.fraction, scope="global", normalise="mean")`.
         repair: From a subnetwork to a repaired one, such as

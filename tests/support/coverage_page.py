@@ -32,7 +32,7 @@ units stay whatever the plan says, and that the report names the reason.
 
 A type that is not listed has no rule: units that reach it are protected. A layer made of listed
 layers is written out as those with [`unfold`](rules.md), without a rule; any other is taught with
-[`register_rule`](rules.md).
+[`nns.rules.register`](rules.md).
 
 ## Layers and operations
 
@@ -125,12 +125,13 @@ def measure_hub() -> None:
     from hub_backbones import BACKBONES
 
     import keras_nns as nns
+    from keras_nns.graph.tracing import trace
 
     measured: dict[str, Any] = {}
     for name, (build, unfolded, _) in BACKBONES.items():
         model = randomise(build())
         model = nns.unfold(model) if unfolded else model
-        graph = nns.trace(model)
+        graph = trace(model)
         groups = graph.layout.groups
         measured[name] = {
             "blocks": "unfolded" if unfolded else "as they are",

@@ -8,6 +8,7 @@ from contract import chain, randomise
 from keras import layers as L
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,7 @@ RNG = np.random.default_rng(0)
 def plan_of(model, seed=0, share=0.5, labels=()):
     """Keep a random half of every group."""
     random = np.random.default_rng(seed)
-    layout = nns.trace(model).layout
+    layout = trace(model).layout
     kept = {}
     for group in layout.prunable:
         free = [u for u in range(group.size) if u not in group.protected]
@@ -81,7 +82,7 @@ def one_dimensional():
 
 
 MODELS = [mlp, convolutional, residual, one_dimensional]
-LABEL_FREE = (nns.fold_means(), nns.least_squares(), nns.recalibrate_batch_norm())
+LABEL_FREE = (nns.steps.fold_means(), nns.steps.least_squares(), nns.steps.recalibrate_batch_norm())
 
 
 def gain(repair, measure, layer=None, step=None):

@@ -24,7 +24,7 @@ from keras_nns.graph.rules import (
     wrappers,
 )
 from keras_nns.graph.rules.base import Rule, Site, rule_of, rules
-from keras_nns.graph.rules.base import rule as register_rule
+from keras_nns.graph.rules.base import rule as register
 from keras_nns.graph.rules.elementwise import register_elementwise
 from keras_nns.graph.rules.records import FIXED, Keep, Stream, Units
 
@@ -52,8 +52,8 @@ __all__ = [
     "pooling",
     "preprocessing",
     "recurrent",
+    "register",
     "register_elementwise",
-    "register_rule",
     "rule_of",
     "rules",
     "shaping",

@@ -124,7 +124,7 @@ def apply_activation(site: Site, function: Any, *, axis: int = -1) -> None:
         name = getattr(function, "__name__", type(function).__name__)
         site.protect_all(
             f"{site.title} applies {name!r}, which may mix units; declare it with "
-            "keras_nns.register_elementwise if it does not",
+            "keras_nns.rules.register_elementwise if it does not",
             site.outputs,
         )
 

@@ -140,6 +140,6 @@ def code(site: Site) -> None:
     """Protect everything: what a function does to units cannot be read from it."""
     site.protect_all(
         f"{site.title} runs code that cannot be read; write it with keras.ops or as a layer with "
-        "a rule (keras_nns.register_rule)"
+        "a rule (keras_nns.rules.register)"
     )
     site.emit(*[{} for _ in site.shapes])

@@ -24,7 +24,7 @@ from keras_nns.bundles.storing import restore, store
 from keras_nns.errors import FileError, PlanError, SelectionError, SurgeryError
 from keras_nns.graph.tracing import trace
 from keras_nns.observation.streaming import observe
-from keras_nns.plans.kept_units import Plan, merge
+from keras_nns.plans.kept_units import Plan, union
 from keras_nns.selection.choosing import select
 from keras_nns.surgery.cutting import cut, mask
 from keras_nns.surgery.lineage import lineage
@@ -152,7 +152,7 @@ def test_integration_in_any_order_gives_the_union(order, count, model, plans, tm
     step = plans[chosen[0]]
     for name in chosen[1:]:
         step = bundle.plan([step, name])
-    assert step == merge([plans[name] for name in chosen])
+    assert step == union([plans[name] for name in chosen])
     stepwise, at_once = bundle.weights(step), bundle.weights(sorted(chosen))
     for name, value in stepwise.items():
         np.testing.assert_array_equal(value, at_once[name])
@@ -168,10 +168,10 @@ def test_set_algebra_of_stored_plans_can_be_built(model, plans, bundle):
 
 
 def test_shared_rows_are_stored_once(model, plans, bundle, tmp_path):
-    union = merge(plans.values())
+    together = union(plans.values())
     with safe_open(bundle.path, framework="numpy") as stream:
         rows = stream.get_slice("first/kernel").get_shape()[0]
-    assert rows == len(union.kept["first"])
+    assert rows == len(together.kept["first"])
     assert rows < sum(len(plan.kept["first"]) for plan in plans.values())
 
 

@@ -172,7 +172,7 @@ def test_tensorboard_gets_histograms_and_pictures(model, data, tmp_path):
 def test_a_generator_is_refused_before_training(model, data):
     generator = ((data[0][i : i + 20], data[1][i : i + 20]) for i in range(0, SAMPLES, 20))
     before = model.get_weights()
-    with pytest.raises(nns.DataError, match="only once"):
+    with pytest.raises(nns.errors.DataError, match="only once"):
         fit(model, data, nns.ActivityMonitor(data=generator))
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -185,19 +185,19 @@ def test_targets_without_labels_are_refused(data):
     net2 = keras.Sequential([*net.layers, layers.Reshape((3, 1))])
     net2.build((None, 8))
     net2.compile("sgd", "mse")
-    with pytest.raises(nns.DataError, match="label"):
+    with pytest.raises(nns.errors.DataError, match="label"):
         fit(net2, (data[0], targets), nns.ActivityMonitor())
 
 
 def test_labels_the_model_does_not_have_are_refused(data):
     net = keras.Sequential([keras.Input((8,)), layers.Dense(4, activation="relu"), layers.Dense(3)])
     net.compile("sgd", lambda y, p: tf.reduce_mean(tf.square(p), axis=-1))
-    with pytest.raises(nns.DataError, match="do not have"):
+    with pytest.raises(nns.errors.DataError, match="do not have"):
         fit(net, data, nns.ActivityMonitor())
 
 
 def test_every_below_one_is_refused():
-    with pytest.raises(nns.SelectionError, match="every"):
+    with pytest.raises(nns.errors.SelectionError, match="every"):
         nns.ActivityMonitor(every=0)
 
 
@@ -205,7 +205,7 @@ def test_layers_by_name(model, data):
     monitor = nns.ActivityMonitor(layers=["second"])
     fit(model, data, monitor)
     assert list(monitor.activity.layers) == ["second"]
-    with pytest.raises(nns.SelectionError, match="first"):
+    with pytest.raises(nns.errors.SelectionError, match="first"):
         fit(model, data, nns.ActivityMonitor(layers=["nonsense"]))
 
 

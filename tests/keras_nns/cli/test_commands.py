@@ -140,7 +140,7 @@ def test_a_path_without_parts_is_read_whole_unless_a_part_is_asked_for(run, tmp_
         (
             "--label eel --top 3 --score contrast",
             "eel",
-            {"keep": nns.top(3), "score": nns.contrast},
+            {"keep": nns.top(3), "score": nns.scores.contrast},
         ),
         ("--label cat --fraction 0.2", "cat", {"keep": nns.fraction(0.2)}),
         (
@@ -148,11 +148,11 @@ def test_a_path_without_parts_is_read_whole_unless_a_part_is_asked_for(run, tmp_
             "all",
             {"keep": nns.fraction(0.2, scope="global"), "min_units": 2},
         ),
-        ("--label cat --score firing_frequency", "cat", {"score": nns.firing_frequency}),
+        ("--label cat --score firing_frequency", "cat", {"score": nns.scores.firing_frequency}),
         (
             "--label cat --score firing_frequency --keep at_least(0.9)",
             "cat",
-            {"score": nns.firing_frequency, "keep": nns.at_least(0.9)},
+            {"score": nns.scores.firing_frequency, "keep": nns.at_least(0.9)},
         ),
         (
             "--all --fraction 0.2 --scope global --normalise l2 --multiple-of 2",

@@ -76,7 +76,7 @@ def test_the_models_are_those_that_the_plans_describe(made, data):
         parent, splits.x_train, splits.y_train, label_names=splits.label_names
     )
     plans = [nns.Plan.load(folder / "plans" / f"{n}.json") for n in ("bar", "dot-s", "ring")]
-    assert plans == nns.select(activity, "each", score=nns.contrast, keep=nns.above(0.3))
+    assert plans == nns.select(activity, "each", score=nns.scores.contrast, keep=nns.above(0.3))
     merged = nns.Plan.load(folder / "merged.json")
     assert merged == nns.merge(plans)
     files = ["subnetworks/bar", "subnetworks/dot-s", "subnetworks/ring", "merged"]

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import keras_nns as nns
 import tflite_export
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.lineage import Composition, origin_of
 
@@ -57,7 +58,7 @@ def parent(data):
 
 def plan_of(model, labels, dropped=(0, 3)):
     """Keep all but some units of the hidden Dense."""
-    graph = nns.trace(model)
+    graph = trace(model)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     kept = {name: tuple(range(size)) for name, size in sizes.items()}
     kept["hidden"] = tuple(i for i in range(sizes["hidden"]) if i not in dropped)
@@ -129,7 +130,7 @@ def test_a_calibrated_head_is_no_sum(parent, data):
     x, y = data
     plan = plan_of(parent, [1])
     small = nns.cut(parent, plan, head="binary")
-    fixed = nns.repair(small, parent, x[:300], y[:300], steps=nns.calibrate_head()).model
+    fixed = nns.repair(small, parent, x[:300], y[:300], steps=nns.steps.calibrate_head()).model
     other = nns.cut(parent, plan_of(parent, [2]), head="binary")
     whole = nns.compose([fixed, other])
     odds = np.stack([logit(probability(one, x[:40], 0)) for one in (fixed, other)], axis=1)
@@ -159,7 +160,7 @@ def test_calibration_is_a_regression_on_the_scores(parent, data, calibrate):
     plain = nns.evaluate(nns.compose(subnets), x[550:], y[550:])
     better = nns.evaluate(whole, x[550:], y[550:])
     assert better.brier < plain.brier + 0.01
-    with pytest.raises(nns.DataError, match="allow_overlap"):
+    with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(whole, x[300:550], y[300:550])
 
 
@@ -250,30 +251,30 @@ def test_parents_may_differ(parent, data):
     assert result.answers == ("cat", "dog") and result.accuracy > 0.9
     text = np.array(["cat", "dog"])[y[550:][y[550:] < 2]]
     assert nns.evaluate(whole, x[550:][y[550:] < 2], text).accuracy == result.accuracy
-    with pytest.raises(nns.DataError, match=r"does not have: cat"):
+    with pytest.raises(nns.errors.DataError, match=r"does not have: cat"):
         nns.evaluate(whole, x[550:], y[550:], label_names=("a", "dog", "c", "d"))
 
 
 def test_wrong_use(parent, data):
     x, y = data
     cat, dog = cuts(parent, EACH[:2])
-    with pytest.raises(nns.SelectionError, match="two labels at least"):
+    with pytest.raises(nns.errors.SelectionError, match="two labels at least"):
         nns.compose([cat])
-    with pytest.raises(nns.SelectionError, match="Several networks answer for"):
+    with pytest.raises(nns.errors.SelectionError, match="Several networks answer for"):
         nns.compose([cat, dog, cat])
     assert nns.compose({"one": cat, "two": cat}).output_shape == (None, 2)
-    with pytest.raises(nns.SelectionError, match="for which labels it was made"):
+    with pytest.raises(nns.errors.SelectionError, match="for which labels it was made"):
         nns.compose([cat, parent])
-    with pytest.raises(nns.SelectionError, match="'joint', 'each'"):
+    with pytest.raises(nns.errors.SelectionError, match="'joint', 'each'"):
         nns.compose([cat, dog], x, y, calibrate="none")
     both = nns.cut(parent, plan_of(parent, [2, 3]), head="labels")
-    with pytest.raises(nns.SelectionError, match="answers for"):
+    with pytest.raises(nns.errors.SelectionError, match="answers for"):
         nns.compose({"a": cat, "b": both})
     other = keras.Sequential([keras.Input((5,)), layers.Dense(3, name="hidden"), layers.Dense(4)])
     eel = nns.cut(other, plan_of(other, [2], (0,)), head="binary")
-    with pytest.raises(nns.ModelError, match="take the same inputs"):
+    with pytest.raises(nns.errors.ModelError, match="take the same inputs"):
         nns.compose([cat, eel])
-    with pytest.raises(nns.DataError, match="at least 10 samples"):
+    with pytest.raises(nns.errors.DataError, match="at least 10 samples"):
         nns.compose([cat, dog], x[:20], y[:20])
-    with pytest.raises(nns.DataError, match=r"no label named \['cat', 'dog'\]"):
+    with pytest.raises(nns.errors.DataError, match=r"no label named \['cat', 'dog'\]"):
         nns.compose([cat, dog], x, y, label_names=list("abcd"))

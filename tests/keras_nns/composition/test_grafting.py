@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import keras_nns as nns
 import tflite_export
+from keras_nns.graph.tracing import trace
 from keras_nns.surgery.lineage import Composition, origin_of
 
 pytestmark = pytest.mark.filterwarnings(
@@ -71,7 +72,7 @@ def parent():
 def donor(parent):
     x, y = images([1, 2, 3], 1)
     activity = nns.observe(parent, x, y - 1, label_names=NAMES[1:], verbose=False)
-    plan = nns.select(activity, "fox", score=nns.contrast, keep=nns.fraction(0.5))
+    plan = nns.select(activity, "fox", score=nns.scores.contrast, keep=nns.fraction(0.5))
     return nns.cut(parent, plan, head="binary")
 
 
@@ -122,7 +123,7 @@ def test_calibration_is_a_regression_on_what_both_say(host, donor, data):
     assert judged.answers == NAMES and judged.accuracy > 0.9
     raw = nns.evaluate(nns.graft(host, donor, "fox", host_names=NAMES[:3]), x[400:], y[400:])
     assert judged["fox"].brier <= raw["fox"].brier
-    with pytest.raises(nns.DataError, match="allow_overlap"):
+    with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(grown, x[some], y[some])
 
 
@@ -160,7 +161,7 @@ def test_a_graft_is_an_ordinary_model(host, donor, data, tmp_path):
     assert tflite_export.verify(flat, grown, x[:20]).relative < 1e-4
     activity = nns.observe(grown, x[:400], y[:400], label_names=NAMES, verbose=False)
     plan = nns.select(activity, ["dog", "fox"], keep=nns.fraction(0.5))
-    assert {group.name for group in nns.trace(grown).layout.prunable} >= {"conv", "hidden"}
+    assert {group.name for group in trace(grown).layout.prunable} >= {"conv", "hidden"}
     small = nns.cut(grown, plan, head="labels", prove=True)
     assert small.count_params() < grown.count_params()
     masked = nns.mask(grown, plan, head="labels")
@@ -238,44 +239,44 @@ def test_a_donor_of_other_inputs_is_adapted(host, parent, data):
     assert grown.output_shape == (None, 3)
     flat_file = tflite_export.convert(grown)
     assert tflite_export.verify(flat_file, grown, large).relative < 1e-4
-    with pytest.raises(nns.ModelError, match="adapt` makes"):
+    with pytest.raises(nns.errors.ModelError, match="adapt` makes"):
         nns.graft(wide, parent, 2, adapt=layers.Cropping2D(2), called="fox")
-    with pytest.raises(nns.ModelError, match="'resize', a layer"):
+    with pytest.raises(nns.errors.ModelError, match="'resize', a layer"):
         nns.graft(wide, parent, 2, adapt=5, called="fox")
     tall = network(3, "tall", 1, shape=(36,))
     odd = keras.Sequential([keras.Input((35,)), layers.Dense(3)])
-    with pytest.raises(nns.ModelError, match="knows no way"):
+    with pytest.raises(nns.errors.ModelError, match="knows no way"):
         nns.graft(odd, tall, 2, adapt="resize", called="fox")
 
 
 def test_wrong_use(host, parent, donor, data):
     x, y = data
-    with pytest.raises(nns.SelectionError, match="has a label 'fox' already"):
+    with pytest.raises(nns.errors.SelectionError, match="has a label 'fox' already"):
         nns.graft(host, donor, "fox", host_names=["cat", "dog", "fox"])
-    with pytest.raises(nns.SelectionError, match="does not answer for label 'cat'"):
+    with pytest.raises(nns.errors.SelectionError, match="does not answer for label 'cat'"):
         nns.graft(host, donor, "cat")
-    with pytest.raises(nns.SelectionError, match="does not answer for label 7"):
+    with pytest.raises(nns.errors.SelectionError, match="does not answer for label 7"):
         nns.graft(host, parent, 7)
-    with pytest.raises(nns.DataError, match="3 names that differ"):
+    with pytest.raises(nns.errors.DataError, match="3 names that differ"):
         nns.graft(host, donor, "fox", host_names=["cat", "dog"])
-    with pytest.raises(nns.DataError, match="3 names that differ"):
+    with pytest.raises(nns.errors.DataError, match="3 names that differ"):
         nns.graft(host, donor, "fox", host_names=["cat", "dog", "dog"])
     other = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
-    with pytest.raises(nns.ModelError, match=r"takes inputs \(6, 6, 1\).*adapt='resize'"):
+    with pytest.raises(nns.errors.ModelError, match=r"takes inputs \(6, 6, 1\).*adapt='resize'"):
         nns.graft(host, other, 2, called="fox")
-    with pytest.raises(nns.SurgeryError, match="one softmax, or by logits"):
+    with pytest.raises(nns.errors.SurgeryError, match="one softmax, or by logits"):
         nns.graft(network(3, "apart", 0, "sigmoid"), donor, "fox")
-    with pytest.raises(nns.SurgeryError, match="head='binary'"):
+    with pytest.raises(nns.errors.SurgeryError, match="head='binary'"):
         nns.graft(donor, donor, "fox", called="wolf")
     names = {"host_names": NAMES[:3]}
     without = y != 3
-    with pytest.raises(nns.DataError, match=r"at least 10 samples.*has 0 of 'fox'"):
+    with pytest.raises(nns.errors.DataError, match=r"at least 10 samples.*has 0 of 'fox'"):
         nns.graft(host, donor, "fox", x[without], y[without], **names)
-    with pytest.raises(nns.DataError, match="no label named 'fox'"):
+    with pytest.raises(nns.errors.DataError, match="no label named 'fox'"):
         nns.graft(host, donor, "fox", x, y, label_names=["cat", "dog", "eel", "wolf"], **names)
-    with pytest.raises(nns.DataError, match="none or several"):
+    with pytest.raises(nns.errors.DataError, match="none or several"):
         rows = np.eye(4)[y]
         rows[0] = 1
         nns.graft(host, donor, "fox", x, rows, **names)
-    with pytest.raises(nns.DataError):
+    with pytest.raises(nns.errors.DataError):
         nns.graft(host, donor, "fox", x, y + 5, **names)

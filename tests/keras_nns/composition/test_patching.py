@@ -84,7 +84,7 @@ def test_its_figures_are_those_of_samples_it_was_not_weighed_on(weak, donor, pat
     assert patched.gain == pytest.approx(new.balanced_accuracy - old.balanced_accuracy)
     others = [patched.after[n].recall - patched.before[n].recall for n in NAMES[:3]]
     assert patched.others == pytest.approx(np.mean(others))
-    with pytest.raises(nns.DataError, match="allow_overlap"):
+    with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(patched.model, x, y)
     again = nns.patch(weak, donor, "fox", points(2), host_names=NAMES, most_lost=1.0)
     assert again.to_json() == patched.to_json()
@@ -177,24 +177,26 @@ def test_logits_and_names(donor):
 def test_wrong_use(weak, donor):
     x, y = points(2)
     names = {"host_names": NAMES}
-    with pytest.raises(nns.SelectionError, match=r"host 'weak' does not answer for label 'fox'"):
+    with pytest.raises(
+        nns.errors.SelectionError, match=r"host 'weak' does not answer for label 'fox'"
+    ):
         nns.patch(weak, donor, "fox", x, y)
-    with pytest.raises(nns.SelectionError, match="does not answer for label 'wolf'"):
+    with pytest.raises(nns.errors.SelectionError, match="does not answer for label 'wolf'"):
         nns.patch(weak, donor, "wolf", x, y, **names)
-    with pytest.raises(nns.SelectionError, match="does not answer for label 4"):
+    with pytest.raises(nns.errors.SelectionError, match="does not answer for label 4"):
         nns.patch(weak, donor, "fox", x, y, replaces=4, **names)
     for share in (0, 1, 1.5):
-        with pytest.raises(nns.DataError, match="held_out"):
+        with pytest.raises(nns.errors.DataError, match="held_out"):
             nns.patch(weak, donor, "fox", x, y, held_out=share, **names)
-    with pytest.raises(nns.SelectionError, match="confidence"):
+    with pytest.raises(nns.errors.SelectionError, match="confidence"):
         nns.patch(weak, donor, "fox", x, y, confidence=0.3, **names)
-    with pytest.raises(nns.SelectionError, match="most_lost"):
+    with pytest.raises(nns.errors.SelectionError, match="most_lost"):
         nns.patch(weak, donor, "fox", x, y, most_lost=-1, **names)
     few = np.flatnonzero((y != 3) | (np.arange(len(y)) < 20))
-    with pytest.raises(nns.DataError, match="at least 10 samples"):
+    with pytest.raises(nns.errors.DataError, match="at least 10 samples"):
         nns.patch(weak, donor, "fox", x[few], y[few], **names)
     other = keras.Sequential([keras.Input((5,)), layers.Dense(1, activation="sigmoid")])
-    with pytest.raises(nns.ModelError, match="adapt='resize'"):
+    with pytest.raises(nns.errors.ModelError, match="adapt='resize'"):
         nns.patch(weak, other, "fox", x, y, **names)
-    with pytest.raises(nns.DataError, match="none or several"):
+    with pytest.raises(nns.errors.DataError, match="none or several"):
         nns.patch(weak, donor, "fox", x, np.ones((len(x), 4)), **names)

@@ -81,7 +81,7 @@ def test_where_all_shapes_allow_it_begins_as_the_cut(parent, data):
 def test_each_label_brings_the_units_it_needs_most(parent, data):
     done = started(parent, network(12, 2, 2), data)
     activity = nns.observe(parent, *data, label_names=NAMES, verbose=False)
-    scores = nns.contrast(activity)["hidden"]
+    scores = nns.scores.contrast(activity)["hidden"]
     best = {int(scores[1].argmax()), int(scores[3].argmax())}
     assert best <= set(nns.lineage(done.model).plan.kept["hidden"])
     assert nns.lineage(done.model).plan.kept["conv"] == tuple(range(12))
@@ -101,7 +101,7 @@ def test_it_begins_repaired(parent, data):
     )
     (fit,) = rows.to_fit()
     small = nns.cut(parent, plan, head="labels")
-    how = {"steps": nns.least_squares(), "held_out": 0, "label_names": NAMES}
+    how = {"steps": nns.steps.least_squares(), "held_out": 0, "label_names": NAMES}
     twin = nns.repair(small, parent, fit.inputs, fit.labels, **how).model
     for name in ("conv", "norm", "hidden", "answer"):
         for ours, theirs in zip(
@@ -122,7 +122,7 @@ def test_nothing_is_chosen_on_what_judges(parent, data):
 
     def watched(activity):
         observed.append(activity)
-        return nns.contrast(activity)
+        return nns.scores.contrast(activity)
 
     done = started(parent, network(5, 9, 2), data, score=watched, held_out=0.3, seed=4)
     (activity,) = observed
@@ -139,7 +139,7 @@ def test_nothing_is_chosen_on_what_judges(parent, data):
     for name in ("conv", "hidden"):
         assert activity.mean(name) == pytest.approx(alone.mean(name), abs=1e-6)
     # And no sample is left to be judged by: it knows them all.
-    with pytest.raises(nns.DataError, match="allow_overlap"):
+    with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(done.model, judging, y[~others], label_names=NAMES)
 
 
@@ -194,28 +194,30 @@ def test_the_result_is_an_ordinary_model(parent, data, tmp_path):
     activity = nns.observe(done.model, x, y, label_names=NAMES, label_count=4, verbose=False)
     plan = nns.select(activity, "dog", keep=nns.fraction(0.5))
     assert nns.cut(done.model, plan, prove=True).count_params() < done.model.count_params()
-    with pytest.raises(nns.DataError, match="allow_overlap"):
+    with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(done.model, data)
 
 
 def test_wrong_use(parent, data):
-    with pytest.raises(nns.SurgeryError, match=r"ends in 2 output\(s\), softmax, for dog, fox"):
+    with pytest.raises(
+        nns.errors.SurgeryError, match=r"ends in 2 output\(s\), softmax, for dog, fox"
+    ):
         started(parent, network(4, 8, 3), data)
-    with pytest.raises(nns.SurgeryError, match=r"ends in 1 output\(s\), sigmoid"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"ends in 1 output\(s\), sigmoid"):
         started(parent, network(4, 8, 1, None), data, head="binary")
-    with pytest.raises(nns.SurgeryError, match="ends in 2, linear"):
+    with pytest.raises(nns.errors.SurgeryError, match="ends in 2, linear"):
         started(parent, network(4, 8, 2, None), data)
     other = keras.Sequential([keras.Input((5,)), layers.Dense(2, activation="softmax")])
-    with pytest.raises(nns.ModelError, match="takes its parent's inputs"):
+    with pytest.raises(nns.errors.ModelError, match="takes its parent's inputs"):
         started(parent, other, data)
-    with pytest.raises(nns.SelectionError, match="wolf"):
+    with pytest.raises(nns.errors.SelectionError, match="wolf"):
         started(parent, network(4, 8, 2), data, labels=["wolf", "fox"])
-    with pytest.raises(nns.SelectionError, match="empty"):
+    with pytest.raises(nns.errors.SelectionError, match="empty"):
         started(parent, network(4, 8, 2), data, labels=[])
     x, y = data
-    with pytest.raises(nns.SelectionError, match=r"No sample of \['fox'\]"):
+    with pytest.raises(nns.errors.SelectionError, match=r"No sample of \['fox'\]"):
         started(parent, network(4, 8, 2), (x[y != 3], y[y != 3]))
-    with pytest.raises(nns.SurgeryError, match="softmax of one output"):
+    with pytest.raises(nns.errors.SurgeryError, match="softmax of one output"):
         started(parent, network(4, 8, 1), data, labels="fox")
     with pytest.raises(TypeError, match="temprature"):
         started(parent, network(4, 8, 2), data, temprature=3)

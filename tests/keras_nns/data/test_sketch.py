@@ -131,7 +131,7 @@ def test_a_sketch_survives_files(parent, data, small, tmp_path):
     for damage in ({"hashes": "§"}, {"counts": [[9999, 2]]}, {"limit": "x"}, {"samples": None}):
         text = json.dumps({**plan.to_json(), "seen": {**plan.to_json()["seen"], **damage}})
         (tmp_path / "d.json").write_text(text)
-        with pytest.raises(nns.FileError, match="damaged"):
+        with pytest.raises(nns.errors.FileError, match="damaged"):
             nns.Plan.load(tmp_path / "d.json")
 
 
@@ -141,14 +141,14 @@ def test_the_samples_observed_are_no_samples_to_judge_on(parent, small, data):
     nns.evaluate(small, honest)
     nns.compare(parent, small, honest)
     for ours in ((x[:600], y[:600]), (x[100:400], y[100:400]), (x[:300][::-1], y[:300][::-1])):
-        with pytest.raises(nns.DataError, match=r"samples that 'parent'.*nns\.split"):
+        with pytest.raises(nns.errors.DataError, match=r"samples that 'parent'.*nns\.split"):
             nns.evaluate(small, ours)
-        with pytest.raises(nns.DataError, match="allow_overlap=True"):
+        with pytest.raises(nns.errors.DataError, match="allow_overlap=True"):
             nns.compare(parent, small, ours)
         nns.evaluate(small, ours, allow_overlap=True)
         nns.compare(parent, small, ours, allow_overlap=True)
     stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
-    with pytest.raises(nns.DataError, match=r"About [5-8][0-9]% of the evaluation data"):
+    with pytest.raises(nns.errors.DataError, match=r"About [5-8][0-9]% of the evaluation data"):
         nns.evaluate(small, stream)
     # A parent does not know what it was observed with.
     nns.evaluate(parent, x[:600], y[:600])
@@ -156,10 +156,10 @@ def test_the_samples_observed_are_no_samples_to_judge_on(parent, small, data):
 
 def test_what_a_repair_saw_counts_too(parent, small, data):
     x, y = data
-    fixed = nns.repair(small, parent, x[600:800], y[600:800], steps=nns.fold_means()).model
-    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+    fixed = nns.repair(small, parent, x[600:800], y[600:800], steps=nns.steps.fold_means()).model
+    with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
         nns.evaluate(fixed, x[600:800], y[600:800])
-    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+    with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
         nns.evaluate(fixed, x[:300], y[:300])
     nns.evaluate(fixed, x[800:], y[800:])
     nns.evaluate(small, x[600:800], y[600:800])

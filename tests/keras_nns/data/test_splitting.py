@@ -71,21 +71,21 @@ def test_a_dataset_is_dealt_batch_by_batch():
 def test_wrong_use():
     x, y = np.arange(30), np.arange(30) % 3
     for calibrate, test in ((0.5, 0.5), (-0.1, 0.2), (0.2, 0), (0.2, 1.5)):
-        with pytest.raises(nns.DataError, match="leave some to observe"):
+        with pytest.raises(nns.errors.DataError, match="leave some to observe"):
             nns.split(x, y, calibrate=calibrate, test=test)
-    with pytest.raises(nns.DataError, match="as many samples"):
+    with pytest.raises(nns.errors.DataError, match="as many samples"):
         nns.split(x[:20], y)
-    with pytest.raises(nns.DataError, match="Received: list"):
+    with pytest.raises(nns.errors.DataError, match="Received: list"):
         nns.split([x, y])
     rare = y.copy()
     rare[rare == 2] = 1
     rare[0] = 2
-    with pytest.raises(nns.DataError, match="rarest has 1"):
+    with pytest.raises(nns.errors.DataError, match="rarest has 1"):
         nns.split(x, rare)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(15)
-    with pytest.raises(nns.DataError, match="too few"):
+    with pytest.raises(nns.errors.DataError, match="too few"):
         nns.split(data)
-    with pytest.raises(nns.DataError, match="how many batches"):
+    with pytest.raises(nns.errors.DataError, match="how many batches"):
         nns.split(data.filter(lambda *_: True))
-    with pytest.raises(nns.DataError, match="Leave y out"):
+    with pytest.raises(nns.errors.DataError, match="Leave y out"):
         nns.split(data, y)

@@ -17,7 +17,7 @@ from keras_nns.extraction import budgeted
 from keras_nns.extraction.maker import Made, Maker
 from keras_nns.graph.estimates import Estimates
 from keras_nns.graph.rules import Keep
-from keras_nns.graph.tracing import weights_digest
+from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.reporting import plots
 from keras_nns.selection.ranking import Ranking
 
@@ -131,7 +131,9 @@ def test_memory_and_time(residual, monkeypatch):
     data = pictures()
     whole = tflite_export.anatomy(tflite_export.convert(residual)).activation_bytes
     budget = nns.Budget(activation_memory=round(0.6 * whole))
-    small = nns.extract(residual, data, labels=1, budget=budget, repair=False, score=nns.contrast)
+    small = nns.extract(
+        residual, data, labels=1, budget=budget, repair=False, score=nns.scores.contrast
+    )
     alive = tflite_export.anatomy(tflite_export.convert(small)).activation_bytes
     assert 0.7 * budget.limit <= alive <= budget.limit
     # A clock of our own: time is what the weights are.
@@ -168,7 +170,7 @@ def test_repair_that_costs_more_than_the_drop_is_left_out(model, monkeypatch):
 
     monkeypatch.setattr(Maker, "_mended", spoilt)
     monkeypatch.setattr(budgeted, "_HALVINGS", 2)
-    asked = {"labels": 3, "score": nns.contrast, "budget": nns.Budget(drop=0.02)}
+    asked = {"labels": 3, "score": nns.scores.contrast, "budget": nns.Budget(drop=0.02)}
     found = nns.search(model, (X, Y), **asked)
     assert found.cost <= 0.02
     np.testing.assert_array_equal(
@@ -176,7 +178,7 @@ def test_repair_that_costs_more_than_the_drop_is_left_out(model, monkeypatch):
     )
     monkeypatch.setattr(Made, "drop", 0.3)
     with pytest.raises(
-        nns.SelectionError, match=r"cannot be had.*loses 0.3.*nearest.*Budget\(drop=0.3\)"
+        nns.errors.SelectionError, match=r"cannot be had.*loses 0.3.*nearest.*Budget\(drop=0.3\)"
     ):
         nns.search(model, (X, Y), **asked)
 
@@ -215,7 +217,7 @@ def test_repair_and_distillation_as_asked(model):
     assert taught.trained.samples + taught.trained.held_out == len(X)
     assert taught.trained.held_out == taught.comparison.after.samples == taught.repaired.held_out
     assert taught.cost <= 300
-    only = nns.search(model, (X, Y), labels=3, budget=budget, repair=nns.least_squares())
+    only = nns.search(model, (X, Y), labels=3, budget=budget, repair=nns.steps.least_squares())
     assert {gain.step for gain in only.repaired.gains} == {"least_squares()"}
 
 
@@ -225,7 +227,7 @@ def test_a_labels_head_is_chosen_for_on_its_own_samples(model):
     fitted = np.concatenate([inputs for inputs, _ in maker._fit()])
     rows = {row.tobytes() for row in fitted}
     own &= np.array([row.tobytes() in rows for row in X])
-    score = nns.reconstruction(model, (X[own], Y[own]), labels=[1, 3], alone=True)
+    score = nns.scores.reconstruction(model, (X[own], Y[own]), labels=[1, 3], alone=True)
     by_hand = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False, score=score)
     everything = Maker(model, X, Y, labels=[1, 3], head="other", repair=False)
     assert maker.ranking("macs").order == by_hand.ranking("macs").order
@@ -236,10 +238,10 @@ def test_a_score_and_a_rule_of_ones_own(model):
     """By ζ, every plan is the paper's rule, filled up with what still fits."""
     found = nns.search(
         model, (X, Y), labels=[1, 3], budget=nns.Budget(parameters=500),
-        score=nns.mean_activation, balance="zeta", repair=False,
+        score=nns.scores.mean_activation, balance="zeta", repair=False,
     )  # fmt: skip
     plan = found.plan
-    scores = nns.mean_activation(found.activity)
+    scores = nns.scores.mean_activation(found.activity)
     shares = {
         name: (values[[1, 3]] / values[[1, 3]].max(axis=1, keepdims=True)).max(axis=0)
         for name, values in scores.items()
@@ -255,7 +257,9 @@ def test_a_score_and_a_rule_of_ones_own(model):
 
 def test_plans_are_nested_and_filled_up(model):
     activity = nns.observe(model, (X, Y), verbose=False)
-    ranking = Ranking(activity, nns.contrast(activity), (1, 3), name="contrast", balance="share")
+    ranking = Ranking(
+        activity, nns.scores.contrast(activity), (1, 3), name="contrast", balance="share"
+    )
     sizes = [ranking.first(n) for n in range(len(ranking.order) + 1)]
     assert all(a & b == a for a, b in itertools.pairwise(sizes))
     assert {name: len(units) for name, units in sizes[0].kept.items()} == {"one": 1, "two": 1}
@@ -275,12 +279,12 @@ def test_plans_are_nested_and_filled_up(model):
 def test_units_are_set_against_what_they_cost(model):
     """By hand: of all groups, always the units that lose least for what leaving them out saves."""
     activity = nns.observe(model, (X, Y), verbose=False)
-    estimates, graph = Estimates(nns.trace(model)), nns.trace(model)
+    estimates, graph = Estimates(trace(model)), trace(model)
 
     def cost(plan):
         return estimates.of("parameters", graph.keep(plan))
 
-    score = nns.reconstruction(model, (X, Y), labels=[1, 3])(activity)
+    score = nns.scores.reconstruction(model, (X, Y), labels=[1, 3])(activity)
     ranking = Ranking(activity, score, (1, 3), name="it", balance="cost", cost=cost)
     kept = {name: np.ones(values.shape[1], dtype=bool) for name, values in score.items()}
     gone = []
@@ -307,11 +311,11 @@ def test_units_are_set_against_what_they_cost(model):
 
 def test_estimates_are_what_a_cut_costs(model, residual):
     for parent, data in ((model, (X, Y)), (residual, pictures())):
-        estimates = Estimates(nns.trace(parent))
-        graph = nns.trace(parent)
+        estimates = Estimates(trace(parent))
+        graph = trace(parent)
         activity = nns.observe(parent, data, verbose=False)
         for share in (0.3, 0.7, 1.0):
-            plan = nns.select(activity, 1, score=nns.contrast, keep=nns.fraction(share))
+            plan = nns.select(activity, 1, score=nns.scores.contrast, keep=nns.fraction(share))
             small, keep = nns.cut(parent, plan), graph.keep(plan)
             assert estimates.of("parameters", keep) == nns.inspect(small).parameters
             assert estimates.of("macs", keep) == nns.inspect(small).multiply_adds
@@ -341,7 +345,13 @@ def test_a_sweep_is_the_whole_trade_off(model, tmp_path):
     assert "front" in str(found)
     plots.save(plots.trade_off(found), tmp_path / "trade_off.png")
     chosen = nns.sweep(
-        model, (X, Y), labels=3, sizes=[0.5, 0.1], unit="bytes", repair=False, score=nns.contrast
+        model,
+        (X, Y),
+        labels=3,
+        sizes=[0.5, 0.1],
+        unit="bytes",
+        repair=False,
+        score=nns.scores.contrast,
     )
     assert len(chosen.points) == 2
     whole = len(tflite_export.convert(model))
@@ -350,7 +360,7 @@ def test_a_sweep_is_the_whole_trade_off(model, tmp_path):
 
 @pytest.mark.parametrize("sizes", [0, True, [], [0.0], [2.0], [[0.1]]])
 def test_sizes_that_make_no_sense(model, sizes):
-    with pytest.raises(nns.SelectionError, match="sizes"):
+    with pytest.raises(nns.errors.SelectionError, match="sizes"):
         nns.sweep(model, (X, Y), labels=3, sizes=sizes)
 
 
@@ -359,36 +369,38 @@ def test_sizes_that_make_no_sense(model, sizes):
 
 def test_a_budget_below_one_unit_in_every_layer(model):
     for unit in ("bytes", "macs"):
-        with pytest.raises(nns.SelectionError, match="below one unit in every layer") as told:
+        with pytest.raises(
+            nns.errors.SelectionError, match="below one unit in every layer"
+        ) as told:
             nns.extract(
-                model, (X, Y), labels=3, budget=nns.Budget(**{unit: 10}), score=nns.contrast
+                model, (X, Y), labels=3, budget=nns.Budget(**{unit: 10}), score=nns.scores.contrast
             )
         nearest = eval(
             str(told.value).rsplit("nearest possible is ", 1)[1][:-1], {"Budget": nns.Budget}
         )
-        found = nns.search(model, (X, Y), labels=3, budget=nearest, score=nns.contrast)
+        found = nns.search(model, (X, Y), labels=3, budget=nearest, score=nns.scores.contrast)
         assert found.cost == nearest.limit == found.least
         assert all(len(units) == 1 for units in found.plan.kept.values())
 
 
 def test_wrong_use(model):
     budget = nns.Budget(bytes=6000)
-    with pytest.raises(nns.SelectionError, match="needs its unit"):
+    with pytest.raises(nns.errors.SelectionError, match="needs its unit"):
         nns.extract(model, (X, Y), labels=3, budget=6000)
-    with pytest.raises(nns.DataError, match="needs labels"):
+    with pytest.raises(nns.errors.DataError, match="needs labels"):
         nns.extract(model, X, labels=3, budget=budget)
-    with pytest.raises(nns.DataError, match="held out"):
+    with pytest.raises(nns.errors.DataError, match="held out"):
         nns.extract(model, (X, Y), labels=3, budget=budget, held_out=0)
-    with pytest.raises(nns.SelectionError, match="nine"):
+    with pytest.raises(nns.errors.SelectionError, match="nine"):
         nns.extract(model, (X, Y), labels="nine", budget=budget)
-    with pytest.raises(nns.SelectionError, match="balance"):
+    with pytest.raises(nns.errors.SelectionError, match="balance"):
         nns.extract(model, (X, Y), labels=3, budget=budget, balance="even")
     few = np.concatenate([np.flatnonzero(Y != 3), np.flatnonzero(Y == 3)[:8]])
-    with pytest.raises(nns.DataError, match=r"at least 10 samples.*'3'"):
+    with pytest.raises(nns.errors.DataError, match=r"at least 10 samples.*'3'"):
         nns.extract(model, (X[few], Y[few]), labels=3, budget=budget)
-    with pytest.raises(nns.SelectionError, match="`unit`"):
+    with pytest.raises(nns.errors.SelectionError, match="`unit`"):
         nns.sweep(model, (X, Y), labels=3, unit="weeks")
-    with pytest.raises(nns.DataError, match="read once"):
+    with pytest.raises(nns.errors.DataError, match="read once"):
         nns.extract(model, iter([(X, Y)]), labels=3, budget=budget)
 
 

@@ -66,5 +66,5 @@ def test_a_budget_as_it_is_written_in_a_shell(text, budget):
     ],
 )
 def test_what_is_no_budget(make, message):
-    with pytest.raises(nns.SelectionError, match=message):
+    with pytest.raises(nns.errors.SelectionError, match=message):
         make()

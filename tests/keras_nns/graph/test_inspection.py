@@ -11,6 +11,7 @@ from keras import layers
 import keras_nns as nns
 from keras_nns.graph import costs
 from keras_nns.graph.inspection import inspect
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 
 
@@ -29,7 +30,7 @@ def model():
 
 
 def without_one(model, group):
-    layout = nns.trace(model).layout
+    layout = trace(model).layout
     kept = {g.name: tuple(range(g.size)) for g in layout.prunable}
     kept[group] = kept[group][1:]
     sizes = {g.name: g.size for g in layout.prunable}

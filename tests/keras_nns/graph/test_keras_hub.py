@@ -14,6 +14,7 @@ from contract import randomise
 
 import keras_nns as nns
 from keras_nns.graph.generated_inputs import sample_inputs
+from keras_nns.graph.tracing import trace
 from keras_nns.surgery.cutting import TOLERANCE
 
 NAMES = ("ResNet", "MobileNet", "ViT", "BERT", "GPT-2", "Llama", "Gemma")
@@ -46,7 +47,7 @@ def test_cut_equals_mask_and_survives_a_file(name, backbones, tmp_path):
     parent = model = randomise(build())
     if unfolded:
         model = nns.unfold(parent)
-    graph = nns.trace(model)
+    graph = trace(model)
     assert sum(g.size - len(g.protected) for g in graph.layout.groups) == free
     x = sample_inputs(graph, 4, seed=3)
     before = answers(parent, x)
@@ -68,13 +69,13 @@ def test_cut_equals_mask_and_survives_a_file(name, backbones, tmp_path):
     for one, other in zip(found, answers(again, x), strict=True):
         np.testing.assert_array_equal(one, other)
     # What was cut can be cut again.
-    second = random_plan(nns.trace(again), 0.5, 5)
+    second = random_plan(trace(again), 0.5, 5)
     assert nns.prove(again, second, samples=x).relative <= TOLERANCE
 
 
 def test_heads_and_hidden_units_leave_the_decoder(backbones):
     model = randomise(backbones["GPT-2"][0]())
-    graph = nns.trace(model)
+    graph = trace(model)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     kept = {name: tuple(range(size)) for name, size in sizes.items()}
     kept["transformer_layer_0:heads"] = (1, 2, 3)
@@ -93,7 +94,7 @@ def test_heads_and_hidden_units_leave_the_decoder(backbones):
 def test_a_file_with_layers_of_keras_hub_imports_it(backbones, tmp_path):
     model = randomise(backbones["Llama"][0]())
     path = tmp_path / "small.keras"
-    nns.save_model(nns.cut(model, random_plan(nns.trace(model), 0.5, 0)), path)
+    nns.save_model(nns.cut(model, random_plan(trace(model), 0.5, 0)), path)
     code = f"import keras_nns; print(keras_nns.load_model({str(path)!r}).count_params())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < model.count_params()
@@ -107,7 +108,7 @@ def test_query_heads_leave_one_by_one_where_one_key_and_value_head_serves_them(n
     heads = {"num_query_heads": 4, "num_key_value_heads": 1}
     more = {"head_dim": 4} if name == "Gemma" else {}
     model = randomise(getattr(models, f"{name}Backbone")(**settings, **heads, **more))
-    graph = nns.trace(model)
+    graph = trace(model)
     (group,) = [group for group in graph.layout.prunable if group.name.endswith(":heads")]
     assert group.size == 4
     sizes = {g.name: g.size for g in graph.layout.prunable}

@@ -9,6 +9,7 @@ from architectures import random_plan
 
 import keras_nns as nns
 from keras_nns.graph.keras_internals import structure
+from keras_nns.graph.tracing import trace
 from keras_nns.surgery.cutting import TOLERANCE
 
 pytestmark = [
@@ -52,7 +53,7 @@ def test_read_inspected_cut_and_exact(name, shared_data):
     logits = keras.models.clone_model(model)
     logits.set_weights(model.get_weights())
     logits.layers[-1].activation = keras.activations.linear
-    graph = nns.trace(logits)
+    graph = trace(logits)
     before = [w.copy() for w in logits.get_weights()]
     for seed, share in enumerate((0.1, 0.5, 0.9)):
         plan = random_plan(graph, share, seed)

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 import keras_nns as nns
 from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
-from keras_nns.graph.rules import register_elementwise, register_rule
+from keras_nns.graph.rules import register, register_elementwise
 from keras_nns.graph.rules.base import _RULES
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
@@ -60,7 +60,7 @@ class Shouting(L.Dense):
 def test_a_layer_without_a_rule_protects_and_says_what_to_do():
     text = reasons(flat(Doubled(name="mine"), L.Dense(4, name="after")), "before")
     assert "Doubled 'mine' has no rule" in text
-    assert "register_rule" in text
+    assert "rules.register" in text
 
 
 def test_a_subclass_does_not_inherit_the_rule():
@@ -202,7 +202,7 @@ def test_a_rule_that_forgets_a_weight_names_it(forgetting):
         def call(self, inputs):
             return inputs + self.offset
 
-    @register_rule(Offset)
+    @register(Offset)
     def careless(site):
         site.emit(site.input.units)
 
@@ -216,7 +216,7 @@ def test_a_rule_that_is_wrong_is_found_by_the_proof(forgetting):
         def call(self, inputs):
             return inputs - ops.mean(inputs, axis=-1, keepdims=True)
 
-    @register_rule(Averaged)
+    @register(Averaged)
     def careless(site):
         site.emit(site.input.units)
 
@@ -235,7 +235,7 @@ def test_a_rule_that_binds_too_many_units_names_the_weight(forgetting):
         def call(self, inputs):
             return inputs + self.offset
 
-    @register_rule(Offset)
+    @register(Offset)
     def careless(site):
         site.bind(site.operation.offset, {0: site.input.on(-1)})
         site.emit(site.input.units)

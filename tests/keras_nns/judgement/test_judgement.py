@@ -251,7 +251,7 @@ def test_models_side_by_side(replies):
     assert "twin" in found.to_costs_table().columns
     assert found.to_json()["beside"]["twin"]["costs"] == found.to_json()["costs"]["subnetwork"]
     assert "twin" in str(found) and "twin" in found.to_markdown()
-    with pytest.raises(nns.SelectionError, match="'odd' answers cat, dog, eel, fox"):
+    with pytest.raises(nns.errors.SelectionError, match="'odd' answers cat, dog, eel, fox"):
         nns.compare(
             parent,
             small,
@@ -264,5 +264,5 @@ def test_models_side_by_side(replies):
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, -0.5])
 def test_a_confidence_is_a_share(replies, confidence):
-    with pytest.raises(nns.DataError, match=r"such as 0\.95"):
+    with pytest.raises(nns.errors.DataError, match=r"such as 0\.95"):
         nns.evaluate(echo(4), *replies, confidence=confidence)

@@ -139,7 +139,7 @@ def test_size_does_not_depend_on_the_number_of_samples(plain, tmp_path):
 )
 def test_activity_of_something_else_does_not_add_up(changes):
     activity = random_activity(0, 5)
-    with pytest.raises(nns.DataError, match=next(iter(changes))):
+    with pytest.raises(nns.errors.DataError, match=next(iter(changes))):
         activity + replace(activity, **changes)
     assert activity != replace(activity, **changes)
     with pytest.raises(TypeError):
@@ -169,15 +169,15 @@ def test_what_was_not_watched_is_refused():
     activity = replace(random_activity(0, 5), statistics=("variance",))
     assert activity.variance("relu").shape == (3, 3)
     for figure in ("mean", "magnitude", "firing_rate", "maximum"):
-        with pytest.raises(nns.SelectionError, match="not watched"):
+        with pytest.raises(nns.errors.SelectionError, match="not watched"):
             getattr(activity, figure)("relu")
-    with pytest.raises(nns.SelectionError, match="'nothing' was not watched"):
+    with pytest.raises(nns.errors.SelectionError, match="'nothing' was not watched"):
         activity.variance("nothing")
 
 
 @pytest.mark.parametrize("label", [3, -1, "cow", True, 1.0, None])
 def test_an_unknown_label_is_refused(label):
-    with pytest.raises(nns.SelectionError, match="cat, dog"):
+    with pytest.raises(nns.errors.SelectionError, match="cat, dog"):
         random_activity(0, 5).label(label)
 
 
@@ -208,7 +208,7 @@ def test_files_read_back_equal(case, tmp_path):
 def test_files_hold_no_pickle_and_are_not_overwritten(tmp_path):
     path = tmp_path / "activity.npz"
     random_activity(0, 5).save(path)
-    with pytest.raises(nns.FileError, match="overwrite=True"):
+    with pytest.raises(nns.errors.FileError, match="overwrite=True"):
         random_activity(0, 5).save(path)
     with np.load(path, allow_pickle=False) as archive:
         assert all(archive[name].dtype != object for name in archive.files)
@@ -230,7 +230,7 @@ def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path_factory, good, place
     path.write_bytes(data)
     try:
         assert Activity.load(path) == random_activity(0, 9)
-    except nns.FileError as error:
+    except nns.errors.FileError as error:
         assert "activity.npz" in str(error)
 
 
@@ -239,7 +239,7 @@ def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path_factory, good, place
 def test_a_file_cut_short_is_refused(tmp_path_factory, good, end):
     path = tmp_path_factory.mktemp("short") / "activity.npz"
     path.write_bytes(good[: end % len(good)])
-    with pytest.raises(nns.FileError, match=r"activity\.npz"):
+    with pytest.raises(nns.errors.FileError, match=r"activity\.npz"):
         Activity.load(path)
 
 
@@ -265,7 +265,7 @@ def test_a_file_that_does_not_fit_together_is_refused(tmp_path, good, change, wo
     header, arrays = atomic.read_arrays(path, "keras_nns.activity")
     change(header, arrays)
     atomic.write_arrays(path, "keras_nns.activity", header, arrays, overwrite=True)
-    with pytest.raises(nns.FileError, match=rf"activity\.npz.*{word}"):
+    with pytest.raises(nns.errors.FileError, match=rf"activity\.npz.*{word}"):
         Activity.load(path)
 
 
@@ -277,5 +277,5 @@ def test_foreign_files_are_refused(tmp_path):
     empty = tmp_path / "empty.zip"
     zipfile.ZipFile(empty, "w").close()
     for foreign in (path, plan, empty, tmp_path / "nowhere", tmp_path):
-        with pytest.raises(nns.FileError, match=foreign.name):
+        with pytest.raises(nns.errors.FileError, match=foreign.name):
             Activity.load(foreign)

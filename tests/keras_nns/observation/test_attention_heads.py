@@ -199,8 +199,8 @@ def test_labels_may_be_something_else_than_what_a_model_answers():
     assert small.get_layer("hidden").units == small.get_layer("attention").num_heads == 2
     assert nns.lineage(small).plan.label_names == ("prose", "verse", "code")
     assert ops.shape(nns.mask(model, plan)(tokens)) == (30, STEPS, 9)
-    fixed = nns.repair(small, model, tokens, steps=nns.least_squares())
+    fixed = nns.repair(small, model, tokens, steps=nns.steps.least_squares())
     (gain,) = (g for g in fixed.gains if g.layer is None)
     assert gain.after < gain.before
-    with pytest.raises(nns.DataError, match="repair it on inputs alone"):
+    with pytest.raises(nns.errors.DataError, match="repair it on inputs alone"):
         nns.repair(small, model, (tokens, kinds), label_names=activity.label_names)

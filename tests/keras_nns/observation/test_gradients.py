@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers as L
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 
 
 def behind(case, name):
@@ -112,10 +113,10 @@ def test_scores_by_hand(small):
     effect = -hidden * gradient
     activity = nns.observe(model, (x, y))
     found = nns.observe_gradients(model, (x, y))
-    signed = nns.taylor(found, signed=True)(activity)["hidden"]
-    absolute = nns.taylor(found)(activity)["hidden"]
-    fisher = nns.fisher(found)(activity)["hidden"]
-    shares = nns.contribution(model, (x, y), signed=True)(activity)["hidden"]
+    signed = nns.scores.taylor(found, signed=True)(activity)["hidden"]
+    absolute = nns.scores.taylor(found)(activity)["hidden"]
+    fisher = nns.scores.fisher(found)(activity)["hidden"]
+    shares = nns.scores.contribution(model, (x, y), signed=True)(activity)["hidden"]
     for label in range(3):
         own = y == label
         close = {"rtol": 1e-4, "atol": 1e-6}
@@ -131,7 +132,7 @@ def test_signed_taylor_foretells_what_a_removal_does(small):
     """Scaling a unit down a little changes the label's loss by the score, in sign and size."""
     model, x, y = small
     found = nns.observe_gradients(model, (x, y))
-    score = nns.taylor(found, signed=True)(nns.observe(model, (x, y)))["hidden"]
+    score = nns.scores.taylor(found, signed=True)(nns.observe(model, (x, y)))["hidden"]
     (w1, b1), (w2, b2) = weights_of(model)
     _, _, before = by_hand(x.astype(np.float64), y, [(w1, b1), (w2, b2)])
     step = 1e-4
@@ -165,7 +166,7 @@ def test_a_pass_is_a_sum(small):
     with pytest.raises(TypeError):
         _ = whole + 1
     named = nns.observe_gradients(model, (x, y), label_names=["a", "b", "c"])
-    with pytest.raises(nns.DataError, match="label_names"):
+    with pytest.raises(nns.errors.DataError, match="label_names"):
         _ = whole + named
 
 
@@ -176,7 +177,7 @@ def test_several_layers_of_one_group_leave_together(cases):
     (group,) = [g for g in activity.layout.prunable if len(g.members) > 1]
     parts = [found.per_sample(m.layer, "effect") for m in group.members]
     for join, how in (("sum", np.sum), ("mean", np.mean), ("max", np.max)):
-        got = nns.taylor(found, signed=True, join=join)(activity)[group.name]
+        got = nns.scores.taylor(found, signed=True, join=join)(activity)[group.name]
         np.testing.assert_allclose(got, how(parts, axis=0), rtol=1e-12)
 
 
@@ -231,7 +232,9 @@ def test_a_sigmoid_tells_its_loss(width):
     got = effects(model, (x, y))
     for label in (0, 1):
         np.testing.assert_allclose(got[label], expected[y == label].sum(axis=0), rtol=1e-3)
-    logits = nns.contribution(model, (x, y), signed=True)(nns.observe(model, (x, y)))["hidden"]
+    logits = nns.scores.contribution(model, (x, y), signed=True)(nns.observe(model, (x, y)))[
+        "hidden"
+    ]
     gap = hidden[y == 1].mean(axis=0) - hidden[y == 0].mean(axis=0)
     column = w2[:, -1] if width == 1 else w2[:, 1]
     np.testing.assert_allclose(logits[1], gap * column, rtol=1e-3, atol=1e-6)
@@ -252,7 +255,7 @@ def test_several_labels_for_a_sample(small):
     np.testing.assert_array_equal(seen, np.broadcast_to(seen[:1], seen.shape))
     assert not layer.effect[~table[0]].any()
     softmax = keras.Sequential([keras.Input((4,)), L.Dense(5), L.Dense(3, activation="softmax")])
-    with pytest.raises(nns.DataError, match="one label for each sample"):
+    with pytest.raises(nns.errors.DataError, match="one label for each sample"):
         nns.observe_gradients(softmax, (x, table))
 
 
@@ -267,7 +270,7 @@ def several_outputs():
 def test_a_model_of_several_outputs(small):
     _, x, y = small
     model = several_outputs()
-    with pytest.raises(nns.PlanError, match="Say which one"):
+    with pytest.raises(nns.errors.PlanError, match="Say which one"):
         nns.observe_gradients(model, (x, y))
     found = nns.observe_gradients(model, (x, y), output="kind")
     assert found.layers["shared"].magnitude.any()
@@ -298,13 +301,13 @@ def test_nothing_of_the_model_changes(small):
 
 def test_without_a_loss_it_says_what_to_do(small):
     _, x, y = small
-    with pytest.raises(nns.SelectionError, match="Compile the model, or pass loss="):
+    with pytest.raises(nns.errors.SelectionError, match="Compile the model, or pass loss="):
         nns.observe_gradients(logits_model(), (x, y))
-    with pytest.raises(nns.SelectionError, match="loss='no such loss'"):
+    with pytest.raises(nns.errors.SelectionError, match="loss='no such loss'"):
         nns.observe_gradients(logits_model(), (x, y), loss="no such loss")
-    with pytest.raises(nns.SelectionError, match="one number for the whole batch"):
+    with pytest.raises(nns.errors.SelectionError, match="one number for the whole batch"):
         nns.observe_gradients(logits_model(), (x, y), loss=lambda t, p: tf.reduce_mean(t - p))
-    with pytest.raises(nns.SelectionError, match="cannot be computed from targets"):
+    with pytest.raises(nns.errors.SelectionError, match="cannot be computed from targets"):
         nns.observe_gradients(logits_model(), (x, y), loss=lambda t, p: tf.add(t, p[:, :2]))
 
 
@@ -312,22 +315,22 @@ def test_what_cannot_be_right_is_refused(small, cases):
     model, x, y = small
     found = nns.observe_gradients(model, (x, y))
     other = cases("dense")
-    with pytest.raises(nns.SelectionError, match="another model"):
-        nns.taylor(found)(nns.observe(other.model, other.x, other.y))
+    with pytest.raises(nns.errors.SelectionError, match="another model"):
+        nns.scores.taylor(found)(nns.observe(other.model, other.x, other.y))
     moved = keras.models.clone_model(model)
     moved.set_weights([w + 0.1 for w in model.get_weights()])
-    with pytest.raises(nns.SelectionError, match="other weights"):
-        nns.fisher(found)(nns.observe(moved, (x, y)))
-    with pytest.raises(nns.SelectionError, match="observe_gradients"):
-        nns.taylor(model)
-    with pytest.raises(nns.SelectionError, match="join='median'"):
-        nns.taylor(found, join="median")(nns.observe(model, (x, y)))
+    with pytest.raises(nns.errors.SelectionError, match="other weights"):
+        nns.scores.fisher(found)(nns.observe(moved, (x, y)))
+    with pytest.raises(nns.errors.SelectionError, match="observe_gradients"):
+        nns.scores.taylor(model)
+    with pytest.raises(nns.errors.SelectionError, match="join='median'"):
+        nns.scores.taylor(found, join="median")(nns.observe(model, (x, y)))
     for wide in (model, several_outputs()):
-        with pytest.raises(nns.DataError, match="label_names has 4 names"):
+        with pytest.raises(nns.errors.DataError, match="label_names has 4 names"):
             nns.observe_gradients(
-                wide, (x, y), label_names=list("abcd"), output=nns.trace(wide).outputs[-1].name
+                wide, (x, y), label_names=list("abcd"), output=trace(wide).outputs[-1].name
             )
-    with pytest.raises(nns.DataError, match="NaN"):
+    with pytest.raises(nns.errors.DataError, match="NaN"):
         nns.observe_gradients(model, (np.full_like(x, np.nan), y))
 
 
@@ -337,7 +340,7 @@ def test_where_no_gradient_goes_it_says_so(small):
     logits = L.Dense(3)(L.Dense(5, name="cells")(inputs))
     chosen = keras.ops.one_hot(keras.ops.argmax(logits, axis=-1), 3)
     for last in (chosen, keras.ops.sign(logits)):
-        with pytest.raises(nns.ModelError, match="No gradient"):
+        with pytest.raises(nns.errors.ModelError, match="No gradient"):
             nns.observe_gradients(keras.Model(inputs, last), (x, y), loss="mse")
 
 
@@ -346,7 +349,7 @@ def test_labels_without_samples_are_not_a_number(small):
     some = y != 2
     found = nns.observe_gradients(model, (x[some], y[some]), label_names=list("abc"))
     activity = nns.observe(model, (x[some], y[some]), label_names=list("abc"))
-    for score in (nns.taylor(found), nns.fisher(found)):
+    for score in (nns.scores.taylor(found), nns.scores.fisher(found)):
         values = score(activity)["hidden"]
         assert np.isfinite(values[:2]).all() and np.isnan(values[2]).all()
 
@@ -369,7 +372,7 @@ def test_attention_heads_are_blocks_of_what_the_projection_reads(grouped):
     data, y = random.normal(size=(30, 5, 6)).astype("float32"), random.integers(0, 3, 30)
     activity = nns.observe(model, data, y)
     found = nns.observe_gradients(model, data, y)
-    score = nns.taylor(found, signed=True)(activity)
+    score = nns.scores.taylor(found, signed=True)(activity)
     (name,) = [name for name in found.layers if name.startswith("attention:")]
 
     def losses():
@@ -392,4 +395,4 @@ def test_attention_heads_are_blocks_of_what_the_projection_reads(grouped):
         for label in range(3):
             wanted = rise[y == label].mean()
             assert score[name][label, head] == pytest.approx(wanted, abs=1e-3, rel=1e-2)
-    assert np.isfinite(nns.contribution(model, data, y)(activity)[name]).all()
+    assert np.isfinite(nns.scores.contribution(model, data, y)(activity)[name]).all()

@@ -52,7 +52,7 @@ def test_a_probe_can_stand_in_a_model_of_the_users(plain):
 
 
 def test_a_probe_is_not_saved(plain, tmp_path):
-    with pytest.raises(nns.ModelError, match="parent"):
+    with pytest.raises(nns.errors.ModelError, match="parent"):
         nns.probe(plain.model).save(tmp_path / "probe.keras")
 
 
@@ -108,7 +108,7 @@ def test_the_models_own_answer_is_not_hidden():
     model = keras.Model(inputs, [answer, shown])
     assert list(watched(model)) == ["hidden"]
     assert list(nns.probe(model, layers=["shown"])(np.ones((2, 4)))) == ["shown"]
-    with pytest.raises(nns.ModelError, match="no hidden units"):
+    with pytest.raises(nns.errors.ModelError, match="no hidden units"):
         nns.probe(keras.Model(inputs, [answer, shown, hidden]))
 
 

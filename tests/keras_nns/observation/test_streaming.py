@@ -90,12 +90,12 @@ def test_layers_are_chosen_by_name_and_by_predicate(plain, cases):
 
 @pytest.mark.parametrize("layers", ["nothing", ["relu", "nothing"], [], lambda layer: False])
 def test_layers_that_are_not_there_are_refused(plain, layers):
-    with pytest.raises(nns.SelectionError, match="answer"):
+    with pytest.raises(nns.errors.SelectionError, match="answer"):
         nns.observe(plain.model, plain.x, plain.y, layers=layers)
 
 
 def test_a_layer_itself_is_not_taken_for_a_predicate(plain):
-    with pytest.raises(nns.SelectionError, match=r"layers=\['relu'\]"):
+    with pytest.raises(nns.errors.SelectionError, match=r"layers=\['relu'\]"):
         nns.observe(plain.model, plain.x, plain.y, layers=plain.model.get_layer("relu"))
 
 
@@ -184,7 +184,7 @@ def test_nothing_of_the_users_changes(how):
         nns.probe(model)(x[:4])
     else:
         x_before[9, 0, 0] = x[9, 0, 0] = np.nan
-        with pytest.raises(nns.DataError, match="NaN"):
+        with pytest.raises(nns.errors.DataError, match="NaN"):
             nns.observe(model, x, y, batch_size=4)
     assert_same(before, snapshot(model))
     np.testing.assert_array_equal(x, x_before)
@@ -206,7 +206,7 @@ def diverged(bad):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("statistics", [*STATISTICS, STATISTICS])
 def test_activations_that_are_no_numbers_are_found_whatever_is_watched(bad, statistics):
-    with pytest.raises(nns.DataError, match=r"'hidden'.*unit 2"):
+    with pytest.raises(nns.errors.DataError, match=r"'hidden'.*unit 2"):
         nns.observe(diverged(bad), np.ones((6, 3)), [0, 1] * 3, statistics=statistics)
 
 
@@ -218,15 +218,15 @@ def test_they_are_found_before_the_data_ends():
             read.append(number)
             yield np.ones((2, 3), "float32"), np.array([0, 1])
 
-    with pytest.raises(nns.DataError, match="hidden"):
+    with pytest.raises(nns.errors.DataError, match="hidden"):
         nns.observe(diverged(np.nan), batches())
     assert len(read) < 100
 
 
 def test_data_without_labels_or_samples_is_refused(plain):
-    with pytest.raises(nns.DataError, match="empty"):
+    with pytest.raises(nns.errors.DataError, match="empty"):
         nns.observe(plain.model, plain.x[:0], plain.y[:0])
-    with pytest.raises(nns.DataError, match="no samples of any label"):
+    with pytest.raises(nns.errors.DataError, match="no samples of any label"):
         nns.observe(plain.model, plain.x, np.zeros((len(plain.x), 4), bool))
 
 
@@ -235,14 +235,14 @@ def test_models_without_a_graph_or_hidden_units_are_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(nns.ModelError, match="Own"):
+    with pytest.raises(nns.errors.ModelError, match="Own"):
         nns.observe(Own(), np.ones((2, 3)), [0, 1])
-    with pytest.raises(nns.ModelError, match="not been built"):
+    with pytest.raises(nns.errors.ModelError, match="not been built"):
         nns.observe(keras.Sequential([L.Dense(2)]), np.ones((2, 3)), [0, 1])
     alone = keras.Sequential([keras.Input((3,)), L.Dense(2)], name="alone")
-    with pytest.raises(nns.ModelError, match="no hidden units"):
+    with pytest.raises(nns.errors.ModelError, match="no hidden units"):
         nns.observe(alone, np.ones((2, 3)), [0, 1])
-    with pytest.raises(nns.ModelError, match="list"):
+    with pytest.raises(nns.errors.ModelError, match="list"):
         nns.observe([], np.ones((2, 3)), [0, 1])
 
 
@@ -337,9 +337,9 @@ def test_a_checkpoint_of_another_run_is_refused(plain, stopped, tmp_path):
         ({"batch_size": 5}, "batch_size"),
         ({"model": keras.models.clone_model(plain.model)}, "model"),
     ]:
-        with pytest.raises(nns.FileError, match=f"another run: {word}"):
+        with pytest.raises(nns.errors.FileError, match=f"another run: {word}"):
             resumed(**options)
-    with pytest.raises(nns.FileError, match="another run: samples"):
+    with pytest.raises(nns.errors.FileError, match="another run: samples"):
         nns.observe(plain.model, plain.x, plain.y, checkpoint=stopped)
     resumed()
 
@@ -350,20 +350,20 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(plain, stopped):
 
     data = stopped.read_bytes()
     stopped.write_bytes(data[: len(data) // 2])
-    with pytest.raises(nns.FileError, match="checkpoint"):
+    with pytest.raises(nns.errors.FileError, match="checkpoint"):
         resumed()
     stopped.write_bytes(data[:99] + bytes([data[99] ^ 1]) + data[100:])
-    with pytest.raises(nns.FileError, match="checkpoint"):
+    with pytest.raises(nns.errors.FileError, match="checkpoint"):
         resumed()
     nns.observe(plain.model, plain.x, plain.y).save(stopped, overwrite=True)
-    with pytest.raises(nns.FileError, match=r"keras_nns\.observation"):
+    with pytest.raises(nns.errors.FileError, match=r"keras_nns\.observation"):
         resumed()
 
 
 def test_a_run_spoilt_by_nan_leaves_no_checkpoint_of_it(tmp_path):
     path = tmp_path / "checkpoint"
     data = np.ones((6, 3)), [0, 1] * 3
-    with pytest.raises(nns.DataError):
+    with pytest.raises(nns.errors.DataError):
         nns.observe(diverged(np.nan), data, batch_size=2, checkpoint=path, checkpoint_every=1)
     assert not path.exists()
 

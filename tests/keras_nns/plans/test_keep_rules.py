@@ -43,7 +43,7 @@ def test_at_least_keeps_what_reaches_it_whatever_the_others_score(values, bar):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0", None, True])
 def test_at_least_needs_a_number(value):
-    with pytest.raises(nns.SelectionError, match="value="):
+    with pytest.raises(nns.errors.SelectionError, match="value="):
         nns.at_least(value)
 
 
@@ -57,25 +57,25 @@ def test_of_equal_scores_the_lower_number_stays():
 
 @pytest.mark.parametrize("zeta", [-0.1, 1.1, float("nan"), float("inf"), "0.4", None, True])
 def test_zeta_must_be_a_share(zeta):
-    with pytest.raises(nns.SelectionError, match="zeta="):
+    with pytest.raises(nns.errors.SelectionError, match="zeta="):
         nns.above(zeta)
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, float("nan"), float("inf"), "3", None, True])
 def test_k_must_be_a_positive_whole_number(k):
-    with pytest.raises(nns.SelectionError, match="k="):
+    with pytest.raises(nns.errors.SelectionError, match="k="):
         nns.top(k)
 
 
 @pytest.mark.parametrize("p", [0, 1.01, float("nan"), "0.5", None, True])
 def test_p_must_be_a_share_above_zero(p):
-    with pytest.raises(nns.SelectionError, match="p="):
+    with pytest.raises(nns.errors.SelectionError, match="p="):
         nns.fraction(p)
 
 
 @pytest.mark.parametrize("make", [nns.above, nns.top, nns.fraction])
 def test_scope_must_be_known(make):
-    with pytest.raises(nns.SelectionError, match="scope='network'"):
+    with pytest.raises(nns.errors.SelectionError, match="scope='network'"):
         make(1, scope="network")
 
 
@@ -91,16 +91,16 @@ def test_names_are_what_the_user_would_write():
 
 def test_a_rule_of_the_users_own_must_answer_booleans_for_every_unit():
     for wrong in (lambda s: s, lambda s: s[:1] > 0):
-        with pytest.raises(nns.SelectionError, match="mine"):
+        with pytest.raises(nns.errors.SelectionError, match="mine"):
             KeepRule("mine", wrong)(np.ones(3))
 
 
 def test_normalise_is_for_global_rules_and_has_names():
     rule = nns.fraction(0.3, scope="global", normalise="l2")
     assert rule.name == "fraction(0.3, scope='global', normalise='l2')"
-    with pytest.raises(nns.SelectionError, match="scope='global' with it"):
+    with pytest.raises(nns.errors.SelectionError, match="scope='global' with it"):
         nns.top(3, normalise="max")
-    with pytest.raises(nns.SelectionError, match="normalise='median'"):
+    with pytest.raises(nns.errors.SelectionError, match="normalise='median'"):
         nns.above(0.3, scope="global", normalise="median")
 
 

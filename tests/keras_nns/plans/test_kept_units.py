@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_nns.errors import FileError, PlanError
-from keras_nns.plans.kept_units import Choice, Plan, merge
+from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import Fingerprint
 
 PARENT = Fingerprint("structure", "weights")
@@ -61,7 +61,7 @@ def test_union_and_intersection_are_those_of_sets(a, b, c):
 
 @given(st.lists(plans, min_size=1, max_size=4))
 def test_merging_is_uniting_in_any_order(several):
-    assert merge(several) == merge(reversed(several))
+    assert union(several) == union(reversed(several))
 
 
 @given(plans, plans)
@@ -117,7 +117,7 @@ def test_a_plan_combines_with_nothing_else():
     with pytest.raises(TypeError):
         simple() | {1}
     with pytest.raises(PlanError, match="at least one"):
-        merge([])
+        union([])
 
 
 @pytest.mark.parametrize(

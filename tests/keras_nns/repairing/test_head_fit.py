@@ -45,7 +45,7 @@ def trained(digits, *head, functional=False):
 
 def plan_of(model, digits, labels, units=8):
     activity = nns.observe(model, (digits[0][:800], digits[1][:800]), verbose=False)
-    return nns.select(activity, labels, score=nns.contrast, keep=nns.top(units))
+    return nns.select(activity, labels, score=nns.scores.contrast, keep=nns.top(units))
 
 
 def balanced(model, digits):
@@ -54,7 +54,7 @@ def balanced(model, digits):
 
 def fit(model, small, digits, **options):
     x, y = digits
-    steps = nns.calibrate_head(**options)
+    steps = nns.steps.calibrate_head(**options)
     return nns.repair(small, model, (x[:800], y[:800]), steps=steps, held_out=0)
 
 
@@ -148,9 +148,9 @@ def test_labels_that_are_true_together_get_one_regression_each(digits):
     model.compile("adam", "binary_crossentropy")
     model.fit(x[:800], table[:800], epochs=12, verbose=0)
     activity = nns.observe(model, (x[:800], table[:800]), verbose=False)
-    plan = nns.select(activity, [0, 1], score=nns.contrast, keep=nns.top(6))
+    plan = nns.select(activity, [0, 1], score=nns.scores.contrast, keep=nns.top(6))
     small = nns.cut(model, plan, head="labels")
-    fixed = nns.repair(small, model, (x[:800], table[:800]), steps=nns.calibrate_head()).model
+    fixed = nns.repair(small, model, (x[:800], table[:800]), steps=nns.steps.calibrate_head()).model
     right = [((m(x[800:]).numpy() > 0.5) == table[800:, :2]).mean() for m in (small, fixed)]
     assert right[1] > right[0]
 
@@ -179,14 +179,16 @@ def test_too_few_samples_of_an_answer(parent, digits):
     small = nns.cut(parent, plan_of(parent, digits, 3), head="binary")
     x, y = digits
     some = np.r_[np.flatnonzero(y == 3)[:6], np.flatnonzero(y != 3)[:100]]
-    with pytest.raises(nns.DataError, match=r"at least 10 samples of every .* has 6 of '3'"):
-        nns.repair(small, parent, (x[some], y[some]), steps=nns.calibrate_head(), held_out=0)
+    with pytest.raises(nns.errors.DataError, match=r"at least 10 samples of every .* has 6 of '3'"):
+        nns.repair(small, parent, (x[some], y[some]), steps=nns.steps.calibrate_head(), held_out=0)
 
 
 def test_the_head_comes_last(parent, digits):
     small = nns.cut(parent, plan_of(parent, digits, 3), head="binary")
-    with pytest.raises(nns.SurgeryError, match="Put it last"):
-        nns.repair(small, parent, digits, steps=(nns.calibrate_head(), nns.fold_means()))
+    with pytest.raises(nns.errors.SurgeryError, match="Put it last"):
+        nns.repair(
+            small, parent, digits, steps=(nns.steps.calibrate_head(), nns.steps.fold_means())
+        )
 
 
 def test_an_answer_that_comes_from_no_dense(digits):
@@ -197,5 +199,5 @@ def test_an_answer_that_comes_from_no_dense(digits):
     images = digits[0].reshape(-1, 8, 8, 1)
     activity = nns.observe(model, (images, digits[1]), verbose=False)
     small = nns.cut(model, nns.select(activity, 3), head="binary")
-    with pytest.raises(nns.SurgeryError, match="no Dense of its own"):
-        nns.repair(small, model, (images, digits[1]), steps=nns.calibrate_head())
+    with pytest.raises(nns.errors.SurgeryError, match="no Dense of its own"):
+        nns.repair(small, model, (images, digits[1]), steps=nns.steps.calibrate_head())

@@ -48,7 +48,7 @@ def test_the_sum_is_fitted_as_nearly_as_the_branch_allows(norm):
     model = blocks(norm)
     small = halved(model, X)
     plan = nns.lineage(small).plan
-    steps = nns.least_squares(ridge=0)
+    steps = nns.steps.least_squares(ridge=0)
     fixed = nns.repair(small, model, X, steps=steps, held_out=0).model
     kept = list(plan.kept["stem"])
     for i in (1, 2):
@@ -76,7 +76,9 @@ def test_a_projected_shortcut_makes_up_for_the_branch_or_the_other_way_round():
     (last,) = [name for name, junction in found.items() if junction is not None]
     small = halved(model, IMAGES)
     kept = list(nns.lineage(small).plan.kept["back"])
-    fixed = nns.repair(small, model, IMAGES, steps=nns.least_squares(ridge=0), held_out=0).model
+    fixed = nns.repair(
+        small, model, IMAGES, steps=nns.steps.least_squares(ridge=0), held_out=0
+    ).model
     off = value(model, "sum", IMAGES)[..., kept] - value(fixed, "sum", IMAGES)
     # The pixel under the middle of the window, or of the strided kernel.
     read = value(fixed, "hidden", IMAGES) if last == "back" else value(fixed, "stem", IMAGES)

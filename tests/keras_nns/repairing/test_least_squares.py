@@ -22,7 +22,7 @@ def test_least_squares_of_a_dense_equals_numpy():
     plan = plan_of(model)
     small = nns.cut(model, plan)
     x = inputs_of(model, 200)
-    steps = nns.least_squares(ridge=0)
+    steps = nns.steps.least_squares(ridge=0)
     fixed = nns.repair(small, model, x, steps=steps, held_out=0).model
     # Layer "one" reads the inputs alone, of which none is gone.
     hidden = np.maximum(x @ small.layers[0].kernel + small.layers[0].bias, 0).astype(np.float64)
@@ -56,7 +56,7 @@ def test_least_squares_of_a_convolution_equals_numpy_on_patches(settings):
     randomise(model)
     small = nns.cut(model, plan_of(model))
     x = inputs_of(model, 50)
-    steps = nns.least_squares(ridge=0)
+    steps = nns.steps.least_squares(ridge=0)
     fixed = nns.repair(small, model, x, steps=steps, held_out=0).model
     kept = list(nns.lineage(small).plan.kept["two"])
     target = model.get_layer("two")(model.get_layer("one")(x)).numpy()[..., kept]
@@ -119,7 +119,7 @@ def test_a_singular_system_is_solved_and_said():
     plan = plan_of(model, share=1.0)
     plan = Plan(plan.fingerprint, plan.sizes, {**plan.kept, "one": (0, 1, 2, 3)})
     small = nns.cut(model, plan)
-    repair = nns.repair(small, model, inputs_of(model, 300), steps=nns.least_squares(ridge=0))
+    repair = nns.repair(small, model, inputs_of(model, 300), steps=nns.steps.least_squares(ridge=0))
     found = gain(repair, "unexplained", "two")
     assert "singular: rank 3 of 4" in found.note
     assert found.after < found.before
@@ -134,7 +134,9 @@ def test_the_ridge_keeps_a_fit_on_few_samples_from_getting_worse():
     x, new = inputs_of(model, 40), inputs_of(model, 500, seed=5)
     errors = {}
     for name, steps in (("plain", 0.0), ("chosen", None), ("none", 1e9)):
-        fixed = nns.repair(small, model, x, steps=nns.least_squares(ridge=steps), held_out=0.0)
+        fixed = nns.repair(
+            small, model, x, steps=nns.steps.least_squares(ridge=steps), held_out=0.0
+        )
         errors[name] = float(((fixed.model(new) - model(new)) ** 2).numpy().mean())
     assert errors["chosen"] < errors["plain"]
     assert errors["chosen"] <= errors["none"] * 1.05
@@ -145,10 +147,10 @@ def test_balance_weighs_the_labels_samples_like_all_others():
     small = nns.cut(model, plan_of(model, labels=(1,)))
     x = inputs_of(model, 200).astype(np.float32)
     y = np.r_[np.ones(20, int), np.zeros(90, int), np.full(90, 2)]
-    steps = nns.least_squares(ridge=0, balance=True)
+    steps = nns.steps.least_squares(ridge=0, balance=True)
     given = nns.repair(small, model, x, y, steps=steps, held_out=0).model
     many = np.concatenate([x[:20]] * 9 + [x[20:]])
-    plain = nns.least_squares(ridge=0)
+    plain = nns.steps.least_squares(ridge=0)
     wanted = nns.repair(small, model, many, steps=plain, held_out=0).model
     for one, other in zip(given.get_weights(), wanted.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -187,7 +189,7 @@ def test_a_head_that_can_say_none_of_them_is_fitted_to_all_samples(activation, h
     model = answering(activation)
     small = nns.cut(model, plan_of(model, labels=(1, 3)), head=head)
     x, y = inputs_of(model, 300).astype(np.float32), np.arange(300) % 4
-    found = nns.repair(small, model, x, y, steps=nns.least_squares())
+    found = nns.repair(small, model, x, y, steps=nns.steps.least_squares())
     assert found.samples + found.held_out == len(x)
 
 
@@ -196,5 +198,5 @@ def test_too_few_samples_of_the_labels_are_refused():
     small = nns.cut(model, plan_of(model, labels=(1, 3)), head="labels")
     x, y = inputs_of(model, 300).astype(np.float32), np.zeros(300, int)
     y[:3] = [1, 3, 1]
-    with pytest.raises(nns.DataError, match=r"has 3 samples of labels 1, 3.*about 20"):
+    with pytest.raises(nns.errors.DataError, match=r"has 3 samples of labels 1, 3.*about 20"):
         nns.repair(small, model, x, y)

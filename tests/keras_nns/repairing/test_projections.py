@@ -7,6 +7,7 @@ from keras import layers
 from scipy.special import softmax
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.projections import inputs_at, projections_of
 
@@ -29,7 +30,7 @@ def sequence(*middle, mask=False, name="model"):
 
 
 def cut(model, **kept):
-    sizes = {group.name: group.size for group in nns.trace(model).layout.prunable}
+    sizes = {group.name: group.size for group in trace(model).layout.prunable}
     whole = {name: tuple(range(size)) for name, size in sizes.items()}
     return nns.cut(model, Plan(nns.fingerprint(model), sizes, {**whole, **kept}))
 
@@ -39,7 +40,7 @@ def samples(count=120):
 
 
 def repaired(small, model, x, step=None):
-    step = step or nns.least_squares(ridge=0)
+    step = step or nns.steps.least_squares(ridge=0)
     return nns.repair(small, model, x, steps=step, held_out=0)
 
 
@@ -85,7 +86,7 @@ def test_input_kernels_of_recurrent_layers(kind):
 def test_means_go_into_the_biases_of_recurrent_layers():
     model, x = sequence(layers.LSTM(5, name="two")), samples()
     small = cut(model, one=KEPT["one"])
-    fixed = repaired(small, model, x, nns.fold_means())
+    fixed = repaired(small, model, x, nns.steps.fold_means())
     gone = [1, 4]
     kernel = np.asarray(model.get_layer("two").cell.kernel)
     shift = rows_at(model, "two", x)[:, gone].mean(axis=0) @ kernel[gone]
@@ -184,7 +185,7 @@ def test_projections_of_attention(use_bias):
 def test_what_heads_leave_behind_is_taken_up_where_nothing_else_is_missing():
     model, x = attention(), samples()
     small = cut(model, **{"two:heads": (0, 2)})
-    fixed = repaired(small, model, x, nns.least_squares())
+    fixed = repaired(small, model, x, nns.steps.least_squares())
     before, after = (
         float(np.abs(np.asarray(m(x)) - np.asarray(model(x))).mean()) for m in (small, fixed.model)
     )
@@ -214,7 +215,7 @@ def test_grouped_queries_come_nearer():
     model = keras.Model(start, layers.Dense(3, name="answer")(y))
     x = samples()
     small = cut(model, **{"two:heads": (1,)})
-    fixed = repaired(small, model, x, nns.least_squares()).model
+    fixed = repaired(small, model, x, nns.steps.least_squares()).model
     before, after = (
         float(np.abs(np.asarray(m(x)) - np.asarray(model(x))).mean()) for m in (small, fixed)
     )

@@ -59,7 +59,7 @@ def test_neither_the_parent_nor_the_given_subnetwork_changes(make):
 def test_least_squares_comes_nearer_to_the_parent(make):
     model = make()
     small = nns.cut(model, plan_of(model))
-    repair = nns.repair(small, model, inputs_of(model, 400), steps=nns.least_squares())
+    repair = nns.repair(small, model, inputs_of(model, 400), steps=nns.steps.least_squares())
     layered = [g for g in repair.gains if g.layer]
     assert layered
     for found in layered:
@@ -98,7 +98,7 @@ def test_folding_is_exact_where_what_was_removed_is_constant(use_bias):
     small = nns.cut(model, Plan(plan.fingerprint, plan.sizes, kept))
     x = inputs_of(model, 40)
     assert np.abs(small(x) - model(x)).max() > 1e-2
-    repair = nns.repair(small, model, x, steps=nns.fold_means())
+    repair = nns.repair(small, model, x, steps=nns.steps.fold_means())
     np.testing.assert_allclose(repair.model(x), model(x), atol=1e-5)
     assert gain(repair, "unexplained", "two").note == ("" if use_bias else "got a bias")
 
@@ -109,7 +109,7 @@ def test_folding_adds_the_removed_units_mean_times_their_weights():
     plan = Plan(plan.fingerprint, plan.sizes, {**plan.kept, "one": (0, 2, 5)})
     small = nns.cut(model, plan)
     x = inputs_of(model, 100)
-    fixed = nns.repair(small, model, x, steps=nns.fold_means(), held_out=0).model
+    fixed = nns.repair(small, model, x, steps=nns.steps.fold_means(), held_out=0).model
     gone = [1, 3, 4, 6, 7]
     mean = model.layers[0](x).numpy()[:, gone].mean(axis=0)
     shift = mean @ np.asarray(model.layers[1].kernel)[gone]
@@ -122,8 +122,8 @@ def test_folding_twice_changes_nothing_more():
     model = residual()
     small = nns.cut(model, plan_of(model))
     x = inputs_of(model, 60)
-    once = nns.repair(small, model, x, steps=nns.fold_means())
-    twice = nns.repair(once.model, model, x, steps=nns.fold_means())
+    once = nns.repair(small, model, x, steps=nns.steps.fold_means())
+    twice = nns.repair(once.model, model, x, steps=nns.steps.fold_means())
     for one, other in zip(once.model.get_weights(), twice.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert gain(once, "unexplained", "branch").note == "bias into 'behind'"
@@ -133,8 +133,8 @@ def test_steps_do_not_take_back_what_another_put_into_a_batch_norm():
     model = residual()
     small = nns.cut(model, plan_of(model))
     x = inputs_of(model, 60)
-    alone = nns.repair(small, model, x, steps=nns.least_squares(), held_out=0).model
-    steps = (nns.fold_means(), nns.least_squares())
+    alone = nns.repair(small, model, x, steps=nns.steps.least_squares(), held_out=0).model
+    steps = (nns.steps.fold_means(), nns.steps.least_squares())
     after = nns.repair(small, model, x, steps=steps, held_out=0).model
     for one, other in zip(alone.get_weights(), after.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -158,7 +158,7 @@ def settled():
 def test_batch_norms_get_the_statistics_that_the_subnetwork_has():
     model, x = settled()
     small = nns.cut(model, plan_of(model))
-    steps = nns.recalibrate_batch_norm()
+    steps = nns.steps.recalibrate_batch_norm()
     repair = nns.repair(small, model, x, steps=steps, held_out=0)
     given = keras.Model(repair.model.input, repair.model.get_layer("behind").input)(x).numpy()
     norm = repair.model.get_layer("behind")
@@ -171,7 +171,7 @@ def test_batch_norms_get_the_statistics_that_the_subnetwork_has():
 def test_a_mix_of_other_data_does_not_leak_into_batch_norms():
     model, x = settled()
     small = nns.cut(model, plan_of(model, share=1.0))
-    repair = nns.repair(small, model, x[:30] + 3, steps=nns.recalibrate_batch_norm())
+    repair = nns.repair(small, model, x[:30] + 3, steps=nns.steps.recalibrate_batch_norm())
     for one, other in zip(small.get_weights(), repair.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -186,7 +186,7 @@ def test_any_form_of_the_data_gives_the_same_repair():
     small = nns.cut(model, plan_of(model))
     x = inputs_of(model, 90)
     y = RNG.integers(0, 3, 90)
-    steps = nns.least_squares()
+    steps = nns.steps.least_squares()
     forms = [
         x,
         (x, y),
@@ -213,7 +213,7 @@ def test_what_is_held_out_has_no_say():
     held = np.concatenate([b.inputs for b in division.held_out()])
     assert len(fitted) + len(held) == 120
     assert 0.15 < len(held) / 120 < 0.45
-    steps = nns.least_squares()
+    steps = nns.steps.least_squares()
     whole = nns.repair(small, model, x, steps=steps, held_out=0.3, seed=4)
     without = nns.repair(small, model, np.concatenate([fitted, held[:3]]), steps=steps,
                          held_out=0.3, seed=4)  # fmt: skip
@@ -298,17 +298,17 @@ def test_what_cannot_be_refitted_is_said():
 
 def test_a_model_that_was_not_cut_is_refused():
     model = mlp()
-    with pytest.raises(nns.PlanError, match="does not say which model it was cut from"):
+    with pytest.raises(nns.errors.PlanError, match="does not say which model it was cut from"):
         nns.repair(keras.models.clone_model(model), model, inputs_of(model, 60))
 
 
 def test_another_parent_is_refused():
     model = mlp()
     small = nns.cut(model, plan_of(model))
-    with pytest.raises(nns.PlanError, match="was not cut from"):
+    with pytest.raises(nns.errors.PlanError, match="was not cut from"):
         nns.repair(small, one_dimensional(), inputs_of(model, 60))
     trained = randomise(mlp(), seed=3)
-    with pytest.raises(nns.PlanError, match="weights of"):
+    with pytest.raises(nns.errors.PlanError, match="weights of"):
         nns.repair(small, trained, inputs_of(model, 60))
 
 
@@ -316,36 +316,36 @@ def test_data_that_can_be_read_once_is_refused():
     model = mlp()
     small = nns.cut(model, plan_of(model))
     batches = iter([(inputs_of(model, 60), np.zeros(60, int))])
-    with pytest.raises(nns.DataError, match="several times"):
+    with pytest.raises(nns.errors.DataError, match="several times"):
         nns.repair(small, model, batches)
 
 
 def test_too_few_samples_are_refused_with_what_it_takes():
     model = mlp()
     small = nns.cut(model, plan_of(model))
-    with pytest.raises(nns.DataError, match="about 20 samples"):
+    with pytest.raises(nns.errors.DataError, match="about 20 samples"):
         nns.repair(small, model, inputs_of(model, 3))
     wide = randomise(chain((30,), L.Dense(200, name="wide"), L.Dense(3, name="answer")))
     cut = nns.cut(wide, plan_of(wide))
-    with pytest.raises(nns.DataError, match="at least 127 samples") as error:
-        nns.repair(cut, wide, inputs_of(wide, 60), steps=nns.least_squares(ridge=0))
+    with pytest.raises(nns.errors.DataError, match="at least 127 samples") as error:
+        nns.repair(cut, wide, inputs_of(wide, 60), steps=nns.steps.least_squares(ridge=0))
     assert "101 unknowns" in str(error.value)
 
 
 @pytest.mark.parametrize("ridge", [-1.0, float("nan"), float("inf")])
 def test_a_ridge_that_is_no_penalty_is_refused(ridge):
-    with pytest.raises(nns.SurgeryError, match="`ridge` must be"):
-        nns.least_squares(ridge=ridge)
+    with pytest.raises(nns.errors.SurgeryError, match="`ridge` must be"):
+        nns.steps.least_squares(ridge=ridge)
 
 
 def test_steps_that_are_none_are_refused():
     model = mlp()
     small = nns.cut(model, plan_of(model))
-    with pytest.raises(nns.SurgeryError, match="`steps` are made by"):
+    with pytest.raises(nns.errors.SurgeryError, match="`steps` are made by"):
         nns.repair(small, model, inputs_of(model, 60), steps=["least_squares"])
-    with pytest.raises(nns.DataError, match="needs labels"):
-        nns.repair(small, model, inputs_of(model, 60), steps=nns.calibrate_head())
-    with pytest.raises(nns.DataError, match="share of the samples"):
+    with pytest.raises(nns.errors.DataError, match="needs labels"):
+        nns.repair(small, model, inputs_of(model, 60), steps=nns.steps.calibrate_head())
+    with pytest.raises(nns.errors.DataError, match="share of the samples"):
         nns.repair(small, model, inputs_of(model, 60), held_out=1.0)
 
 
@@ -354,7 +354,7 @@ def test_a_stateful_layer_is_refused():
     x = L.LSTM(6, stateful=True, name="state")(start)
     model = keras.Model(start, L.Dense(3)(x))
     small = nns.cut(model, plan_of(model))
-    with pytest.raises(nns.ModelError, match="is stateful"):
+    with pytest.raises(nns.errors.ModelError, match="is stateful"):
         nns.repair(small, model, inputs_of(model, 60))
 
 
@@ -369,7 +369,7 @@ def test_models_of_several_inputs(form):
     inputs = inputs_of(model, 400)
     y = RNG.integers(0, 3, 400)
     alone = nns.repair(small, model, inputs)
-    with_labels = nns.repair(small, model, (inputs, y), steps=nns.least_squares())
+    with_labels = nns.repair(small, model, (inputs, y), steps=nns.steps.least_squares())
     for a, b in zip(alone.model.get_weights(), with_labels.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     found = gain(alone, "unexplained", "answer")

@@ -49,7 +49,7 @@ def mean_log_loss(truth, probabilities, weight=None):
 
 
 def tempered(small, parent, x, y, **options):
-    step = nns.calibrate_temperature(**options)
+    step = nns.steps.calibrate_temperature(**options)
     return nns.repair(small, parent, x, y, steps=step, held_out=0)
 
 
@@ -104,7 +104,9 @@ def test_no_decision_changes_and_what_was_too_sure_is_calibrated(data):
     x, y = data
     parent = parent_of("softmax")
     small = cut(parent, "parent")
-    fixed = nns.repair(small, parent, x[:600], y[:600], steps=nns.calibrate_temperature()).model
+    fixed = nns.repair(
+        small, parent, x[:600], y[:600], steps=nns.steps.calibrate_temperature()
+    ).model
     before, after = (nns.evaluate(m, x[600:], y[600:]) for m in (small, fixed))
     assert (before.confusion == after.confusion).all()
     assert after.calibration_error < before.calibration_error / 2
@@ -138,16 +140,20 @@ def test_behind_a_calibrated_head_and_not_before_what_changes_features(data):
     x, y = data
     parent = parent_of("softmax")
     small = cut(parent, "binary")
-    steps = (nns.least_squares(), nns.calibrate_head(), nns.calibrate_temperature())
+    steps = (
+        nns.steps.least_squares(),
+        nns.steps.calibrate_head(),
+        nns.steps.calibrate_temperature(),
+    )
     fixed = nns.repair(small, parent, x, y, steps=steps)
     assert fixed.model.output_shape == (None, 1)
     assert [g.step for g in fixed.gains if g.measure == "log loss"] == ["calibrate_temperature()"]
-    with pytest.raises(nns.SurgeryError, match="Put it last"):
+    with pytest.raises(nns.errors.SurgeryError, match="Put it last"):
         nns.repair(small, parent, x, y, steps=steps[::-1])
-    with pytest.raises(nns.DataError, match="needs labels"):
+    with pytest.raises(nns.errors.DataError, match="needs labels"):
         nns.repair(small, parent, x, steps=steps[-1])
     few = np.r_[np.flatnonzero(y == 2)[:4], np.flatnonzero(y != 2)[:80]]
-    with pytest.raises(nns.DataError, match="at least 10 samples"):
+    with pytest.raises(nns.errors.DataError, match="at least 10 samples"):
         nns.repair(small, parent, x[few], y[few], steps=steps[-1], held_out=0)
 
 
@@ -155,7 +161,13 @@ def test_balance_of_least_squares_needs_samples_of_the_label(data):
     x, y = data
     parent = parent_of("softmax")
     few = np.r_[np.flatnonzero(y == 2)[:1], np.flatnonzero(y != 2)[:80]]
-    with pytest.raises(nns.DataError, match=r"at least 2 samples of the plan's labels.* 0 in one"):
+    with pytest.raises(
+        nns.errors.DataError, match=r"at least 2 samples of the plan's labels.* 0 in one"
+    ):
         nns.repair(
-            cut(parent, "binary"), parent, x[few], y[few], steps=nns.least_squares(balance=True)
+            cut(parent, "binary"),
+            parent,
+            x[few],
+            y[few],
+            steps=nns.steps.least_squares(balance=True),
         )

@@ -152,7 +152,7 @@ def test_settings_of_the_parent_are_carried():
 
 def test_merging_untrained_subnetworks_is_cutting_to_the_union(model):
     one, two = plan_for(model, 1, (0,), 0.3), plan_for(model, 2, (1,), 0.3)
-    merged = nns.merge_models([nns.cut(model, one), nns.cut(model, two)], model)
+    merged = nns.merge([nns.cut(model, one), nns.cut(model, two)], model)
     union = nns.cut(model, one | two)
     for a, b in zip(merged.weights, union.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0 if a.path[:3] != "rms" else 1e-6)
@@ -167,8 +167,8 @@ def test_subnetworks_trained_apart_need_a_rule():
     ]
     first, second = (nns.cut(model, plan) for plan in plans)
     shift(second, 1.0)
-    with pytest.raises(nns.SelectionError, match=r"one/kernel.*shared='mean'"):
-        nns.merge_models([first, second], model)
+    with pytest.raises(nns.errors.SelectionError, match=r"one/kernel.*shared='mean'"):
+        nns.merge([first, second], model)
     old = model.get_layer("two").kernel.numpy()
     for shared, both in (("mean", 0.5), ("first", 0.0)):
         full = nns.write_back([first, second], model, shared=shared)
@@ -177,7 +177,7 @@ def test_subnetworks_trained_apart_need_a_rule():
         expected[1:3, 1:3] = old[1:3, 1:3] + 1
         expected[1, 1] = old[1, 1] + both
         np.testing.assert_allclose(full.get_layer("two").kernel, expected, rtol=1e-6, atol=1e-7)
-        merged = nns.merge_models([first, second], model, shared=shared, rest="zero")
+        merged = nns.merge([first, second], model, shared=shared, rest="zero")
         assert merged.get_layer("two").kernel.shape == (3, 3)
         np.testing.assert_allclose(merged.get_layer("two").kernel, expected[:3, :3], rtol=1e-6)
 
@@ -204,20 +204,24 @@ def test_operations_without_weights_are_found_by_the_proof():
     x = L.Dense(6, activation="sigmoid", name="one")(inputs)
     model = randomise(keras.Model(inputs, L.Dense(2)(ops.sum(x, axis=-1, keepdims=True))))
     small = nns.cut(model, plan_for(model, 0))
-    with pytest.raises(nns.ProofError, match="without weights"):
+    with pytest.raises(nns.errors.ProofError, match="without weights"):
         nns.write_back(small, model, prove=True)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda m, s: nns.write_back(m, m), nns.PlanError, "does not say which model"),
-        (lambda m, s: nns.write_back([], m), nns.SelectionError, "no subnetwork"),
-        (lambda m, s: nns.write_back([nns.lineage(s).plan], m), nns.SelectionError, "cut()"),
-        (lambda m, s: nns.write_back(s, residual()), nns.PlanError, "was not cut from"),
-        (lambda m, s: nns.write_back(s, m, rest="one"), nns.SelectionError, "`rest`"),
-        (lambda m, s: nns.write_back(s, m, shared="last"), nns.SelectionError, "`shared`"),
-        (lambda m, s: nns.write_back([s, s], m, prove=True), nns.SelectionError, "2 subnetworks"),
+        (lambda m, s: nns.write_back(m, m), nns.errors.PlanError, "does not say which model"),
+        (lambda m, s: nns.write_back([], m), nns.errors.SelectionError, "no subnetwork"),
+        (lambda m, s: nns.write_back([nns.lineage(s).plan], m), nns.errors.SelectionError, "cut()"),
+        (lambda m, s: nns.write_back(s, residual()), nns.errors.PlanError, "was not cut from"),
+        (lambda m, s: nns.write_back(s, m, rest="one"), nns.errors.SelectionError, "`rest`"),
+        (lambda m, s: nns.write_back(s, m, shared="last"), nns.errors.SelectionError, "`shared`"),
+        (
+            lambda m, s: nns.write_back([s, s], m, prove=True),
+            nns.errors.SelectionError,
+            "2 subnetworks",
+        ),
     ],
 )
 def test_wrong_use_of_write_back(change, error, message):
@@ -230,7 +234,7 @@ def test_a_parent_trained_further_is_refused_unless_told():
     model = mlp()
     small = nns.cut(model, plan_for(model, 0))
     shift(model, 1.0)
-    with pytest.raises(nns.PlanError, match="weights of"):
+    with pytest.raises(nns.errors.PlanError, match="weights of"):
         nns.write_back(small, model)
     assert nns.write_back(small, model, retrained=True).count_params() == model.count_params()
 
@@ -241,7 +245,7 @@ def test_a_subnetwork_whose_layers_were_replaced_is_refused():
     record = nns.lineage(small)
     other = keras.Model(small.inputs, L.Dense(3, name="other")(small.get_layer("two").output))
     other._keras_nns_lineage = record
-    with pytest.raises(nns.SurgeryError, match=r"no layer 'answer'"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"no layer 'answer'"):
         nns.write_back(other, model)
 
 
@@ -257,10 +261,10 @@ def test_overlap_by_hand():
     np.testing.assert_array_equal(found.groups["two"], [[1, 1], [1, 2]])
     assert "3 (0.429)" in str(found)
     assert nns.overlap({"x": one, "y": two}).names == ("x", "y")
-    with pytest.raises(nns.PlanError, match="does not say where"):
+    with pytest.raises(nns.errors.PlanError, match="does not say where"):
         nns.overlap([one, model])
     shift(model, 1.0)
-    with pytest.raises(nns.PlanError, match="different parents"):
+    with pytest.raises(nns.errors.PlanError, match="different parents"):
         nns.overlap([one, plan_for(model, 0)])
 
 

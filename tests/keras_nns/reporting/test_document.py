@@ -14,7 +14,7 @@ from keras_nns.judgement.comparison import Comparison, compare
 from keras_nns.judgement.figures import Evaluation, LabelFigures
 from keras_nns.observation.activity import LayerActivity
 from keras_nns.observation.streaming import observe
-from keras_nns.plans.kept_units import merge
+from keras_nns.plans.kept_units import union
 from keras_nns.reporting import findings
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord, surgery_report, write
 from keras_nns.reporting.page import Bullets, Heading, Paragraph, Picture
@@ -50,7 +50,7 @@ def record():
     plans = select(activity, "each")
     each = tuple(subnetwork(plan.names[0], plan) for plan in plans)
     notes = ("Invented samples.", "80 were observed, the other 80 held out.")
-    return SurgeryRecord(parent, activity, each, subnetwork("merged", merge(plans)), notes)
+    return SurgeryRecord(parent, activity, each, subnetwork("merged", union(plans)), notes)
 
 
 @pytest.fixture(scope="module")

@@ -93,14 +93,14 @@ def test_without_export_there_are_no_files(parts):
 
 def test_what_makes_no_sense_is_refused(parts):
     model, activity, plans, x, y = parts
-    with pytest.raises(nns.SelectionError, match="no plan"):
+    with pytest.raises(nns.errors.SelectionError, match="no plan"):
         operate(model, activity, [], x, y)
-    with pytest.raises(nns.SelectionError, match="samples="):
+    with pytest.raises(nns.errors.SelectionError, match="samples="):
         operate(model, activity, plans, x, y, export=True)
 
 
 def test_a_cut_that_is_not_exact_is_never_reported(parts, monkeypatch):
     model, activity, plans, x, y = parts
     monkeypatch.setattr(operation, "prove", lambda *_, **__: Proof(0.1, 0.1, 8))
-    with pytest.raises(nns.ProofError, match="NOT equal"):
+    with pytest.raises(nns.errors.ProofError, match="NOT equal"):
         operate(model, activity, plans, x, y)

@@ -47,7 +47,7 @@ def parts():
 
 def subnetwork(parts, labels, head):
     model, activity, _, _ = parts
-    plan = nns.select(activity, labels=labels, score=nns.contrast, keep=nns.top(5))
+    plan = nns.select(activity, labels=labels, score=nns.scores.contrast, keep=nns.top(5))
     return nns.cut(model, plan, head=head)
 
 
@@ -69,7 +69,7 @@ def test_the_file_holds_the_record_of_its_network(parts, tmp_path):
 
 def test_a_damaged_record_is_said(parts):
     flat = tflite_export.convert(parts[0], files={"keras_nns.json": {"format": "other"}})
-    with pytest.raises(nns.FileError, match="damaged"):
+    with pytest.raises(nns.errors.FileError, match="damaged"):
         shipping.packed_origin(tflite_export.read_metadata(flat))
 
 
@@ -96,12 +96,12 @@ def test_every_head_is_judged_by_its_own_question(parts, labels, head):
 def test_a_card_needs_one_label_each(parts):
     model, _, x, y = parts
     flats = {"net": to_tflite(model, x)[0]}
-    with pytest.raises(nns.DataError, match="one label each"):
+    with pytest.raises(nns.errors.DataError, match="one label each"):
         shipping.device_card(flats, x, np.eye(3)[y], label_names=NAMES)
     few = {"two": to_tflite(subnetwork(parts, [0, 1], "labels"), x)[0]}
-    with pytest.raises(nns.DataError, match="None of the samples"):
+    with pytest.raises(nns.errors.DataError, match="None of the samples"):
         shipping.device_card(few, x[y == 2], y[y == 2], label_names=NAMES, seconds=0)
-    with pytest.raises(nns.DataError, match="3 outputs"):
+    with pytest.raises(nns.errors.DataError, match="3 outputs"):
         shipping.device_card(flats, x, y, label_names=("ant", "bee"), seconds=0)
 
 

@@ -117,7 +117,7 @@ def test_a_group_that_is_protected_as_a_whole_is_no_part_of_a_plan():
     plan = nns.select(activity_of(means, layout), 0, keep=nns.top(2, scope="global"))
     assert plan.kept == {"first": (0, 1)}
     alone = Layout((group("second", 3, protected=range(3)),))
-    with pytest.raises(nns.SelectionError, match="no unit that can be removed"):
+    with pytest.raises(nns.errors.SelectionError, match="no unit that can be removed"):
         nns.select(activity_of(means, alone), 0)
 
 
@@ -129,7 +129,7 @@ def test_units_that_no_watched_layer_makes_stay(join):
     layout = Layout((group("first", 5, *members, half),))
 
     def score(activity):
-        return nns.mean_activation(activity, join=join)
+        return nns.scores.mean_activation(activity, join=join)
 
     one = activity_of({"first": [[4.0, 1, 3]] * 3}, layout)
     assert nns.select(one, 0, keep=nns.above(0.5), score=score).kept == {"first": (0, 2, 3, 4)}
@@ -159,7 +159,7 @@ def test_scores_of_very_many_units_are_not_recorded(monkeypatch):
 
 
 def means(activity):
-    return nns.mean_activation(activity)
+    return nns.scores.mean_activation(activity)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_makes_no_sense_is_refused(options, message):
     activity = activity_of(
         {"first": np.ones((3, 4)), "second": np.ones((3, 3))}, samples=(10, 20, 0)
     )
-    with np.errstate(invalid="ignore"), pytest.raises(nns.SelectionError, match=message):
+    with np.errstate(invalid="ignore"), pytest.raises(nns.errors.SelectionError, match=message):
         nns.select(activity, **options)
 
 
@@ -222,7 +222,7 @@ def test_kept_units_are_rounded_up_by_the_best_of_the_rest(activity, multiple, s
     labels, rule = [0, 2], nns.top(k, scope=scope)
     plain = nns.select(activity, labels, keep=rule)
     plan = nns.select(activity, labels, keep=rule, multiple_of=multiple)
-    scores = {n: v[labels].max(axis=0) for n, v in nns.mean_activation(activity).items()}
+    scores = {n: v[labels].max(axis=0) for n, v in nns.scores.mean_activation(activity).items()}
     for name, size in SIZES.items():
         before, after = set(plain.kept[name]), set(plan.kept[name])
         assert before <= after
@@ -256,7 +256,7 @@ def test_every_layer_of_a_group_is_rounded_up():
         assert set(best) <= set(kept)
         for member in members:
             assert len(set(member.units) & set(kept)) % 2 == 0
-    with pytest.raises(nns.SelectionError, match="multiple_of=0"):
+    with pytest.raises(nns.errors.SelectionError, match="multiple_of=0"):
         nns.select(activity, 0, multiple_of=0)
 
 

@@ -37,7 +37,7 @@ def by_hand(values, own, count):
 
 def test_each_next_unit_is_the_one_that_helps_most():
     model, x, y = model_and_data()
-    score = nns.forward_selection(model, (x, y), batch_size=40)
+    score = nns.scores.forward_selection(model, (x, y), batch_size=40)
     activity = nns.observe(model, (x, y))
     ranks = score(activity)["hidden"]
     assert ranks.shape == (3, 7)
@@ -50,7 +50,7 @@ def test_each_next_unit_is_the_one_that_helps_most():
 def test_jointly_it_is_all_labels_that_are_fitted():
     model, x, y = model_and_data()
     y = np.r_[np.zeros(100, int), y[100:]]
-    score = nns.forward_selection(model, (x, y), jointly=True)
+    score = nns.scores.forward_selection(model, (x, y), jointly=True)
     ranks = score(nns.observe(model, (x, y)))["hidden"]
     values = model.layers[0](x).numpy().astype(np.float64)
     wanted = by_hand(values, y[:, None] == np.arange(3), 5)
@@ -63,21 +63,21 @@ def test_a_copy_of_a_chosen_unit_comes_last():
     kernel, bias = model.layers[0].get_weights()
     kernel[:, 1], bias[1] = kernel[:, 0], bias[0]
     model.layers[0].set_weights([kernel, bias])
-    ranks = nns.forward_selection(model, (x, y))(nns.observe(model, (x, y)))["hidden"]
+    ranks = nns.scores.forward_selection(model, (x, y))(nns.observe(model, (x, y)))["hidden"]
     assert (ranks[:, :2].min(axis=1) <= 2 / 7).all()
 
 
 def test_the_score_names_itself_and_its_model():
     model, x, y = model_and_data()
-    score = nns.forward_selection(model, (x, y))
+    score = nns.scores.forward_selection(model, (x, y))
     plan = nns.select(nns.observe(model, (x, y)), 1, score=score, keep=nns.top(3))
     assert plan.choices[0].score == "forward_selection"
     other = keras.Sequential([keras.Input((5,)), L.Dense(4), L.Dense(3)])
-    with pytest.raises(nns.SelectionError, match="is of another"):
+    with pytest.raises(nns.errors.SelectionError, match="is of another"):
         score(nns.observe(other, (x, y)))
 
 
 def test_moments_too_large_to_hold_are_refused():
     model = keras.Sequential([keras.Input((2,)), L.Dense(6000, name="wide"), L.Dense(4)])
-    with pytest.raises(nns.SelectionError, match=r"'wide'.*Use contrast"):
-        nns.forward_selection(model, (np.zeros((4, 2)), [0, 1, 2, 3]))
+    with pytest.raises(nns.errors.SelectionError, match=r"'wide'.*Use contrast"):
+        nns.scores.forward_selection(model, (np.zeros((4, 2)), [0, 1, 2, 3]))

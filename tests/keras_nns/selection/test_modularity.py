@@ -102,11 +102,11 @@ def test_samples_are_drawn_by_label_and_seed(model, data):
 
 def test_wrong_use(model, data):
     x, y = data
-    with pytest.raises(nns.DataError, match="at least 2"):
+    with pytest.raises(nns.errors.DataError, match="at least 2"):
         nns.modularity(model, x, y, samples=1)
     table = np.eye(3)[y]
     table[4] = 1
-    with pytest.raises(nns.DataError, match="one label each"):
+    with pytest.raises(nns.errors.DataError, match="one label each"):
         nns.modularity(model, x, table)
 
 
@@ -133,5 +133,5 @@ def test_which_units_are_shared_by_which_labels():
     alone = nns.overlap({"cat": plans["cat"]})
     assert np.isnan(alone.coupling) and alone.to_json()["coupling"] is None
     assert alone.to_sharing_table().columns == ("units held by", "none", "one only")
-    with pytest.raises(nns.SelectionError, match="No unit group 'x'"):
+    with pytest.raises(nns.errors.SelectionError, match="No unit group 'x'"):
         found.holders("x")

@@ -31,7 +31,7 @@ def dense(softmax=True, units=7, seed=1):
 
 def losses(model, x, y, **options):
     """Return the loss of each unit of the layer `hidden`."""
-    score = nns.reconstruction(model, (x, y), **options)
+    score = nns.scores.reconstruction(model, (x, y), **options)
     return score(nns.observe(model, (x, y)))["hidden"][0]
 
 
@@ -139,7 +139,9 @@ def test_layers_that_take_turns_give_the_same(monkeypatch):
     monkeypatch.setattr(module, "_VALUES", 30)
     np.testing.assert_allclose(together, losses(model, x, y, labels=[0, 3]), rtol=1e-6)
     monkeypatch.setattr(module, "_MOST", 100)
-    with pytest.raises(nns.SelectionError, match=r"144 numbers for layer 'hidden', above 100"):
+    with pytest.raises(
+        nns.errors.SelectionError, match=r"144 numbers for layer 'hidden', above 100"
+    ):
         losses(model, x, y, labels=[0, 3])
 
 
@@ -178,7 +180,7 @@ def test_a_stream_is_read_by_all_behind_it():
     random = np.random.default_rng(1)
     x, y = random.normal(size=(90, 8, 6)).astype("float32"), np.arange(90) % 3
     model = residual()
-    score = nns.reconstruction(model, (x, y), labels=[0, 1, 2])
+    score = nns.scores.reconstruction(model, (x, y), labels=[0, 1, 2])
     whole = score(nns.observe(model, (x, y)))
     assert set(whole) == {"stream", "hidden"}
     assert all(
@@ -186,7 +188,7 @@ def test_a_stream_is_read_by_all_behind_it():
     )
     # Without what the branch reads of it, a stream is worth less.
     model.get_layer("hidden").kernel.assign(0 * model.get_layer("hidden").kernel)
-    less = nns.reconstruction(model, (x, y), labels=[0, 1, 2])(nns.observe(model, (x, y)))
+    less = nns.scores.reconstruction(model, (x, y), labels=[0, 1, 2])(nns.observe(model, (x, y)))
     assert less["stream"][0].min() < whole["stream"][0].min()
     assert less["hidden"][0].max() <= 1e-6 * whole["hidden"][0].min()
 
@@ -196,8 +198,8 @@ def test_what_cannot_be_refitted_has_the_square_of_its_effect():
     x, y = random.normal(size=(60, 8, 6)).astype("float32"), np.arange(60) % 3
     model = residual(attention=True)
     activity = nns.observe(model, (x, y))
-    found = nns.reconstruction(model, (x, y), labels=[0, 2], alone=True)(activity)
-    assert set(found) == set(nns.contrast(activity))
+    found = nns.scores.reconstruction(model, (x, y), labels=[0, 2], alone=True)(activity)
+    assert set(found) == set(nns.scores.contrast(activity))
     assert all(np.isfinite(values).all() and (values >= 0).all() for values in found.values())
     own = np.isin(y, [0, 2])
 
@@ -238,16 +240,16 @@ def test_nothing_of_the_users_changes_and_the_result_is_the_same_again():
 
 def test_wrong_use():
     model, (x, y) = dense(), data()
-    with pytest.raises(nns.SelectionError, match="No label 9"):
-        nns.reconstruction(model, (x, y), labels=[9])
-    with pytest.raises(nns.SelectionError, match="`labels` is empty"):
-        nns.reconstruction(model, (x, y), labels=[])
+    with pytest.raises(nns.errors.SelectionError, match="No label 9"):
+        nns.scores.reconstruction(model, (x, y), labels=[9])
+    with pytest.raises(nns.errors.SelectionError, match="`labels` is empty"):
+        nns.scores.reconstruction(model, (x, y), labels=[])
     some = y != 2
-    with pytest.raises(nns.DataError, match="no sample of the labels"):
-        nns.reconstruction(model, (x[some], y[some]), labels=2)
-    with pytest.raises(nns.SelectionError, match="the activity is of another"):
-        score = nns.reconstruction(model, (x, y), labels=2)
+    with pytest.raises(nns.errors.DataError, match="no sample of the labels"):
+        nns.scores.reconstruction(model, (x[some], y[some]), labels=2)
+    with pytest.raises(nns.errors.SelectionError, match="the activity is of another"):
+        score = nns.scores.reconstruction(model, (x, y), labels=2)
         score(nns.observe(dense(seed=5), (x, y)))
     many = keras.Sequential([keras.Input((5, 6)), L.Dense(4, activation="relu"), L.Dense(3)])
-    with pytest.raises(nns.ModelError, match="one row of fixed length"):
-        nns.reconstruction(many, (np.zeros((4, 5, 6)), [0, 1, 2, 0]), labels=2)
+    with pytest.raises(nns.errors.ModelError, match="one row of fixed length"):
+        nns.scores.reconstruction(many, (np.zeros((4, 5, 6)), [0, 1, 2, 0]), labels=2)

@@ -58,42 +58,42 @@ def of_gradients(factory, **options):
 
 def contribution(**options):
     return Row(
-        lambda case, gradients, join: nns.contribution(case.model, case.x, case.y, join=join,
+        lambda case, gradients, join: nns.scores.contribution(case.model, case.x, case.y, join=join,
                                                        **options),
         signed="signed" in options,
     )  # fmt: skip
 
 
 SCORES = {
-    "mean_activation": activity_alone(nns.mean_activation),
-    "firing_frequency": activity_alone(nns.firing_frequency),
-    "active_share": activity_alone(nns.active_share),
-    "contrast": activity_alone(nns.contrast),
-    "signed contrast": activity_alone(nns.contrast, signed=True),
-    "d_prime": activity_alone(nns.d_prime),
-    "signed d_prime": activity_alone(nns.d_prime, signed=True),
-    "taylor": of_gradients(nns.taylor),
-    "signed taylor": of_gradients(nns.taylor, signed=True),
-    "fisher": of_gradients(nns.fisher),
+    "mean_activation": activity_alone(nns.scores.mean_activation),
+    "firing_frequency": activity_alone(nns.scores.firing_frequency),
+    "active_share": activity_alone(nns.scores.active_share),
+    "contrast": activity_alone(nns.scores.contrast),
+    "signed contrast": activity_alone(nns.scores.contrast, signed=True),
+    "d_prime": activity_alone(nns.scores.d_prime),
+    "signed d_prime": activity_alone(nns.scores.d_prime, signed=True),
+    "taylor": of_gradients(nns.scores.taylor),
+    "signed taylor": of_gradients(nns.scores.taylor, signed=True),
+    "fisher": of_gradients(nns.scores.fisher),
     "contribution": contribution(),
     "signed contribution": contribution(signed=True),
-    "magnitude": of_weights(nns.magnitude),
-    "L1 magnitude": of_weights(nns.magnitude, norm=1),
-    "geometric_median": of_weights(nns.geometric_median),
-    "lamp": of_weights(nns.lamp),
+    "magnitude": of_weights(nns.scores.magnitude),
+    "L1 magnitude": of_weights(nns.scores.magnitude, norm=1),
+    "geometric_median": of_weights(nns.scores.geometric_median),
+    "lamp": of_weights(nns.scores.lamp),
     "forward_selection": Row(
-        lambda case, gradients, join: nns.forward_selection(case.model, case.x, case.y),
+        lambda case, gradients, join: nns.scores.forward_selection(case.model, case.x, case.y),
         joins=False,
     ),
     "reconstruction": Row(
-        lambda case, gradients, join: nns.reconstruction(
+        lambda case, gradients, join: nns.scores.reconstruction(
             case.model, case.x, case.y, labels=[0, 1, 2]
         ),
         by_label=False,
         joins=False,
     ),
     "random_units": Row(
-        lambda case, gradients, join: nns.random_units(3), by_label=False, joins=False
+        lambda case, gradients, join: nns.scores.random_units(3), by_label=False, joins=False
     ),
 }
 STATISTICS = ("fired", "mean", "variance", "active")
@@ -192,7 +192,7 @@ def test_numbering_labels_otherwise_moves_their_rows(plain, name):
 def test_joins_that_do_not_exist_are_refused(plain, name):
     observed = nns.observe(plain.model, plain.x, plain.y, statistics=STATISTICS)
     gradients = nns.observe_gradients(plain.model, plain.x, plain.y)
-    with pytest.raises(nns.SelectionError, match="join='median'"):
+    with pytest.raises(nns.errors.SelectionError, match="join='median'"):
         SCORES[name].make(plain, gradients, "median")(observed)
 
 
@@ -203,18 +203,22 @@ def test_activity_scores_by_hand(plain):
             own = plain.y == label
             close = {"rtol": 1e-5, "atol": 1e-6}
             np.testing.assert_allclose(
-                nns.mean_activation(observed)[layer][label], absolute[own].mean(axis=0), **close
+                nns.scores.mean_activation(observed)[layer][label],
+                absolute[own].mean(axis=0),
+                **close,
             )
             np.testing.assert_allclose(
-                nns.firing_frequency(observed)[layer][label],
+                nns.scores.firing_frequency(observed)[layer][label],
                 (absolute[own] > 0).mean(axis=0),
                 **close,
             )
             gap = signed[own].mean(axis=0) - signed[~own].mean(axis=0)
             np.testing.assert_allclose(
-                nns.contrast(observed, signed=True)[layer][label], gap, **close
+                nns.scores.contrast(observed, signed=True)[layer][label], gap, **close
             )
-            np.testing.assert_allclose(nns.contrast(observed)[layer][label], np.abs(gap), **close)
+            np.testing.assert_allclose(
+                nns.scores.contrast(observed)[layer][label], np.abs(gap), **close
+            )
 
 
 @pytest.mark.parametrize("norm", [1, 2, 3])
@@ -223,7 +227,7 @@ def test_magnitude_by_hand(cases, norm):
     for name, layers in [("dense", ["relu", "tanh", "linear"]), ("Conv2D", ["conv"])]:
         case = cases(name)
         observed = nns.observe(case.model, case.x, case.y)
-        scores = nns.magnitude(case.model, norm=norm)(observed)
+        scores = nns.scores.magnitude(case.model, norm=norm)(observed)
         for layer in layers:
             kernel = case.model.get_layer(layer).get_weights()[0].astype(np.float64)
             columns = kernel.reshape(-1, kernel.shape[-1])
@@ -240,9 +244,9 @@ def test_active_share_is_what_apoz_leaves(cases):
     pixels = np.asarray(reader.predict(case.x, verbose=0)).reshape(len(case.y), -1, 3)
     for label in range(3):
         apoz = (pixels[case.y == label] == 0).mean(axis=(0, 1))
-        got = nns.active_share(observed)["conv"][label]
+        got = nns.scores.active_share(observed)["conv"][label]
         np.testing.assert_allclose(got, 1 - apoz, rtol=1e-5)
-        assert (got <= nns.firing_frequency(observed)["conv"][label] + 1e-6).all()
+        assert (got <= nns.scores.firing_frequency(observed)["conv"][label] + 1e-6).all()
 
 
 def test_d_prime_by_hand(plain):
@@ -253,9 +257,11 @@ def test_d_prime_by_hand(plain):
             spread = np.sqrt((own.var(axis=0) + rest.var(axis=0)) / 2)
             expected = (own.mean(axis=0) - rest.mean(axis=0)) / spread
             close = {"rtol": 1e-4, "atol": 1e-5}
-            got = nns.d_prime(observed, signed=True)[layer][label]
+            got = nns.scores.d_prime(observed, signed=True)[layer][label]
             np.testing.assert_allclose(got, expected, **close)
-            np.testing.assert_allclose(nns.d_prime(observed)[layer][label], abs(expected), **close)
+            np.testing.assert_allclose(
+                nns.scores.d_prime(observed)[layer][label], abs(expected), **close
+            )
 
 
 def test_d_prime_of_a_unit_that_does_not_vary_is_finite():
@@ -263,7 +269,7 @@ def test_d_prime_of_a_unit_that_does_not_vary_is_finite():
     model.layers[0].set_weights([np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([1000.0, 5.0])])
     x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     activity = nns.observe(model, x, [0, 0, 1, 1], statistics=["mean", "variance"])
-    np.testing.assert_allclose(nns.d_prime(activity)["hidden"], [[1e6, 0], [1e6, 0]])
+    np.testing.assert_allclose(nns.scores.d_prime(activity)["hidden"], [[1e6, 0], [1e6, 0]])
 
 
 def test_weight_scores_by_hand(cases):
@@ -272,10 +278,10 @@ def test_weight_scores_by_hand(cases):
     kernel = case.model.get_layer("conv").get_weights()[0].astype(np.float64)
     columns = kernel.reshape(-1, kernel.shape[-1]).T
     far = [sum(np.linalg.norm(a - b) for b in columns) for a in columns]
-    np.testing.assert_allclose(nns.geometric_median(case.model)(observed)["conv"][1], far)
+    np.testing.assert_allclose(nns.scores.geometric_median(case.model)(observed)["conv"][1], far)
     sizes = (columns**2).sum(axis=1)
     shares = [size / sizes[sizes >= size].sum() for size in sizes]
-    found = nns.lamp(case.model)(observed)["conv"][0]
+    found = nns.scores.lamp(case.model)(observed)["conv"][0]
     np.testing.assert_allclose(found, shares)
     assert found.max() == 1
 
@@ -288,7 +294,7 @@ def test_a_recurrent_unit_is_computed_by_the_weights_of_all_its_gates(cases):
     recurrent = layer.cell.recurrent_kernel.numpy().astype(np.float64)
     for unit in range(3):
         own = np.concatenate([kernel[:, unit::3].ravel(), recurrent[:, unit::3].ravel()])
-        got = nns.magnitude(case.model)(observed)["lstm"][0, unit]
+        got = nns.scores.magnitude(case.model)(observed)["lstm"][0, unit]
         assert got == pytest.approx(np.linalg.norm(own), rel=1e-6)
 
 
@@ -296,15 +302,15 @@ def test_batch_norm_scale_is_that_of_the_norms_behind_a_unit(cases):
     case = cases("late activation")
     observed = nns.observe(case.model, case.x, case.y)
     norm = next(n for n in case.model.layers if isinstance(n, L.BatchNormalization))
-    found = nns.batch_norm_scale(case.model)(observed)
+    found = nns.scores.batch_norm_scale(case.model)(observed)
     assert list(found) == ["conv"]
     for row in found["conv"]:
         np.testing.assert_allclose(row, np.abs(norm.gamma.numpy()))
-    plan = nns.select(observed, 0, score=nns.batch_norm_scale(case.model), keep=nns.top(1))
+    plan = nns.select(observed, 0, score=nns.scores.batch_norm_scale(case.model), keep=nns.top(1))
     assert plan.kept["conv"] == (int(np.abs(norm.gamma.numpy()).argmax()),)
     plain = cases("dense")
-    with pytest.raises(nns.SelectionError, match="no batch norm"):
-        nns.batch_norm_scale(plain.model)
+    with pytest.raises(nns.errors.SelectionError, match="no batch norm"):
+        nns.scores.batch_norm_scale(plain.model)
 
 
 def test_batch_norms_on_one_group_are_joined():
@@ -317,7 +323,7 @@ def test_batch_norms_on_one_group_are_joined():
     model.get_layer("b_norm").gamma.assign([4.0, 1.0, 0.5])
     observed = nns.observe(model, np.ones((4, 4)), [0, 1, 0, 1])
     for join, expected in (("max", [4, 2, 3]), ("sum", [5, 3, 3.5]), ("mean", [2.5, 1.5, 1.75])):
-        found = nns.batch_norm_scale(model, join=join)(observed)
+        found = nns.scores.batch_norm_scale(model, join=join)(observed)
         ((name, scores),) = found.items()
         assert {m.layer for m in observed.layout[name].members} == {"a", "b"}
         np.testing.assert_allclose(scores, [expected] * 2)
@@ -325,7 +331,7 @@ def test_batch_norms_on_one_group_are_joined():
 
 def test_random_scores_are_the_seeds(plain):
     observed = nns.observe(plain.model, plain.x, plain.y)
-    one, again, other = (nns.random_units(seed)(observed) for seed in (1, 1, 2))
+    one, again, other = (nns.scores.random_units(seed)(observed) for seed in (1, 1, 2))
     for group in one:
         np.testing.assert_array_equal(one[group], again[group])
         assert (one[group] != other[group]).all()
@@ -342,10 +348,10 @@ def test_layers_that_share_units_are_joined_relative_to_their_own_highest(cases)
         part = observed.magnitude(member.layer)
         parts.append(part / part.max(axis=1, keepdims=True))
     for join, how in (("max", np.max), ("mean", np.mean), ("sum", np.sum)):
-        found = nns.mean_activation(observed, join=join)[group.name]
+        found = nns.scores.mean_activation(observed, join=join)[group.name]
         np.testing.assert_allclose(found, how(parts, axis=0), rtol=1e-12)
-    with pytest.raises(nns.SelectionError, match="join='median'"):
-        nns.mean_activation(observed, join="median")
+    with pytest.raises(nns.errors.SelectionError, match="join='median'"):
+        nns.scores.mean_activation(observed, join="median")
 
 
 def test_a_layer_that_is_silent_does_not_divide_by_zero():
@@ -354,48 +360,48 @@ def test_a_layer_that_is_silent_does_not_divide_by_zero():
     b = L.Dense(2, activation="relu", name="b")(inputs)
     model = keras.Model(inputs, L.Dense(2, name="answer")(L.Add()([a, b])))
     observed = nns.observe(model, np.ones((4, 3)), [0, 1, 0, 1])
-    assert np.isfinite(nns.mean_activation(observed)["a"]).all()
+    assert np.isfinite(nns.scores.mean_activation(observed)["a"]).all()
 
 
 def test_contrast_needs_two_labels(plain):
     one = plain.y == 1
     observed = nns.observe(plain.model, plain.x[one], plain.y[one])
-    with pytest.raises(nns.SelectionError, match="at least two"):
-        nns.contrast(observed)
+    with pytest.raises(nns.errors.SelectionError, match="at least two"):
+        nns.scores.contrast(observed)
 
 
 def test_what_was_not_watched_is_not_scored(plain):
     fired = nns.observe(plain.model, plain.x, plain.y, statistics=["fired"])
-    for score in (nns.mean_activation, nns.contrast):
-        with pytest.raises(nns.SelectionError, match="mean was not watched"):
+    for score in (nns.scores.mean_activation, nns.scores.contrast):
+        with pytest.raises(nns.errors.SelectionError, match="mean was not watched"):
             score(fired)
     spread = nns.observe(plain.model, plain.x, plain.y, statistics=["variance"])
-    for score in (nns.mean_activation, nns.contrast):
-        with pytest.raises(nns.SelectionError, match="mean was not watched"):
+    for score in (nns.scores.mean_activation, nns.scores.contrast):
+        with pytest.raises(nns.errors.SelectionError, match="mean was not watched"):
             score(spread)
     mean = nns.observe(plain.model, plain.x, plain.y, statistics=["mean"])
-    with pytest.raises(nns.SelectionError, match="fired was not watched"):
-        nns.firing_frequency(mean)
+    with pytest.raises(nns.errors.SelectionError, match="fired was not watched"):
+        nns.scores.firing_frequency(mean)
 
 
 def test_magnitude_is_of_the_model_that_was_observed(plain, cases):
     observed = nns.observe(plain.model, plain.x, plain.y)
-    with pytest.raises(nns.SelectionError, match="another model"):
-        nns.magnitude(cases("Conv2D").model)(observed)
-    with pytest.raises(nns.SelectionError, match="another model"):
-        nns.batch_norm_scale(cases("late activation").model)(observed)
+    with pytest.raises(nns.errors.SelectionError, match="another model"):
+        nns.scores.magnitude(cases("Conv2D").model)(observed)
+    with pytest.raises(nns.errors.SelectionError, match="another model"):
+        nns.scores.batch_norm_scale(cases("late activation").model)(observed)
     for norm in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(nns.SelectionError, match="norm="):
-            nns.magnitude(plain.model, norm=norm)
+        with pytest.raises(nns.errors.SelectionError, match="norm="):
+            nns.scores.magnitude(plain.model, norm=norm)
 
 
 def test_names_say_what_was_asked_for(plain):
-    assert name_of(nns.mean_activation) == "mean_activation"
-    assert name_of(partial(nns.contrast, join="sum")) == "contrast(join='sum')"
-    assert name_of(nns.magnitude(plain.model, norm=1)) == "magnitude(norm=1)"
-    assert name_of(nns.random_units(4)) == "random_units(4)"
+    assert name_of(nns.scores.mean_activation) == "mean_activation"
+    assert name_of(partial(nns.scores.contrast, join="sum")) == "contrast(join='sum')"
+    assert name_of(nns.scores.magnitude(plain.model, norm=1)) == "magnitude(norm=1)"
+    assert name_of(nns.scores.random_units(4)) == "random_units(4)"
     gradients = nns.observe_gradients(plain.model, plain.x, plain.y)
-    assert name_of(nns.taylor(gradients, signed=True)) == "taylor(signed=True)"
+    assert name_of(nns.scores.taylor(gradients, signed=True)) == "taylor(signed=True)"
 
     class Mine:
         def __call__(self, activity):

@@ -33,7 +33,7 @@ def trained():
 def by_hand(model, activity, x, y, zeta):
     found = []
     for label in range(4):
-        plan = nns.select(activity, label, score=nns.contrast, keep=nns.above(zeta))
+        plan = nns.select(activity, label, score=nns.scores.contrast, keep=nns.above(zeta))
         answers = nns.mask(model, plan)(x).numpy().argmax(axis=1)
         found.append(balanced_accuracy_score(y == label, answers == label))
     return np.mean(found)
@@ -41,7 +41,7 @@ def by_hand(model, activity, x, y, zeta):
 
 def test_every_trial_is_what_the_masked_parents_give(trained):
     model, activity, x, y = trained
-    tuning = choose_zeta(model, activity, x, y, score=nns.contrast, loss=-1.0)
+    tuning = choose_zeta(model, activity, x, y, score=nns.scores.contrast, loss=-1.0)
     assert [trial.zeta for trial in tuning.trials] == [0.5, 0.4, 0.3, 0.2, 0.1]
     for trial in tuning.trials:
         assert trial.balanced_accuracy == pytest.approx(by_hand(*trained, trial.zeta))
@@ -51,18 +51,18 @@ def test_every_trial_is_what_the_masked_parents_give(trained):
 
 def test_the_first_that_costs_little_is_taken(trained):
     model, activity, x, y = trained
-    tuning = choose_zeta(model, activity, x, y, score=nns.contrast)
+    tuning = choose_zeta(model, activity, x, y, score=nns.scores.contrast)
     good = [t for t in tuning.trials if t.balanced_accuracy >= tuning.parent - LOSS]
     assert good in ([], [tuning.trials[-1]])
     if good:
         assert tuning.chosen == good[0].zeta
-    everything = choose_zeta(model, activity, x, y, score=nns.contrast, loss=1.0)
+    everything = choose_zeta(model, activity, x, y, score=nns.scores.contrast, loss=1.0)
     assert everything.chosen == 0.5 and len(everything.trials) == 1
 
 
 def test_where_nothing_is_good_enough_the_best_is_taken(trained):
     model, activity, x, y = trained
-    tuning = choose_zeta(model, activity, x, y, score=nns.contrast, loss=-1.0)
+    tuning = choose_zeta(model, activity, x, y, score=nns.scores.contrast, loss=-1.0)
     best = max(trial.balanced_accuracy for trial in tuning.trials)
     (chosen,) = [t for t in tuning.trials if t.zeta == tuning.chosen]
     assert chosen.balanced_accuracy == best
@@ -70,5 +70,5 @@ def test_where_nothing_is_good_enough_the_best_is_taken(trained):
 
 def test_nothing_to_try_is_refused(trained):
     model, activity, x, y = trained
-    with pytest.raises(nns.SelectionError, match="empty"):
-        choose_zeta(model, activity, x, y, score=nns.contrast, zetas=())
+    with pytest.raises(nns.errors.SelectionError, match="empty"):
+        choose_zeta(model, activity, x, y, score=nns.scores.contrast, zetas=())

@@ -10,6 +10,7 @@ from contract_plans import random_plan
 from contract_table import ROWS
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +25,7 @@ pytestmark = [
 def test_a_cut_goes_back_and_what_is_constant_leaves(row):
     keras.utils.set_random_seed(0)
     model = randomise(row.build())
-    plan = random_plan(nns.trace(model), 0.5, 1)
+    plan = random_plan(trace(model), 0.5, 1)
     full = nns.write_back(nns.cut(model, plan), model, rest="parent")
     for one, other in zip(full.weights, model.weights, strict=True):
         # Weights that a cut rescales are scaled back: one rounding.

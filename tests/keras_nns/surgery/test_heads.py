@@ -157,7 +157,7 @@ def test_an_output_that_others_read_cannot_be_narrowed():
     again = L.Dense(2, name="again")(answer)
     model = keras.Model(inputs, [answer, again])
     plan = plan_of(model, [1, 2])
-    with pytest.raises(nns.SurgeryError, match="used elsewhere"):
+    with pytest.raises(nns.errors.SurgeryError, match="used elsewhere"):
         nns.cut(model, plan, head="labels", output="answer")
     first, second = nns.cut(model, plan, head="other", output="answer")(X)
     whole = model(X)
@@ -172,9 +172,9 @@ def test_of_several_outputs_one_must_be_named():
     right = L.Dense(4, activation="softmax", name="right")(hidden)
     model = keras.Model(inputs, {"l": left, "r": right})
     plan = plan_of(model, [1, 2])
-    with pytest.raises(nns.PlanError, match=r"\['left', 'right'\]"):
+    with pytest.raises(nns.errors.PlanError, match=r"\['left', 'right'\]"):
         nns.cut(model, plan, head="binary")
-    with pytest.raises(nns.PlanError, match="nowhere"):
+    with pytest.raises(nns.errors.PlanError, match="nowhere"):
         nns.cut(model, plan, head="binary", output="nowhere")
     found, whole = nns.cut(model, plan, head="binary", output="right")(X), model(X)
     np.testing.assert_allclose(found["r"], of_softmax(np.array(whole["r"]), [1, 2], "binary"),
@@ -190,7 +190,7 @@ def test_sums_of_probabilities_are_not_taken_for_logits(head):
     names = nns.lineage(first).label_names
     assert names == ("ant", "bee", "dog", "other")
     plan = plan_of(first, [1, 3], names)
-    with pytest.raises(nns.SurgeryError, match=r"sums of probabilities.*head='parent'"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"sums of probabilities.*head='parent'"):
         nns.cut(first, plan, head=head)
     np.testing.assert_allclose(nns.cut(first, plan)(X), first(X), **CLOSE)
 

@@ -74,7 +74,7 @@ def test_a_plan_of_another_model_is_refused(cases):
     one, other = cases("dense"), cases("nested")
     plan = nns.select(nns.observe(one.model, one.x, one.y), 0)
     for operate in (nns.cut, nns.mask, nns.prove):
-        with pytest.raises(nns.PlanError, match="another model"):
+        with pytest.raises(nns.errors.PlanError, match="another model"):
             operate(other.model, plan)
 
 

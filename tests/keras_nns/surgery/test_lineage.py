@@ -81,11 +81,11 @@ def test_lineage_reads_back_equal_from_json(small):
 
 
 def test_files_are_not_overwritten_and_end_in_keras(small, path):
-    with pytest.raises(nns.FileError, match="overwrite=True"):
+    with pytest.raises(nns.errors.FileError, match="overwrite=True"):
         nns.save_model(small, path)
     nns.save_model(small, path, overwrite=True)
     for name in ("model.h5", "model", "model.keras.txt"):
-        with pytest.raises(nns.FileError, match=r"end in `\.keras`"):
+        with pytest.raises(nns.errors.FileError, match=r"end in `\.keras`"):
             nns.save_model(small, path.parent / name)
     assert [p.name for p in path.parent.iterdir()] == ["small.keras"]
 
@@ -97,7 +97,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_file(small, path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.saving, "save_model", full)
-    with pytest.raises(nns.FileError, match="No space left"):
+    with pytest.raises(nns.errors.FileError, match="No space left"):
         nns.save_model(small, path, overwrite=True)
     assert path.read_bytes() == old
     assert [p.name for p in path.parent.iterdir()] == ["small.keras"]
@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_file(small, path, monkeyp
 def test_code_in_a_file_does_not_run_unless_the_user_says_so(tmp_path):
     path = tmp_path / "code.keras"
     keras.Sequential([keras.Input((2,)), L.Lambda(lambda x: x * 2)]).save(path)
-    with pytest.raises(nns.FileError, match=r"(?s)Lambda.*unsafe=True"):
+    with pytest.raises(nns.errors.FileError, match=r"(?s)Lambda.*unsafe=True"):
         nns.load_model(path)
     np.testing.assert_array_equal(nns.load_model(path, unsafe=True)(X[:, :2]), X[:, :2] * 2)
 
@@ -118,7 +118,7 @@ def test_a_layer_of_the_users_own_is_named(tmp_path):
 
     path = tmp_path / "own.keras"
     keras.Sequential([keras.Input((2,)), Own()]).save(path)
-    with pytest.raises(nns.FileError, match=r"holds Own.*register_keras_serializable"):
+    with pytest.raises(nns.errors.FileError, match=r"holds Own.*register_keras_serializable"):
         nns.load_model(path)
 
 
@@ -169,14 +169,16 @@ def test_groups_that_keras_2_wrote_are_left_out_with_a_warning(tmp_path):
 
 def test_groups_in_a_keras_file_are_refused_with_the_way_out(tmp_path):
     written_by_keras_2(tmp_path / "old.keras", 1)
-    with pytest.raises(nns.FileError, match=r"old\.keras' was written by Keras 2.*as `\.h5`"):
+    with pytest.raises(
+        nns.errors.FileError, match=r"old\.keras' was written by Keras 2.*as `\.h5`"
+    ):
         nns.load_model(tmp_path / "old.keras")
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_groups_that_mean_something_are_refused(tmp_path):
     written_by_keras_2(tmp_path / "odd.h5", 2)
-    with pytest.raises(nns.FileError, match=r"odd\.h5.*DepthwiseConv2D 'each' has groups=2"):
+    with pytest.raises(nns.errors.FileError, match=r"odd\.h5.*DepthwiseConv2D 'each' has groups=2"):
         nns.load_model(tmp_path / "odd.h5")
 
 
@@ -191,7 +193,7 @@ def test_a_flipped_bit_is_found_or_does_not_matter(small, path, tmp_path_factory
     damaged.write_bytes(data)
     try:
         again = nns.load_model(damaged)
-    except nns.FileError as error:
+    except nns.errors.FileError as error:
         assert "damaged.keras" in str(error)
     else:
         np.testing.assert_array_equal(again(X), small(X))
@@ -208,7 +210,7 @@ def test_damage_in_any_entry_is_found(path):
         start = good.index(entry.filename.encode(), entry.header_offset) + len(entry.filename)
         place = start + entry.compress_size // 2
         path.write_bytes(good[:place] + bytes([good[place] ^ 255]) + good[place + 1 :])
-        with pytest.raises(nns.FileError, match=r"small\.keras"):
+        with pytest.raises(nns.errors.FileError, match=r"small\.keras"):
             nns.load_model(path)
 
 
@@ -216,7 +218,7 @@ def test_damage_in_any_entry_is_found(path):
 def test_a_file_cut_short_is_refused(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(nns.FileError, match=r"small\.keras"):
+    with pytest.raises(nns.errors.FileError, match=r"small\.keras"):
         nns.load_model(path)
 
 
@@ -227,18 +229,18 @@ def test_a_damaged_record_of_the_parent_is_refused(path, small, text):
     keras.saving.save_model(small, path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("keras_nns.json", text)
-    with pytest.raises(nns.FileError, match=r"small\.keras"):
+    with pytest.raises(nns.errors.FileError, match=r"small\.keras"):
         nns.load_model(path)
 
 
 def test_foreign_files_are_refused(tmp_path):
     for name in ("text.keras", "text.h5"):
         (tmp_path / name).write_text("text")
-        with pytest.raises(nns.FileError, match=name):
+        with pytest.raises(nns.errors.FileError, match=name):
             nns.load_model(tmp_path / name)
     for name in ("nowhere.keras", "nowhere.h5"):
-        with pytest.raises(nns.FileError, match="no such file"):
+        with pytest.raises(nns.errors.FileError, match="no such file"):
             nns.load_model(tmp_path / name)
     (tmp_path / "model.tflite").write_text("")
-    with pytest.raises(nns.FileError, match="Expected a"):
+    with pytest.raises(nns.errors.FileError, match="Expected a"):
         nns.load_model(tmp_path / "model.tflite")

@@ -12,10 +12,11 @@ from keras import layers as L
 from keras import ops
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 
 
 def half(model):
-    graph = nns.trace(model)
+    graph = trace(model)
     return random_plan(graph, 0.5, 0)
 
 
@@ -100,7 +101,7 @@ def test_the_same_activation_by_any_name(module):
         L.Dense(3, activation=module.softmax, name="answer"),
     )
     randomise(model)
-    graph = nns.trace(model)
+    graph = trace(model)
     assert [group.size for group in graph.layout.prunable] == [6] * 7
     assert graph.output().kind == "softmax"
     plan = half(model)
@@ -146,7 +147,7 @@ def adapted(mode):
 def test_what_was_done_to_a_projection_of_an_attention_is_done_to_its_copy(mode):
     """The attention's own configuration says nothing of it, and nothing of it can be cut."""
     model = adapted(mode)
-    graph = nns.trace(model)
+    graph = trace(model)
     assert {group.name for group in graph.layout.prunable} == {"one", "two"}
     assert "LoRA or quantised" in graph.layout["attention:heads"].reasons[0]
     small = nns.cut(model, half(model), prove=True)

@@ -12,6 +12,7 @@ from keras import ops
 
 import keras_nns as nns
 from keras_nns.graph.partial_layers import PartialLayerNormalization
+from keras_nns.graph.tracing import trace
 
 # TensorFlow's tensors under numpy 2, when Keras writes weights.
 pytestmark = pytest.mark.filterwarnings(
@@ -91,12 +92,12 @@ def test_blocks_become_nested_models_that_can_be_cut(model):
     x = normal(5, 6)
     weights = [w.copy() for w in model.get_weights()]
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
-    assert [group.name for group in nns.trace(model).layout.prunable] == []
+    assert [group.name for group in trace(model).layout.prunable] == []
     flat = nns.unfold(model)
     np.testing.assert_allclose(flat(x), model(x), rtol=0, atol=1e-6)
-    groups = {group.name: group.size for group in nns.trace(flat).layout.prunable}
+    groups = {group.name: group.size for group in trace(flat).layout.prunable}
     assert groups == {"before": 4, "stack/block_0/up": 5, "stack/block_1/up": 5}
-    plan = random_plan(nns.trace(flat), 0.5, 0)
+    plan = random_plan(trace(flat), 0.5, 0)
     small = nns.cut(flat, plan, prove=True)
     assert small.count_params() < model.count_params()
     # The user's model is what it was, and shares nothing with what came of it.
@@ -127,9 +128,9 @@ def test_a_block_called_twice_is_written_out_once():
     model = randomise(keras.Model(start, L.Dense(2)(block(block(start)))))
     flat = nns.unfold(model)
     assert flat.count_params() == model.count_params()
-    (group,) = nns.trace(flat).layout.prunable
+    (group,) = trace(flat).layout.prunable
     assert (group.name, group.size) == ("block/up", 5)
-    assert nns.prove(flat, random_plan(nns.trace(flat), 0.5, 0)).exact
+    assert nns.prove(flat, random_plan(trace(flat), 0.5, 0)).exact
 
 
 def test_a_model_with_a_call_of_its_own():
@@ -137,11 +138,11 @@ def test_a_model_with_a_call_of_its_own():
     model = Network(8)
     model(x)
     randomise(model)
-    with pytest.raises(nns.ModelError, match="unfold"):
-        nns.trace(model)
+    with pytest.raises(nns.errors.ModelError, match="unfold"):
+        trace(model)
     flat = nns.unfold(model, inputs=x)
     np.testing.assert_allclose(flat(x), model(x), rtol=0, atol=1e-6)
-    plan = random_plan(nns.trace(flat), 0.5, 1)
+    plan = random_plan(trace(flat), 0.5, 1)
     assert set(plan.kept) == {"first", "block/up"}
     assert nns.prove(flat, plan, samples=x).exact
     assert nns.cut(flat, plan).count_params() < model.count_params()
@@ -189,11 +190,11 @@ def transformer():
 def test_the_stream_of_a_transformer_is_cut_exactly(tmp_path):
     model = randomise(transformer())
     x = np.random.default_rng(0).integers(0, 7, (6, 5))
-    (reason, *_) = nns.trace(model).layout["stream"].reasons
+    (reason, *_) = trace(model).layout["stream"].reasons
     assert "unfold(model, normalizations=True)" in reason
     flat = nns.unfold(model, normalizations=True)
     np.testing.assert_allclose(flat(x), model(x), rtol=1e-5, atol=1e-5)
-    graph = nns.trace(flat)
+    graph = trace(flat)
     assert graph.layout["stream"].prunable
     for seed, share in enumerate((0.1, 0.5, 0.9)):
         plan = random_plan(graph, share, seed)
@@ -219,11 +220,11 @@ def test_a_model_in_a_time_distributed_is_run_on_all_steps_at_once():
     start = keras.Input((3, 5, 5, 2))
     x = L.LSTM(4, name="cells")(L.TimeDistributed(frame, name="each")(start))
     model = randomise(keras.Model(start, L.Dense(2, name="answer")(x)))
-    assert [group.name for group in nns.trace(model).layout.prunable] == ["cells"]
+    assert [group.name for group in trace(model).layout.prunable] == ["cells"]
     flat = nns.unfold(model)
     x = normal(4, 3, 5, 5, 2)
     np.testing.assert_allclose(flat(x), model(x), rtol=1e-5, atol=1e-6)
-    graph = nns.trace(flat)
+    graph = trace(flat)
     sizes = {group.name: group.size for group in graph.layout.prunable}
     inside = {"each/frame/conv": 6, "each/frame/block/up": 7}
     assert sizes == {**inside, "cells": 4}
@@ -289,14 +290,14 @@ def test_a_block_that_needs_the_batch_size_stays_with_a_warning():
 
 
 def test_a_block_that_computes_something_else_is_refused():
-    with pytest.raises(nns.SurgeryError, match=r"computes something else.*register_rule"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"computes something else.*rules.register"):
         nns.unfold(randomise(steps(Wayward(5, 6, name="block"))))
 
 
 def test_wrong_use_says_what_to_do():
-    with pytest.raises(nns.ModelError, match=r"Expected a keras\.Model"):
+    with pytest.raises(nns.errors.ModelError, match=r"Expected a keras\.Model"):
         nns.unfold("model.keras")
-    with pytest.raises(nns.ModelError, match="inputs=batch"):
+    with pytest.raises(nns.errors.ModelError, match="inputs=batch"):
         nns.unfold(Network(4))
 
     class Own(keras.Model):
@@ -309,5 +310,5 @@ def test_wrong_use_says_what_to_do():
 
     model = Own(L.Dense(3))
     model(normal(2, 3))
-    with pytest.raises(nns.ModelError, match="cannot be copied from its `get_config`"):
+    with pytest.raises(nns.errors.ModelError, match="cannot be copied from its `get_config`"):
         nns.unfold(model, inputs=normal(2, 3))

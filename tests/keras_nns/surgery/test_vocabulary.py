@@ -10,6 +10,7 @@ from contract import randomise
 from keras import layers as L
 
 import keras_nns as nns
+from keras_nns.graph.tracing import trace
 
 # TensorFlow's tensors under numpy 2, when Keras writes weights.
 pytestmark = pytest.mark.filterwarnings(
@@ -63,10 +64,10 @@ def test_tokens_that_were_cut_read_as_zeros(mask_zero):
 
 def test_dimensions_and_tokens_leave_in_either_order(tmp_path):
     model = reader()
-    plan = random_plan(nns.trace(model), 0.5, 1)
+    plan = random_plan(trace(model), 0.5, 1)
     first = nns.keep_tokens(nns.cut(model, plan), KEPT)
     fewer = nns.keep_tokens(model, [*KEPT, 7])
-    graph = nns.trace(fewer)
+    graph = trace(fewer)
     again = nns.Plan(graph.fingerprint, plan.sizes, plan.kept)
     second = nns.keep_tokens(nns.cut(fewer, again, prove=True), KEPT)
     x = texts(range(12))
@@ -83,21 +84,23 @@ def test_one_of_several_embeddings_is_named():
     small = nns.keep_tokens(model, KEPT, layer="word")
     given = [texts(KEPT), texts(range(4))]
     np.testing.assert_allclose(small(given), model(given), rtol=1e-6, atol=1e-6)
-    with pytest.raises(nns.PlanError, match=r"one of \['word', 'tag'\]. Received: no layer"):
+    with pytest.raises(nns.errors.PlanError, match=r"one of \['word', 'tag'\]. Received: no layer"):
         nns.keep_tokens(model, KEPT)
-    with pytest.raises(nns.PlanError, match="Received: 'verb'"):
+    with pytest.raises(nns.errors.PlanError, match="Received: 'verb'"):
         nns.keep_tokens(model, KEPT, layer="verb")
 
 
 @pytest.mark.parametrize("tokens", [[], [0.5], ["a"], [True, False], [12], [-1, 3]])
 def test_what_is_no_token_is_refused(tokens):
-    with pytest.raises(nns.PlanError, match=r"numbers of the tokens|has no tokens \[(12|-1)\]"):
+    with pytest.raises(
+        nns.errors.PlanError, match=r"numbers of the tokens|has no tokens \[(12|-1)\]"
+    ):
         nns.keep_tokens(reader(), tokens)
 
 
 def test_tokens_that_left_cannot_come_back():
     small = nns.keep_tokens(reader(), KEPT)
-    with pytest.raises(nns.PlanError, match=r"'words' has no tokens \[5\]"):
+    with pytest.raises(nns.errors.PlanError, match=r"'words' has no tokens \[5\]"):
         nns.keep_tokens(small, [3, 5])
 
 
@@ -107,5 +110,5 @@ def test_lora_and_quantised_tables_are_refused():
     quantised = reader()
     quantised.get_layer("words").quantize("int8")
     for model in (adapted, quantised):
-        with pytest.raises(nns.SurgeryError, match="quantised or carries LoRA"):
+        with pytest.raises(nns.errors.SurgeryError, match="quantised or carries LoRA"):
             nns.keep_tokens(model, KEPT)

@@ -11,7 +11,7 @@ from keras import layers as L
 
 import keras_nns as nns
 from keras_nns.data.batches import Batch
-from keras_nns.graph.tracing import weights_digest
+from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.judgement.question import ask
 from keras_nns.observation.holdout import Division
 from keras_nns.repairing.patient import Treatment
@@ -69,7 +69,7 @@ def clouds():
 
 def plan_for(model, labels, units=5):
     activity = nns.observe(model, (X, Y), verbose=False)
-    return nns.select(activity, labels=labels, score=nns.contrast, keep=nns.top(units))
+    return nns.select(activity, labels=labels, score=nns.scores.contrast, keep=nns.top(units))
 
 
 def small_of(model, head="binary", labels=(1,), units=5):
@@ -117,7 +117,7 @@ def test_parent_and_subnetwork_are_asked_the_same(end, width, head, labels):
     )  # fmt: skip
     treatment = Treatment(small, model, division)
     pupil = Pupil.of(treatment)
-    kind = nns.trace(model).outputs[0].kind
+    kind = trace(model).outputs[0].kind
     for network, own in ((copied(model), False), (treatment.model, True)):
         outputs = np.asarray(network(x), np.float64)
         wanted = outputs if own else np.asarray(ask(pupil.question, outputs, kind))
@@ -468,24 +468,24 @@ def test_options_that_make_no_sense(clouds, options, message):
 
 def test_wrong_use(clouds):
     small = small_of(clouds)
-    with pytest.raises(nns.PlanError, match="does not say which model"):
+    with pytest.raises(nns.errors.PlanError, match="does not say which model"):
         nns.distill(clouds, clouds, (X, Y))
-    with pytest.raises(nns.PlanError, match="not cut from"):
+    with pytest.raises(nns.errors.PlanError, match="not cut from"):
         nns.distill(small, parent(width=3), (X, Y))
-    with pytest.raises(nns.DataError, match="balance=True"):
+    with pytest.raises(nns.errors.DataError, match="balance=True"):
         nns.distill(small, clouds, X, balance=True)
-    with pytest.raises(nns.DataError, match="about 20 samples"):
+    with pytest.raises(nns.errors.DataError, match="about 20 samples"):
         nns.distill(small, clouds, (X[:6], Y[:6]))
     few = np.concatenate([np.flatnonzero(Y != 1), np.flatnonzero(Y == 1)[:1]])
-    with pytest.raises(nns.DataError, match=r"at least 2 samples of every answer.*'1'"):
+    with pytest.raises(nns.errors.DataError, match=r"at least 2 samples of every answer.*'1'"):
         nns.distill(small, clouds, (X[few], Y[few]))
-    with pytest.raises(nns.DataError, match=r"at least 2 samples of every answer.*'1'"):
+    with pytest.raises(nns.errors.DataError, match=r"at least 2 samples of every answer.*'1'"):
         nns.fine_tune(small, (X[few], Y[few]))
-    with pytest.raises(nns.DataError, match="no labels"):
+    with pytest.raises(nns.errors.DataError, match="no labels"):
         nns.fine_tune(small, X)
     frozen = copied(small)
     frozen.trainable = False
-    with pytest.raises(nns.ModelError, match="no weights to train"):
+    with pytest.raises(nns.errors.ModelError, match="no weights to train"):
         nns.fine_tune(frozen, (X, Y))
-    with pytest.raises(nns.DataError, match="read once"):
+    with pytest.raises(nns.errors.DataError, match="read once"):
         nns.fine_tune(small, iter([(X, Y)]))

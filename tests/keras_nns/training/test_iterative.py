@@ -14,7 +14,7 @@ from keras import layers as L
 import keras_nns as nns
 from keras_nns.plans.schedules import shares_of
 
-SCHEDULES = [nns.agp_schedule, nns.linear_schedule, nns.cosine_schedule]
+SCHEDULES = [nns.schedules.agp, nns.schedules.linear, nns.schedules.cosine]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -30,20 +30,20 @@ def test_a_schedule_rises_from_nothing_to_all(schedule):
 def test_schedules_by_hand():
     # Zhu and Gupta's eq. 1 for a final sparsity of 0.8, three steps.
     expected = [1 - 0.8 * (1 - (1 - t / 3) ** 3) for t in (1, 2, 3)]
-    np.testing.assert_allclose(shares_of(nns.agp_schedule, 3, 0.2), expected)
-    np.testing.assert_allclose(shares_of(nns.linear_schedule, 4, 0.2), [0.8, 0.6, 0.4, 0.2])
-    np.testing.assert_allclose(shares_of(nns.cosine_schedule, 2, 0.5), [0.75, 0.5])
+    np.testing.assert_allclose(shares_of(nns.schedules.agp, 3, 0.2), expected)
+    np.testing.assert_allclose(shares_of(nns.schedules.linear, 4, 0.2), [0.8, 0.6, 0.4, 0.2])
+    np.testing.assert_allclose(shares_of(nns.schedules.cosine, 2, 0.5), [0.75, 0.5])
 
 
 def test_what_is_no_schedule_is_refused():
     for wrong in (lambda p: 1 - p, lambda p: 0.5 * p, lambda p: 2 * p):
-        with pytest.raises(nns.SelectionError, match="never falls"):
+        with pytest.raises(nns.errors.SelectionError, match="never falls"):
             shares_of(wrong, 3, 0.5)
     for share in (0, 1.2, -1):
-        with pytest.raises(nns.SelectionError, match="share="):
-            shares_of(nns.agp_schedule, 3, share)
-    with pytest.raises(nns.SelectionError, match="steps=0"):
-        shares_of(nns.agp_schedule, 0, 0.5)
+        with pytest.raises(nns.errors.SelectionError, match="share="):
+            shares_of(nns.schedules.agp, 3, share)
+    with pytest.raises(nns.errors.SelectionError, match="steps=0"):
+        shares_of(nns.schedules.agp, 0, 0.5)
 
 
 # In steps ---------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_in_steps_ends_where_it_should_and_tells_of_the_parent():
     model, (x, y) = network(), data()
     before = model.get_weights()
     stages = list(nns.in_steps(model, (x, y), labels=1, share=0.3, steps=3))
-    shares = shares_of(nns.agp_schedule, 3, 0.3)
+    shares = shares_of(nns.schedules.agp, 3, 0.3)
     for stage, share in zip(stages, shares, strict=True):
         for name, count in sizes(stage.plan).items():
             assert count == math.ceil(round(share * stage.plan.sizes[name], 9))
@@ -100,7 +100,7 @@ def test_one_step_is_select_and_cut():
     model, (x, y) = network(), data()
     (stage,) = nns.in_steps(model, (x, y), labels=[0, 2], share=0.5, steps=1, head="labels")
     plan = nns.select(
-        nns.observe(model, (x, y)), [0, 2], score=nns.contrast, keep=nns.fraction(0.5)
+        nns.observe(model, (x, y)), [0, 2], score=nns.scores.contrast, keep=nns.fraction(0.5)
     )
     assert stage.plan == plan
     expected = nns.cut(model, plan, head="labels")(x).numpy()
@@ -114,11 +114,11 @@ def test_each_step_scores_what_is_left_after_the_repair():
 
     def score_of(small):
         scored.append(small)
-        return nns.taylor(nns.observe_gradients(small, (x, y)), signed=True)
+        return nns.scores.taylor(nns.observe_gradients(small, (x, y)), signed=True)
 
     def repair(small):
         repaired.append(small)
-        return nns.repair(small, model, (x, y), steps=[nns.least_squares()]).model
+        return nns.repair(small, model, (x, y), steps=[nns.steps.least_squares()]).model
 
     rule = partial(nns.fraction, scope="global", normalise="mean")
     stages = list(
@@ -138,11 +138,11 @@ def test_each_step_scores_what_is_left_after_the_repair():
 
 def test_in_steps_refuses_what_makes_no_sense():
     model, (x, y) = network(), data(20)
-    with pytest.raises(nns.SelectionError, match="once for each label"):
+    with pytest.raises(nns.errors.SelectionError, match="once for each label"):
         nns.in_steps(model, (x, y), labels="each", share=0.5)
-    with pytest.raises(nns.DataError, match="read once"):
+    with pytest.raises(nns.errors.DataError, match="read once"):
         nns.in_steps(model, iter([(x, y)]), share=0.5)
-    with pytest.raises(nns.ModelError, match="must return the repaired model"):
+    with pytest.raises(nns.errors.ModelError, match="must return the repaired model"):
         list(nns.in_steps(model, (x, y), share=0.5, repair=lambda small: None))
 
 
@@ -162,7 +162,7 @@ def test_training_under_the_mask_is_training_the_cut_model():
     x, y = data()
     model = network()
     removal = nns.GradualCut((x, y), share=0.4, begin=0, end=0)
-    plan = nns.select(nns.observe(model, (x, y)), score=nns.contrast, keep=nns.fraction(0.4))
+    plan = nns.select(nns.observe(model, (x, y)), score=nns.scores.contrast, keep=nns.fraction(0.4))
     small = nns.cut(model, plan)
     train(model, x, y, 3, [removal])
     train(small, x, y, 3)
@@ -178,7 +178,7 @@ def test_what_is_left_equals_the_masked_model_that_was_trained_and_validated():
     removal = nns.GradualCut((x, y), labels=1, share=0.3, end=2, multiple_of=1)
     history = train(model, x, y, 5, [removal], validation_data=(x[:40], y[:40]))
     assert list(removal.history) == [0, 1, 2]
-    shares = shares_of(nns.agp_schedule, 3, 0.3)
+    shares = shares_of(nns.schedules.agp, 3, 0.3)
     assert [len(plan.kept["wide"]) for plan in removal.history.values()] == [
         math.ceil(round(share * 10, 9)) for share in shares
     ]
@@ -229,7 +229,7 @@ def test_recurrent_states_and_heads_are_silent_inside():
     states = L.GRU(6, return_sequences=True, name="gru")(heads)
     last = L.LSTM(5, name="lstm")(states)
     model = keras.Model(inputs, L.Dense(3, activation="softmax")(last))
-    plan = nns.select(nns.observe(model, (x, y)), score=nns.contrast, keep=nns.fraction(0.5))
+    plan = nns.select(nns.observe(model, (x, y)), score=nns.scores.contrast, keep=nns.fraction(0.5))
     small = nns.cut(model, plan)
     removal = nns.GradualCut((x, y), share=0.5, begin=0, end=0)
     train(model, x, y, 2, [removal])
@@ -253,7 +253,7 @@ def test_layers_that_are_called_twice_and_nested_ones():
     x = L.Add()([relu(shared(a)), relu(shared(b))])
     model = keras.Model([a, b], L.Dense(3, activation="softmax")(relu(inner(x))))
     plan = nns.select(
-        nns.observe(model, [left, right], y), score=nns.contrast, keep=nns.fraction(0.5)
+        nns.observe(model, [left, right], y), score=nns.scores.contrast, keep=nns.fraction(0.5)
     )
     small = nns.cut(model, plan)
     removal = nns.GradualCut([left, right], y, share=0.5, begin=0, end=0)
@@ -272,7 +272,7 @@ def test_gradients_are_those_of_what_is_left():
     def score_of(watched):
         gradients = nns.observe_gradients(watched, (x, y))
         seen.append(gradients.layers["wide"].magnitude)
-        return nns.taylor(gradients)
+        return nns.scores.taylor(gradients)
 
     removal = nns.GradualCut((x, y), share=0.3, end=1, score_of=score_of)
     train(model, x, y, 3, [removal])
@@ -284,13 +284,13 @@ def test_gradients_are_those_of_what_is_left():
 def test_gradual_cut_refuses_what_makes_no_sense():
     x, y = data(40)
     for options in ({"begin": -1}, {"every": 0}, {"begin": 3, "end": 2}):
-        with pytest.raises(nns.SelectionError, match="epochs from 0"):
+        with pytest.raises(nns.errors.SelectionError, match="epochs from 0"):
             nns.GradualCut((x, y), share=0.5, **options)
-    with pytest.raises(nns.SelectionError, match="share=2"):
+    with pytest.raises(nns.errors.SelectionError, match="share=2"):
         nns.GradualCut((x, y), share=2)
-    with pytest.raises(nns.SelectionError, match="one subnetwork"):
+    with pytest.raises(nns.errors.SelectionError, match="one subnetwork"):
         nns.GradualCut((x, y), share=0.5, labels="each")
-    with pytest.raises(nns.SelectionError, match="there are 2 epochs"):
+    with pytest.raises(nns.errors.SelectionError, match="there are 2 epochs"):
         train(network(), x, y, 2, [nns.GradualCut((x, y), share=0.5, end=2)])
-    with pytest.raises(nns.DataError, match="only once"):
+    with pytest.raises(nns.errors.DataError, match="only once"):
         train(network(), x, y, 2, [nns.GradualCut(iter([(x, y)]), share=0.5)])

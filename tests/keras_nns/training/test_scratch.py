@@ -86,7 +86,7 @@ def test_it_learns_and_stands_beside(parent, small, data):
     (fresh,) = judged.beside
     assert fresh.costs == judged.costs
     assert fresh.figures[1].balanced_accuracy > 0.6
-    with pytest.raises(nns.DataError, match="was observed, repaired or trained"):
+    with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
         nns.evaluate(found.model, x[:300], y[:300])
 
 
@@ -96,5 +96,5 @@ def refuse(self, config):
 
 def test_a_layer_that_cannot_be_built_anew_is_named(small, monkeypatch):
     monkeypatch.setattr(layers.Dense, "build_from_config", refuse)
-    with pytest.raises(nns.ModelError, match=r"Layer 'hidden' \(Dense\).*not today"):
+    with pytest.raises(nns.errors.ModelError, match=r"Layer 'hidden' \(Dense\).*not today"):
         forgotten(small, seed=0)

@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import keras_nns as nns
-from keras_nns.graph.tracing import weights_digest
+from keras_nns.graph.tracing import trace, weights_digest
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -139,7 +139,7 @@ def test_other_endings(ending):
     grown = nns.add_label(model, X, Y, name="new label!", units=0, epochs=2, up_to=None)
     assert grown.logits.exact
     assert grown.added == (9 if ending == "linear" else 8 + 4)
-    assert nns.trace(grown.model).outputs[0].kind == ("linear" if ending == "linear" else "softmax")
+    assert trace(grown.model).outputs[0].kind == ("linear" if ending == "linear" else "softmax")
 
 
 def test_a_convolutional_network_gets_units_on_its_features():
@@ -159,11 +159,15 @@ def test_a_convolutional_network_gets_units_on_its_features():
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        ({"name": "2"}, nns.DataError, "has a label '2' already"),
-        ({"name": "d", "units": -1}, nns.SurgeryError, "`units` must be a whole number"),
-        ({"name": "d", "held_out": 0}, nns.DataError, "`held_out` must be above 0"),
-        ({"name": "d", "up_to": "none"}, nns.SurgeryError, "No layer is named 'none'"),
-        ({"name": "d", "label_names": ["a"]}, nns.DataError, "1 names and the model 3 outputs"),
+        ({"name": "2"}, nns.errors.DataError, "has a label '2' already"),
+        ({"name": "d", "units": -1}, nns.errors.SurgeryError, "`units` must be a whole number"),
+        ({"name": "d", "held_out": 0}, nns.errors.DataError, "`held_out` must be above 0"),
+        ({"name": "d", "up_to": "none"}, nns.errors.SurgeryError, "No layer is named 'none'"),
+        (
+            {"name": "d", "label_names": ["a"]},
+            nns.errors.DataError,
+            "1 names and the model 3 outputs",
+        ),
     ],
 )
 def test_adding_refuses(host, wrong, error, words):
@@ -173,27 +177,27 @@ def test_adding_refuses(host, wrong, error, words):
 
 def test_adding_refuses_data_and_heads(host):
     old, new = Y < 3, Y == 3
-    with pytest.raises(nns.DataError, match=r"0 of 'd' beside what is held out"):
+    with pytest.raises(nns.errors.DataError, match=r"0 of 'd' beside what is held out"):
         nns.add_label(host, X[old], Y[old], name="d")
-    with pytest.raises(nns.DataError, match=r"0 of '0', 0 of '1', 0 of '2' beside"):
+    with pytest.raises(nns.errors.DataError, match=r"0 of '0', 0 of '1', 0 of '2' beside"):
         nns.add_label(host, X[new], Y[new], name="d")
-    with pytest.raises(nns.DataError, match=r"\(None, 6\)|6"):
+    with pytest.raises(nns.errors.DataError, match=r"\(None, 6\)|6"):
         nns.add_label(host, X[:, :5], Y, name="d")
-    with pytest.raises(nns.DataError, match="outside the model's 4 labels"):
+    with pytest.raises(nns.errors.DataError, match="outside the model's 4 labels"):
         nns.add_label(host, X, Y + 1, name="d")
     plan = nns.select(nns.observe(host, X[old], Y[old], verbose=False), 1)
-    with pytest.raises(nns.SurgeryError, match="head='labels' or 'parent'"):
+    with pytest.raises(nns.errors.SurgeryError, match="head='labels' or 'parent'"):
         nns.add_label(nns.cut(host, plan, head="binary"), X, Y, name="d")
     sigmoid = network("sigmoid")
-    with pytest.raises(nns.SurgeryError, match="must end in one Dense"):
+    with pytest.raises(nns.errors.SurgeryError, match="must end in one Dense"):
         nns.add_label(sigmoid, X, Y, name="d")
 
 
 def test_removing_refuses(host):
-    with pytest.raises(nns.SelectionError, match="no label 'x'"):
+    with pytest.raises(nns.errors.SelectionError, match="no label 'x'"):
         nns.remove_label(host, "x")
-    with pytest.raises(nns.SelectionError, match="no label 3"):
+    with pytest.raises(nns.errors.SelectionError, match="no label 3"):
         nns.remove_label(host, 3)
     two = nns.remove_label(host, 1).model
-    with pytest.raises(nns.SurgeryError, match="Keep two at least"):
+    with pytest.raises(nns.errors.SurgeryError, match="Keep two at least"):
         nns.remove_label(two, "0")

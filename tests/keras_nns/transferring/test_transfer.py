@@ -66,7 +66,7 @@ def parent():
 def three(parent):
     x, y = images(labels=3)
     activity = nns.observe(parent, x, y, verbose=False)
-    plan = nns.select(activity, 2, score=nns.contrast, keep=nns.fraction(0.5))
+    plan = nns.select(activity, 2, score=nns.scores.contrast, keep=nns.fraction(0.5))
     return nns.cut(parent, plan, head="binary")
 
 
@@ -151,7 +151,7 @@ def test_features_of_any_data_and_names(parent, tmp_path):
     np.testing.assert_array_equal(labels, y)
     _, labels = nns.features(extractor, x, names[y], verbose=False)
     np.testing.assert_array_equal(labels, np.array([3, 1, 2, 0])[y])
-    with pytest.raises(nns.DataError, match="label_names or label_count"):
+    with pytest.raises(nns.errors.DataError, match="label_names or label_count"):
         nns.features(extractor, stream, verbose=False)
 
 
@@ -173,20 +173,20 @@ def test_a_feature_dataset_computes_once(parent, tmp_path):
         np.testing.assert_allclose(np.concatenate([f for f, _ in found]), wanted, rtol=1e-6)
         np.testing.assert_array_equal(np.concatenate([f for _, f in found]), y)
     assert len(passes) == 2  # One to look at the labels, one to compute.
-    with pytest.raises(nns.DataError, match="read once"):
+    with pytest.raises(nns.errors.DataError, match="read once"):
         nns.feature_dataset(extractor, batches(), cache=tmp_path / "cache", label_count=4)
 
 
 def test_extractors_refuse(parent):
-    with pytest.raises(nns.SurgeryError, match=r"No layer is named 'none'.*'conv'"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"No layer is named 'none'.*'conv'"):
         nns.feature_extractor(parent, "none")
-    with pytest.raises(nns.SurgeryError, match="pooling='avg' for features of shape"):
+    with pytest.raises(nns.errors.SurgeryError, match="pooling='avg' for features of shape"):
         nns.feature_extractor(parent, pooling="avg")
     headless = keras.Sequential([keras.Input((6,)), L.Dense(3), L.LayerNormalization()])
-    with pytest.raises(nns.SurgeryError, match=r"does not end in a Dense.*up_to"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"does not end in a Dense.*up_to"):
         nns.feature_extractor(headless)
     x, y = images(9)
-    with pytest.raises(nns.DataError, match=r"6, 6, 1"):
+    with pytest.raises(nns.errors.DataError, match=r"6, 6, 1"):
         nns.features(nns.feature_extractor(parent), x[:, :5], y, verbose=False)
 
 
@@ -222,26 +222,28 @@ def test_heads_refuse(parent):
     extractor = nns.feature_extractor(parent)
     seen, numbers = nns.features(extractor, x, y, verbose=False)
     attach = nns.attach_head
-    with pytest.raises(nns.DataError, match=r"must differ. Received twice: a"):
+    with pytest.raises(nns.errors.DataError, match=r"must differ. Received twice: a"):
         attach(extractor, ["a", "b", "a"])
-    with pytest.raises(nns.DataError, match="at least two"):
+    with pytest.raises(nns.errors.DataError, match="at least two"):
         attach(extractor, ["a"])
-    with pytest.raises(nns.DataError, match="list of names"):
+    with pytest.raises(nns.errors.DataError, match="list of names"):
         attach(extractor, "ab")
-    with pytest.raises(nns.SurgeryError, match="linear classifiers that are fitted"):
+    with pytest.raises(nns.errors.SurgeryError, match="linear classifiers that are fitted"):
         attach(extractor, list("abcd"), KNeighborsClassifier().fit(seen, numbers))
-    with pytest.raises(nns.SurgeryError, match="linear classifiers that are fitted"):
+    with pytest.raises(nns.errors.SurgeryError, match="linear classifiers that are fitted"):
         attach(extractor, list("abcd"), LogisticRegression())
     probe = LogisticRegression(max_iter=500).fit(seen[:, :5], numbers)
-    with pytest.raises(nns.SurgeryError, match="fitted on 5 features, and the extractor gives 64"):
+    with pytest.raises(
+        nns.errors.SurgeryError, match="fitted on 5 features, and the extractor gives 64"
+    ):
         attach(extractor, list("abcd"), probe)
     probe = LogisticRegression(max_iter=500).fit(seen, numbers)
-    with pytest.raises(nns.SurgeryError, match=r"tells 4 labels apart.*has 3"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"tells 4 labels apart.*has 3"):
         attach(extractor, list("abc"), probe)
-    with pytest.raises(nns.SurgeryError, match=r"must answer 3 labels.*None, 5"):
+    with pytest.raises(nns.errors.SurgeryError, match=r"must answer 3 labels.*None, 5"):
         attach(extractor, list("abc"), L.Dense(5))
     wrong = keras.Sequential([keras.Input((7,)), L.Dense(3)])
-    with pytest.raises(nns.SurgeryError, match="does not take features of shape"):
+    with pytest.raises(nns.errors.SurgeryError, match="does not take features of shape"):
         attach(extractor, list("abc"), wrong)
 
 
@@ -325,11 +327,11 @@ def test_a_transfer_learns_remembers_and_is_an_ordinary_model(three, tmp_path):
     # It is cut as any other.
     plan = nns.select(nns.observe(again, X, Y, verbose=False), 1, keep=nns.fraction(0.5))
     assert nns.prove(again, plan, samples=X[:9]).exact
-    with pytest.raises(nns.DataError, match="observed, repaired or trained with"):
+    with pytest.raises(nns.errors.DataError, match="observed, repaired or trained with"):
         nns.evaluate(done.model, X, Y)
-    with pytest.raises(nns.PlanError, match="taught other labels"):
+    with pytest.raises(nns.errors.PlanError, match="taught other labels"):
         nns.repair(done.model, network(), X, Y)
-    with pytest.raises(nns.SelectionError, match="taught other labels"):
+    with pytest.raises(nns.errors.SelectionError, match="taught other labels"):
         nns.compare(network(), done.model, test)
 
 
@@ -353,18 +355,26 @@ def test_plain_keras_does_the_same(parent):
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        ({"rates": []}, nns.SurgeryError, "`rates` has a learning rate"),
-        ({"rates": [0.1], "epochs": [1, 2]}, nns.SurgeryError, "`rates` has a learning rate"),
-        ({"rates": [-1.0]}, nns.SurgeryError, "above 0"),
-        ({"rates": [0.1] * 5}, nns.SurgeryError, r"4 stages behind.*1 layer\(s\) that can learn"),
-        ({"epochs": 0}, nns.SurgeryError, "`epochs` must be a whole number"),
-        ({"held_out": 1.0}, nns.DataError, "held_out"),
-        ({"label_names": ["a", "a", "c", "d"]}, nns.DataError, "every label once"),
-        ({"label_names": [*KINDS, "e"]}, nns.DataError, "0 of 'e'"),
-        ({"label_names": ["a", "b"]}, nns.DataError, "outside the model's 2 labels"),
-        ({"head": L.Dense(4, activation="sigmoid")}, nns.SurgeryError, "ends in a sigmoid"),
-        ({"head": L.Dense(3)}, nns.SurgeryError, "must answer 4 labels"),
-        ({"up_to": "none"}, nns.SurgeryError, "No layer is named"),
+        ({"rates": []}, nns.errors.SurgeryError, "`rates` has a learning rate"),
+        (
+            {"rates": [0.1], "epochs": [1, 2]},
+            nns.errors.SurgeryError,
+            "`rates` has a learning rate",
+        ),
+        ({"rates": [-1.0]}, nns.errors.SurgeryError, "above 0"),
+        (
+            {"rates": [0.1] * 5},
+            nns.errors.SurgeryError,
+            r"4 stages behind.*1 layer\(s\) that can learn",
+        ),
+        ({"epochs": 0}, nns.errors.SurgeryError, "`epochs` must be a whole number"),
+        ({"held_out": 1.0}, nns.errors.DataError, "held_out"),
+        ({"label_names": ["a", "a", "c", "d"]}, nns.errors.DataError, "every label once"),
+        ({"label_names": [*KINDS, "e"]}, nns.errors.DataError, "0 of 'e'"),
+        ({"label_names": ["a", "b"]}, nns.errors.DataError, "outside the model's 2 labels"),
+        ({"head": L.Dense(4, activation="sigmoid")}, nns.errors.SurgeryError, "ends in a sigmoid"),
+        ({"head": L.Dense(3)}, nns.errors.SurgeryError, "must answer 4 labels"),
+        ({"up_to": "none"}, nns.errors.SurgeryError, "No layer is named"),
     ],
 )
 def test_transfers_refuse(parent, wrong, error, words):
@@ -373,7 +383,7 @@ def test_transfers_refuse(parent, wrong, error, words):
 
 
 def test_transfers_refuse_other_shapes(parent):
-    with pytest.raises(nns.DataError, match="6, 6, 1"):
+    with pytest.raises(nns.errors.DataError, match="6, 6, 1"):
         nns.transfer(parent, X[:, :, :5], Y)
 
 
@@ -435,15 +445,17 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path):
     model, path = network(dropout=0.3), tmp_path / "going.npz"
     short = {"checkpoint": path, "epochs": 1}
     taught(model, **short)
-    with pytest.raises(nns.FileError, match="another training: it differs in options, stages"):
+    with pytest.raises(
+        nns.errors.FileError, match="another training: it differs in options, stages"
+    ):
         taught(model, **short, rates=[0.05], patience=3)
-    with pytest.raises(nns.FileError, match="differs in model"):
+    with pytest.raises(nns.errors.FileError, match="differs in model"):
         taught(network(), **short)
-    with pytest.raises(nns.FileError, match="differs in samples"):
+    with pytest.raises(nns.errors.FileError, match="differs in samples"):
         nns.transfer(model, X[:-9], Y[:-9], **{**HOW, **short})
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(nns.FileError, match="damaged"):
+    with pytest.raises(nns.errors.FileError, match="damaged"):
         taught(model, **short)
 
 

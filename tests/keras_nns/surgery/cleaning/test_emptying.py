@@ -18,7 +18,7 @@ from keras_nns.graph.tracing import trace
 def test_an_emptied_residual_block_is_removed_whole(activation):
     model = residual(activation)
     plan = plan_of(model, **{"1_a": (), "2_a": (0, 2)})
-    with pytest.raises(nns.PlanError, match="allow_empty=True"):
+    with pytest.raises(nns.errors.PlanError, match="allow_empty=True"):
         nns.cut(model, plan)
     small = nns.cut(model, plan, allow_empty=True, prove=True)
     assert not {"1_a", "1_bn_a", "1_act", "1_b", "1_bn_b"} & set(names(small))
@@ -126,12 +126,14 @@ def test_a_plan_that_lets_nothing_through_is_refused():
     model = randomise(
         chain((4,), L.Dense(6, activation="relu", name="one"), L.Dense(2, name="two"))
     )
-    with pytest.raises(nns.PlanError, match=r"output 'two' would be the same for every input"):
+    with pytest.raises(
+        nns.errors.PlanError, match=r"output 'two' would be the same for every input"
+    ):
         nns.cut(model, plan_of(model, one=()), allow_empty=True)
     inputs = keras.Input((4,))
     x = L.Dense(5, activation="tanh", name="straight")(inputs)
     y = L.Dense(5, name="out")(L.Dense(3, activation="relu", name="inner")(inputs))
     x = L.Dense(2, name="answer")(L.Maximum(name="most")([x, y]))
     model = randomise(keras.Model(inputs, x))
-    with pytest.raises(nns.PlanError, match=r"layer 'out' \(Dense\).*select keeps one"):
+    with pytest.raises(nns.errors.PlanError, match=r"layer 'out' \(Dense\).*select keeps one"):
         nns.cut(model, plan_of(model, inner=()), allow_empty=True)

@@ -275,9 +275,9 @@ def test_states_that_carry_over_stay_what_they_were():
 
 
 def test_wrong_use():
-    with pytest.raises(nns.SurgeryError, match="fold_batch_norm"):
+    with pytest.raises(nns.errors.SurgeryError, match="fold_batch_norm"):
         nns.simplify(residual(), fold_batch_norm="yes")
-    with pytest.raises(nns.ModelError, match=r"keras\.Model"):
+    with pytest.raises(nns.errors.ModelError, match=r"keras\.Model"):
         nns.simplify("model.keras")
 
 
@@ -312,7 +312,7 @@ def check(recipe, seed):
     plan = nns.Plan(graph.fingerprint, sizes, kept)
     try:
         small = nns.cut(model, plan, allow_empty=True, simplify=bool(seed % 3))
-    except nns.PlanError as error:
+    except nns.errors.PlanError as error:
         assert "Keep at least one" in str(error)
         return False
     assert_same(small, nns.mask(model, plan), x)

@@ -1,0 +1,31 @@
+"""Plots: matplotlib figures of what was seen, kept and gained."""
+
+from keras_nns.reporting.plots import (
+    activity_heatmap,
+    cohesion,
+    kept_units,
+    overlap,
+    recall_specificity,
+    rendered,
+    save,
+    sizes,
+    trade_off,
+    weights_before_after,
+)
+
+__all__ = [
+    "activity_heatmap",
+    "cohesion",
+    "kept_units",
+    "overlap",
+    "recall_specificity",
+    "rendered",
+    "save",
+    "sizes",
+    "trade_off",
+    "weights_before_after",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,48 @@
+"""Results: what the verbs return. Each prints as a table or a sentence."""
+
+from keras_nns.composition.patching import Patched
+from keras_nns.composition.transplanting import Transplanted
+from keras_nns.data.splitting import Split
+from keras_nns.extraction.budgeted import Extraction
+from keras_nns.extraction.trade_off import Sweep
+from keras_nns.graph.inspection import GroupCost, Inspection
+from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.figures import Evaluation
+from keras_nns.repairing.steps import Repair
+from keras_nns.selection.modularity import Modularity
+from keras_nns.selection.overlap import Overlap
+from keras_nns.surgery.cleaning.simplification import Simplification
+from keras_nns.surgery.cutting import Proof
+from keras_nns.surgery.lineage import Lineage
+from keras_nns.training.distillation import Trained
+from keras_nns.training.iterative import Stage
+from keras_nns.transferring.adding import Extension
+from keras_nns.transferring.removing import Removal
+from keras_nns.transferring.stages import Transfer
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Extension",
+    "Extraction",
+    "GroupCost",
+    "Inspection",
+    "Lineage",
+    "Modularity",
+    "Overlap",
+    "Patched",
+    "Proof",
+    "Removal",
+    "Repair",
+    "Simplification",
+    "Split",
+    "Stage",
+    "Sweep",
+    "Trained",
+    "Transfer",
+    "Transplanted",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,13 @@
+"""Schedules: how much of what is to be removed is gone by when, for `in_steps` and `GradualCut`."""
+
+from keras_nns.plans.schedules import agp, cosine, linear
+
+__all__ = [
+    "agp",
+    "cosine",
+    "linear",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,40 @@
+"""Scores: how much a label needs a unit, `(labels, units)` for every unit group.
+
+Pass one to `select` or `extract`: `score=nns.scores.contrast`, or what one of them returns where it
+needs data of its own: `score=nns.scores.reconstruction(model, data)`.
+"""
+
+from keras_nns.selection.activations import (
+    active_share,
+    contrast,
+    d_prime,
+    firing_frequency,
+    mean_activation,
+    random_units,
+)
+from keras_nns.selection.gradients import contribution, fisher, taylor
+from keras_nns.selection.greedy import forward_selection
+from keras_nns.selection.reconstruction import reconstruction
+from keras_nns.selection.weights import batch_norm_scale, geometric_median, lamp, magnitude
+
+__all__ = [
+    "active_share",
+    "batch_norm_scale",
+    "contrast",
+    "contribution",
+    "d_prime",
+    "firing_frequency",
+    "fisher",
+    "forward_selection",
+    "geometric_median",
+    "lamp",
+    "magnitude",
+    "mean_activation",
+    "random_units",
+    "reconstruction",
+    "taylor",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
