@@ -75,9 +75,9 @@ def merge(
         >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
         >>> both = nns.merge([three, eight], model, shared="mean")  # doctest: +SKIP
     """
-    given = several(subnets)
+    given = [subnets] if isinstance(subnets, (Plan, keras.Model)) else list(subnets)
     plans = [one for one in given if isinstance(one, Plan)]
-    if len(plans) == len(given):
+    if plans and len(plans) == len(given):
         if parent is not None:
             raise SelectionError(
                 "`merge` of plans takes the plans alone. Leave the model out, and cut it to what "
@@ -87,12 +87,13 @@ def merge(
     if plans:
         raise SelectionError(
             f"`merge` takes plans or models, not both. Received: {len(plans)} plans among "
-            f"{len(given)}."
+            f"{len(given)} subnetworks."
         )
-    if parent is None:
+    if given and parent is None:
         raise SelectionError(
             "`merge` of models needs the model they were cut from: merge(models, parent)."
         )
-    plan = union([record_of(model, parent, retrained=retrained).plan for model in given])
-    full = write_back(given, parent, rest=rest, shared=shared, retrained=retrained)
+    models = several(given)
+    plan = union([record_of(model, parent, retrained=retrained).plan for model in models])
+    full = write_back(models, parent, rest=rest, shared=shared, retrained=retrained)
     return cut(full, plan, head=head, output=output, retrained=True)

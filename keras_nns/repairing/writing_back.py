@@ -129,7 +129,7 @@ def several(subnets: Any) -> list[Any]:
     """Return subnetworks as a list, also where one stands alone."""
     models = [subnets] if isinstance(subnets, keras.Model) else list(subnets)
     if not models:
-        raise SelectionError("There is no subnetwork to write back. Pass at least one.")
+        raise SelectionError("There is no subnetwork. Pass at least one.")
     for model in models:
         if not isinstance(model, keras.Model):
             hint = " cut() makes a model of a plan." if isinstance(model, Plan) else ""

@@ -253,7 +253,7 @@ def test_lower_precision_models_keep_their_bits(tmp_path):
 
 def test_weights_are_read_without_keras_or_tensorflow(bundle):
     code = (
-        "import sys; from keras_nns.bundle import Bundle; "
+        "import sys; from keras_nns.bundles.archive import Bundle; "
         f"w = Bundle.open({bundle.path!r}).weights('a'); "
         "assert w['first/kernel'].shape[0] == 7; "
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"

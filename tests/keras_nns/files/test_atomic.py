@@ -159,8 +159,8 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     atomic.write_bytes(path, b"old")
     code = """
         import os, sys
-        from keras_nns import files
-        with files.replacing(sys.argv[1], overwrite=True) as part:
+        from keras_nns.files import atomic
+        with atomic.replacing(sys.argv[1], overwrite=True) as part:
             part.write_bytes(b"ne")
             os._exit(9)
     """
