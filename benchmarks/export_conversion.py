@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 
 import tflite_export
-from tflite_export._silence import captured
+from tflite_export.running.silence import captured
 
 
 def bare(model: keras.Model) -> bytes:

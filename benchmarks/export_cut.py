@@ -32,7 +32,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns.data.named import load_dataset
 from keras_nns.reporting.shipping import packed
-from tflite_export._runtime import Runner
+from tflite_export.running.interpreter import Runner
 
 SEED = 0
 

@@ -22,7 +22,7 @@ import numpy as np
 from timing import machine
 
 import tflite_export
-from tflite_export._runtime import Runner
+from tflite_export.running.interpreter import Runner
 
 ARCHITECTURES = ("ResNet50", "InceptionV3")
 IMAGES = 16

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tflite_export import _flatbuffer
 from tflite_export.errors import OptionError
+from tflite_export.flatbuffer import container
 
 __all__ = ["to_c"]
 
@@ -33,7 +33,7 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise OptionError(f"name must be a C identifier. Received: {name!r}.")
-    stamp = _flatbuffer.check(flat)
+    stamp = container.check(flat)
     if stamp is not None and not metadata:
         flat = flat[: stamp.length]
     guard = f"{name.upper()}_H_"

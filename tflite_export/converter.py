@@ -13,14 +13,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from tflite_export import _flatbuffer, _packing, _tensorflow, calibration, recipes
-from tflite_export._decisions import decide, decides
-from tflite_export._metadata_types import Files, Labels, Metadata, Normalization
-from tflite_export._samples import arrays
-from tflite_export._silence import captured
-from tflite_export._source import Source, predict, source
+from tflite_export import recipes
+from tflite_export.conversion import calibration, saved_model
 from tflite_export.errors import ConversionError, ExportError, OptionError
+from tflite_export.flatbuffer import container, packing
+from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
+from tflite_export.keras_model.decisions import decide, decides
+from tflite_export.keras_model.samples import arrays
+from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.recipes import Recipe
+from tflite_export.running.silence import captured
 from tflite_export.variants import Variant, variant
 
 __all__ = ["convert"]
@@ -114,7 +116,7 @@ def convert(
             )
         chosen = _representative(origin, values, targets)
     finished = _run(job, chosen, batch_size, allow_flex=allow_flex)
-    metadata = _packing.describe(
+    metadata = packing.describe(
         Metadata(name=name or origin.name, description=description, quantize=job.stamp),
         finished,
         labels=labels,
@@ -122,7 +124,7 @@ def convert(
         files=files,
         ranges=_ranges(origin, values or ()),
     )
-    return _packing.pack(finished, metadata)
+    return packing.pack(finished, metadata)
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,10 @@ def convert_trained(origin: Source, row: Variant, values: Sequence[Array]) -> by
     """
     job = _Job(origin, row, None, needs_samples=False, unrolled=False, stamp=row.name)
     finished = _run(job, None, 1, allow_flex=False)
-    metadata = _packing.describe(
+    metadata = packing.describe(
         Metadata(name=origin.name, quantize=row.name), finished, ranges=_ranges(origin, values)
     )
-    return _packing.pack(finished, metadata)
+    return packing.pack(finished, metadata)
 
 
 def _ranges(origin: Source, values: Sequence[Array]) -> dict[str, tuple[float, float]]:
@@ -235,7 +237,7 @@ def _run(job: _Job, chosen: list[Array] | None, batch_size: int | None, *, allow
             failure = error
     if isinstance(failure, ExportError):
         raise failure
-    message = _tensorflow.explain(job.origin, job.stamp, failure, log.text, allow_flex=allow_flex)
+    message = saved_model.explain(job.origin, job.stamp, failure, log.text, allow_flex=allow_flex)
     # The converter raises its log as the error's text and writes little itself.
     raise ConversionError(message, log=f"{failure}\n{log.text}") from failure
 
@@ -245,13 +247,13 @@ def _convert(
 ) -> Any:
     """Convert, give the tensors their names, and quantize where a recipe says so."""
     origin, size = job.origin, batch_size or 1
-    keys = [_tensorflow.key("in", index) for index in range(len(origin.inputs))]
-    ends = [_tensorflow.key("out", index) for index in range(len(origin.outputs))]
+    keys = [saved_model.key("in", index) for index in range(len(origin.inputs))]
+    ends = [saved_model.key("out", index) for index in range(len(origin.outputs))]
     batches = None
     if chosen is not None and job.rules is None:
         batches = list(recipes.batches(chosen, keys, size))
-    model = _flatbuffer.parse(
-        _tensorflow.convert(
+    model = container.parse(
+        saved_model.convert(
             origin, job.row, batches=batches, batch_size=batch_size, allow_flex=allow_flex
         )
     )
@@ -262,8 +264,8 @@ def _convert(
     names = [port.name for port in origin.inputs]
     if chosen is not None:
         batches = list(recipes.batches(chosen, names, size))
-    quantized = recipes.apply(_flatbuffer.serialize(model), job.rules, batches)
-    model = _flatbuffer.parse(quantized)
+    quantized = recipes.apply(container.serialize(model), job.rules, batches)
+    model = container.parse(quantized)
     _rename(model, origin, names, [port.name for port in origin.outputs])
     return model
 
@@ -276,7 +278,7 @@ def _rename(model: Any, origin: Source, inputs: list[str], outputs: list[str]) -
         ("inputs", inputs, origin.inputs),
         ("outputs", outputs, origin.outputs),
     ):
-        items = {_flatbuffer.text(item.name): item for item in getattr(signature, side)}
+        items = {container.text(item.name): item for item in getattr(signature, side)}
         ordered = [items[key] for key in keys]
         for item, port in zip(ordered, ports, strict=True):
             item.name = port.name

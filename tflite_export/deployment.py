@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import _flatbuffer, _packing
-from tflite_export._comparison import LabelFigures, answers_of, figures, variant_of
-from tflite_export._decisions import decide
-from tflite_export._ports import Port
-from tflite_export._runtime import Runner
-from tflite_export._samples import arrays
-from tflite_export.calibration import target_indices
+from tflite_export.conversion.calibration import target_indices
 from tflite_export.errors import OptionError
 from tflite_export.files import read
+from tflite_export.flatbuffer import container, packing
+from tflite_export.keras_model.decisions import decide
+from tflite_export.keras_model.ports import Port
+from tflite_export.keras_model.samples import arrays
 from tflite_export.operators import Anatomy, anatomy
+from tflite_export.running.comparison import LabelFigures, answers_of, figures, variant_of
+from tflite_export.running.interpreter import Runner
 
 __all__ = ["Card", "CardRow", "Latency", "card"]
 
@@ -220,8 +220,8 @@ def _row(
     name: str, model: Model, samples: Any, targets: Any, *, timing: tuple[Sequence[int], float]
 ) -> CardRow:
     flat = read(model) if isinstance(model, (str, os.PathLike)) else bytes(model)
-    graph = _flatbuffer.parse(flat)
-    metadata = _packing.unpack(flat, graph, _flatbuffer.check(flat))
+    graph = container.parse(flat)
+    metadata = packing.unpack(flat, graph, container.check(flat))
     runner = Runner(flat)
     values = _values(runner, samples)
     runner(_first(runner, values))

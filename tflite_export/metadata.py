@@ -12,9 +12,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tflite_export import _flatbuffer, _packing
-from tflite_export._metadata_types import Files, Labels, Metadata, Normalization, TensorMetadata
 from tflite_export.files import read
+from tflite_export.flatbuffer import container, packing
+from tflite_export.flatbuffer.metadata_types import (
+    Files,
+    Labels,
+    Metadata,
+    Normalization,
+    TensorMetadata,
+)
 
 __all__ = ["Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"]
 
@@ -58,9 +64,9 @@ def add_metadata(
         >>> flat = add_metadata(flat, labels=["cat", "dog"],      # doctest: +SKIP
         ...                     files={"plan.json": {"kept": [0, 3]}})
     """
-    stamp = _flatbuffer.check(flat)
-    model = _flatbuffer.parse(flat)
-    current = _packing.unpack(flat, model, stamp)
+    stamp = container.check(flat)
+    model = container.parse(flat)
+    current = packing.unpack(flat, model, stamp)
     current = replace(
         current,
         name=current.name if name is None else name,
@@ -69,10 +75,10 @@ def add_metadata(
         author=current.author if author is None else author,
         license=current.license if license is None else license,
     )
-    current = _packing.describe(
+    current = packing.describe(
         current, model, labels=labels, normalization=normalization, files=files
     )
-    return _packing.pack(model, current)
+    return packing.pack(model, current)
 
 
 def read_metadata(source: bytes | str | os.PathLike[str]) -> Metadata:
@@ -94,5 +100,5 @@ def read_metadata(source: bytes | str | os.PathLike[str]) -> Metadata:
         ('zero', 'one', 'two', 'three')
     """
     flat = read(source) if isinstance(source, (str, os.PathLike)) else source
-    stamp = _flatbuffer.check(flat)
-    return _packing.unpack(flat, _flatbuffer.parse(flat), stamp)
+    stamp = container.check(flat)
+    return packing.unpack(flat, container.parse(flat), stamp)

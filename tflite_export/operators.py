@@ -12,9 +12,9 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from tflite_export import _flatbuffer
-from tflite_export._packing import tensor_names
 from tflite_export.files import read
+from tflite_export.flatbuffer import container
+from tflite_export.flatbuffer.packing import tensor_names
 
 __all__ = ["Anatomy", "anatomy"]
 
@@ -117,7 +117,7 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
         >>> anatomy("digits.tflite").not_in_micro                  # doctest: +SKIP
         ('BROADCAST_TO',)
     """
-    model = _flatbuffer.parse(read(source) if isinstance(source, (str, os.PathLike)) else source)
+    model = container.parse(read(source) if isinstance(source, (str, os.PathLike)) else source)
     counts: Counter[str] = Counter()
     flex = set()
     products = [0] * len(model.subgraphs)
@@ -125,7 +125,7 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
     for number, graph in enumerate(model.subgraphs):
         for operator in graph.operators or ():
             code = model.operatorCodes[operator.opcodeIndex]
-            custom = _flatbuffer.text(code.customCode)
+            custom = container.text(code.customCode)
             name = custom or str(flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex))
             counts[name] += 1
             if custom.startswith("Flex"):
@@ -164,7 +164,7 @@ def _parameters(model: Any) -> int:
             scales = tensor.quantization is not None and tensor.quantization.scale is not None
             # int32 constants are shapes and axes, unless they have a scale: then a bias.
             weight = tensor.type in _WEIGHTS or (tensor.type == _TYPES.INT32 and scales)
-            if weight and _flatbuffer.constant(model, tensor):
+            if weight and container.constant(model, tensor):
                 sizes[tensor.buffer] = math.prod(_shape(tensor))
     return sum(sizes.values())
 
@@ -257,7 +257,7 @@ def _activation_bytes(model: Any) -> int | None:
 
 
 def _minimum_runtime(model: Any) -> str | None:
-    stated = _flatbuffer.entry(model, "min_runtime_version")
+    stated = container.entry(model, "min_runtime_version")
     version = "" if stated is None else stated.rstrip(b"\0").decode("ascii", "replace")
     types = {tensor.type for graph in model.subgraphs for tensor in graph.tensors or ()}
     # Quantizers change types without raising what the converter stated. The first releases

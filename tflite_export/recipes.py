@@ -18,9 +18,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from tflite_export import _flatbuffer
-from tflite_export._source import Source
 from tflite_export.errors import ConversionError, OptionError
+from tflite_export.flatbuffer import container
+from tflite_export.keras_model.source import Source
 from tflite_export.variants import VARIANTS, Variant, variant
 
 Recipe = Mapping[str, str] | Sequence[Mapping[str, Any]]
@@ -101,11 +101,11 @@ def _ranges(flat: bytes, batches: Iterable[dict[str, Array]]) -> dict[str, dict[
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
-    model = _flatbuffer.parse(flat)
+    model = container.parse(flat)
     activations = {
-        index: _flatbuffer.text(tensor.name)
+        index: container.text(tensor.name)
         for index, tensor in enumerate(model.subgraphs[0].tensors)
-        if tensor.type == schema.TensorType.FLOAT32 and not _flatbuffer.constant(model, tensor)
+        if tensor.type == schema.TensorType.FLOAT32 and not container.constant(model, tensor)
     }
     found: dict[str, tuple[float, float]] = {}
     for batch in batches:

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tflite_export._samples import arrays
-from tflite_export._silence import captured, quiet_logger
-from tflite_export._source import Source, predict, source
-from tflite_export._twin import Twin, twin
-from tflite_export.calibration import target_indices
+from tflite_export.conversion.calibration import target_indices
 from tflite_export.converter import convert_trained
 from tflite_export.errors import CalibrationWarning, ConversionError, OptionError
+from tflite_export.keras_model.samples import arrays
+from tflite_export.keras_model.source import Source, predict, source
+from tflite_export.retraining.twin import Twin, twin
+from tflite_export.running.silence import captured, quiet_logger
 from tflite_export.variants import variant
 
 __all__ = ["QuantizedTraining", "cluster_weights", "prune_weights", "train_quantized"]

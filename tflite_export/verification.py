@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import _flatbuffer, _packing
-from tflite_export._comparison import (
+from tflite_export.conversion.calibration import target_indices
+from tflite_export.errors import FlatbufferError, OptionError, VerificationError
+from tflite_export.files import read
+from tflite_export.flatbuffer import container, packing
+from tflite_export.keras_model.decisions import decide, decides
+from tflite_export.keras_model.ports import Port
+from tflite_export.keras_model.samples import arrays
+from tflite_export.keras_model.source import predict, source
+from tflite_export.running.comparison import (
     LabelFigures,
     answers_of,
     check_scale,
@@ -18,14 +25,7 @@ from tflite_export._comparison import (
     matched,
     variant_of,
 )
-from tflite_export._decisions import decide, decides
-from tflite_export._ports import Port
-from tflite_export._runtime import Runner
-from tflite_export._samples import arrays
-from tflite_export._source import predict, source
-from tflite_export.calibration import target_indices
-from tflite_export.errors import FlatbufferError, OptionError, VerificationError
-from tflite_export.files import read
+from tflite_export.running.interpreter import Runner
 from tflite_export.variants import Tolerance
 
 __all__ = ["LabelComparison", "LabelFigures", "OutputDifference", "Verification", "verify"]
@@ -167,9 +167,9 @@ def verify(
         tolerance = Tolerance(largest=tolerance)
     data = read(flat) if isinstance(flat, (str, os.PathLike)) else flat
     try:
-        stamp = _flatbuffer.check(data)
-        graph = _flatbuffer.parse(data)
-        metadata = _packing.unpack(data, graph, stamp)
+        stamp = container.check(data)
+        graph = container.parse(data)
+        metadata = packing.unpack(data, graph, stamp)
         runner = Runner(data)
     except FlatbufferError as error:
         raise VerificationError(str(error)) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, reading, screen
-from tflite_export import commands as exports
+from tflite_export.cli import commands as exports
 
 if TYPE_CHECKING:
     import tflite_export

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from keras_nns.cli import arguments, reading, screen
-from tflite_export import commands as exports
+from tflite_export.cli import commands as exports
 
 EXAMPLE = """\
 keras-nns export nns_demo/subnetworks/3.keras -o three.tflite

@@ -118,7 +118,7 @@ def plain_samples(given: Namespace, network: Any, name: str) -> tuple[Any, Any] 
     if path.suffix not in (".npz", ".npy") or not path.is_file():
         return None
     from keras_nns.graph.keras_internals import functional, is_graph
-    from tflite_export.sample_files import entries, read_samples
+    from tflite_export.cli.sample_files import entries, read_samples
 
     found = entries(name)
     if found is not None and ({"x", "y"} <= set(found) or "x_train" in found):

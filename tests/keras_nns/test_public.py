@@ -182,7 +182,7 @@ def test_only_those_who_ship_know_of_tflite():
 
 
 def test_the_exporter_stands_alone():
-    for path in (PACKAGE.parent / "tflite_export").glob("*.py"):
+    for path in (PACKAGE.parent / "tflite_export").rglob("*.py"):
         for target in imported(ast.parse(path.read_text())):
             assert target.split(".")[0] != "keras_nns", path.name
 

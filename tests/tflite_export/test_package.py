@@ -7,6 +7,8 @@ import doctest
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,35 @@ import pytest
 import tflite_export
 
 FOLDER = Path(tflite_export.__file__).parent
+
+# From the ground up: each imports only from those before it.
+PARTS = [
+    "errors", "variants", "files", "flatbuffer", "keras_model", "running", "conversion",
+    "metadata", "operators", "c_array", "recipes", "converter", "verification", "deployment",
+    "retraining", "tfmot", "cli",
+]  # fmt: skip
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module by its name below the package, `"folder.module"`."""
+    for path in sorted(FOLDER.rglob("*.py")):
+        parts = path.relative_to(FOLDER).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name not in ("", "__main__"):
+            yield name, ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Modules that a module imports, `"tflite_export.folder.module"`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                below = FOLDER.parent.joinpath(*str(node.module).split("."), alias.name)
+                there = below.is_dir() or below.with_suffix(".py").is_file()
+                yield f"{node.module}.{alias.name}" if there else str(node.module)
 
 
 def test_every_public_name_exists_and_is_documented() -> None:
@@ -64,19 +95,41 @@ def test_reading_metadata_needs_no_tensorflow(flat: bytes, tmp_path: Path) -> No
 
 def test_stands_alone() -> None:
     """No import of the sister package, which must be able to import this one."""
-    for path in FOLDER.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            assert not [name for name in names if name.split(".")[0] == "keras_nns"], path
+    for name, tree in modules():
+        assert not [target for target in imported(tree) if target.split(".")[0] == "keras_nns"], (
+            name
+        )
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
+@pytest.mark.parametrize("module", sorted(name for name, _ in modules()))
 def test_docstring_examples_are_true(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"tflite_export.{module}"))
     assert outcome.failed == 0
+
+
+def test_each_part_imports_only_from_those_before_it() -> None:
+    assert {name.split(".")[0] for name, _ in modules()} == set(PARTS)
+    for name, tree in modules():
+        own = PARTS.index(name.split(".")[0])
+        for target in imported(tree):
+            parts = target.split(".")
+            if parts[0] == "tflite_export" and len(parts) > 1:
+                assert PARTS.index(parts[1]) <= own, f"{name} imports {target}"
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    names = {name for name, _ in modules()}
+    builds_on = {
+        name: {target.removeprefix("tflite_export.") for target in imported(tree)} & names - {name}
+        for name, tree in modules()
+    }
+    # Raises CycleError, which names the circle.
+    TopologicalSorter(builds_on).prepare()
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    for path in FOLDER.glob("*/__init__.py"):
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), path
+        # The command line's door is the command line.
+        assert len(tree.body) == 1 or path.parent.name == "cli", path

@@ -14,7 +14,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from sklearn.metrics import recall_score
 
 import tflite_export
-from tflite_export import calibration
+from tflite_export.conversion import calibration
 
 layers = keras.layers
 Digits = tuple[np.ndarray, np.ndarray]

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tflite_export._ports import Port
 from tflite_export.errors import ConversionError, OptionError
+from tflite_export.keras_model.ports import Port
 
 Array = np.ndarray[Any, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export._ports import Port
 from tflite_export.errors import ExportError
+from tflite_export.keras_model.ports import Port
 
 Array = np.ndarray[Any, Any]
 

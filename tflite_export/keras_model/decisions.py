@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export._ports import Port
+from tflite_export.keras_model.ports import Port
 
 Array = np.ndarray[Any, Any]
 # A vector of so many numbers that has an input's shape is that input rebuilt, not scores of labels.

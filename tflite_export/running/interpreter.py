@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from tflite_export._flatbuffer import parse, text
-from tflite_export._silence import captured
 from tflite_export.errors import FlatbufferError
+from tflite_export.flatbuffer.container import parse, text
+from tflite_export.running.silence import captured
 
 Array = np.ndarray[Any, Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export._metadata_types import Metadata, TensorMetadata
-from tflite_export._ports import Port
-from tflite_export._runtime import Runner, Slot
 from tflite_export.errors import VerificationError
+from tflite_export.flatbuffer.metadata_types import Metadata, TensorMetadata
+from tflite_export.keras_model.ports import Port
+from tflite_export.running.interpreter import Runner, Slot
 from tflite_export.variants import VARIANTS, Variant
 
 Array = np.ndarray[Any, Any]

@@ -218,8 +218,8 @@ def export(
             that the message names.
         ExportError: Any other.
     """
-    from tflite_export.converter import convert  # noqa: PLC0415
-    from tflite_export.metadata import read_metadata  # noqa: PLC0415
+    from tflite_export.converter import convert
+    from tflite_export.metadata import read_metadata
 
     targets = judged(model, targets, tell)
     tell(f"converting {model.name}")
@@ -319,7 +319,7 @@ def judged(model: Any, targets: Any, tell: Tell) -> Any:
     """Leave labels out where a model has no single output that could decide about them."""
     if targets is None:
         return None
-    from tflite_export._source import functional_graph  # noqa: PLC0415
+    from tflite_export.keras_model.source import functional_graph
 
     graph = functional_graph(model)
     if graph is None or [len(output.shape) for output in graph.outputs] == [2]:
@@ -335,23 +335,23 @@ def is_tflite(path: str) -> bool:
 
 def _verified(flat: bytes, model: Any, samples: Any, targets: Any, *, flex: bool) -> str:
     if flex:
-        from tflite_export.operators import anatomy  # noqa: PLC0415
+        from tflite_export.operators import anatomy
 
         used = anatomy(flat).flex
         if used:
             return f"not verified: LiteRT cannot run {', '.join(used)}"
     if samples is None:
         return _verified_on_generated(flat, model)
-    from tflite_export.verification import verify  # noqa: PLC0415
+    from tflite_export.verification import verify
 
     return outcome(verify(flat, model, samples, targets=targets))
 
 
 def _verified_on_generated(flat: bytes, model: Any) -> str:
     """Compare on made-up inputs; what a model decides about them means nothing."""
-    from tflite_export._source import generated, source  # noqa: PLC0415
-    from tflite_export.metadata import read_metadata  # noqa: PLC0415
-    from tflite_export.verification import verify  # noqa: PLC0415
+    from tflite_export.keras_model.source import generated, source
+    from tflite_export.metadata import read_metadata
+    from tflite_export.verification import verify
 
     name = (read_metadata(flat).quantize or "float32").removeprefix("recipe:")
     tolerance = replace(VARIANTS[name].tolerance, agreement=0.0)

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from tflite_export._silence import captured
+from tflite_export.running.silence import captured
 
 
 def in_another_thread(text: str) -> None:
@@ -50,7 +50,7 @@ def test_a_notebooks_stream_is_no_descriptor(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_standard_output_at_all() -> None:
     code = (
         "import os, sys\n"
-        "from tflite_export._silence import captured\n"
+        "from tflite_export.running.silence import captured\n"
         "os.close(1); sys.stdout = None\n"
         "with captured() as log:\n"
         "    os.write(2, b'noise')\n"

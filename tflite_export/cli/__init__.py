@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tflite_export import commands
+from tflite_export.cli import commands
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
 
@@ -133,7 +133,7 @@ def _export(given: argparse.Namespace) -> None:
 def _verify(given: argparse.Namespace) -> None:
     model = _load(given.model, unsafe=given.unsafe)
     samples, targets = _samples(given, given.samples, model)
-    from tflite_export.verification import verify  # noqa: PLC0415
+    from tflite_export.verification import verify
 
     result = verify(given.tflite, model, samples, targets=targets)
     _out(f"{result.variant}, {commands.outcome(result)}")
@@ -147,8 +147,8 @@ def _card(given: argparse.Namespace) -> None:
         for path in given.models
         if not commands.is_tflite(path)
     }
-    from tflite_export.converter import convert  # noqa: PLC0415
-    from tflite_export.deployment import card  # noqa: PLC0415
+    from tflite_export.converter import convert
+    from tflite_export.deployment import card
 
     def converted(path: str, variant: str) -> bytes:
         model = models[path]
@@ -169,8 +169,8 @@ def _print_card(made: Any, form: str) -> None:
     if form == "markdown":
         _out(made.markdown().rstrip())
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.measure import Measurement  # noqa: PLC0415
+    from rich.console import Console
+    from rich.measure import Measurement
 
     table, console = made.table(), Console()
     # A terminal that is too narrow breaks the lines; rich would cut figures off.
@@ -180,8 +180,8 @@ def _print_card(made: Any, form: str) -> None:
 
 
 def _show(given: argparse.Namespace) -> None:
-    from tflite_export.metadata import read_metadata  # noqa: PLC0415
-    from tflite_export.operators import anatomy  # noqa: PLC0415
+    from tflite_export.metadata import read_metadata
+    from tflite_export.operators import anatomy
 
     metadata, parts = read_metadata(given.tflite), anatomy(given.tflite)
     for title, value in {
@@ -202,7 +202,7 @@ def _show(given: argparse.Namespace) -> None:
 
 
 def _to_c(given: argparse.Namespace) -> None:
-    from tflite_export.c_array import to_c  # noqa: PLC0415
+    from tflite_export.c_array import to_c
 
     name = given.name or Path(given.output).stem.replace("-", "_").replace(".", "_")
     path = save(to_c(read(given.tflite), name), given.output, overwrite=given.overwrite)
@@ -212,11 +212,11 @@ def _to_c(given: argparse.Namespace) -> None:
 def _load(path: str, *, unsafe: bool) -> Any:
     if not Path(path).exists():
         raise ExportFileError(f"cannot read {path}: there is no such file.")
-    from tflite_export._silence import captured  # noqa: PLC0415
+    from tflite_export.running.silence import captured
 
     failure: Exception | None = None
     with captured():
-        import keras  # noqa: PLC0415
+        import keras
 
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=not unsafe)
@@ -233,11 +233,11 @@ def _samples(given: argparse.Namespace, path: str | None, model: Any) -> tuple[A
     """Read samples, and labels where they are those of a model that decides."""
     if path is None:
         return None, None
-    from tflite_export.sample_files import read_samples  # noqa: PLC0415
+    from tflite_export.cli.sample_files import read_samples
 
     graph = None
     if model is not None:
-        from tflite_export._source import functional_graph  # noqa: PLC0415
+        from tflite_export.keras_model.source import functional_graph
 
         graph = functional_graph(model)
     ends = [] if graph is None else graph.inputs

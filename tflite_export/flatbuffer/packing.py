@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tflite_export import _flatbuffer
-from tflite_export._metadata_schema import (
+from tflite_export.errors import FlatbufferError, MetadataError
+from tflite_export.flatbuffer import container
+from tflite_export.flatbuffer.metadata_schema import (
     DESCRIPTIONS,
     NORMALIZATION,
     PARSER_VERSION,
@@ -27,8 +28,13 @@ from tflite_export._metadata_schema import (
     View,
     Writer,
 )
-from tflite_export._metadata_types import Files, Labels, Metadata, Normalization, TensorMetadata
-from tflite_export.errors import FlatbufferError, MetadataError
+from tflite_export.flatbuffer.metadata_types import (
+    Files,
+    Labels,
+    Metadata,
+    Normalization,
+    TensorMetadata,
+)
 
 LABEL_FILE = "labels.txt"
 # A fixed date, so that the same model gives the same bytes on every day.
@@ -90,8 +96,8 @@ def label_files(metadata: Metadata) -> dict[str, str]:
 
 def pack(model: Any, metadata: Metadata) -> bytes:
     """Write a model with its metadata and its files."""
-    _flatbuffer.set_entry(model, _flatbuffer.METADATA_NAME, _encode(metadata))
-    flat = _flatbuffer.pack(model, quantize=metadata.quantize or "", files=len(metadata.files))
+    container.set_entry(model, container.METADATA_NAME, _encode(metadata))
+    flat = container.pack(model, quantize=metadata.quantize or "", files=len(metadata.files))
     if not metadata.files:
         return flat
     buffer = io.BytesIO(flat)
@@ -105,10 +111,10 @@ def pack(model: Any, metadata: Metadata) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(flat: bytes, model: Any, stamp: _flatbuffer.Stamp | None) -> Metadata:
+def unpack(flat: bytes, model: Any, stamp: container.Stamp | None) -> Metadata:
     """Read a model's metadata and its files."""
     files = _files(flat, stamp)
-    data = _flatbuffer.entry(model, _flatbuffer.METADATA_NAME)
+    data = container.entry(model, container.METADATA_NAME)
     metadata = Metadata() if data is None else _decode(data, files)
     metadata = replace(metadata, files=files, quantize=(stamp.quantize or None) if stamp else None)
     return replace(
@@ -118,7 +124,7 @@ def unpack(flat: bytes, model: Any, stamp: _flatbuffer.Stamp | None) -> Metadata
     )
 
 
-def _files(flat: bytes, stamp: _flatbuffer.Stamp | None) -> dict[str, bytes]:
+def _files(flat: bytes, stamp: container.Stamp | None) -> dict[str, bytes]:
     if stamp is not None and not stamp.files:
         return {}
     try:
@@ -263,11 +269,10 @@ def tensor_names(model: Any, side: str) -> list[str]:
     graph = model.subgraphs[0]
     signature = (model.signatureDefs or [None])[0]
     by_index = {
-        item.tensorIndex: _flatbuffer.text(item.name)
-        for item in getattr(signature, side, None) or ()
+        item.tensorIndex: container.text(item.name) for item in getattr(signature, side, None) or ()
     }
     return [
-        by_index.get(index) or _flatbuffer.text(graph.tensors[index].name)
+        by_index.get(index) or container.text(graph.tensors[index].name)
         for index in getattr(graph, side)
     ]
 

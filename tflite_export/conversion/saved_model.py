@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tflite_export._source import Source
+from tflite_export.keras_model.source import Source
 from tflite_export.variants import Variant
 
 Array = np.ndarray[Any, Any]

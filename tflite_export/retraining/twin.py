@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tflite_export._source import functional_graph, generated, source
 from tflite_export.errors import ConversionError
+from tflite_export.keras_model.source import functional_graph, generated, source
 
 # Keras 2 names of arguments that Keras 3 renamed.
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
