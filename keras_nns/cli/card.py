@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, reading, screen
 from tflite_export.cli import commands as exports
+from tflite_export.cli import options
 
 if TYPE_CHECKING:
     import tflite_export
@@ -30,14 +31,14 @@ def add(commands: arguments.Commands) -> None:
         "Nothing is written.",
         example=EXAMPLE,
     )
-    exports.add_card(parser)
+    options.add_card(parser)
     arguments.add_unsafe(parser)
     parser.add_argument(
         "--samples",
         metavar="DATA",
         help="held-out data for the figures of every label: "
         + arguments.dataset_help()
-        + f"; or {exports.SAMPLE_FILES}",
+        + f"; or {options.SAMPLE_FILES}",
     )
     parser.add_argument(
         "--calibrate",
@@ -54,9 +55,9 @@ def add(commands: arguments.Commands) -> None:
 def run(given: Namespace) -> None:
     """Convert what is to be converted, measure, and print the card."""
     with screen.working(given, "loading") as tell:
-        variants = exports.card_variants(given)
+        variants = options.card_variants(given)
         kerases = {
-            path: reading.model(given, path) for path in given.models if not exports.is_tflite(path)
+            path: reading.model(given, path) for path in given.models if not options.is_tflite(path)
         }
         from keras_nns.files.atomic import read_bytes
         from keras_nns.reporting import shipping
@@ -116,7 +117,7 @@ def _samples(
 def _ranges(given: Namespace, reader: Any, variants: Iterable[Any]) -> Any | None:
     """Take the samples that integer variants measure their ranges on, when there are any."""
     name = given.calibrate or given.samples
-    if name is None or not any(exports.measures(variant) for variant in variants):
+    if name is None or not any(options.measures(variant) for variant in variants):
         return None
     part = "train" if name in arguments.DATASETS or given.part is not None else None
     return _samples(given, reader, name, part=part)

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_nns.cli import arguments, reading, screen
 from tflite_export.cli import commands as exports
+from tflite_export.cli import options
 
 EXAMPLE = """\
 keras-nns export nns_demo/subnetworks/3.keras -o three.tflite
@@ -27,13 +28,13 @@ def add(commands: arguments.Commands) -> None:
     )
     arguments.add_model(parser)
     arguments.add_output(parser, "file (.tflite)")
-    exports.add_export(parser)
+    options.add_export(parser)
     parser.add_argument(
         "--samples",
         metavar="DATA",
         help="data to verify on, and to measure ranges on for integer variants: "
         + arguments.dataset_help()
-        + f"; or {exports.SAMPLE_FILES} (default: generated inputs, where ranges are not needed)",
+        + f"; or {options.SAMPLE_FILES} (default: generated inputs, where ranges are not needed)",
     )
     parser.add_argument(
         "--sample-count", type=arguments.count, default=500, metavar="N", help="(default: 500)"
@@ -43,7 +44,7 @@ def add(commands: arguments.Commands) -> None:
 
 def run(given: Namespace) -> None:
     """Convert, verify and write the file."""
-    wanted = exports.request(given)
+    wanted = options.request(given)
     with screen.working(given, "loading") as tell:
         model = reading.model(given, given.model)
         samples, targets = _samples(given, model)

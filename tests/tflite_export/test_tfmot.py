@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import tflite_export
-from tflite_export import tfmot
+from tflite_export.retraining import training
 
 layers = keras.layers
 Digits = tuple[np.ndarray, np.ndarray]
@@ -272,6 +272,6 @@ def test_the_missing_extra_is_named(
             raise ImportError(f"No module named {name!r}")
         return there(name, *rest)
 
-    monkeypatch.setattr(tfmot.importlib, "import_module", missing)
+    monkeypatch.setattr(training.importlib, "import_module", missing)
     with pytest.raises(tflite_export.ConversionError, match=r"keras-nns\[tfmot\]"):
         tflite_export.prune_weights(trained, *part)

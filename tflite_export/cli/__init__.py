@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tflite_export.cli import commands
+from tflite_export.cli import commands, options
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("model", help="the Keras model, a .keras or .h5 file")
     export.add_argument("-o", "--output", required=True, help="the .tflite file to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    commands.add_export(export)
+    options.add_export(export)
     _add_samples(export, "to verify on, and to measure the ranges of integer variants on")
     _add_unsafe(export)
     export.set_defaults(command=_export)
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(command=_verify)
 
     card = names.add_parser("card", help="size, arithmetic, memory, latency, accuracy")
-    commands.add_card(card)
+    options.add_card(card)
     _add_samples(card, "held out, for the figures of every label")
     card.add_argument(
         "--calibrate",
@@ -104,10 +104,10 @@ def _add_samples(parser: argparse.ArgumentParser, what: str, *, required: bool =
         "--samples",
         metavar="DATA",
         required=required,
-        help=f"samples {what}: {commands.SAMPLE_FILES}",
+        help=f"samples {what}: {options.SAMPLE_FILES}",
     )
     parser.add_argument(
-        "--sample-count", type=commands.count, default=500, metavar="N", help="(default: 500)"
+        "--sample-count", type=options.count, default=500, metavar="N", help="(default: 500)"
     )
     parser.add_argument(
         "--no-scale",
@@ -122,7 +122,7 @@ def _add_unsafe(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    wanted = commands.request(given)
+    wanted = options.request(given)
     _say(f"loading {given.model}")
     model = _load(given.model, unsafe=given.unsafe)
     samples, targets = _samples(given, given.samples, model)
@@ -141,11 +141,11 @@ def _verify(given: argparse.Namespace) -> None:
 
 def _card(given: argparse.Namespace) -> None:
     calibrate = given.calibrate or given.samples
-    quantize = commands.card_variants(given)
+    quantize = options.card_variants(given)
     models = {
         path: _load(path, unsafe=given.unsafe)
         for path in given.models
-        if not commands.is_tflite(path)
+        if not options.is_tflite(path)
     }
     from tflite_export.converter import convert
     from tflite_export.deployment import card

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.cli.commands import SAMPLE_FILES
+from tflite_export.cli.options import SAMPLE_FILES
 from tflite_export.errors import ExportFileError, OptionError
 
 __all__ = ["entries", "read_samples"]

@@ -1,0 +1,237 @@
+"""What is asked of an export or a card: options, checked before any work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tflite_export.errors import ExportFileError, OptionError
+from tflite_export.files import read
+from tflite_export.variants import VARIANTS
+
+__all__ = [
+    "SAMPLE_FILES",
+    "Request",
+    "add_card",
+    "add_export",
+    "card_variants",
+    "count",
+    "is_tflite",
+    "measures",
+    "recipe",
+    "request",
+]
+
+SAMPLE_FILES = (
+    "an .npz whose array x (or one array per input name) holds the inputs and y the labels, or a "
+    ".npy of inputs"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user of a command line asks of an export, checked before any work.
+
+    Attributes:
+        output: The file to write.
+        quantize: The variant's name, or a recipe.
+        labels: Name of each position of the output, where a file of them was given.
+        batch_size: Samples per call of the file; `None` leaves it open.
+        unroll: Whether recurrent loops are written out.
+        allow_flex: Whether TensorFlow's own operators may be in it.
+        overwrite: Whether an existing file may be replaced.
+    """
+
+    output: Path
+    quantize: Any
+    labels: tuple[str, ...] | None
+    batch_size: int | None
+    unroll: bool
+    allow_flex: bool
+    overwrite: bool
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add how a model is converted."""
+    parser.add_argument(
+        "--quantize",
+        type=_quantize,
+        default="float32",
+        metavar="VARIANT",
+        help=f"one of {', '.join(VARIANTS)}, or a .json file with a recipe (default: float32)",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="text file with a name per line for each output"
+    )
+    parser.add_argument(
+        "--file-batch",
+        type=_file_batch,
+        default=1,
+        metavar="N",
+        help="samples per call of the file, or 'any' (default: 1)",
+    )
+    parser.add_argument(
+        "--unroll", action="store_true", help="write the loops of recurrent layers out"
+    )
+    parser.add_argument(
+        "--allow-flex",
+        action="store_true",
+        help="let TensorFlow's own operators in; such a file is not verified",
+    )
+
+
+def add_card(parser: argparse.ArgumentParser) -> None:
+    """Add which files are measured, and how."""
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a .keras, .h5 or .tflite file; the parent first"
+    )
+    parser.add_argument(
+        "--quantize",
+        nargs="+",
+        type=_quantize,
+        default=[],
+        metavar="VARIANT",
+        help=f"more variants of each Keras model: {', '.join(VARIANTS)}, or .json files with "
+        "recipes (default: float32 alone)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=count,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="numbers of CPU threads to measure latency with (default: 1)",
+    )
+    parser.add_argument("--format", choices=("table", "markdown", "json"), default="table")
+
+
+def request(given: argparse.Namespace) -> Request:
+    """Check what was asked of an export, and read the small files it names.
+
+    Args:
+        given: Arguments of `add_export`, with `output`, `overwrite` and `samples`.
+
+    Raises:
+        ExportFileError: The output cannot be written, or a file cannot be read.
+        OptionError: A file is not what it should be, or samples are missing.
+    """
+    output = Path(given.output)
+    if output.suffix != ".tflite":
+        raise OptionError(f"--output must end in .tflite. Received: {str(output)!r}.")
+    if output.is_dir():
+        raise ExportFileError(f"{output} is a folder; give a file name in it.")
+    if output.exists() and not given.overwrite:
+        raise ExportFileError(f"{output} exists already; pass --overwrite to replace it.")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ExportFileError(f"cannot write {output}: {folder} is no folder to write in.")
+    return Request(
+        output=output,
+        quantize=recipe(given.quantize, samples=given.samples),
+        labels=None if given.labels is None else _lines(given.labels),
+        batch_size=given.file_batch,
+        unroll=given.unroll,
+        allow_flex=given.allow_flex,
+        overwrite=given.overwrite,
+    )
+
+
+def recipe(text: str, *, samples: str | None) -> Any:
+    """Read a recipe where the name of a file is given; a variant's name stays what it is.
+
+    Args:
+        text: A variant's name, or the path of a recipe.
+        samples: What `--samples` was given, which integer arithmetic needs.
+
+    Raises:
+        ExportFileError: The file cannot be read.
+        OptionError: It is not JSON, or samples are needed and missing.
+    """
+    found: Any = text
+    if text not in VARIANTS:
+        try:
+            found = json.loads(read(text))
+        except ValueError as error:
+            raise OptionError(f"{text} is not JSON: {error}.") from error
+        if not isinstance(found, (dict, list)):
+            raise OptionError(
+                f"{text} is no recipe: expected an object from layer names to variants, or a list "
+                "of ai-edge-quantizer's rules."
+            )
+    if samples is None and measures(found):
+        raise OptionError(
+            f"--quantize {text} measures the range of every activation: pass --samples, data of "
+            "the kind the model will see."
+        )
+    return found
+
+
+def card_variants(given: argparse.Namespace) -> dict[str, Any]:
+    """Check what was asked of a card, and read the recipes it names.
+
+    Args:
+        given: Arguments of `add_card`, with `samples` and `calibrate`.
+
+    Returns:
+        What each `--quantize` stands for: itself, or a recipe.
+
+    Raises:
+        ExportFileError: A recipe cannot be read.
+        OptionError: There is no Keras model to convert, or samples are missing.
+    """
+    if given.quantize and all(is_tflite(path) for path in given.models):
+        raise OptionError(
+            "--quantize converts Keras models, and only .tflite files were given. Name the models."
+        )
+    samples = given.calibrate or given.samples
+    return {text: recipe(text, samples=samples) for text in given.quantize}
+
+
+def is_tflite(path: str) -> bool:
+    """Whether a path is that of a finished file."""
+    return Path(path).suffix == ".tflite"
+
+
+def measures(quantize: Any) -> bool:
+    """Whether a variant or a recipe measures the ranges of activations."""
+    if isinstance(quantize, str):
+        return VARIANTS[quantize].needs_samples
+    if isinstance(quantize, Mapping):
+        return any(name in VARIANTS and VARIANTS[name].needs_samples for name in quantize.values())
+    rules = quantize if isinstance(quantize, list) else []
+    return any(
+        (rule.get("op_config") or {}).get("activation_tensor_config")
+        for rule in rules
+        if isinstance(rule, Mapping)
+    )
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    try:
+        return tuple(read(path).decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise OptionError(f"the labels in {path} are not UTF-8 text: {error}.") from error
+
+
+def _quantize(text: str) -> str:
+    if text not in VARIANTS and not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no variant: expected one of {', '.join(VARIANTS)}, or a .json file"
+        )
+    return text
+
+
+def _file_batch(text: str) -> int | None:
+    return None if text == "any" else count(text, "a whole number from 1, or 'any'")
+
+
+def count(text: str, expected: str = "a whole number from 1") -> int:
+    """Read a whole number from 1, for an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    return int(text)
