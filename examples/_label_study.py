@@ -63,4 +63,4 @@ def study(model: keras.Model, data: Data, *, quick: bool = False) -> None:
         flats[name] = tflite_export.convert(network)
         tflite_export.verify(flats[name], network, data.x_valid[:20])
     print("\nas .tflite, one sample per call, verified against Keras:")
-    print(tflite_export.card(flats, data.x_valid[:1]).markdown())
+    print(tflite_export.card(flats, data.x_valid[:1]).to_markdown())

@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
     tflite_export.save(header, folder / "digits_int8.h", overwrite=True)
 
     card = tflite_export.card(files, images[1300:], targets=labels[1300:])
-    Console().print(card.table())
+    Console().print(card.to_table())
 
 
 if __name__ == "__main__":

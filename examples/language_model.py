@@ -109,4 +109,4 @@ flats = {}
 for name, network in networks.items():
     flats[name] = tflite_export.convert(network)
     tflite_export.verify(flats[name], network, of_kind(2, 0)[:4, :-1])
-print(f"\n{tflite_export.card(flats, text[:1, :-1]).markdown()}")
+print(f"\n{tflite_export.card(flats, text[:1, :-1]).to_markdown()}")

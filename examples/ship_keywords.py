@@ -85,4 +85,4 @@ for title, options in {
     flex = tflite_export.anatomy(flat).flex
     print(f"{title}: {found.agreement:.1%} same decisions, {len(flex)} Flex operators")
 card = device_card(flats, *test, label_names=names, seconds=0.1)
-Console(width=140).print(card.table())
+Console(width=140).print(card.to_table())

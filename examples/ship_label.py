@@ -68,4 +68,4 @@ if given.output:
     tflite_export.save(flat, given.output)
 x, y = x_test[:2000], y_test[:2000]
 card = device_card(flats, x, y, label_names=data.label_names, seconds=0.1)
-Console(width=120).print(card.table())
+Console(width=120).print(card.to_table())

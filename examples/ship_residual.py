@@ -82,4 +82,4 @@ for variant in ("float32", "int8"):
     found = tflite_export.verify(flat, small, test[0][np.isin(test[1], labels)])
     print(f"{variant}: {found.agreement:.1%} same decisions")
 card = device_card(flats, *test, label_names=names, seconds=0.1)
-Console(width=120).print(card.table())
+Console(width=120).print(card.to_table())

@@ -18,7 +18,7 @@ from tflite_export.conversion import calibration, saved_model
 from tflite_export.errors import ConversionError, ExportError, OptionError
 from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
-from tflite_export.keras_model.decisions import decide, decides
+from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.recipes import Recipe
@@ -186,7 +186,7 @@ def _representative(origin: Source, values: list[Array], targets: Any) -> list[A
     shape = origin.outputs[0].shape
     width = (shape[-1] or 0) if len(shape) == 2 and len(origin.outputs) == 1 else 0
     if targets is not None:
-        indices = calibration.target_indices(targets, len(values[0]), width or None)
+        indices = target_indices(targets, len(values[0]), width or None)
         labels = max(width, 2) if width else int(indices.max()) + 1
         *chosen, known = calibration.choose([*values, indices], indices, None, width=labels)
         if width:

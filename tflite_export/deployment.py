@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.conversion.calibration import target_indices
 from tflite_export.errors import OptionError
 from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
-from tflite_export.keras_model.decisions import decide
+from tflite_export.keras_model.decisions import decide, target_indices
 from tflite_export.keras_model.ports import Port
 from tflite_export.keras_model.samples import arrays
 from tflite_export.operators import Anatomy, anatomy
@@ -96,12 +95,12 @@ class Card:
         rows: One entry per file, in the order given.
 
     Example:
-        >>> print(card({"parent": big, "int8": small}).markdown())  # doctest: +SKIP
+        >>> print(card({"parent": big, "int8": small}).to_markdown())  # doctest: +SKIP
     """
 
     rows: tuple[CardRow, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Give the card as plain data that JSON can hold."""
         return {"rows": [asdict(row) for row in self.rows]}
 
@@ -112,13 +111,13 @@ class Card:
             table.append([title, *values])
         return table
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """Give the card as a Markdown table."""
         head, *body = [[cell.replace("|", r"\|") for cell in line] for line in self.cells()]
         ruler = ["---", *["---:"] * len(self.rows)]
         return "\n".join("| " + " | ".join(line) + " |" for line in [head, ruler, *body]) + "\n"
 
-    def table(self) -> Any:
+    def to_table(self) -> Any:
         """Give the card as a `rich.table.Table`."""
         from rich.table import Table  # noqa: PLC0415
 
@@ -184,7 +183,7 @@ def card(
         seconds: How long to measure each file with each number of threads.
 
     Returns:
-        The figures, with `as_dict`, `markdown` and `table`.
+        The figures, with `to_json`, `to_markdown` and `to_table`.
 
     Raises:
         OptionError: Samples or targets do not fit a model.

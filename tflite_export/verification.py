@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.conversion.calibration import target_indices
 from tflite_export.errors import FlatbufferError, OptionError, VerificationError
 from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
-from tflite_export.keras_model.decisions import decide, decides
+from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.ports import Port
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.source import predict, source

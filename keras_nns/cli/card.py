@@ -91,9 +91,9 @@ def run(given: Namespace) -> None:
             threads=given.threads,
         )
     if given.format == "json":
-        screen.result(json.dumps(card.as_dict(), indent=1, ensure_ascii=False))
+        screen.result(json.dumps(card.to_json(), indent=1, ensure_ascii=False))
     elif given.format == "markdown":
-        screen.result(card.markdown().rstrip())
+        screen.result(card.to_markdown().rstrip())
     else:
         from keras_nns.tables import Table
 

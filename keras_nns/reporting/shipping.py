@@ -238,7 +238,7 @@ def device_card(
         tflite_export.ExportError: A file is damaged, or the samples do not fit it.
 
     Example:
-        >>> print(device_card({"parent": big, "3": three}, x, y).markdown())  # doctest: +SKIP
+        >>> print(device_card({"parent": big, "3": three}, x, y).to_markdown())  # doctest: +SKIP
     """
     if labels is not None and labels.ndim != 1:
         raise DataError(

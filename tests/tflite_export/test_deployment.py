@@ -147,16 +147,16 @@ def test_card_figures(
 
 def test_card_as_text_and_data(made: tuple[dict[str, bytes], tflite_export.Card]) -> None:
     files, card = made
-    markdown = card.markdown().splitlines()
+    markdown = card.to_markdown().splitlines()
     assert markdown[0] == "|  | float32 | int8 |"
     assert markdown[1] == "| --- | ---: | ---: |"
     widths = {line.count("|") for line in markdown}
     assert widths == {4}
     assert f"| bytes | {len(files['float32']):,} | {len(files['int8']):,} |" in markdown
-    assert json.loads(json.dumps(card.as_dict()))["rows"][1]["bytes"] == len(files["int8"])
+    assert json.loads(json.dumps(card.to_json()))["rows"][1]["bytes"] == len(files["int8"])
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     try:
-        console.print(card.table())
+        console.print(card.to_table())
     finally:
         console.file.close()
     text = console.export_text()

@@ -15,6 +15,7 @@ from sklearn.metrics import recall_score
 
 import tflite_export
 from tflite_export.conversion import calibration
+from tflite_export.keras_model import decisions
 
 layers = keras.layers
 Digits = tuple[np.ndarray, np.ndarray]
@@ -317,7 +318,7 @@ def test_samples_are_drawn_balanced_from_a_sorted_file() -> None:
 
 def test_one_hot_targets_are_indices() -> None:
     labels = np.array([2, 0, 1])
-    found = calibration.target_indices(np.eye(3)[labels], 3, 3)
+    found = decisions.target_indices(np.eye(3)[labels], 3, 3)
     np.testing.assert_array_equal(found, labels)
 
 

@@ -164,15 +164,15 @@ def _card(given: argparse.Namespace) -> None:
 
 def _print_card(made: Any, form: str) -> None:
     if form == "json":
-        _out(json.dumps(made.as_dict(), indent=1, ensure_ascii=False))
+        _out(json.dumps(made.to_json(), indent=1, ensure_ascii=False))
         return
     if form == "markdown":
-        _out(made.markdown().rstrip())
+        _out(made.to_markdown().rstrip())
         return
     from rich.console import Console
     from rich.measure import Measurement
 
-    table, console = made.table(), Console()
+    table, console = made.to_table(), Console()
     # A terminal that is too narrow breaks the lines; rich would cut figures off.
     needed = Measurement.get(console, console.options.update(width=500), table).maximum
     console.width = max(console.width, needed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.errors import CalibrationWarning, OptionError
+from tflite_export.errors import CalibrationWarning
 
 Array = np.ndarray[Any, Any]
 
@@ -90,37 +90,6 @@ def doubt(targets: Array, decisions: Array | None, *, width: int) -> None:
             f"by chance ({chance:.0%}): look whether they are preprocessed as for training, and "
             "whether the targets are positions in the output."
         )
-
-
-def target_indices(targets: Any, count: int, width: int | None) -> Array:
-    """Turn integer or one-hot targets into one label index per sample.
-
-    Args:
-        targets: What the user gave.
-        count: Number of samples.
-        width: Number of labels; `None` where the output does not tell.
-
-    Raises:
-        OptionError: Not one target per sample, or a label that the output does not have.
-    """
-    array = np.asarray(targets)
-    if array.ndim == 2 and array.shape[1] == (width or array.shape[1]) > 1:
-        array = array.argmax(axis=1)
-    array = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
-    if array.shape != (count,) or array.dtype.kind not in "biuf":
-        columns = "labels" if width is None else width
-        raise OptionError(
-            f"targets must be one label index per sample, shape ({count},), or one-hot, shape "
-            f"({count}, {columns}). Received: shape {array.shape}, type {array.dtype}."
-        )
-    whole = array.astype(np.int64)
-    labels = int(whole.max(initial=1)) + 1 if width is None else max(width, 2)
-    if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() >= labels:
-        raise OptionError(
-            f"targets must be whole numbers from 0 to {labels - 1}. Received: from "
-            f"{array.min()} to {array.max()}."
-        )
-    return whole
 
 
 def _balanced(groups: list[Array], most: int) -> Array:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tflite_export.conversion.calibration import target_indices
 from tflite_export.errors import ConversionError, OptionError
+from tflite_export.keras_model.decisions import target_indices
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.retraining.twin import Twin, twin
