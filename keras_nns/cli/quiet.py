@@ -37,7 +37,7 @@ def start_tensorflow() -> None:
 @contextlib.contextmanager
 def _stderr_kept() -> Iterator[None]:
     """Move standard error, of native code too, to a file; show the file if the block fails."""
-    sys.stderr.flush()
+    _flush()
     try:
         saved = os.dup(2)
     except OSError:  # The process runs without standard error: nothing to protect.
@@ -48,11 +48,18 @@ def _stderr_kept() -> Iterator[None]:
         try:
             yield
         except Exception:
-            sys.stderr.flush()
+            _flush()
             sink.seek(0)
             os.write(saved, sink.read())
             raise
         finally:
-            sys.stderr.flush()
+            _flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _flush() -> None:
+    """Flush standard error where there is one: a process without a terminal may have none."""
+    if sys.stderr is not None:
+        with contextlib.suppress(ValueError, OSError):
+            sys.stderr.flush()

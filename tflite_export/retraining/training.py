@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import math
 import os
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +18,9 @@ from tflite_export.keras_model.decisions import target_indices
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.retraining.twin import Twin, twin
-from tflite_export.running.silence import captured, quiet_logger
+from tflite_export.running.loggers import held_back
+from tflite_export.running.silence import captured
+from tflite_export.running.thread_warnings import caught_here
 
 Array = np.ndarray[Any, Any]
 _LOOKED_AT = 256
@@ -165,9 +165,8 @@ def _undisturbed() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     try:
         # TensorFlow counts retracings over all that was ever trained in the process.
-        with warnings.catch_warnings(), quiet_logger(logging.getLogger("tensorflow")):
-            # What TFMOT and tf_keras use that is deprecated is nothing a caller can act on.
-            warnings.simplefilter("ignore")
+        # What TFMOT and tf_keras use that is deprecated is nothing a caller can act on.
+        with held_back([], "tensorflow"), caught_here([]):
             yield
     finally:
         random.setstate(python)

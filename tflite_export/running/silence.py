@@ -2,8 +2,9 @@
 
 TensorFlow's converter and LiteRT write to the file descriptors 1 and 2 from C++, where
 ``contextlib.redirect_stdout`` cannot reach: the descriptors themselves are moved to a
-temporary file and put back. What other threads of Python print meanwhile goes where it would
-have gone; native code of theirs, and processes they start, are caught with the rest.
+temporary file and put back. What other threads of Python print, log or warn meanwhile goes where
+it would have gone, and so does what the program's own log says in this thread; native code of
+other threads, and processes they start, are caught with the rest.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import logging
 import os
 import sys
 import tempfile
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import IO, TextIO
+from collections.abc import Iterator
+from typing import IO
+
+from tflite_export.running.loggers import held_back, program_logs
+from tflite_export.running.stand_ins import Replaced, StandIn
+from tflite_export.running.thread_warnings import caught_here
 
 # Descriptors, warning filters and sys.stdout belong to the whole process: two captures
 # that overlapped would put the wrong ones back.
@@ -39,97 +42,59 @@ def captured() -> Iterator[Log]:
     The text is complete once the block has ended, also when it ended with an error.
     Warnings become text too, so that a caller who turns warnings into errors is not
     stopped by one of TensorFlow's own.
+
+    Nothing of the capture outlives it: handlers that the block gives the root logger are taken
+    back, and whoever kept one of the streams that stood in writes to the real one.
     """
     log = Log()
     with _LOCK, tempfile.TemporaryFile() as sink:
         python_side = io.StringIO()
+        said: list[str] = []
         try:
             with contextlib.ExitStack() as stack:
-                kept = {fd: stack.enter_context(_moved(fd, sink)) for fd in (1, 2)}
-                out = _Divided(python_side, sys.stdout, kept)
-                err = _Divided(python_side, sys.stderr, kept)
-                stack.enter_context(contextlib.redirect_stdout(out))
-                stack.enter_context(contextlib.redirect_stderr(err))
-                stack.enter_context(quiet_logger(logging.getLogger("tensorflow")))
-                caught = stack.enter_context(warnings.catch_warnings(record=True))
-                warnings.simplefilter("always")
+                saved = {fd: stack.enter_context(_copied(fd)) for fd in (1, 2)}
+                for name in ("stdout", "stderr"):
+                    stand_in = StandIn(python_side, getattr(sys, name), saved)
+                    stack.callback(stand_in.release)
+                    stack.enter_context(Replaced(name, stand_in))
+                stack.enter_context(program_logs(saved))
+                # Moved last and put back first: no text of others finds the sink.
+                for fd, copy in saved.items():
+                    if copy is not None:
+                        stack.enter_context(_moved(fd, copy, sink))
+                stack.enter_context(held_back(said, "tensorflow", "absl"))
+                stack.enter_context(caught_here(said))
                 yield log
         finally:
             sink.seek(0)
-            parts = [sink.read().decode("utf-8", "replace"), python_side.getvalue()]
-            parts += [f"{w.category.__name__}: {w.message}" for w in caught]
+            parts = [sink.read().decode("utf-8", "replace"), python_side.getvalue(), *said]
             log.text = "\n".join(part.strip() for part in parts if part.strip())
 
 
-class _Divided(io.TextIOBase):
-    """A stream that keeps one thread's text and passes that of the others on.
-
-    Args:
-        mine: Takes the text of the thread that makes this.
-        theirs: Where the others wrote so far: a terminal, a notebook's stream, or nothing.
-        kept: Where each moved descriptor led; `None` where it was closed.
-    """
-
-    def __init__(
-        self, mine: io.StringIO, theirs: TextIO | None, kept: Mapping[int, int | None]
-    ) -> None:
-        self._owner = threading.get_ident()
-        self._mine = mine
-        self._theirs = theirs
-        self._kept = kept
-
-    def write(self, text: str) -> int:
-        if threading.get_ident() == self._owner:
-            return self._mine.write(text)
-        if self._theirs is None:
-            return len(text)
-        saved = self._kept.get(_descriptor(self._theirs))
-        if saved is None:
-            return self._theirs.write(text)
-        # The stream itself would write into the moved descriptor.
-        encoding = self._theirs.encoding or "utf-8"
-        os.write(saved, text.encode(encoding, "backslashreplace"))
-        return len(text)
-
-    def writable(self) -> bool:
-        return True
-
-
-def _descriptor(stream: TextIO) -> int:
-    """The descriptor a stream writes to; -1 for one that has none, such as a notebook's."""
-    try:
-        return stream.fileno()
-    except (AttributeError, OSError, ValueError):
-        return -1
-
-
 @contextlib.contextmanager
-def _moved(descriptor: int, sink: IO[bytes]) -> Iterator[int | None]:
-    """Lead a descriptor into a file; gives where it led before."""
-    _flush()
+def _copied(descriptor: int) -> Iterator[int | None]:
+    """A second descriptor of where one leads; `None` where the process runs without it."""
     try:
-        saved = os.dup(descriptor)
-    except OSError:  # The process runs without this descriptor: nothing to protect.
+        copy = os.dup(descriptor)
+    except OSError:
         yield None
         return
     try:
-        os.dup2(sink.fileno(), descriptor)
-        yield saved
+        yield copy
     finally:
-        _flush()
-        os.dup2(saved, descriptor)
-        os.close(saved)
+        os.close(copy)
 
 
 @contextlib.contextmanager
-def quiet_logger(logger: logging.Logger) -> Iterator[None]:
-    """Hold back a logger whose handlers kept a reference to the real stderr."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _moved(descriptor: int, copy: int, sink: IO[bytes]) -> Iterator[None]:
+    """Lead a descriptor into a file, and back to where its copy leads."""
+    _flush()
+    os.dup2(sink.fileno(), descriptor)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        _flush()
+        os.dup2(copy, descriptor)
 
 
 def _flush() -> None:

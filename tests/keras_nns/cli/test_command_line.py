@@ -195,6 +195,12 @@ def test_what_was_silenced_is_shown_when_it_fails(capfd):
     assert capfd.readouterr().err == "after\n"
 
 
+def test_start_up_is_quiet_where_there_is_no_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with quiet._stderr_kept():
+        os.write(2, b"noise")
+
+
 def test_quiet_says_nothing(model_and_data, tmp_path, capsys):
     model, data = map(str, model_and_data)
     assert main(["observe", model, data, "-o", str(tmp_path / "a.npz"), "--quiet"]) == 0
