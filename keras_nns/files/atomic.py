@@ -25,20 +25,26 @@ Json = dict[str, Any]
 def refuse_existing(path: Path_, *, overwrite: bool) -> None:
     """Raise `FileError` when `path` exists and `overwrite` is false."""
     if not overwrite and os.path.lexists(path):
-        raise FileError(
-            f"{os.fspath(path)!r} already exists. Pass overwrite=True (--overwrite in a shell) to "
-            "replace it, or choose another name."
-        )
+        raise _taken(path)
+
+
+def _taken(path: Path_) -> FileError:
+    return FileError(
+        f"{os.fspath(path)!r} already exists. Pass overwrite=True (--overwrite in a shell) to "
+        "replace it, or choose another name."
+    )
 
 
 @contextlib.contextmanager
 def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends without an error.
 
-    A killed process leaves the old file or the new one, never a part of one.
+    A killed process leaves the old file or the new one, never a part of one. Of two processes that
+    write one new name, one succeeds and the other gets the error.
 
     Raises:
-        FileError: The file exists and `overwrite` is false, or its folder cannot be written.
+        FileError: The file exists and `overwrite` is false, also where another process made it
+            since the block began; or its folder cannot be written.
     """
     target = Path(path)
     refuse_existing(target, overwrite=overwrite)
@@ -54,13 +60,44 @@ def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
         yield part
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        part.replace(target)
+        _publish(part, target, overwrite=overwrite)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"Cannot write {str(target)!r}: {error.strerror or error}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name; without `overwrite`, only if the name is still free.
+
+    Raises:
+        FileError: Another process took the name.
+    """
+    if not overwrite:
+        try:
+            # A hard link, unlike a rename, fails where the name is taken: no gap between looking
+            # and writing.
+            os.link(part, target)
+            return
+        except FileExistsError:
+            raise _taken(target) from None
+        except OSError:
+            _reserve(target)
+    part.replace(target)
+
+
+def _reserve(target: Path) -> None:
+    """Hold a free name with an empty file, on a file system without links.
+
+    Raises:
+        FileError: Another process took the name.
+    """
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        raise _taken(target) from None
 
 
 def write_bytes(path: Path_, data: bytes, *, overwrite: bool = False) -> None:

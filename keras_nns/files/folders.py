@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import secrets
 import shutil
@@ -22,7 +23,8 @@ def replacing_folder(
 
     Work that is stopped half way, by an error, Ctrl-C or a full disk, leaves nothing, or the old
     folder as it was. An old folder is replaced only where every file in it is one that the same
-    work would make: anything else is the user's.
+    work would make: anything else is the user's. Of two processes that write one new folder, one
+    succeeds and the other gets the error.
 
     Args:
         path: The folder that shall be. An empty one that exists is as good as none.
@@ -31,7 +33,8 @@ def replacing_folder(
 
     Raises:
         FileError: The folder exists and `overwrite` is false, it holds other files, or it cannot
-            be written. All but a disk that gets full is found out before the block starts.
+            be written. All but a disk that gets full and what another process made meanwhile is
+            found out before the block starts.
 
     Example:
         >>> with replacing_folder("plans", made=["*.json"]) as folder:  # doctest: +SKIP
@@ -51,7 +54,11 @@ def replacing_folder(
     try:
         yield part
         try:
-            _swap(part, target)
+            _refuse(target, Path(path), made, overwrite=overwrite)
+            if overwrite:
+                _swap(part, target)
+            else:
+                _claim(part, target, Path(path))
         except OSError as error:
             raise FileError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
     finally:
@@ -92,10 +99,7 @@ def _refuse(target: Path, path: Path, made: Sequence[str], *, overwrite: bool) -
     if not held:
         return
     if not overwrite:
-        raise FileError(
-            f"The folder {str(path)!r} already exists. Pass overwrite=True (--overwrite in a "
-            "shell) to replace it, or choose another name."
-        )
+        raise _taken(path)
     for file in held:
         name = file.relative_to(target).as_posix()
         if not any(fnmatchcase(name, pattern) for pattern in made):
@@ -103,6 +107,39 @@ def _refuse(target: Path, path: Path, made: Sequence[str], *, overwrite: bool) -
                 f"The folder {str(path)!r} holds {name!r}, which no earlier run made, so it is not "
                 "replaced. Choose another folder, or move that file away."
             )
+
+
+def _taken(path: Path) -> FileError:
+    return FileError(
+        f"The folder {str(path)!r} already exists. Pass overwrite=True (--overwrite in a shell) to "
+        "replace it, or choose another name."
+    )
+
+
+def _claim(part: Path, target: Path, path: Path) -> None:
+    """Give a finished folder a name that is free, or that of a folder without files.
+
+    Raises:
+        FileError: Another process took the name.
+    """
+    try:
+        if target.exists():
+            _remove_empty(target)
+        part.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise _taken(path) from None
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder of empty folders; a file in it is an `OSError`, and stays."""
+    # What is gone already was removed by another process that wants the same name.
+    with contextlib.suppress(FileNotFoundError):
+        for inner in folder.iterdir():
+            if inner.is_dir() and not inner.is_symlink():
+                _remove_empty(inner)
+        folder.rmdir()
 
 
 def _swap(part: Path, target: Path) -> None:
@@ -115,9 +152,12 @@ def _swap(part: Path, target: Path) -> None:
     try:
         part.rename(target)
     except BaseException:
-        aside.rename(target)
+        if not target.exists():  # Else another process has put its folder there meanwhile.
+            aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _beside(target: Path) -> Path:

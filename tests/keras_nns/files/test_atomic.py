@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from races import race
 
 from keras_nns.errors import FileError
 from keras_nns.files import atomic
@@ -169,6 +170,41 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     )
     assert done.returncode == 9
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_processes_that_write_one_new_name_one_is_told(tmp_path, monkeypatch, links):
+    if not links:  # As on file systems that have none.
+        monkeypatch.setattr(os, "link", no_link)
+    for turn in range(5):
+        path = tmp_path / f"{turn}"
+
+        def write(name, wait, path=path):
+            with atomic.replacing(path) as part:
+                part.write_text(name)
+                wait()
+
+        succeeded = race(write)
+        assert sorted(succeeded.values()) == [False, True]
+        assert succeeded[path.read_text()]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def no_link(*_):
+    raise OSError(95, "Operation not supported")
+
+
+def test_two_processes_may_both_replace(tmp_path):
+    path = tmp_path / "a"
+
+    def write(name, wait):
+        with atomic.replacing(path, overwrite=True) as part:
+            part.write_text(name)
+            wait()
+
+    assert race(write) == {"one": True, "two": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_text() in ("one", "two")
 
 
 def test_a_full_disk_is_one_error_and_leaves_the_old_file(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from races import race
 
 from keras_nns.errors import FileError
 from keras_nns.files.folders import replacing_folder, safe_names
@@ -40,6 +41,34 @@ def test_an_empty_folder_is_as_good_as_none(tmp_path):
     (tmp_path / "out" / "plans").mkdir(parents=True)
     write(tmp_path / "out")
     assert len(contents(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_of_two_processes_that_write_one_new_folder_one_is_told(tmp_path, old):
+    for turn in range(5):
+        path = tmp_path / f"{turn}"
+        if old:
+            (path / "plans").mkdir(parents=True)
+
+        def make(name, wait, path=path):
+            with replacing_folder(path, made=MADE) as folder:
+                (folder / "page.md").write_text(name)
+                wait()
+
+        succeeded = race(make)
+        assert sorted(succeeded.values()) == [False, True]
+        assert succeeded[(path / "page.md").read_text()]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_what_the_user_put_into_the_folder_meanwhile_is_never_removed(tmp_path):
+    write(tmp_path / "out", text="old")
+    with (
+        pytest.raises(FileError, match="which no earlier run made"),
+        replacing_folder(tmp_path / "out", made=MADE, overwrite=True),
+    ):
+        (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert contents(tmp_path)["out/thesis.txt"] == "mine"
 
 
 def test_an_earlier_folder_is_replaced_only_when_asked(tmp_path):
