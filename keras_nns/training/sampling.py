@@ -30,9 +30,7 @@ class Feed:
     anew for every epoch and shuffled block by block.
 
     Where samples are shuffled the last batch is filled up with some of them again: in a smaller one
-    each would weigh more, batch norms would see few, and sizes that are no multiple of the cores
-    make oneDNN write past the memory of some gradients (1x1 convolutions with strides and fewer
-    than 16 channels, TensorFlow 2.21 on CPUs with AVX-512).
+    each would weigh more, batch norms would see few, and TensorFlow 2.21 was seen to fail there.
 
     Args:
         batches: Starts a pass.
