@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import grouping
-from keras_nns.graph.keras_internals import Call, Key, functional, is_graph, output_names, walk
-from keras_nns.graph.rows import rows_of
+from keras_nns.graph.keras_internals import Call, Key, functional, output_names, walk
+from keras_nns.graph.output_kinds import kind_of
 from keras_nns.graph.rules import FIXED, Keep, Site, Stream, Units, load_extras, rule_of
-from keras_nns.graph.rules.elementwise import meaning
 from keras_nns.graph.rules.records import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint, Layout
@@ -35,28 +34,6 @@ class TracedCall:
     passing: Passing
     edits: list[CallEdit]
     readings: list[Reading]
-
-
-@dataclass(frozen=True)
-class WatchPoint:
-    """Where a layer's units are watched: one axis of one output of one call.
-
-    Units that act inside the layer have a `reading` instead, and the output says which of their
-    positions count, by its mask. `rows` is how many rows of the tensor one sample has, as
-    `rows_of` counts them.
-    """
-
-    key: Key
-    output: int
-    axis: int
-    nonnegative: bool
-    reading: Reading | None = None
-    rows: int = 1
-
-    @property
-    def place(self) -> tuple[Key, int | Reading]:
-        """What tells the tensor that is watched from others."""
-        return self.key, self.output if self.reading is None else self.reading
 
 
 @dataclass(frozen=True)
@@ -107,9 +84,10 @@ class Graph:
         self.layout = grouping.layout(ledger, self._class_of)
         self._couplings = ledger.couplings
         self._reads = ledger.read
+        self._normalised = [units[units != FIXED] for units, _ in ledger.normalised]
         self._bound = [u for u, _ in ledger.read] + [u for u, _ in ledger.protections]
         self.outputs = [
-            Output(name, stream.on(-1), stream.shape[-1], _kind(calls, model, index))
+            Output(name, stream.on(-1), stream.shape[-1], kind_of(model, index))
             for index, (name, stream) in enumerate(zip(output_names(model), results, strict=True))
         ]
 
@@ -215,6 +193,11 @@ class Graph:
         bound = [u[u != FIXED] for u in self._bound]
         return not any(np.isin(self._class_of[u], classes).any() for u in bound)
 
+    def normalises(self, output: Output) -> bool:
+        """Return whether a softmax runs over an output's units, be it behind or inside."""
+        own = set() if output.units is None else set(self._class_of[output.units].tolist())
+        return any(own & set(self._class_of[units].tolist()) for units in self._normalised)
+
     def unread(self, keep: Keep) -> list[str]:
         """Name the layers that read a part of a group, behind a split, of which nothing stays."""
         return [
@@ -243,89 +226,6 @@ class Graph:
             for name, family in self.families.items()
             if not np.isin(self._class_of[family.units], classes).any()
         )
-
-    @cached_property
-    def watch_points(self) -> dict[str, list[WatchPoint]]:
-        """Where each layer that makes units is watched, one point for each of its calls.
-
-        Units that act inside the layer are watched where its rule says. Others from the layer
-        itself, through whatever passes its units one to one and that nothing else
-        reads, to the first nonlinearity.
-        """
-        consumers = self._consumers()
-        rows = rows_of(self.model)
-        found: dict[str, list[WatchPoint]] = {}
-        for name, family in self.families.items():
-            for key, traced in self.calls.items():
-                if traced.call.path != family.layer:
-                    continue
-                point = self._watch(key, family.units, consumers)
-                count = None if point is None else rows[point.key, point.output]
-                if point is None or count is None:
-                    continue
-                point = replace(point, rows=count)
-                if point not in found.setdefault(name, []):
-                    found[name].append(point)
-        return {name: points for name, points in found.items() if points}
-
-    def _consumers(self) -> dict[tuple[Key, int], list[Key]]:
-        """For each output of each call, the calls that read it; a model output reads as `()`."""
-        readers: dict[tuple[Key, int], list[Key]] = {}
-
-        def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            for source in tree.flatten((args, kwargs)):
-                if isinstance(source, _Source):
-                    readers.setdefault((source.key, source.output), []).append(call.key)
-            return [_Source(call.key, i) for i in range(len(call.outputs))]
-
-        graph = functional(self.model)
-        for source in walk(self.model, [None] * len(graph.inputs), visit):
-            if isinstance(source, _Source):
-                readers.setdefault((source.key, source.output), []).append(())
-        return readers
-
-    def _watch(
-        self, key: Key, units: Units, consumers: dict[tuple[Key, int], list[Key]]
-    ) -> WatchPoint | None:
-        own: WatchPoint | None = None
-        classes = self._class_of[units]
-        for reading in self.calls[key].readings:
-            if np.array_equal(self._class_of[reading.units], classes):
-                return WatchPoint(key, 0, -1, nonnegative=True, reading=reading)
-        merged = False
-        nonnegative = self.calls[key].passing.nonnegative
-        while True:
-            traced = self.calls[key]
-            place = self._place(traced, classes)
-            if place is None:
-                return own
-            output, axis = place
-            passing = traced.passing
-            merged = merged or passing.merges
-            nonnegative = passing.nonnegative
-            here = WatchPoint(key, output, axis, nonnegative)
-            if passing.nonlinear:
-                return here
-            if not merged:
-                own = here
-            readers = consumers.get((key, output), [])
-            if len(readers) != 1 or readers[0] == () or not self.calls[readers[0]].passing.through:
-                return own
-            key = readers[0]
-
-    def _place(self, traced: TracedCall, classes: NDArray[np.int64]) -> tuple[int, int] | None:
-        for output, stream in enumerate(traced.outputs):
-            for axis, units in stream.units.items():
-                alike = len(units) == len(classes) and (units != FIXED).all()
-                if alike and (self._class_of[units] == classes).all():
-                    return output, axis
-        return None
-
-
-@dataclass(frozen=True)
-class _Source:
-    key: Key
-    output: int
 
 
 def trace(model: Any) -> Graph:
@@ -409,24 +309,6 @@ def hidden_layout(graph: Graph) -> Layout:
             f"Model {graph.model.name!r} has no hidden units that can be removed.{because}"
         )
     return graph.layout
-
-
-def _kind(calls: dict[Key, TracedCall], model: Any, index: int) -> str:
-    """Read what an output's numbers mean from the activation behind it."""
-    tensor = functional(model).outputs[index]
-    while True:
-        operation = tensor._keras_history.operation
-        if is_graph(operation):
-            inner = functional(operation)
-            tensor = inner.outputs[tensor._keras_history.tensor_index]
-            continue
-        kind = meaning(operation)
-        if kind is not None:
-            return kind
-        node = operation._inbound_nodes[tensor._keras_history.node_index]
-        if len(node.input_tensors) != 1:
-            return "linear"
-        tensor = node.input_tensors[0]
 
 
 def weights_digest(model: Any) -> str:

@@ -22,7 +22,8 @@ from keras_nns.graph.keras_internals import (
     walk,
 )
 from keras_nns.graph.rules.records import Reading
-from keras_nns.graph.tracing import Graph, WatchPoint, trace
+from keras_nns.graph.tracing import Graph, trace
+from keras_nns.graph.watching import WatchPoint, watch_points
 
 Place = tuple[Key, int | Reading]
 """A tensor: which output of which call, or what is read inside it."""
@@ -67,7 +68,7 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
         ModelError: The model has no hidden units.
         SelectionError: A name that is no layer with units, or no layer chosen.
     """
-    points = graph.watch_points
+    points = watch_points(graph)
     layer_of = {name: family.layer for name, family in graph.families.items()}
     if layers is None:
         chosen = [name for name in graph.hidden if name in points]

@@ -107,6 +107,11 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
         return _from_one_probability(base, names, chosen)
     if head == "labels" or (head == "binary" and output.kind == "sigmoid" and len(chosen) == 1):
         _require_free(graph, output, head)
+        if output.kind != "softmax" and graph.normalises(output):
+            raise SurgeryError(
+                f"A softmax runs over the units of output {output.name!r}, and what stands behind "
+                f"it keeps head={head!r} from being renormalised. Use head='parent' or 'other'."
+            )
         return Answer(*base, plan.labels, chosen, {output.name: plan.labels})
     if output.kind == "sigmoid":
         raise SurgeryError(
@@ -179,7 +184,8 @@ def append_answer(model: Any, answer: Answer) -> Any:
     dtype = "float32"
     if answer.kind == "linear":
         name = _free_name(model, "probabilities")
-        added.append(keras.layers.Softmax(name=name, dtype=dtype))
+        # A Softmax layer would take a mask of steps for one of labels.
+        added.append(keras.layers.Activation("softmax", name=name, dtype=dtype))
     name = _free_name(model, f"{answer.head}_head")
     dense = keras.layers.Dense(answer.kernel.shape[1], name=name, trainable=False, dtype=dtype)
     added.append(dense)

@@ -198,34 +198,3 @@ def masking(site: Site) -> None:
     """Protect features: a step is masked when all of them equal the mask value."""
     site.protect_all(f"{site.title} looks at all of them to decide which steps to skip")
     site.emit(site.input.units)
-
-
-def meaning(operation: Any) -> str | None:
-    """Return what the numbers behind an operation mean, or None where it changes nothing of that.
-
-    Returns:
-        `"softmax"` (probabilities that sum to one), `"sigmoid"` (one probability each), `"linear"`
-        (anything else), or None: look at what comes before.
-    """
-    function = standard(getattr(operation, "activation", None))
-    kind = type(operation).__name__
-    if isinstance(operation, layers.Softmax) or function is activations.softmax:
-        return "softmax"
-    if function is activations.sigmoid:
-        return "sigmoid"
-    if type(operation).__module__ == "keras.src.ops.nn" and kind in ("Softmax", "Sigmoid"):
-        return kind.lower()
-    if isinstance(operation, _TRANSPARENT):
-        return None
-    if isinstance(operation, layers.Activation) and function is activations.linear:
-        return None
-    return "linear"
-
-
-_TRANSPARENT = (
-    layers.Identity,
-    layers.Dropout,
-    layers.Flatten,
-    layers.Reshape,
-    layers.ActivityRegularization,
-)

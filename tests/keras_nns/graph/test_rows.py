@@ -9,6 +9,7 @@ from keras import ops
 
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
+from keras_nns.graph.watching import watch_points
 from keras_nns.observation.activity import STATISTICS
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -32,7 +33,7 @@ def test_rows_that_windows_put_among_samples_are_gathered_again():
     """Halves of a picture lie behind one another as so many samples."""
     model, data, labels = windows()
     graph = trace(model)
-    rows = {name: point.rows for name, (point,) in graph.watch_points.items()}
+    rows = {name: point.rows for name, (point,) in watch_points(graph).items()}
     assert [rows[n] for n in ("before", "inside", "attention:heads", "after")] == [1, 2, 2, 1]
     activity = nns.observe(model, (data, labels), statistics=STATISTICS, batch_size=4)
     part = keras.Model(model.input, model.get_layer("inside").output)

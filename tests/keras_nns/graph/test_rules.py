@@ -14,6 +14,7 @@ from keras_nns.errors import PlanError
 from keras_nns.graph.keras_internals import structure
 from keras_nns.graph.rules import rules
 from keras_nns.graph.tracing import trace
+from keras_nns.graph.watching import watch_points
 from keras_nns.surgery.cutting import TOLERANCE, cut, mask, prove
 
 SHARES = (0.1, 0.5, 0.9)
@@ -222,7 +223,8 @@ def test_cut_model_saves_and_loads(row, built, halved, tmp_path):
 @each_row
 def test_every_family_is_watched_where_it_can_be_seen(row, built):
     graph = trace(built(row))
-    for name, points in graph.watch_points.items():
+    watched = watch_points(graph)
+    for name, points in watched.items():
         family = graph.families[name]
         for point in points:
             there = graph.calls[point.key].outputs[point.output].units
@@ -231,7 +233,7 @@ def test_every_family_is_watched_where_it_can_be_seen(row, built):
     hidden_inside = ("heads", "key", "value", "dimensions", "cell_0")
     for name in graph.families:
         if name.rpartition(":")[2] not in hidden_inside:
-            assert name in graph.watch_points, name
+            assert name in watched, name
 
 
 def test_a_plan_that_empties_a_group_is_refused():

@@ -9,6 +9,7 @@ from keras import layers as L
 from scipy.special import softmax
 
 import keras_nns as nns
+from keras_nns.errors import SurgeryError
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 
@@ -217,6 +218,79 @@ def test_head_layers_find_a_name_that_is_free():
     assert [layer.name for layer in small.layers][-2:] == ["probabilities_2", "other_head_3"]
     expected = of_softmax(softmax(np.asarray(model(X)), axis=1), [1], "other")
     np.testing.assert_allclose(small(X), expected, **CLOSE)
+
+
+def per_step(end, *, masked=True):
+    """A network that answers every step, and samples for it."""
+    read = L.Embedding(9, 5, mask_zero=masked)
+    made = L.LSTM(6, return_sequences=True)
+    steps = np.random.default_rng(0).integers(0, 9, (7, 5))
+    return keras.Sequential([keras.Input((5,)), read, made, *end]), steps
+
+
+PER_STEP = {
+    "a wrapped Dense": lambda: [L.TimeDistributed(L.Dense(4, activation="softmax"))],
+    "a wrapped network": lambda: [
+        L.TimeDistributed(keras.Sequential([keras.Input((6,)), L.Dense(4, activation="softmax")]))
+    ],
+    "a wrapped softmax": lambda: [
+        L.TimeDistributed(L.Dense(4)),
+        L.TimeDistributed(L.Activation("softmax")),
+    ],
+    "a normalised Dense": lambda: [L.SpectralNormalization(L.Dense(4, activation="softmax"))],
+}
+
+
+@pytest.mark.parametrize("end", PER_STEP)
+def test_what_a_wrapper_holds_says_what_the_numbers_mean(end):
+    # Keras warns that the layer ends a mask.
+    model, steps = per_step(PER_STEP[end](), masked=end != "a normalised Dense")
+    p = model.predict(steps, verbose=0)
+    with pytest.raises(SurgeryError, match="always 1"):
+        nns.cut(model, plan_of(model, [1]), head="labels")
+    for head in ("binary", "other"):
+        small = nns.cut(model, plan_of(model, [1]), head=head)
+        answers = small.predict(steps, verbose=0)
+        expected = p[..., [1]]
+        if head == "other":
+            expected = np.concatenate([expected, 1 - expected], axis=-1)
+        np.testing.assert_allclose(answers, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("head", ["binary", "other"])
+def test_a_mask_of_steps_is_none_of_labels(head):
+    """Logits become probabilities in a layer of ours, which the mask of steps reaches."""
+    model, steps = per_step([L.Dense(4)])
+    p = softmax(model.predict(steps, verbose=0), axis=-1)[..., [2]]
+    small = nns.cut(model, plan_of(model, [2]), head=head, prove=True)
+    expected = p if head == "binary" else np.concatenate([p, 1 - p], axis=-1)
+    np.testing.assert_allclose(small.predict(steps, verbose=0), expected, **CLOSE)
+
+
+def kind_behind(*layers, shape=(5, 6)):
+    return trace(keras.Sequential([keras.Input(shape), *layers])).outputs[0].kind
+
+
+@pytest.mark.parametrize("layer", [L.LSTM, L.GRU])
+def test_gates_scale_what_the_activation_of_a_recurrent_layer_gave(layer):
+    assert kind_behind(layer(4, activation="softmax")) == "linear"
+    assert kind_behind(L.SimpleRNN(4, activation="softmax")) == "softmax"
+
+
+def test_rows_that_a_reshape_joins_are_no_distribution():
+    assert kind_behind(L.Dense(4, activation="softmax"), L.Flatten()) == "linear"
+    assert kind_behind(L.Dense(4, activation="sigmoid"), L.Flatten()) == "sigmoid"
+    assert kind_behind(L.Dense(4, activation="softmax"), L.Flatten(), shape=(1, 6)) == "softmax"
+    assert kind_behind(L.Softmax(axis=1)) == "linear"
+    assert kind_behind(L.Dense(4), L.Softmax(axis=2)) == "softmax"
+
+
+def test_labels_that_nothing_renormalises_are_refused():
+    """The mean of softmaxes: of one label alone each of them would be 1."""
+    model, _ = per_step([L.Dense(4, activation="softmax"), L.GlobalAveragePooling1D()])
+    for labels in ([1], [1, 3]):
+        with pytest.raises(SurgeryError, match="A softmax runs over"):
+            nns.cut(model, plan_of(model, labels), head="labels")
 
 
 def test_the_parent_is_not_changed():
