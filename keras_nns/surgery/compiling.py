@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from keras_nns.graph.keras_internals import functional
+from keras_nns.surgery.class_settings import Classes, NoPlaceError, fitted, name_of
 from keras_nns.surgery.heads import Answer
-
-_BINARY = {
-    "crossentropy": "binary_crossentropy",
-    "focal_crossentropy": "binary_focal_crossentropy",
-    "accuracy": "accuracy",
-}
-"""What takes the place of a categorical loss or metric, by its name without `categorical`."""
 
 
 def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) -> None:
@@ -25,20 +19,25 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
     Args:
         parent: The model whose optimizer, loss and metrics are copied.
         new: The model to compile.
-        answer: What the new model answers, where that is not what the parent does. A yes/no head
-            gets the binary loss in place of the categorical one, and a head that gives
-            probabilities behind a parent that gives logits a loss that does not expect logits.
-            Metrics are treated alike; those that make no sense for yes or no are left out.
+        answer: What the new model answers, where that is not what the parent does. Settings that
+            count classes (`class_id`, `num_classes`, weights by class, …) are renumbered. A yes/no
+            head gets the binary loss in place of the categorical one, and a head that gives
+            probabilities behind a parent that gives logits a loss that does not expect logits. What
+            has no meaning for the new answers is left out, with a warning that names it.
     """
     if not parent.compiled:
         return
+    left: list[str] = []
+    told: list[str] = []
     try:
         config = parent.get_compile_config()
         for entry in ("loss", "metrics", "weighted_metrics"):
             given = _each(config.get(entry), _named)
             if answer is not None:
-                given = _fitting(given, answer, len(new.outputs))
-            config[entry] = given
+                classes = _classes(parent, new, answer)
+                change = _change(classes, entry.replace("_", " "), left, told)
+                given = _fitting(given, change, answer, len(new.outputs))
+            config[entry] = given or None
         new.compile_from_config(config)
     except Exception as error:  # a user's own loss or metric may not survive serialisation
         warnings.warn(
@@ -46,32 +45,61 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
             "compile() on the subnetwork before training it.",
             stacklevel=3,
         )
+    if left:
+        told.insert(0, f"left out what its subnetwork cannot have: {'; '.join(left)}")
+    if told:
+        warnings.warn(
+            f"In the compile settings of {parent.name!r}: {'; '.join(told)}. Call compile() on the "
+            "subnetwork where you want others.",
+            stacklevel=3,
+        )
 
 
 def is_sparse(loss: Any) -> bool | None:
     """Tell whether a loss compares label numbers, or rows; None for a user's own."""
-    name = _name(loss)
-    if "sparse" in name:
+    if "sparse" in name_of(loss):
         return True
     module = getattr(loss, "__module__", None) or type(loss).__module__
     return False if isinstance(loss, str) or module.startswith("keras.") else None
 
 
-def _name(item: Any) -> str:
-    """Return the name of a loss or metric in Keras's words: `sparse_categorical_crossentropy`."""
-    if isinstance(item, dict):
-        item = item.get("class_name", "")
-    if not isinstance(item, str):
-        item = getattr(item, "__name__", None) or type(item).__name__
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", item).lower()
+def _classes(parent: Any, new: Any, answer: Answer) -> Classes:
+    count = int(functional(parent).outputs[answer.index].shape[-1] or 1)
+    # The one value of a yes/no parent is that of its label 1.
+    positions = {0: None, 1: 0} if count == 1 else {i: i for i in range(count)}
+    return Classes(
+        answer.head,
+        count,
+        tuple(None if label is None else positions[label] for label in answer.labels),
+        len(functional(new).outputs[answer.index].shape),
+    )
 
 
-def _fitting(entry: Any, answer: Answer, outputs: int) -> Any:
+def _change(classes: Classes, word: str, left: list[str], told: list[str]) -> Callable[[Any], Any]:
+    """Return what makes a loss or metric fit; what has no place is noted, and becomes None."""
+
+    def change(item: Any) -> Any:
+        try:
+            return fitted(item, classes, told)
+        except NoPlaceError as reason:
+            config = item.get("config") if isinstance(item, dict) else None
+            own = config.get("name") if isinstance(config, dict) else None
+            left.append(f"{word} {own or name_of(item)!r} ({reason})")
+            return None
+
+    return change
+
+
+def _fitting(entry: Any, fit: Callable[[Any], Any], answer: Answer, outputs: int) -> Any:
     """Change a serialised loss or list of metrics, only that of the output that answers."""
-    changes: dict[str, Callable[[Any], Any]] = {"binary": _binary, "other": _of_probabilities}
-    change = changes.get(answer.head)
-    if change is None or (answer.head == "other" and answer.kind != "linear"):
+    if answer.head == "parent":
         return entry
+
+    def change(item: Any) -> Any:
+        new = fit(item)
+        summed = answer.head in ("other", "binary") and answer.kind == "linear"
+        return _of_probabilities(new) if summed else new
+
     if outputs > 1 and isinstance(entry, (list, tuple)):
         return [_each(e, change) if i == answer.index else e for i, e in enumerate(entry)]
     if outputs > 1 and isinstance(entry, dict) and "class_name" not in entry:
@@ -111,15 +139,6 @@ def _named(item: Any) -> Any:
 def _known(name: str) -> bool:
     found = getattr(keras.losses, name, None) or getattr(keras.metrics, name, None)
     return callable(found)
-
-
-def _binary(item: Any) -> Any:
-    """Return what fits one probability: None where nothing does."""
-    name = _name(item)
-    if "categorical" not in name:
-        return item
-    short = name.removeprefix("sparse_").removeprefix("categorical_")
-    return _BINARY.get(short)
 
 
 def _of_probabilities(item: Any) -> Any:
