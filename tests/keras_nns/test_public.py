@@ -22,9 +22,9 @@ FAMILIES = {"plots", "results", "rules", "schedules", "scores", "steps"}
 
 # Rooms from the ground up: each imports only from those before it.
 ROOMS = [
-    "errors", "progress", "tables", "files", "data", "plans", "graph", "surgery", "observation",
-    "selection", "judgement", "bundles", "repairing", "training", "extraction", "composition",
-    "transferring", "reporting", "callbacks", "paper", "demo", "cli",
+    "errors", "progress", "tables", "files", "engine", "data", "plans", "graph", "surgery",
+    "observation", "selection", "judgement", "bundles", "repairing", "training", "extraction",
+    "composition", "transferring", "reporting", "callbacks", "paper", "demo", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.

@@ -1,0 +1,142 @@
+"""Data sets of the backend's own kind: described, read, made.
+
+Another backend brings its own `Dataset` (a `torch.utils.data.DataLoader`, say) and these functions
+for it: what its elements look like, how many there are, its elements from one of them on, and how
+one is made from a Python generator, for `model.fit`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from numpy.typing import NDArray
+
+from keras_nns.engine.tensors import dtype_of
+
+Dataset = tf.data.Dataset
+"""The class of such a data set, to recognise one by."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an array of a data set's elements looks like.
+
+    Attributes:
+        shape: Its shape, None for a free axis; None where even the number of axes is unknown.
+        dtype: Name of its dtype; "string" for text.
+        kind: "dense"; "ragged" or "sparse"; "other" for what is no array.
+    """
+
+    shape: tuple[int | None, ...] | None
+    dtype: str = "float32"
+    kind: Literal["dense", "ragged", "sparse", "other"] = "dense"
+
+
+def element_spec(data: Dataset) -> Any:
+    """Return what an element looks like: a `Spec` for each array, in the element's structure.
+
+    An entry that is always None is None.
+    """
+    return tree.map_structure(_described, data.element_spec)
+
+
+def _described(spec: Any) -> Spec | None:
+    if isinstance(spec, tf.NoneTensorSpec):
+        return None
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return Spec(_sizes(spec.shape), dtype_of(spec), "ragged")
+    if isinstance(spec, tf.SparseTensorSpec):
+        return Spec(_sizes(spec.shape), dtype_of(spec), "sparse")
+    if isinstance(spec, tf.TensorSpec):
+        return Spec(_sizes(spec.shape), dtype_of(spec))
+    return Spec(None, "", "other")
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...] | None:
+    return None if shape.rank is None else tuple(shape)
+
+
+def cardinality(data: Dataset) -> int | None:
+    """Return how many elements there are; None where that is not known, or without end."""
+    count = int(data.cardinality())
+    return None if count < 0 else count
+
+
+def is_endless(data: Dataset) -> bool:
+    """Return whether a data set is known to never end."""
+    return int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+
+def elements(data: Dataset, *, first: int = 0) -> Iterator[Any]:
+    """Iterate over the elements.
+
+    Args:
+        data: The data set.
+        first: Number of the element to begin with.
+    """
+    yield from data.skip(first) if first else data
+
+
+def only(data: Dataset, chosen: NDArray[np.bool_]) -> Dataset:
+    """Return a data set of some of the elements, in their order.
+
+    Args:
+        data: A data set that comes in the same order in every pass.
+        chosen: For each element whether it is one of them.
+    """
+    mask = tf.constant(chosen)
+    some = data.enumerate().filter(lambda i, _: mask[i]).map(lambda _, element: element)
+    return some.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
+
+
+def mapped(data: Dataset, function: Callable[..., Any]) -> Dataset:
+    """Return what a function makes of each element, which it gets as its arguments.
+
+    Args:
+        data: The data set.
+        function: Works on tensors; it may be compiled.
+    """
+    return data.map(function)
+
+
+def from_generator(
+    generator: Callable[[], Iterator[Any]], spec: Any, *, cardinality: int | None = None
+) -> Dataset:
+    """Return a data set of what a Python generator yields, made anew for every pass.
+
+    Args:
+        generator: Starts a pass; yields arrays in one structure.
+        spec: A `Spec` for each array, in that structure.
+        cardinality: How many elements a pass has, where that is known.
+    """
+    signature = tree.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), spec)
+    made = tf.data.Dataset.from_generator(generator, output_signature=signature)
+    if cardinality is None:
+        return made
+    return made.apply(tf.data.experimental.assert_cardinality(cardinality))
+
+
+def repeated(arrays: Any, times: int) -> Dataset:
+    """Return a data set that gives the same arrays again and again, without copying them.
+
+    Args:
+        arrays: The one element: arrays in any structure.
+        times: How often a pass gives it.
+    """
+    return tf.data.Dataset.from_tensors(arrays).repeat(times)
+
+
+def cached(data: Dataset, path: str | os.PathLike[str]) -> Dataset:
+    """Return a data set that writes its first pass to files and reads all others from them.
+
+    Args:
+        data: The data set.
+        path: The beginning of the names of the files.
+    """
+    return data.cache(os.fspath(path))
