@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from keras_nns.engine.tensors import dtype_of
 
-Dataset = tf.data.Dataset
+Dataset: Any = tf.data.Dataset
 """The class of such a data set, to recognise one by."""
 
 
@@ -38,7 +38,7 @@ class Spec:
     kind: Literal["dense", "ragged", "sparse", "other"] = "dense"
 
 
-def element_spec(data: Dataset) -> Any:
+def element_spec(data: Any) -> Any:
     """Return what an element looks like: a `Spec` for each array, in the element's structure.
 
     An entry that is always None is None.
@@ -62,18 +62,18 @@ def _sizes(shape: Any) -> tuple[int | None, ...] | None:
     return None if shape.rank is None else tuple(shape)
 
 
-def cardinality(data: Dataset) -> int | None:
+def cardinality(data: Any) -> int | None:
     """Return how many elements there are; None where that is not known, or without end."""
     count = int(data.cardinality())
     return None if count < 0 else count
 
 
-def is_endless(data: Dataset) -> bool:
+def is_endless(data: Any) -> bool:
     """Return whether a data set is known to never end."""
     return int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
 
 
-def elements(data: Dataset, *, first: int = 0) -> Iterator[Any]:
+def elements(data: Any, *, first: int = 0) -> Iterator[Any]:
     """Iterate over the elements.
 
     Args:
@@ -83,7 +83,7 @@ def elements(data: Dataset, *, first: int = 0) -> Iterator[Any]:
     yield from data.skip(first) if first else data
 
 
-def only(data: Dataset, chosen: NDArray[np.bool_]) -> Dataset:
+def only(data: Any, chosen: NDArray[np.bool_]) -> Any:
     """Return a data set of some of the elements, in their order.
 
     Args:
@@ -95,7 +95,7 @@ def only(data: Dataset, chosen: NDArray[np.bool_]) -> Dataset:
     return some.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
 
 
-def mapped(data: Dataset, function: Callable[..., Any]) -> Dataset:
+def mapped(data: Any, function: Callable[..., Any]) -> Any:
     """Return what a function makes of each element, which it gets as its arguments.
 
     Args:
@@ -107,7 +107,7 @@ def mapped(data: Dataset, function: Callable[..., Any]) -> Dataset:
 
 def from_generator(
     generator: Callable[[], Iterator[Any]], spec: Any, *, cardinality: int | None = None
-) -> Dataset:
+) -> Any:
     """Return a data set of what a Python generator yields, made anew for every pass.
 
     Args:
@@ -122,7 +122,7 @@ def from_generator(
     return made.apply(tf.data.experimental.assert_cardinality(cardinality))
 
 
-def repeated(arrays: Any, times: int) -> Dataset:
+def repeated(arrays: Any, times: int) -> Any:
     """Return a data set that gives the same arrays again and again, without copying them.
 
     Args:
@@ -132,7 +132,7 @@ def repeated(arrays: Any, times: int) -> Dataset:
     return tf.data.Dataset.from_tensors(arrays).repeat(times)
 
 
-def cached(data: Dataset, path: str | os.PathLike[str]) -> Dataset:
+def cached(data: Any, path: str | os.PathLike[str]) -> Any:
     """Return a data set that writes its first pass to files and reads all others from them.
 
     Args:
