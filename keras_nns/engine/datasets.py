@@ -70,7 +70,7 @@ def cardinality(data: Any) -> int | None:
 
 def is_endless(data: Any) -> bool:
     """Return whether a data set is known to never end."""
-    return int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
+    return bool(int(data.cardinality()) == tf.data.INFINITE_CARDINALITY)
 
 
 def elements(data: Any, *, first: int = 0) -> Iterator[Any]:
