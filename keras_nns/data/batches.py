@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.containers import Source, open_source
 from keras_nns.data.inputs import InputReader, first_not_finite
 from keras_nns.data.labels import LabelReader, check_labels, label_reader, output_label_count
+from keras_nns.data.streams import Stream, open_stream
 from keras_nns.errors import DataError
 
 
@@ -51,7 +50,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        stream: Stream,
         inputs: InputReader,
         labels: LabelReader,
         *,
@@ -59,11 +58,11 @@ class Batches:
         start: int = 0,
     ) -> None:
         self.label_names = labels.names
-        self.size = source.size
-        self.batches = source.batches
-        self.repeatable = source.repeatable
-        self.constant = source.labels is not None
-        self._source = source
+        self.size = stream.size
+        self.batches = stream.batches
+        self.repeatable = stream.repeatable
+        self.constant = stream.labels is not None
+        self._stream = stream
         self._inputs = inputs
         self._labels = labels
         self._check_finite = check_finite
@@ -71,7 +70,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         number = self._start - 1
-        for number, (x, y) in enumerate(self._source.open(self._start), self._start):
+        for number, (x, y) in enumerate(self._stream.open(self._start), self._start):
             try:
                 batch = self._read(x, y)
             except DataError as error:
@@ -97,7 +96,7 @@ class Batches:
         if batches < 0:
             raise DataError(f"skip takes a number of batches, 0 or more. Received: {batches}.")
         rest = Batches(
-            self._source,
+            self._stream,
             self._inputs,
             self._labels,
             check_finite=self._check_finite,
@@ -105,7 +104,7 @@ class Batches:
         )
         if self.batches is not None:
             rest.batches = max(self.batches - batches, 0)
-        per_batch = self._source.per_batch
+        per_batch = self._stream.per_batch
         if self.size is not None:
             rest.size = max(self.size - batches * per_batch, 0) if per_batch else None
         return rest
@@ -180,129 +179,26 @@ def as_batches(
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
     inputs = InputReader(model)
-    source = open_source(data, y, inputs=inputs, batch_size=batch_size, part=part)
+    stream = open_stream(
+        data,
+        y,
+        columns=inputs.names,
+        image=inputs.image_shape,
+        batch_size=batch_size,
+        part=part,
+    )
+    if stream.inputs is not None:
+        samples = stream.size if stream.labels is not None else None
+        inputs.check(stream.inputs, samples=samples, single=stream.single)
+    if 0 in (stream.size, stream.batches):
+        raise DataError("The data is empty: it has no samples.")
     labels = label_reader(
         outputs=None if own_labels else output_label_count(model),
         names=label_names,
         count=label_count,
-        found=source.names,
-        y=source.labels,
+        found=stream.names,
+        y=stream.labels,
     )
-    if source.labels is not None:
-        check_labels(labels, source.labels)
-    return Batches(source, inputs, labels, check_finite=check_finite)
-
-
-_LEAST_SAMPLES, _MOST_SAMPLES, _LEAST_LABELS = 16, 64, 5
-_CLEAR_GAIN = 0.3
-
-
-def check_scale(model: keras.Model, batch: Batch) -> None:
-    """Refuse inputs on which a trained model fails only because they are scaled wrongly.
-
-    The evidence is the model's own answers. When it is right on less than half of the samples as
-    they are, those of x / 255, x / 127.5 - 1 and x * 255 are tried that the range of values allows.
-    One of them must be right on at least half of the samples, on 0.3 more of them than the inputs
-    as they are, on twice as many, and on 0.3 more than the commonest label alone would be; and on
-    half of the samples of at least 5 labels, since with fewer a model that knows nothing is too
-    often right by luck.
-
-    Nothing is said about a model that has not been trained, has several inputs or outputs, embeds
-    tokens or keeps state between calls, nor from fewer than 16 samples.
-
-    Args:
-        model: A built model whose output answers the labels.
-        batch: Samples with their labels; the first 64 are used.
-
-    Raises:
-        DataError: The scale is wrong. The message says by how much and what to pass instead.
-    """
-    count = output_label_count(model)
-    if count is None or not hasattr(batch.inputs, "shape") or not _scale_shows(model):
-        return
-    given = np.asarray(batch.inputs[:_MOST_SAMPLES])
-    truth = _truth(batch.labels[:_MOST_SAMPLES], count)
-    if truth is None or len(given) < _LEAST_SAMPLES or given.dtype.kind not in "biuf":
-        return
-    x = given.astype(np.float32)
-    as_given = _right(model, x, truth).mean()
-    if as_given >= 0.5:
-        return
-    commonest = float(truth.mean(axis=0).max())
-    least = max(0.5, as_given + _CLEAR_GAIN, 2 * as_given, commonest + _CLEAR_GAIN)
-    tried = [(_right(model, other, truth), words, how) for words, how, other in _other_scales(x)]
-    if not tried:
-        return
-    right, words, how = max(tried, key=lambda one: one[0].sum())
-    known = 2 * truth[right].sum(axis=0) >= np.maximum(truth.sum(axis=0), 1)
-    if right.mean() >= least and known.sum() >= _LEAST_LABELS:
-        raise DataError(
-            f"The inputs look wrongly scaled: as given (range {x.min():g} to {x.max():g}) the "
-            f"model is right on {as_given:.0%} of {len(x)} samples, {words} on {right.mean():.0%}. "
-            f"Pass {how}, as the model was trained."
-        )
-
-
-def _other_scales(x: NDArray[np.float32]) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
-    """Give the scales that the data may have been meant to have: words, remedy, inputs."""
-    low, high = float(x.min()), float(x.max())
-    if low >= 0 and 1 < high <= 255:
-        yield "divided by 255", "x / 255", x / np.float32(255)
-        yield "scaled to -1..1", "x / 127.5 - 1", x / np.float32(127.5) - 1
-    elif low >= 0 and high <= 1:
-        yield "multiplied by 255", "x * 255", x * np.float32(255)
-
-
-def _scale_shows(model: keras.Model) -> bool:
-    """Say whether a model's answers tell anything about the scale of its inputs."""
-    layers = list(_leaves(model))
-    if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
-        return False
-    if any(getattr(layer, "stateful", False) for layer in layers):
-        return False  # To call it would change the user's model.
-    if len(model.inputs) != 1 or len(model.outputs[0].shape) != 2:
-        return False
-    weighted = [layer for layer in layers if layer.weights]
-    return bool(weighted) and not _as_initialized(weighted)
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
-
-
-def _as_initialized(layers: Sequence[keras.Layer]) -> bool:
-    """Tell an untrained model, or one with an untrained head, whose answers are arbitrary.
-
-    Biases and the weights of normalization start as zeros and ones, and training moves them.
-    """
-    vectors = [[np.asarray(w) for w in layer.weights if len(w.shape) == 1] for layer in layers]
-    head = vectors[-1] or [vector for some in vectors for vector in some]
-    return all(np.isin(vector, (0, 1)).all() for vector in head)
-
-
-def _truth(labels: NDArray[Any], count: int) -> NDArray[np.bool_] | None:
-    """Give a table of which outputs are right, or None where labels are not the outputs."""
-    if labels.ndim == 2:
-        return labels if labels.shape[1] == count else None
-    table: NDArray[np.bool_] = labels[:, None] == np.arange(count)
-    return table
-
-
-def _right(
-    model: keras.Model, x: NDArray[np.float32], truth: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    # A model saved with a list of one input warns when it gets an array, and not for a tensor.
-    outputs = model(keras.ops.convert_to_tensor(x), training=False)
-    answers = np.asarray(outputs[0] if isinstance(outputs, list) else outputs, dtype=np.float32)
-    if answers.shape[1] == 1:
-        # A probability, or a logit.
-        edge = 0.5 if answers.min() >= 0 and answers.max() <= 1 else 0.0
-        chosen = (answers[:, 0] > edge).astype(np.int64)
-    else:
-        chosen = answers.argmax(axis=1)
-    right: NDArray[np.bool_] = truth[np.arange(len(x)), chosen]
-    return right
+    if stream.labels is not None:
+        check_labels(labels, stream.labels)
+    return Batches(stream, inputs, labels, check_finite=check_finite)

@@ -16,10 +16,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from keras_nns.data.labels import label_array
+from keras_nns.engine import datasets
+from keras_nns.engine.failures import OperationFailed, reason
+from keras_nns.engine.images import decode
 from keras_nns.errors import DataError, FileError
 from keras_nns.files.atomic import blame, read_bytes
 
@@ -121,13 +123,13 @@ class ImageFolder:
 
         def read(first: int) -> Iterator[tuple[Any, Any]]:
             try:
-                for x, y in images.skip(first) if first else images:
+                for x, y in datasets.elements(images, first=first):
                     yield (x / 255.0 if scale else x), y
-            except tf.errors.OpError as error:
+            except OperationFailed as error:
                 for file in self.files:
                     _decode(file)
                 raise FileError(
-                    f"Cannot read the images in {self.path!r}: {error.message}"
+                    f"Cannot read the images in {self.path!r}: {reason(error)}"
                 ) from error
 
         return read
@@ -229,12 +231,13 @@ def _image_folder(path: Path) -> ImageFolder:
     return ImageFolder(str(path), tuple(names), tuple(files), ignored)
 
 
-def _decode(file: str) -> Any:
+def _decode(file: str) -> NDArray[np.uint8]:
+    data = read_bytes(file)
     try:
-        return tf.io.decode_image(read_bytes(file), expand_animations=False)
-    except tf.errors.OpError as error:
+        return decode(data)
+    except ValueError as error:
         raise FileError(
-            f"{file!r} is damaged or not an image (BMP, GIF, JPEG, PNG): {error.message}"
+            f"{file!r} is damaged or not an image (BMP, GIF, JPEG, PNG): {error}"
         ) from error
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_nns.engine.datasets import Spec
+from keras_nns.engine.tensors import is_floating, is_ragged, is_sparse, is_tensor
 from keras_nns.errors import DataError, ModelError
 
 Shape = tuple[int | None, ...]
+
+_NUMBERS = ("bool", "int", "uint", "float", "bfloat")
+_TEXT = ("str", "Str", "bytes", "object")
+"""How the names of dtypes begin."""
 
 
 class InputReader:
@@ -48,6 +53,12 @@ class InputReader:
         self.names = tuple(sorted(self._keys) if self._keys else (t.name for t in flat))
         self.shapes: tuple[Shape, ...] = tuple(tuple(t.shape) for t in flat)
         self._texts = tuple(keras.backend.standardize_dtype(t.dtype) == "string" for t in flat)
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """Height, width and channels of the model's one input; None where it takes no image."""
+        images = len(self.shapes) == 1 and len(self.shapes[0]) == 4
+        return self.shapes[0][1:] if images else None
 
     def parts(self, x: Any) -> list[Any]:
         """Take inputs apart: one entry for each of the model's inputs, in the model's order.
@@ -108,49 +119,56 @@ class InputReader:
             return parts[0]
         return keras.tree.pack_sequence_as(self._structure, parts)
 
-    def check_spec(self, specs: list[Any], *, alone: bool = False) -> None:
-        """Check the shapes that a `tf.data.Dataset` promises.
+    def check(self, shown: Any, *, samples: int | None = None, single: bool = False) -> None:
+        """Check what a container shows of its inputs before the first batch.
 
         Args:
-            specs: A `TensorSpec` for each input.
-            alone: Whether the labels beside them show that samples come one at a time.
+            shown: A `Spec` or a whole array for each input, in any structure that `parts` takes.
+            samples: How many labels there are beside whole arrays.
+            single: Whether the labels beside them show that samples come one at a time.
 
         Raises:
-            DataError: The dataset is not batched, ragged, sparse, or of the wrong shape.
+            DataError: An input does not fit: its number of samples, shape or dtype; or it is
+                missing, ragged, sparse, or without a batch axis.
         """
-        for i, spec in enumerate(specs):
-            self._refuse_composite(spec, i)
-            if spec.shape.rank is not None:
-                self._check_shape(tuple(spec.shape), i, alone=alone)
-
-    def check_shapes(self, shapes: Sequence[Shape]) -> None:
-        """Check the shapes of whole arrays, one for each input.
-
-        Raises:
-            DataError: A shape does not fit.
-        """
-        for i, shape in enumerate(shapes):
-            self._check_shape(tuple(shape), i)
+        parts = self.parts(shown)
+        if samples is not None:
+            sizes = [part.shape[0] if part.shape else 0 for part in parts]
+            if set(sizes) != {samples}:
+                raise DataError(
+                    "Inputs and labels must have as many samples. Received: inputs "
+                    f"{dict(zip(self.names, sizes, strict=True))}, {samples} labels."
+                )
+        for i, part in enumerate(parts):
+            self._check_dtype(part, i)
+            if part.shape is not None:
+                self._check_shape(tuple(part.shape), i, single=single)
 
     def _fit(self, part: Any, i: int) -> Any:
-        if not isinstance(part, (np.ndarray, tf.Tensor)):
+        if not isinstance(part, np.ndarray) and not is_tensor(part):
             self._refuse_composite(part, i)
             part = self._as_array(part, i)
-        if not _holds(part.dtype, text=self._texts[i]):
-            raise DataError(
-                f"Input {self.names[i]!r} must hold {'strings' if self._texts[i] else 'numbers'}. "
-                f"Received: dtype {part.dtype.name}. Convert it, for instance with np.stack or "
-                f".astype({'str' if self._texts[i] else 'np.float32'})."
-            )
+        self._check_dtype(part, i)
         change = self._check_shape(tuple(part.shape), i)
         if change == 0:
             return part
         return part[..., None] if change > 0 else part[..., 0]
 
-    def _check_shape(self, shape: Shape, i: int, *, alone: bool = False) -> int:
-        change = None if alone else adjustment(shape, self.shapes[i])
+    def _check_dtype(self, part: Any, i: int) -> None:
+        self._refuse_composite(part, i)
+        # numpy's, the backend's and a spec's own dtype agree in their names.
+        dtype = str(getattr(part.dtype, "name", part.dtype))
+        if not dtype.startswith(_TEXT if self._texts[i] else _NUMBERS):
+            raise DataError(
+                f"Input {self.names[i]!r} must hold {'strings' if self._texts[i] else 'numbers'}. "
+                f"Received: dtype {dtype}. Convert it, for instance with np.stack or "
+                f".astype({'str' if self._texts[i] else 'np.float32'})."
+            )
+
+    def _check_shape(self, shape: Shape, i: int, *, single: bool = False) -> int:
+        change = None if single else adjustment(shape, self.shapes[i])
         if change is None:
-            self._refuse_shape(shape, i, alone=alone)
+            self._refuse_shape(shape, i, single=single)
         return change
 
     def _as_array(self, part: Any, i: int) -> NDArray[Any]:
@@ -163,17 +181,18 @@ class InputReader:
             ) from error
 
     def _refuse_composite(self, part: Any, i: int) -> None:
-        if isinstance(part, (tf.RaggedTensor, tf.RaggedTensorSpec)):
+        kind = part.kind if isinstance(part, Spec) else None
+        if kind == "ragged" or is_ragged(part):
             raise DataError(f"Input {self.names[i]!r} is ragged. Pad it with .to_tensor().")
-        if isinstance(part, (tf.SparseTensor, tf.SparseTensorSpec)) or hasattr(part, "toarray"):
+        if kind == "sparse" or is_sparse(part) or hasattr(part, "toarray"):
             raise DataError(
                 f"Input {self.names[i]!r} is sparse. Make it dense with tf.sparse.to_dense or "
                 ".toarray()."
             )
 
-    def _refuse_shape(self, shape: Shape, i: int, *, alone: bool) -> NoReturn:
+    def _refuse_shape(self, shape: Shape, i: int, *, single: bool) -> NoReturn:
         expected, name = self.shapes[i], self.names[i]
-        if alone or adjustment((None, *shape), expected) is not None:
+        if single or adjustment((None, *shape), expected) is not None:
             raise DataError(
                 f"Input {name!r} has the shape {shape}: a single sample without a batch axis. "
                 f"Expected {expected}. Call .batch(32) on a dataset, or pass x[None]."
@@ -191,13 +210,6 @@ class InputReader:
 
 def _is_dict_model(model: keras.Model) -> bool:
     return not isinstance(model, keras.Sequential) and isinstance(model.input, Mapping)
-
-
-def _holds(dtype: Any, *, text: bool) -> bool:
-    if isinstance(dtype, tf.DType):
-        return (dtype == tf.string) is text
-    # bfloat16 is of no kind that numpy knows.
-    return dtype.kind in ("USTO" if text else "biuf") or (not text and dtype.name == "bfloat16")
 
 
 def adjustment(shape: Shape, expected: Shape) -> int | None:
@@ -234,7 +246,7 @@ def first_not_finite(part: Any) -> int | None:
     Args:
         part: Array or tensor of shape `(samples, …)`.
     """
-    if isinstance(part, tf.Tensor) and part.dtype.is_floating:
+    if is_tensor(part) and is_floating(part):
         part = np.asarray(part)  # A view: `.numpy()` would copy.
     if not isinstance(part, np.ndarray) or part.dtype.kind not in "fV":
         return None

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import sklearn.datasets
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -26,6 +25,7 @@ from keras_nns.data.formats import (
     open_path,
 )
 from keras_nns.data.labels import label_reader
+from keras_nns.engine.images import resize
 from keras_nns.errors import DataError, FileError
 
 Path_ = str | PathLike[str]
@@ -201,7 +201,7 @@ def _read_folder(folder: ImageFolder, shape: tuple[int, int, int], *, scale: boo
     start = 0
     for images, labels in folder.reader(shape=shape, batch_size=256, scale=scale)(0):
         end = start + len(labels)
-        x[start:end], y[start:end] = images.numpy(), labels.numpy()
+        x[start:end], y[start:end] = np.asarray(images), np.asarray(labels)
         start = end
     return Arrays(x, y, folder.label_names)
 
@@ -209,8 +209,7 @@ def _read_folder(folder: ImageFolder, shape: tuple[int, int, int], *, scale: boo
 def _resized(x: NDArray[Any], size: tuple[int, int] | None) -> NDArray[Any]:
     if size is None or x.ndim != 4 or x.shape[1:3] == tuple(size):
         return x
-    pieces = [tf.image.resize(x[i : i + 1024], size).numpy() for i in range(0, len(x), 1024)]
-    return np.concatenate(pieces)
+    return resize(x, size)
 
 
 def _number(

@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from keras_nns.data.labels import label_array
+from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
 PARTS = ("observe", "calibrate", "test")
@@ -80,7 +80,7 @@ def split(
             "more, above 0, and below 1 together. Received: "
             f"calibrate={calibrate!r}, test={test!r}."
         )
-    if isinstance(data, tf.data.Dataset):
+    if isinstance(data, datasets.Dataset):
         if y is not None:
             raise DataError("A tf.data.Dataset brings its own labels. Leave y out.")
         return _dataset(data, calibrate, test)
@@ -147,9 +147,9 @@ def _strata(labels: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(np.unique(kinds, return_inverse=True)[1], dtype=np.int64)
 
 
-def _dataset(data: tf.data.Dataset, calibrate: float, test: float) -> Split:
-    batches = int(data.cardinality())
-    if batches < 0:
+def _dataset(data: Any, calibrate: float, test: float) -> Split:
+    batches = datasets.cardinality(data)
+    if batches is None:
         raise DataError(
             "The dataset does not say how many batches it has, so no shares can be taken. Tell it: "
             "data.apply(tf.data.experimental.assert_cardinality(n)); or data.take(n) of one that "
@@ -167,17 +167,10 @@ def _dataset(data: tf.data.Dataset, calibrate: float, test: float) -> Split:
     owner = np.zeros(batches, dtype=np.int64)
     owner[order[:held]] = 2
     owner[order[held : held + tuned]] = 1
-    owners = tf.constant(owner)
-
-    def only(part: int) -> tf.data.Dataset:
-        chosen = data.enumerate().filter(lambda i, _: owners[i] == part).map(lambda _, batch: batch)
-        count = int((owner == part).sum())
-        return chosen.apply(tf.data.experimental.assert_cardinality(count))
-
-    return Split(only(0), only(1), only(2))
+    return Split(*(datasets.only(data, owner == part) for part in range(3)))
 
 
 def _size(part: Any) -> str:
-    if isinstance(part, tf.data.Dataset):
-        return f"{int(part.cardinality()):,} batches"
+    if isinstance(part, datasets.Dataset):
+        return f"{datasets.cardinality(part):,} batches"
     return f"{len(part[1]):,} samples"

@@ -13,7 +13,8 @@ import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batch, Batches, as_batches, check_scale
+from keras_nns.data.batches import Batch, Batches, as_batches
+from keras_nns.data.scale import check_scale
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
 from keras_nns.observation.stepping import Stepper

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from keras_nns.data.batches import Batch, Batches, as_batches, check_scale
+from keras_nns.data.batches import Batch, Batches, as_batches
+from keras_nns.data.scale import check_scale
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic

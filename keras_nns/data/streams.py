@@ -13,12 +13,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from keras_nns.data.formats import ImageFolder
-from keras_nns.data.inputs import InputReader
 from keras_nns.data.named import find
+from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
 _ACCEPTED = (
@@ -30,11 +29,15 @@ Pairs = Iterator[tuple[Any, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A container of data.
+class Stream:
+    """A container of data, opened.
 
     Attributes:
         open: Starts a pass at a batch number; gives `(x, y)` as the container has them.
+        inputs: What shows how inputs look before the first batch: the arrays themselves, or a
+            `datasets.Spec` for each, in the container's own structure. None where only the batches
+            show it.
+        single: Whether it shows that samples come one at a time, without a batch axis.
         size: Number of samples, when known.
         batches: Number of batches, when known.
         per_batch: Samples in every batch but the last, when known.
@@ -44,6 +47,8 @@ class Source:
     """
 
     open: Callable[[int], Pairs]
+    inputs: Any = None
+    single: bool = False
     size: int | None = None
     batches: int | None = None
     per_batch: int | None = None
@@ -52,35 +57,42 @@ class Source:
     labels: Any = None
 
 
-def open_source(
-    data: Any, y: Any, *, inputs: InputReader, batch_size: int, part: str | None
-) -> Source:
-    """Recognise a container and check what can be checked without reading it.
+def open_stream(
+    data: Any,
+    y: Any = None,
+    *,
+    columns: Sequence[str] = (),
+    image: Sequence[int | None] | None = None,
+    batch_size: int = 256,
+    part: str | None = None,
+) -> Stream:
+    """Recognise a container and open it.
 
-    The arguments are those of `data.as_batches`.
+    Args:
+        data: As `batches.as_batches` takes it, with `y`, `batch_size` and `part`.
+        y: Labels, when `data` is x alone.
+        columns: Names of the model's inputs, of which a dict of arrays may hold more.
+        image: Height, width and channels that a folder's images are given in, None for a free one;
+            None where the model takes no image.
+        batch_size: Samples in a batch, for arrays and paths.
+        part: "train" or "test", for a path that holds both.
 
     Raises:
-        DataError: The container is of no known kind, empty, endless, without labels, or its shapes
-            do not fit the model.
+        DataError: The container is of no known kind, endless or without labels.
         FileError: A file is missing, damaged or foreign.
     """
     if isinstance(data, (str, os.PathLike)) and y is None:
-        return _path(data, inputs, batch_size, part)
+        return _path(data, image, batch_size, part)
     if part is not None:
         raise DataError(f"part is for a path that holds several. Received: part={part!r}.")
-    return (
-        _container(data, inputs, batch_size) if y is None else _beside(data, y, inputs, batch_size)
-    )
-
-
-def _container(data: Any, inputs: InputReader, batch_size: int) -> Source:
-    if isinstance(data, tf.data.Dataset):
-        return _dataset(data, inputs)
+    if y is not None:
+        return _beside(data, y, columns, batch_size)
+    if isinstance(data, datasets.Dataset):
+        return _dataset(data)
     if isinstance(data, keras.utils.PyDataset):
         return _py_dataset(data)
     if isinstance(data, tuple):
-        x, y = _split(data)
-        return _arrays(x, y, inputs, batch_size)
+        return _arrays(*_split(data), columns, batch_size)
     if isinstance(data, Mapping) or hasattr(data, "shape"):
         raise DataError("The data has no labels: pass y as well, or a tuple (x, y).")
     if isinstance(data, list) and not all(isinstance(item, tuple) for item in data):
@@ -88,23 +100,23 @@ def _container(data: Any, inputs: InputReader, batch_size: int) -> Source:
             "A list is read as (x, y) batches, each a tuple. For arrays pass a tuple (x, y)."
         )
     if isinstance(data, Iterator):
-        return Source(_once(data), repeatable=False)
+        return Stream(_once(data), repeatable=False)
     if isinstance(data, Iterable):
         size = len(data) if isinstance(data, (list, Sequence)) else None
-        return Source(partial(_stream, data.__iter__), batches=size)
+        return Stream(partial(_stream, data.__iter__), batches=size)
     if callable(data):
-        return Source(partial(_stream, data))
+        return Stream(partial(_stream, data))
     raise DataError(f"Data of type {type(data).__name__} cannot be read. {_ACCEPTED}")
 
 
-def _beside(x: Any, y: Any, inputs: InputReader, batch_size: int) -> Source:
-    whole = (tf.data.Dataset, keras.utils.PyDataset, Iterator, str, os.PathLike)
+def _beside(x: Any, y: Any, columns: Sequence[str], batch_size: int) -> Stream:
+    whole = (datasets.Dataset, keras.utils.PyDataset, Iterator, str, os.PathLike)
     if isinstance(x, whole) or (callable(x) and not hasattr(x, "shape")):
         raise DataError(
             f"y is for arrays: data of type {type(x).__name__} must bring its own labels, as "
             "(x, y) batches."
         )
-    return _arrays(x, y, inputs, batch_size)
+    return _arrays(x, y, columns, batch_size)
 
 
 def _split(item: Any) -> tuple[Any, Any]:
@@ -132,40 +144,39 @@ def _sliceable(array: Any) -> Any:
         ) from error
 
 
+def _columns(x: Any, columns: Sequence[str]) -> Any:
+    """Make every array of the inputs one that can be sliced; a dict has the model's inputs only."""
+    if isinstance(x, Mapping):
+        known = all(name in x for name in columns)
+        return {name: _sliceable(x[name]) for name in columns} if known else x
+    if isinstance(x, (list, tuple)) and all(hasattr(part, "shape") for part in x):
+        return [_sliceable(part) for part in x]
+    return _sliceable(x)
+
+
 def _arrays(
     x: Any,
     y: Any,
-    inputs: InputReader,
+    columns: Sequence[str],
     batch_size: int,
     *,
     scale: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     names: Sequence[str] | None = None,
-) -> Source:
+) -> Stream:
     if isinstance(y, Mapping):
         raise DataError(f"Pass the labels of one output. Received: a dict with keys {list(y)}.")
-    parts, y = [_sliceable(part) for part in inputs.parts(x)], _sliceable(y)
-    sizes = {
-        name: len(part) if part.shape else 0 for name, part in zip(inputs.names, parts, strict=True)
-    }
+    x, y = _columns(x, columns), _sliceable(y)
     size = len(y) if y.shape else 0
-    if set(sizes.values()) != {size}:
-        raise DataError(
-            f"Inputs and labels must have as many samples. Received: inputs {sizes}, {size} labels."
-        )
-    if not size:
-        raise DataError("The data is empty: the arrays have no samples.")
-    inputs.check_shapes([part.shape for part in parts])
-    inputs.fit(inputs.join([part[:1] for part in parts]))
 
     def open_(first: int) -> Pairs:
         for start in range(first * batch_size, size, batch_size):
-            some = [part[start : start + batch_size] for part in parts]
-            if scale:
-                some = [scale(part) for part in some]
-            yield inputs.join(some), y[start : start + batch_size]
+            here = slice(start, start + batch_size)
+            some = keras.tree.map_structure(lambda part, here=here: part[here], x)
+            yield scale(some) if scale else some, y[here]
 
-    return Source(
+    return Stream(
         open_,
+        inputs=x,
         size=size,
         batches=-(-size // batch_size),
         per_batch=batch_size,
@@ -174,29 +185,28 @@ def _arrays(
     )
 
 
-def _dataset(data: tf.data.Dataset, inputs: InputReader) -> Source:
-    x_spec, y_spec = _split(data.element_spec)
-    if isinstance(y_spec, (tf.RaggedTensorSpec, tf.SparseTensorSpec)):
+def _dataset(data: Any) -> Stream:
+    x, y = _split(datasets.element_spec(data))
+    kind = y.kind if isinstance(y, datasets.Spec) else "other"
+    if kind in ("ragged", "sparse"):
         raise DataError("The labels of the dataset are ragged or sparse. Make them dense first.")
-    if not isinstance(y_spec, tf.TensorSpec):
+    if kind == "other":
         raise DataError("The dataset gives labels of several outputs. Map it to one: (x, y[0]).")
-    inputs.check_spec(inputs.parts(x_spec), alone=y_spec.shape.rank == 0)
-    batches: int | None = int(data.cardinality())
-    if batches == tf.data.INFINITE_CARDINALITY:
+    if datasets.is_endless(data):
         raise DataError(
             "The dataset never ends (.repeat()). Say how many batches to read: data.take(100)."
         )
-    if batches == 0:
-        raise DataError("The data is empty: the dataset has no batch.")
-    batches = None if batches == tf.data.UNKNOWN_CARDINALITY else batches
-    per_batch = y_spec.shape[0] if y_spec.shape.rank else None
+    batches = datasets.cardinality(data)
+    per_batch = y.shape[0] if y.shape else None
 
     def open_(first: int) -> Pairs:
-        for item in data.skip(first) if first else data:
+        for item in datasets.elements(data, first=first):
             yield item[0], item[1]
 
-    return Source(
+    return Stream(
         open_,
+        inputs=x,
+        single=y.shape == (),
         size=None if per_batch is None or batches is None else per_batch * batches,
         batches=batches,
         per_batch=per_batch,
@@ -204,15 +214,13 @@ def _dataset(data: tf.data.Dataset, inputs: InputReader) -> Source:
     )
 
 
-def _py_dataset(data: keras.utils.PyDataset) -> Source:
+def _py_dataset(data: keras.utils.PyDataset) -> Stream:
     batches = data.num_batches
     if batches is None:
         raise DataError(
             "The PyDataset never ends (num_batches is None). Give it a __len__, or pass "
             "[data[i] for i in range(steps)]."
         )
-    if batches == 0:
-        raise DataError("The data is empty: the PyDataset has no batch.")
 
     def open_(first: int) -> Pairs:
         numbers = range(first, batches)
@@ -232,12 +240,12 @@ def _py_dataset(data: keras.utils.PyDataset) -> Source:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    return Source(open_, batches=batches)
+    return Stream(open_, batches=batches)
 
 
 def _stream(start: Callable[[], Any], first: int) -> Pairs:
     stream = start()
-    if isinstance(stream, (tf.data.Dataset, keras.utils.PyDataset)) or not isinstance(
+    if isinstance(stream, (datasets.Dataset, keras.utils.PyDataset)) or not isinstance(
         stream, Iterable
     ):
         raise DataError(
@@ -262,22 +270,24 @@ def _once(stream: Iterator[Any]) -> Callable[[int], Pairs]:
 
 
 def _path(
-    path: str | os.PathLike[str], inputs: InputReader, batch_size: int, part: str | None
-) -> Source:
+    path: str | os.PathLike[str],
+    image: Sequence[int | None] | None,
+    batch_size: int,
+    part: str | None,
+) -> Stream:
     found = find(path, part=part)
-    if isinstance(found, ImageFolder):
-        if len(inputs.shapes) != 1 or len(inputs.shapes[0]) != 4:
-            raise DataError(
-                f"A folder of images needs a model of one image input (batch, height, width, "
-                f"channels). Received: a model of inputs {list(inputs.shapes)}."
-            )
-        return Source(
-            found.reader(shape=inputs.shapes[0][1:], batch_size=batch_size),
-            size=found.size,
-            batches=-(-found.size // batch_size),
-            per_batch=batch_size,
-            names=found.label_names,
+    if not isinstance(found, ImageFolder):
+        return _arrays(
+            found.x, found.y, (), batch_size, scale=found.scaled, names=found.label_names
         )
-    return _arrays(
-        found.x, found.y, inputs, batch_size, scale=found.scaled, names=found.label_names
+    if image is None:
+        raise DataError(
+            "A folder of images needs a model of one image input (batch, height, width, channels)."
+        )
+    return Stream(
+        found.reader(shape=image, batch_size=batch_size),
+        size=found.size,
+        batches=-(-found.size // batch_size),
+        per_batch=batch_size,
+        names=found.label_names,
     )

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nns.data.batches import Batch, check_scale
+from keras_nns.data.batches import Batch
 from keras_nns.data.named import load_dataset
+from keras_nns.data.scale import check_scale
 from keras_nns.errors import DataError
 
 
