@@ -73,6 +73,8 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         DataError: There is no such set, or it does not fit.
         FileError: A file is missing or damaged.
     """
+    import numpy as np
+
     from keras_nns.data import formats, named
     from keras_nns.demo import image_options
 
@@ -82,9 +84,14 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         )
         part = given.part or given.default_part
         pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
-        return pair[part], splits.label_names
+        x, y = pair[part]
+        if splits.alphabetical:
+            # As strings again, since the network may number them otherwise.
+            return (x, np.array(splits.label_names)[y]), None
+        return (x, y), splits.label_names
     found = named.find(name, part=given.default_part)
-    label_names = given.label_names or found.label_names
+    unsettled = isinstance(found, formats.Arrays) and found.alphabetical
+    label_names = given.label_names or (None if unsettled else found.label_names)
     if isinstance(found, formats.ImageFolder):
         if given.scale:
             return found.path, label_names

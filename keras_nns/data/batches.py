@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.inputs import InputReader, first_not_finite
 from keras_nns.data.labels import LabelReader, check_labels, label_reader, output_label_count
+from keras_nns.data.order import check_alphabetical
 from keras_nns.data.streams import Stream, open_stream
 from keras_nns.errors import DataError
 
@@ -45,6 +46,7 @@ class Batches:
         size: Number of samples, when it is known beforehand.
         batches: Number of batches, when it is known beforehand.
         repeatable: Whether there can be a second pass; false for a generator.
+        alphabetical: Whether the names are the data's own strings in alphabetical order.
         constant: Whether every pass gives the same samples in the same order, as arrays do.
     """
 
@@ -58,6 +60,7 @@ class Batches:
         start: int = 0,
     ) -> None:
         self.label_names = labels.names
+        self.alphabetical = labels.alphabetical
         self.size = stream.size
         self.batches = stream.batches
         self.repeatable = stream.repeatable
@@ -154,7 +157,8 @@ def as_batches(
         model: The built model that the data is for.
         batch_size: Samples in a batch, for arrays and paths; other data has its own batches.
         label_names: Name of every label, in the order of the model's outputs. Without it: the
-            container's own names, the sorted distinct strings of an array, or "0", "1", ….
+            container's own names or the order of pandas categories; the strings of an array in
+            alphabetical order, where the model's answers bear it out; or "0", "1", ….
         label_count: Number of labels; by default as many as the model's output tells apart.
         part: "train" or "test", for a path that holds both.
         check_finite: Whether inputs are searched for NaN and infinity. It costs up to a few percent
@@ -197,8 +201,23 @@ def as_batches(
         names=label_names,
         count=label_count,
         found=stream.names,
+        alphabetical=stream.alphabetical,
         y=stream.labels,
     )
     if stream.labels is not None:
         check_labels(labels, stream.labels)
+    take = stream.take
+    if labels.alphabetical and take and not own_labels and _may_answer(model, labels.names):
+        check_alphabetical(
+            model,
+            labels.names,
+            labels.read(stream.labels),
+            lambda places: inputs.join(inputs.fit(take(places))),
+        )
     return Batches(stream, inputs, labels, check_finite=check_finite)
+
+
+def _may_answer(model: keras.Model, names: Sequence[str]) -> bool:
+    """Say whether an output may answer labels, by its width."""
+    widths = {output.shape[-1] for output in model.outputs if len(output.shape) == 2}
+    return len(names) in widths or (len(names) == 2 and 1 in widths)

@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Arrays:
         x: Inputs as the file has them.
         y: Labels as the file has them.
         label_names: What label numbers stand for, where the set knows.
+        alphabetical: Whether the names are the labels' own strings in alphabetical order, since the
+            set tells no other.
         divisor: What the values of images are divided by to be in 0..1; None for other data.
     """
 
@@ -55,6 +57,7 @@ class Arrays:
     y: NDArray[Any]
     label_names: tuple[str, ...] | None = None
     divisor: float | None = None
+    alphabetical: bool = False
 
     def scaled(self, x: NDArray[Any]) -> NDArray[Any]:
         """Scale some of the inputs to 0..1 when they are images."""
@@ -337,8 +340,14 @@ def _npz(path: Path) -> Found:
             if not x.shape or not y.shape or len(x) != len(y) or not len(x):
                 raise FileError(f"Inputs {x.shape} and labels {y.shape} do not go together.")
     names: tuple[str, ...] | None = None
+    alphabetical = False
     if "label_names" in arrays:
         names = tuple(str(name) for name in arrays["label_names"])
     elif label_array(next(iter(pairs.values()))[1]).dtype.kind == "U":
         names = tuple(sorted(set().union(*(label_array(y).tolist() for _, y in pairs.values()))))
-    return Found({part: as_images(x, y, names) for part, (x, y) in pairs.items()}, notes)
+        alphabetical = True
+    parts = {
+        part: replace(as_images(x, y, names), alphabetical=alphabetical)
+        for part, (x, y) in pairs.items()
+    }
+    return Found(parts, notes)

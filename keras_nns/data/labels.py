@@ -75,6 +75,32 @@ def label_number(label: int | str, names: Sequence[str]) -> int:
     )
 
 
+def category_names(y: Any) -> tuple[str, ...] | None:
+    """Return the categories of pandas labels in their order; None for labels of any other kind.
+
+    Args:
+        y: A `Categorical`, or an index, a series or a frame of one column of this dtype.
+
+    Raises:
+        DataError: The categories are numbers in an order of their own, so that a number may stand
+            for itself or for its place.
+    """
+    if getattr(y, "ndim", 0) == 2 and hasattr(y, "iloc") and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    categories = getattr(getattr(y, "dtype", None), "categories", None)
+    if categories is None:
+        return None
+    names = label_array(np.asarray(categories))
+    if names.dtype.kind == "U":
+        return tuple(names.tolist())
+    if np.array_equal(names, np.sort(names)):
+        return None
+    raise DataError(
+        f"The labels are categories that are numbers in an order of their own ({_some(names)}). "
+        "Pass y.cat.codes where a label's place in this order is its number, or plain numbers."
+    )
+
+
 def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
     values = y.ravel().tolist()
     if all(isinstance(value, (str, bytes)) for value in values):
@@ -117,12 +143,20 @@ class LabelReader:
         coded: Names that label *numbers* in the data stand for, when the data numbers them in an
             order of its own (a folder of images does). None when they are numbers of `names`.
         named: Whether `names` are real names, so that labels given as strings can be looked up.
+        alphabetical: Whether the names are the data's own strings in alphabetical order, and
+            nothing tells that the model answers them in this order.
     """
 
     def __init__(
-        self, names: Sequence[str], *, coded: Sequence[str] | None = None, named: bool = True
+        self,
+        names: Sequence[str],
+        *,
+        coded: Sequence[str] | None = None,
+        named: bool = True,
+        alphabetical: bool = False,
     ) -> None:
         self.names = tuple(names)
+        self.alphabetical = alphabetical
         self._named = named
         self._count = len(self.names if coded is None else coded)
         self._renumber: NDArray[np.int64] | None = None
@@ -215,6 +249,7 @@ def label_reader(
     names: Sequence[Any] | None = None,
     count: int | None = None,
     found: Sequence[str] | None = None,
+    alphabetical: bool = False,
     y: Any = None,
 ) -> LabelReader:
     """Settle the names of the labels, from the most to the least certain source.
@@ -224,6 +259,7 @@ def label_reader(
         names: What the caller passed as `label_names`.
         count: What the caller passed as `label_count`; it overrules `outputs`.
         found: Names that the data's container knows, in the order in which it numbers them.
+        alphabetical: Whether these are strings in alphabetical order for want of another.
         y: All the labels, where they are at hand and can be sliced.
 
     Raises:
@@ -234,15 +270,17 @@ def label_reader(
     expected = outputs if count is None else int(count)
     if names is not None:
         given = _given_names(names, expected)
-        return LabelReader(given, coded=_coded(given, found))
+        # Strings are looked up; what numbers stand for is nothing to them.
+        coded = None if y is not None and _are_strings(y) else _coded(given, found)
+        return LabelReader(given, coded=coded)
     if found is not None:
         _must_match(found, expected)
-        return LabelReader(found)
+        return LabelReader(found, alphabetical=alphabetical)
     if y is not None:
-        strings = _distinct_strings(y)
-        if strings is not None:
+        if _are_strings(y):
+            strings = _distinct_strings(y)
             _must_match(strings, expected)
-            return LabelReader(strings)
+            return LabelReader(strings, alphabetical=True)
         if expected is None:
             expected = _highest(y)
     if expected is None:
@@ -291,9 +329,11 @@ def _pieces(y: Any) -> Iterator[NDArray[Any]]:
     return (label_array(y[start : start + _PIECE]) for start in range(0, len(y), _PIECE))
 
 
-def _distinct_strings(y: Any) -> list[str] | None:
-    if label_array(y[:1]).dtype.kind != "U":
-        return None
+def _are_strings(y: Any) -> bool:
+    return label_array(y[:1]).dtype.kind == "U"
+
+
+def _distinct_strings(y: Any) -> list[str]:
     return sorted(set().union(*(np.unique(piece).tolist() for piece in _pieces(y))))
 
 

@@ -58,6 +58,9 @@ class Splits:
         y_test: Their labels.
         label_names: Name of every label.
         notes: What a reader of figures must know: where the split comes from, what was changed.
+        alphabetical: Whether the names are the labels' own strings in alphabetical order, since
+            neither the set nor the caller told another. A model trained elsewhere may number them
+            in another.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Splits:
     y_test: NDArray[Any]
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    alphabetical: bool = False
 
 
 def load_dataset(
@@ -113,7 +117,16 @@ def load_dataset(
             f"seed{', each label in proportion' if y.ndim == 1 else ''}.",
         )
     (x_train, y_train), (x_test, y_test) = pairs
-    return Splits(os.fspath(name_or_path), x_train, y_train, x_test, y_test, names, notes)
+    return Splits(
+        os.fspath(name_or_path),
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+        names,
+        notes,
+        alphabetical=label_names is None and parts[0].alphabetical,
+    )
 
 
 def find(name_or_path: Path_, *, part: str | None = None) -> Part:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batch
+from keras_nns.data.answers import answers, embeds_tokens, tells_labels
 from keras_nns.data.labels import output_label_count
 from keras_nns.errors import DataError
 
@@ -17,7 +17,7 @@ _LEAST_SAMPLES, _MOST_SAMPLES, _LEAST_LABELS = 16, 64, 5
 _CLEAR_GAIN = 0.3
 
 
-def check_scale(model: keras.Model, batch: Batch) -> None:
+def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
     """Refuse inputs on which a trained model fails only because they are scaled wrongly.
 
     The evidence is the model's own answers. When it is right on less than half of the samples as
@@ -32,16 +32,19 @@ def check_scale(model: keras.Model, batch: Batch) -> None:
 
     Args:
         model: A built model whose output answers the labels.
-        batch: Samples with their labels; the first 64 are used.
+        inputs: Samples, in the structure of `model.input`; the first 64 are used.
+        labels: Their labels, `(samples,)` or `(samples, labels)`.
 
     Raises:
         DataError: The scale is wrong. The message says by how much and what to pass instead.
     """
     count = output_label_count(model)
-    if count is None or not hasattr(batch.inputs, "shape") or not _scale_shows(model):
+    if count is None or not hasattr(inputs, "shape") or len(model.inputs) != 1:
         return
-    given = np.asarray(batch.inputs[:_MOST_SAMPLES])
-    truth = _truth(batch.labels[:_MOST_SAMPLES], count)
+    if embeds_tokens(model) or not tells_labels(model):
+        return
+    given = np.asarray(inputs[:_MOST_SAMPLES])
+    truth = _truth(labels[:_MOST_SAMPLES], count)
     if truth is None or len(given) < _LEAST_SAMPLES or given.dtype.kind not in "biuf":
         return
     x = given.astype(np.float32)
@@ -73,37 +76,6 @@ def _other_scales(x: NDArray[np.float32]) -> Iterator[tuple[str, str, NDArray[np
         yield "multiplied by 255", "x * 255", x * np.float32(255)
 
 
-def _scale_shows(model: keras.Model) -> bool:
-    """Say whether a model's answers tell anything about the scale of its inputs."""
-    layers = list(_leaves(model))
-    if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
-        return False
-    if any(getattr(layer, "stateful", False) for layer in layers):
-        return False  # To call it would change the user's model.
-    if len(model.inputs) != 1 or len(model.outputs[0].shape) != 2:
-        return False
-    weighted = [layer for layer in layers if layer.weights]
-    return bool(weighted) and not _as_initialized(weighted)
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
-
-
-def _as_initialized(layers: Sequence[keras.Layer]) -> bool:
-    """Tell an untrained model, or one with an untrained head, whose answers are arbitrary.
-
-    Biases and the weights of normalization start as zeros and ones, and training moves them.
-    """
-    vectors = [[np.asarray(w) for w in layer.weights if len(w.shape) == 1] for layer in layers]
-    head = vectors[-1] or [vector for some in vectors for vector in some]
-    return all(np.isin(vector, (0, 1)).all() for vector in head)
-
-
 def _truth(labels: NDArray[Any], count: int) -> NDArray[np.bool_] | None:
     """Give a table of which outputs are right, or None where labels are not the outputs."""
     if labels.ndim == 2:
@@ -115,14 +87,5 @@ def _truth(labels: NDArray[Any], count: int) -> NDArray[np.bool_] | None:
 def _right(
     model: keras.Model, x: NDArray[np.float32], truth: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    # A model saved with a list of one input warns when it gets an array, and not for a tensor.
-    outputs = model(keras.ops.convert_to_tensor(x), training=False)
-    answers = np.asarray(outputs[0] if isinstance(outputs, list) else outputs, dtype=np.float32)
-    if answers.shape[1] == 1:
-        # A probability, or a logit.
-        edge = 0.5 if answers.min() >= 0 and answers.max() <= 1 else 0.0
-        chosen = (answers[:, 0] > edge).astype(np.int64)
-    else:
-        chosen = answers.argmax(axis=1)
-    right: NDArray[np.bool_] = truth[np.arange(len(x)), chosen]
+    right: NDArray[np.bool_] = truth[np.arange(len(x)), answers(model, x)]
     return right

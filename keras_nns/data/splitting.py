@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from keras_nns.data.labels import label_array
+from keras_nns.data.labels import category_names, label_array
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
@@ -111,9 +111,13 @@ def _arrays(x: Any, y: Any, calibrate: float, test: float, seed: int) -> Split:
     else:
         tuned = places[:0]
 
+    ordered = category_names(y) is not None
+
     def part(chosen: NDArray[np.int64]) -> Any:
         chosen = np.sort(chosen)
-        return keras.tree.map_structure(lambda a: np.asarray(a)[chosen], x), np.asarray(y)[chosen]
+        # An array would forget the order of categories.
+        own = y.take(chosen) if ordered else np.asarray(y)[chosen]
+        return keras.tree.map_structure(lambda a: np.asarray(a)[chosen], x), own
 
     return Split(part(rest), part(tuned), part(held))
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.formats import ImageFolder
+from keras_nns.data.labels import category_names
 from keras_nns.data.named import find
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
@@ -43,7 +44,10 @@ class Stream:
         per_batch: Samples in every batch but the last, when known.
         repeatable: Whether there can be a second pass.
         names: What label numbers stand for, where the container knows.
+        alphabetical: Whether `names` are strings in alphabetical order, since nothing told another.
         labels: All labels, where they are at hand and can be sliced.
+        take: Gives the inputs of some samples, by their places, where samples can be had out of
+            turn.
     """
 
     open: Callable[[int], Pairs]
@@ -54,7 +58,9 @@ class Stream:
     per_batch: int | None = None
     repeatable: bool = True
     names: Sequence[str] | None = None
+    alphabetical: bool = False
     labels: Any = None
+    take: Callable[[Sequence[int]], Any] | None = None
 
 
 def open_stream(
@@ -162,9 +168,11 @@ def _arrays(
     *,
     scale: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     names: Sequence[str] | None = None,
+    alphabetical: bool = False,
 ) -> Stream:
     if isinstance(y, Mapping):
         raise DataError(f"Pass the labels of one output. Received: a dict with keys {list(y)}.")
+    names = category_names(y) if names is None else names
     x, y = _columns(x, columns), _sliceable(y)
     size = len(y) if y.shape else 0
 
@@ -174,6 +182,13 @@ def _arrays(
             some = keras.tree.map_structure(lambda part, here=here: part[here], x)
             yield scale(some) if scale else some, y[here]
 
+    def take(places: Sequence[int]) -> Any:
+        # One by one: not everything that can be sliced takes a list of places.
+        some = keras.tree.map_structure(
+            lambda part: np.concatenate([np.asarray(part[i : i + 1]) for i in places]), x
+        )
+        return scale(some) if scale else some
+
     return Stream(
         open_,
         inputs=x,
@@ -181,7 +196,9 @@ def _arrays(
         batches=-(-size // batch_size),
         per_batch=batch_size,
         names=names,
+        alphabetical=alphabetical,
         labels=y,
+        take=take,
     )
 
 
@@ -210,7 +227,7 @@ def _dataset(data: Any) -> Stream:
         size=None if per_batch is None or batches is None else per_batch * batches,
         batches=batches,
         per_batch=per_batch,
-        names=getattr(data, "class_names", None),
+        names=datasets.class_names(data),
     )
 
 
@@ -278,7 +295,13 @@ def _path(
     found = find(path, part=part)
     if not isinstance(found, ImageFolder):
         return _arrays(
-            found.x, found.y, (), batch_size, scale=found.scaled, names=found.label_names
+            found.x,
+            found.y,
+            (),
+            batch_size,
+            scale=found.scaled,
+            names=found.label_names,
+            alphabetical=found.alphabetical,
         )
     if image is None:
         raise DataError(

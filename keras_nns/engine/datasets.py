@@ -73,6 +73,55 @@ def is_endless(data: Any) -> bool:
     return bool(int(data.cardinality()) == tf.data.INFINITE_CARDINALITY)
 
 
+def class_names(data: Dataset) -> tuple[str, ...] | None:
+    """Return the names that a data set's label numbers stand for, where it knows them.
+
+    `keras.utils.image_dataset_from_directory` writes them on the set that it returns. What is made
+    of that set has lost them, so they are looked for behind it, through all that leaves labels as
+    they are: `prefetch`, `cache`, `shuffle`, `batch` and the like, and a `map` whose compiled
+    function hands the labels on, cast or one-hot at most.
+    """
+    place = _label_place(data)
+    while place is not None:
+        found = getattr(data, "class_names", None)
+        if found is not None:
+            return tuple(found) if place == _label_place(data) else None
+        kind = type(data).__name__
+        if kind in _MAPPED:
+            place = _handed_on(data._map_func.function, place)
+        elif kind not in _UNCHANGED:
+            return None
+        data = data._input_dataset
+    return None
+
+
+_MAPPED = ("_MapDataset", "_ParallelMapDataset")
+_UNCHANGED = (
+    "CacheDataset", "_AssertCardinalityDataset", "_BatchDataset", "_FilterDataset",
+    "_IgnoreErrorsDataset", "_OptionsDataset", "_PaddedBatchDataset", "_ParallelBatchDataset",
+    "_PrefetchDataset", "_RebatchDataset", "_RepeatDataset", "_RestructuredDataset",
+    "_ShardDataset", "_ShuffleDataset", "_SkipDataset", "_TakeDataset", "_TakeWhileDataset",
+    "_UnbatchDataset",
+)  # fmt: skip
+
+
+def _label_place(data: Dataset) -> int | None:
+    """Return which of an element's arrays are the labels of `(x, y)` or `(x, y, sample_weight)`."""
+    spec = data.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        return None
+    return len(tree.flatten(spec[0]))
+
+
+def _handed_on(function: Any, place: int) -> int | None:
+    """Return which argument a compiled function hands on as one of its results; None for none."""
+    tensor = function.graph.outputs[place]
+    while tensor.op.type in ("Identity", "Cast", "OneHot"):
+        tensor = tensor.op.inputs[0]
+    places = [i for i, given in enumerate(function.graph.inputs) if given is tensor]
+    return places[0] if places else None
+
+
 def elements(data: Any, *, first: int = 0) -> Iterator[Any]:
     """Iterate over the elements.
 
@@ -92,7 +141,9 @@ def only(data: Any, chosen: NDArray[np.bool_]) -> Any:
     """
     mask = tf.constant(chosen)
     some = data.enumerate().filter(lambda i, _: mask[i]).map(lambda _, element: element)
-    return some.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
+    counted = some.apply(tf.data.experimental.assert_cardinality(int(chosen.sum())))
+    counted.class_names = class_names(data)
+    return counted
 
 
 def mapped(data: Any, function: Callable[..., Any]) -> Any:

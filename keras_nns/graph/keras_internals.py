@@ -1,4 +1,4 @@
-"""The one place that reads fields of Keras which are not public: the graph behind a model.
+"""The graph behind a model, by fields of Keras which are not public (as in `engine.layers`).
 
 Everything here is checked by `tests/keras_nns/test_keras_graph.py` against the pinned Keras minor.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from keras import tree
 from keras.src.models.functional import Functional
 
+from keras_nns.engine.layers import losses_kept
 from keras_nns.errors import ModelError
 
 Key = tuple[int, ...]
@@ -212,19 +213,6 @@ def recurrent_states(model: Any) -> list[Any]:
         for state in tree.flatten(getattr(layer, "states", None))
         if state is not None
     ]
-
-
-@contextmanager
-def losses_kept(model: Any) -> Iterator[None]:
-    """Give every layer back the losses that its last call by the user left in it."""
-    before = [(layer, [*layer._losses], {*layer._loss_ids}) for layer in model._flatten_layers()]
-    try:
-        yield
-    finally:
-        for layer, losses, ids in before:
-            layer._losses[:] = losses
-            layer._loss_ids.clear()
-            layer._loss_ids.update(ids)
 
 
 @contextmanager

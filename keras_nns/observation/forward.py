@@ -56,7 +56,7 @@ def parents_batches(
         # The data may have other labels than those that are composed.
         count = len(label_names)
     named = known and known != tuple(str(i) for i in range(len(known)))
-    return as_batches(
+    batches = as_batches(
         data,
         y,
         model=model,
@@ -64,6 +64,12 @@ def parents_batches(
         label_names=known if named and label_names is None else label_names,
         label_count=count,
     )
+    if origin is not None and batches.alphabetical:
+        raise DataError(
+            f"The labels are strings and the parent of {model.name!r} has numbers for names. Pass "
+            "label_names=[…], every label of the parent in the order of its outputs."
+        )
+    return batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +119,7 @@ def run(
                 for model, _ in models:
                     # A subnetwork may well be wrong for another reason than the scale.
                     if origin_of(model) is None:
-                        check_scale(model, batch)
+                        check_scale(model, batch.inputs, batch.labels)
             labels.append(batch.labels)
             for step, rows in zip(steps, found, strict=True):
                 outputs = np.asarray(step(batch.inputs))

@@ -11,12 +11,12 @@ import keras
 import tensorflow as tf
 from keras import tree
 
+from keras_nns.engine.layers import losses_kept
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.keras_internals import (
     Call,
     Key,
     accepts_training,
-    losses_kept,
     recurrent_states,
     standardise_inputs,
     walk,

@@ -272,7 +272,7 @@ def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
     first = next(stream, None)
     if first is None:
         raise DataError("The data is empty: it gave no batch.")
-    check_scale(model, first)
+    check_scale(model, first.inputs, first.labels)
     return itertools.chain([first], stream)
 
 

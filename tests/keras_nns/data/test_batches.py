@@ -150,7 +150,7 @@ def test_a_dataset_s_class_names_are_taken():
 def test_strings_in_arrays_name_the_labels():
     x, y = samples(50)
     names = np.array(["d", "a", "c", "b"])
-    batches = as_batches((x, names[y]), model=model_of(), batch_size=7)
+    batches = as_batches((x, names[y]), model=model_of(), batch_size=7, own_labels=True)
     assert batches.label_names == ("a", "b", "c", "d")
     read = np.concatenate([batch.labels for batch in batches])
     np.testing.assert_array_equal(np.array(batches.label_names)[read], names[y])

@@ -1,0 +1,76 @@
+"""What a model answers to a few samples: evidence of how its data is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.engine.layers import losses_kept
+
+_AT_ONCE = 64
+
+
+def tells_labels(model: keras.Model) -> bool:
+    """Return whether a model's answers are evidence: of one output, trained, without a state."""
+    layers = list(_leaves(model))
+    if any(getattr(layer, "stateful", False) for layer in layers):
+        return False  # To call it would change the user's model.
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        return False
+    weighted = [layer for layer in layers if layer.weights]
+    return bool(weighted) and not _as_initialized(weighted)
+
+
+def embeds_tokens(model: keras.Model) -> bool:
+    """Return whether a model looks its inputs up in a table."""
+    return any(isinstance(layer, keras.layers.Embedding) for layer in _leaves(model))
+
+
+def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
+    """Return the label that a model answers to each sample, `(samples,)`.
+
+    Nothing of the model changes, not even the losses that its last call left behind.
+
+    Args:
+        model: A model of one output, for which `tells_labels` holds.
+        inputs: Samples, in the structure of `model.input`.
+    """
+    flat = [np.asarray(part) for part in keras.tree.flatten(inputs)]
+    rows = []
+    with losses_kept(model):
+        for start in range(0, len(flat[0]), _AT_ONCE):
+            # A model saved with a list of one input warns when it gets an array, and not for a
+            # tensor.
+            some = [keras.ops.convert_to_tensor(part[start : start + _AT_ONCE]) for part in flat]
+            given = keras.tree.pack_sequence_as(inputs, some)
+            outputs = model(given, training=False)
+            outputs = outputs[0] if isinstance(outputs, list) else outputs
+            rows.append(np.asarray(outputs, dtype=np.float32))
+    found = np.concatenate(rows)
+    if found.shape[1] == 1:
+        # A probability, or a logit.
+        edge = 0.5 if found.min() >= 0 and found.max() <= 1 else 0.0
+        return (found[:, 0] > edge).astype(np.int64)
+    return np.asarray(found.argmax(axis=1), dtype=np.int64)
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def _as_initialized(layers: Sequence[keras.Layer]) -> bool:
+    """Tell an untrained model, or one with an untrained head, whose answers are arbitrary.
+
+    Biases and the weights of normalization start as zeros and ones, and training moves them.
+    """
+    vectors = [[np.asarray(w) for w in layer.weights if len(w.shape) == 1] for layer in layers]
+    head = vectors[-1] or [vector for some in vectors for vector in some]
+    return all(np.isin(vector, (0, 1)).all() for vector in head)

@@ -1,0 +1,101 @@
+"""Settle by a model's answers in which order it numbers labels that are strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from keras_nns.data.answers import answers, tells_labels
+from keras_nns.data.scale import check_scale
+from keras_nns.errors import DataError
+
+_SAMPLES, _OF_A_LABEL = 1024, 32
+_CLEAR = 4.0
+"""Standard deviations by which answers must be better than by chance."""
+
+
+def check_alphabetical(
+    model: keras.Model,
+    names: Sequence[str],
+    numbers: NDArray[np.int64],
+    take: Callable[[Sequence[int]], Any],
+) -> None:
+    """Refuse to number strings alphabetically where the model's answers do not bear it out.
+
+    scikit-learn's LabelEncoder and Keras's directories number labels alphabetically, a person or an
+    ordered category may number them otherwise, and a model does not say. So it answers up to 32
+    samples of every label: as alphabetical labels it must be right more often than by chance, by
+    four standard deviations, and for no two labels may the order with these two exchanged fit as
+    well or nearly so.
+
+    Args:
+        model: The model that answers the labels.
+        names: The strings in alphabetical order.
+        numbers: The place of each sample's label in `names`, `(samples,)`.
+        take: Gives some samples, by their places, in the structure of `model.input`.
+
+    Raises:
+        DataError: The order is not borne out, and the message names one that is if there is any;
+            or the inputs are scaled wrongly, so that the answers tell nothing.
+    """
+    count = len(names)
+    why = "the model is untrained, or keeps a state, or answers something else than labels"
+    if tells_labels(model):
+        most = max(1, min(_OF_A_LABEL, _SAMPLES // count))
+        places = np.sort(np.concatenate([_spread(numbers, i, most) for i in range(count)]))
+        table = np.zeros((count, count), dtype=np.int64)
+        inputs = take(places.tolist())
+        np.add.at(table, (numbers[places], answers(model, inputs)), 1)
+        if _better_than_chance(table) and not _exchanged(table):
+            return
+        check_scale(model, inputs, numbers[places])
+        right = np.trace(table) / table.sum()
+        why = f"read alphabetically, the model is right on {right:.0%} of {len(places)} samples"
+        _, best = linear_sum_assignment(-_shares(table))
+        other = table[:, best]
+        if _better_than_chance(other) and not _exchanged(other):
+            order = [names[i] for i in np.argsort(best)]
+            why += f", and in the order {order} on {np.trace(other) / other.sum():.0%}"
+    shown = ", ".join(map(repr, names[:5])) + (", …" if count > 5 else "")
+    raise DataError(
+        f"The labels are strings ({shown}) and nothing tells in which order the model answers "
+        f"them: {why}. Pass label_names=[…], every label in the order of the model's outputs."
+    )
+
+
+def _spread(numbers: NDArray[np.int64], label: int, most: int) -> NDArray[np.int64]:
+    """Choose samples of a label, evenly over the data."""
+    places = np.flatnonzero(numbers == label)
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
+    return np.asarray(places[chosen], dtype=np.int64)
+
+
+def _shares(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(table / np.maximum(table.sum(axis=1, keepdims=True), 1), dtype=np.float64)
+
+
+def _better_than_chance(table: NDArray[np.int64]) -> bool:
+    """Say whether the mean recall is more than answers that know nothing of the label would have.
+
+    These have a mean recall of one in so many labels, whatever they prefer; its variance follows
+    from the share of each answer and the samples of each label.
+    """
+    shares = _shares(table)
+    count = len(table)
+    answered = shares.mean(axis=0)
+    variance = (answered * (1 - answered) / np.maximum(table.sum(axis=1), 1)).sum() / count**2
+    gain = np.trace(shares) / count - 1 / count
+    return bool(variance > 0 and gain >= _CLEAR * np.sqrt(variance))
+
+
+def _exchanged(table: NDArray[np.int64]) -> bool:
+    """Say whether two labels may be exchanged: less by a standard deviation does not tell them."""
+    right = np.diag(table)[:, None] + np.diag(table)
+    wrong = table + table.T
+    np.fill_diagonal(wrong, 0)
+    return bool(((wrong > 0) & (right - wrong < np.sqrt(right + wrong))).any())
