@@ -23,7 +23,7 @@ from keras_nns.engine import datasets
 from keras_nns.engine.failures import OperationFailed, reason
 from keras_nns.engine.images import decode
 from keras_nns.errors import DataError, FileError
-from keras_nns.files.atomic import blame, read_bytes
+from keras_nns.files.atomic import archive_entries, blame, read_bytes, read_entry
 
 Path_ = str | PathLike[str]
 
@@ -315,10 +315,13 @@ def _npz(path: Path) -> Found:
         if not zipfile.is_zipfile(path):
             raise FileError("The file is damaged, cut short, or not an .npz.")
         try:
-            # numpy leaves a file that it opened itself open when it cannot read it.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in wanted if name in archive.files}
-                entries = list(archive.files)
+            with zipfile.ZipFile(path) as archive:
+                entries = [
+                    entry.removesuffix(".npy") for entry in archive_entries(archive, _end(path))
+                ]
+                arrays = {
+                    name: read_entry(archive, f"{name}.npy") for name in wanted if name in entries
+                }
         except Exception as error:  # zlib.error and struct.error derive from Exception alone.
             if "allow_pickle" in str(error):
                 raise FileError(
@@ -351,3 +354,10 @@ def _npz(path: Path) -> Found:
         for part, (x, y) in pairs.items()
     }
     return Found(parts, notes)
+
+
+def _end(path: Path) -> bytes:
+    """Read the last 64 KiB of a file, where an archive tells how many entries it has."""
+    with path.open("rb") as stream:
+        stream.seek(-min(2**16 + 22, path.stat().st_size), os.SEEK_END)
+        return stream.read()

@@ -201,33 +201,46 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
 
 
 def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Read the arrays of an `.npz`.
-
-    Every entry is read to its end, which is where its checksum is compared: numpy stops where the
-    shape in the entry's own header says, and would miss that the header is damaged.
-    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive_entries(archive, data):
-            stream = io.BytesIO(archive.read(entry))
-            yield entry.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)
+            yield entry.removesuffix(".npy"), read_entry(archive, entry)
+
+
+def read_entry(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
+    """Read one array of an `.npz`.
+
+    It is read to its end, which is where its checksum is compared: numpy stops where the shape in
+    the entry's own header says, and would miss that the header is damaged.
+
+    Raises:
+        zipfile.BadZipFile: The entry is damaged. Damage shows in other exceptions too.
+    """
+    with archive.open(entry) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):
+            raise zipfile.BadZipFile(f"{entry} holds more than its shape {array.shape}")
+    return array
 
 
 def archive_entries(archive: zipfile.ZipFile, data: bytes) -> list[str]:
     """Return the names of an archive's entries, all of them.
 
     A damaged length in the directory makes `zipfile` skip what follows without a word; the number
-    of entries stands at the end of the file.
+    of entries stands at the end of the file. A damaged name shows beside the one that stands where
+    the entry begins.
 
     Args:
         archive: The archive.
         data: Its bytes; the last 64 KiB suffice.
 
     Raises:
-        zipfile.BadZipFile: Entries are missing.
+        zipfile.BadZipFile: Entries are missing, or under another name.
     """
     names = archive.namelist()
     end = data.rfind(b"PK\x05\x06")
     count = int.from_bytes(data[end + 10 : end + 12], "little")
     if count not in (len(names), 0xFFFF):
         raise zipfile.BadZipFile(f"{len(names)} of {count} entries are left")
+    for name in names:
+        archive.open(name).close()
     return names
