@@ -29,6 +29,9 @@ _BEGINNING, _EVERY = 16, 4
 _VALUES = 65_536
 _ALL = 2**64 - 1
 
+_ROUNDED, _ROUNDED_HALF, _FEW = 1e-3, 0.07, 16
+"""How far from a whole number, in float32 and in 16 bits, a scaled one may be; few values."""
+
 Hashes = NDArray[np.uint64]
 
 
@@ -173,7 +176,9 @@ def sample_hashes(inputs: Any, rows: int | None = None) -> Hashes:
 
     Multilinear hashing of 32-bit words modulo 2⁶⁴ (Lemire and Kaser 2014, "Strongly universal
     string hashing is fast"), with fixed multipliers. Numbers are hashed as float32, as a model
-    reads them; of a sample with more than 65,536 values, that many evenly spaced ones at most.
+    reads them, and pictures as the whole numbers that they were before they were scaled (see
+    `_unscaled`); text as `str`, however it is stored. Of a sample with more than 65,536 values,
+    that many evenly spaced ones are hashed at most.
 
     Args:
         inputs: Array or tensor `(samples, …)`, or a list, tuple or dict of them.
@@ -185,13 +190,15 @@ def sample_hashes(inputs: Any, rows: int | None = None) -> Hashes:
     found: Hashes | None = None
     for part in _parts(inputs):
         array = np.asarray(part if rows is None else part[:rows])
-        if array.dtype.kind in "OUS":
+        if array.dtype.kind in "OUST":
             hashes = np.array([_of_text(row) for row in array], dtype=np.uint64)
         else:
             flat = array.reshape(len(array), math.prod(array.shape[1:]))
             flat = flat[:, :: -(-flat.shape[1] // _VALUES) or 1]
+            half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
+            values = _unscaled(np.ascontiguousarray(flat, dtype=np.float32), half=half)
             # Zero added, so that -0 is 0.
-            words = (np.ascontiguousarray(flat, dtype=np.float32) + np.float32(0)).view(np.uint32)
+            words = (values + np.float32(0)).view(np.uint32)
             hashes = words.astype(np.uint64) @ _multipliers(words.shape[1])
         found = _mixed(hashes if found is None else hashes + found * np.uint64(0x9E3779B97F4A7C15))
     return np.empty(0, np.uint64) if found is None else found
@@ -206,8 +213,40 @@ def _parts(inputs: Any) -> list[Any]:
 
 
 def _of_text(row: Any) -> int:
-    digest = hashlib.blake2b(repr(np.asarray(row).tolist()).encode(), digest_size=8).digest()
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in np.ravel(row)]
+    digest = hashlib.blake2b(repr([str(text) for text in texts]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def _unscaled(values: NDArray[np.float32], *, half: bool) -> NDArray[np.float32]:
+    """Give samples that were scaled from a picture's whole numbers these numbers back.
+
+    A sample whose values are all of k / 255 with whole k, of k / 127.5 - 1, or of k / 16 (the
+    digits of scikit-learn) holds the picture of the values k: whoever is shown it has been shown
+    the other. What was scaled otherwise, by the mean and deviation of a data set, say, does not
+    tell, and stays as it is.
+
+    Args:
+        values: `(samples, values)`.
+        half: Whether they are rounded to 16 bits.
+    """
+    small = np.flatnonzero((np.abs(values) <= 1 + _ROUNDED).all(axis=1))
+    if half and values.shape[1] < _FEW:
+        return values  # A few numbers lie near whole ones by chance.
+    near = _ROUNDED_HALF if half else _ROUNDED
+    values = values.copy() if len(small) else values
+    for span, below in ((255.0, 0.0), (127.5, 1.0), (16.0, 0.0)):
+        if not len(small):
+            break
+        whole = np.rint(scaled := (values[small] + np.float32(below)) * np.float32(span))
+        found = (np.abs(scaled - whole) <= near).all(axis=1) & (whole >= 0).all(axis=1)
+        if span == 255.0:
+            # k / 127.5 - 1 of a bright picture has the form of an odd number / 255.
+            bright = found & (whole % 2 == 1).all(axis=1)
+            whole[bright] = (whole[bright] + 255) / 2
+        values[small[found]] = whole[found]
+        small = small[~found]
+    return values
 
 
 @lru_cache(maxsize=8)

@@ -175,3 +175,93 @@ def test_data_that_repeats_itself_is_not_refused(small, seed):
     guard._looked, guard._matches = np.zeros(1, np.int64), np.zeros(1, np.int64)
     assert len(list(guard.watch([batch(fresh)]))) == 1
     assert guard._matches[0] > 300
+
+
+WORDS = [["good", "été"], ["bad", ""], ["good", "été"]]
+TEXTS = {
+    "str": np.array(WORDS),
+    "bytes": np.array([[word.encode() for word in row] for row in WORDS]),
+    "object of str": np.array(WORDS, dtype=object),
+    "object of bytes": np.array([[word.encode() for word in row] for row in WORDS], dtype=object),
+    "StringDType": np.array(WORDS, dtype=np.dtypes.StringDType()),
+    "tensor": tf.constant(WORDS),
+}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+@pytest.mark.parametrize("other", TEXTS)
+def test_text_is_known_again_however_it_is_stored(form, other):
+    first, second, third = sample_hashes(TEXTS[form]).tolist()
+    assert first == third != second
+    assert sample_hashes(TEXTS[other]).tolist() == [first, second, third]
+
+
+def test_text_is_no_other_text():
+    rows = np.array([["a", "b"], ["b", "a"], ["ab", ""], ["a", "b "], ["b'a'", "b"]])
+    assert len(set(sample_hashes(rows).tolist())) == 5
+
+
+def pictures(size, low=0, high=256, top=None, seed=0):
+    random = np.random.default_rng(seed)
+    x = random.integers(low, high, (size, 5, 4, 3))
+    x[:, 0, 0, 0] = low if top is None else top
+    return x.astype("uint8")
+
+
+SCALED = {
+    "float32": lambda x: x.astype("float32"),
+    "int64": lambda x: x.astype("int64"),
+    "float64 / 255": lambda x: x / 255,
+    "float32 / 255": lambda x: x.astype("float32") / np.float32(255),
+    "times 1 / 255": lambda x: x.astype("float32") * np.float32(1 / 255),
+    "float16 / 255": lambda x: (x / 255).astype("float16"),
+    "/ 127.5 - 1": lambda x: x.astype("float32") / np.float32(127.5) - np.float32(1),
+    "keras Rescaling": lambda x: layers.Rescaling(1 / 127.5, -1)(x.astype("float32")),
+    "keras applications": lambda x: keras.applications.mobilenet_v2.preprocess_input(
+        x.astype("float32")
+    ),
+}
+
+
+@pytest.mark.parametrize("way", SCALED)
+@pytest.mark.parametrize(("low", "high"), [(0, 256), (0, 3), (140, 256), (254, 256)])
+def test_a_picture_is_known_again_however_it_is_scaled(way, low, high):
+    x = pictures(20, low, high)
+    hashes = sample_hashes(x)
+    assert len(set(hashes.tolist())) == 20
+    np.testing.assert_array_equal(sample_hashes(SCALED[way](x)), hashes)
+
+
+def test_the_digits_are_known_again_in_sixteenths():
+    random = np.random.default_rng(0)
+    x = random.integers(0, 17, (30, 8, 8)).astype("float64")
+    np.testing.assert_array_equal(sample_hashes(x / 16), sample_hashes(x))
+
+
+def test_what_no_picture_was_stays_as_it_is():
+    random = np.random.default_rng(3)
+    x = random.uniform(0, 1, (200, 40)).astype("float32")
+    near = x + np.float32(1e-4)
+    assert not (sample_hashes(x) == sample_hashes(near)).any()
+    half = x.astype("float16")
+    assert not (sample_hashes(half) == sample_hashes(np.rint(half * 255))).any()
+    assert len(set(sample_hashes(x[:, :1]).tolist())) == 200
+
+
+@pytest.mark.parametrize("way", SCALED)
+def test_pictures_observed_in_another_scale_are_no_samples_to_judge_on(way):
+    x, y = pictures(90), np.arange(90) % 3
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4, 3)),
+            layers.Flatten(),
+            layers.Dense(4, activation="relu"),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    activity = nns.observe(model, x.astype("float32"), y, verbose=False)
+    small = nns.cut(model, nns.select(activity, 1, keep=nns.top(2)), head="binary")
+    with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
+        nns.evaluate(small, np.asarray(SCALED[way](x)), y)
+    nns.evaluate(small, np.asarray(SCALED[way](pictures(90, seed=1))), y)
