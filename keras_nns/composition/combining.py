@@ -16,7 +16,8 @@ from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.keras_internals import functional
 from keras_nns.observation.forward import parents_batches, run, settle_labels
-from keras_nns.repairing.head_fit import check_samples, logistic
+from keras_nns.repairing.head_fit import check_samples
+from keras_nns.repairing.regression import logistic
 from keras_nns.surgery.lineage import Composition, Lineage, lineage, set_lineage
 
 Calibrate = Literal["joint", "each"]

@@ -18,7 +18,8 @@ from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.graph.keras_internals import functional
 from keras_nns.graph.tracing import Output, trace
 from keras_nns.observation.forward import run, settle_labels
-from keras_nns.repairing.head_fit import check_samples, logistic
+from keras_nns.repairing.head_fit import check_samples
+from keras_nns.repairing.regression import logistic
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.endings import whole_plan
 from keras_nns.surgery.lineage import Composition, Lineage, origin_of, set_lineage

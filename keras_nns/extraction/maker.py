@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 import tflite_export
 from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
@@ -61,16 +60,12 @@ class Made:
     @property
     def worth(self) -> float:
         """Mean balanced accuracy over the labels."""
-        return _mean_balanced(self.comparison.after)
+        return self.comparison.after.mean_balanced_accuracy
 
     @property
     def drop(self) -> float:
-        """How far that is below the parent's."""
-        return _mean_balanced(self.comparison.before) - self.worth
-
-
-def _mean_balanced(evaluation: Any) -> float:
-    return float(np.nanmean([row.balanced_accuracy for row in evaluation.rows]))
+        """How far it is below the parent: the larger of the drops in it and in AUC."""
+        return self.comparison.drop
 
 
 def _usual_head(labels: int, known: int, kind: str) -> Head:

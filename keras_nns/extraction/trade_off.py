@@ -210,7 +210,7 @@ def sweep(
         unit=unit,
         points=tuple(points[i] for i in order),
         parent_costs=_measured(maker, model),
-        parent_worth=found[0].worth + found[0].drop,
+        parent_worth=before.mean_balanced_accuracy,
         samples=before.samples,
     )
 

@@ -16,7 +16,7 @@ _WORDS = {
     "macs": "multiply-adds",
     "activation_memory": "bytes of activations (float32)",
     "latency_ms": "ms a sample on this machine",
-    "drop": "drop in balanced accuracy",
+    "drop": "drop in balanced accuracy or AUC",
 }
 _WHOLE = ("bytes", "parameters", "macs", "activation_memory")
 _PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -34,8 +34,9 @@ class Budget:
             as `tflite_export.anatomy` counts them: what any memory planner needs at least.
         latency_ms: Median milliseconds of one sample in the LiteRT interpreter, one thread, on this
             machine. A measured figure: it differs a little every time.
-        drop: How far the mean balanced accuracy may fall below that of the parent, asked the same
-            and judged on the same samples held out.
+        drop: How far the mean balanced accuracy and the mean AUC may fall below those of the parent,
+            asked the same, deciding where the same samples say, and judged on the same samples
+            held out.
 
     Raises:
         SelectionError: None or several are given, one without its unit, or no amount there can be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +11,28 @@ import keras
 from numpy.typing import NDArray
 
 from keras_nns import tables
+from keras_nns.data.batches import Batches
+from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import SelectionError
 from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
 from keras_nns.graph.costs import Costs
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.evaluation import Labels, wanted_labels
-from keras_nns.judgement.figures import FIGURES, Evaluation
+from keras_nns.judgement.figures import FIGURES, Evaluation, plain
 from keras_nns.judgement.leakage import Guard
+from keras_nns.judgement.points import operating_point
 from keras_nns.judgement.question import Question, ask, listed, question_of, reply
 from keras_nns.judgement.replies import judge
-from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
-from keras_nns.surgery.lineage import Lineage, origin_of
+from keras_nns.observation.forward import (
+    Ran,
+    answering_output,
+    parents_batches,
+    run,
+    settle_labels,
+)
+from keras_nns.surgery.lineage import Lineage, balanced_decisions, origin_of
+from keras_nns.surgery.operating_points import OperatingPoint
 
 _BESIDE = FIGURES[:5]
 _COSTS: tuple[tuple[str, Callable[[Costs], int | None]], ...] = (
@@ -59,6 +70,8 @@ class Comparison:
         parent_costs: What the parent costs.
         costs: What the subnetwork costs.
         beside: Further models that answer the same.
+        unequal: Which models' decisions were set for balanced accuracy while the parent's were
+            not, so that balanced accuracies flatter them; their AUC does not.
     """
 
     before: Evaluation
@@ -67,6 +80,26 @@ class Comparison:
     parent_costs: Costs
     costs: Costs
     beside: tuple[Beside, ...] = ()
+    unequal: tuple[str, ...] = ()
+
+    @property
+    def drops(self) -> dict[str, float]:
+        """How far the subnetwork is below the parent, in means over the labels reported.
+
+        By name of the figure: `"balanced accuracy"`, which depends on where each decides, and
+        `"AUC"`, which does not. NaN where a figure is undefined.
+        """
+        return {
+            "balanced accuracy": self.before.mean_balanced_accuracy
+            - self.after.mean_balanced_accuracy,
+            "AUC": self.before.mean_auc - self.after.mean_auc,
+        }
+
+    @property
+    def drop(self) -> float:
+        """The larger of the drops; NaN where none is defined."""
+        known = [drop for drop in self.drops.values() if not math.isnan(drop)]
+        return max(known, default=math.nan)
 
     def to_table(self, *, brief: bool = False) -> tables.Table:
         """Return the figures of each label as a table.
@@ -107,6 +140,13 @@ class Comparison:
         lines += [f"{one.name}: {one.figures.caption}" for one in self.beside]
         if self.parent is not self.before:
             lines.append(f"The parent about all its labels: {self.parent.caption}")
+        drops = ", ".join(f"{name} {tables.share(drop)}" for name, drop in self.drops.items())
+        lines.append(f"Drop: {tables.share(self.drop)} (the larger of {drops}).")
+        if self.unequal:
+            lines.append(
+                f"Decisions of {listed(self.unequal)} were set for balanced accuracy and the "
+                "parent's were not: compare AUC, or pass calibrate= to set all on the same samples."
+            )
         return "\n".join(lines)
 
     def to_costs_table(self) -> tables.Table:
@@ -144,6 +184,8 @@ class Comparison:
                 "subnetwork": self.costs.to_json(),
             },
         }
+        found["drop"] = {name: plain(drop) for name, drop in self.drops.items()}
+        found["unequal"] = list(self.unequal)
         if self.beside:
             found["beside"] = {
                 one.name: {"figures": one.figures.to_json(), "costs": one.costs.to_json()}
@@ -165,6 +207,7 @@ def compare(
     y: Any = None,
     *,
     beside: Mapping[str, keras.Model] | None = None,
+    calibrate: Any = None,
     labels: Labels = None,
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
@@ -183,6 +226,14 @@ def compare(
     parent: it decides among them alone. Where it answers "other" or yes/no, the parent's
     probabilities are summed as the subnetwork's head sums them. So what differs is the cut.
 
+    Where the answers become decisions is no part of the cut, and must not differ: a head that was
+    set for balanced accuracy beats any parent that decides at 0.5. With `calibrate` all models get
+    their operating points there, on the same samples: one yes or no and answers that are decided by
+    themselves at the best balanced accuracy, and answers that exclude each other weighing alike.
+    Without, all decide as they are, but for a subnetwork whose own decisions were set for balanced
+    accuracy: its parent then decides at its best point on the samples that were set on, which the
+    subnetwork remembers. The tables say where each decided. An AUC does not depend on it.
+
     Args:
         parent: The parent model.
         subnet: A subnetwork of it, from `cut`, repaired or trained further or not; or what
@@ -191,10 +242,12 @@ def compare(
         y: Labels, when `data` is inputs alone.
         beside: Further models by name that answer the same question: one of the same shape that
             `from_scratch` trained, or the subnetwork before its repair.
+        calibrate: Samples to set the operating points of all models on, in any form of `data`, such
+            as the part of `split` of that name: `(x, y)`. None of them may be in `data`.
         labels: Labels to report; by default those the subnetwork was made for.
         batch_size: Samples in a batch, for arrays.
         label_names: Name of every label of the parent, in the order of its outputs.
-        threshold: As in `evaluate`.
+        threshold: As in `evaluate`, for all models, in place of any other operating point.
         output: Name of the parent's output that answers the labels, for a model with several.
         multi_label: As in `evaluate`.
         confidence: As in `evaluate`; every model is judged on the same resamples.
@@ -222,23 +275,57 @@ def compare(
             f"({listed(origin.label_names)}), so the two cannot be asked the same. Judge it alone, "
             "with evaluate."
         )
-    batches = parents_batches(
-        parent, origin, data, y, batch_size=batch_size, label_names=label_names
-    )
+    if threshold is not None and calibrate is not None:
+        raise SelectionError(
+            "Both threshold and calibrate say where to decide. Pass one of them. Received: "
+            f"threshold={threshold!r} and data to calibrate on."
+        )
+
+    def opened(given: Any, labels_: Any) -> Batches:
+        return parents_batches(
+            parent, origin, given, labels_, batch_size=batch_size, label_names=label_names
+        )
+
+    batches = opened(data, y)
     names, others = batches.label_names, dict(beside or {})
     parents_output = output or answering_output(parent, origin)
     ours = [subnet, *others.values()]
     asked_of = [(model, output or answering_output(model, origin_of(model))) for model in ours]
+    everyone = [(parent, parents_output), *asked_of]
     guard = Guard(ours, allow_overlap=allow_overlap)
-    ran = run([(parent, parents_output), *asked_of], guard.watch(batches))
+    setting: Ran | None = None
+    if calibrate is not None:
+        sketcher = Sketcher()
+        setting = run(everyone, sketcher.watch(opened(calibrate, None)))
+        guard.know("points are set on, as calibrate", sketcher.seen())
+    ran = run(everyone, guard.watch(batches))
     theirs, own, *rest = ran.outputs
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     question = question_of(origin, names, own.shape[1], subnet.name)
     whole = question_of(None, names, theirs.shape[1], parent.name)
     wanted = wanted_labels(labels, origin)
+    kind = trace(parent).output(parents_output).kind
+    balanced = [balanced_decisions(origin_of(model)) for model in ours]
+    points: list[OperatingPoint | None] = [None] * len(everyone)
+    if setting is not None:
+        known, _ = settle_labels(setting.labels, len(names), several)
+        right = question.truth(known)
+        outputs = [ask(question, setting.outputs[0], kind), *setting.outputs[1:]]
+        points = [operating_point(right, values, several=several) for values in outputs]
+    elif threshold is None and balanced[0] is not None:
+        points[0] = balanced[0].parent
 
-    def judged(model: keras.Model, asked: Question, values: NDArray[Any]) -> Evaluation:
-        answered = reply(asked, values, multi_label=several, threshold=threshold)
+    def judged(
+        model: keras.Model, asked: Question, values: NDArray[Any], point: OperatingPoint | None
+    ) -> Evaluation:
+        answered = reply(
+            asked,
+            values,
+            multi_label=several,
+            threshold=threshold,
+            point=point,
+            balanced=balanced_decisions(origin_of(model)),
+        )
         return judge(
             model.name,
             asked,
@@ -250,14 +337,13 @@ def compare(
             seed=seed,
         )
 
-    all_labels = judged(parent, whole, theirs)
     if question.head == "parent":
-        before = all_labels
+        before = all_labels = judged(parent, whole, theirs, points[0])
     else:
-        kind = trace(parent).output(parents_output).kind
-        before = judged(parent, question, ask(question, theirs, kind))
+        all_labels = judged(parent, whole, theirs, None)
+        before = judged(parent, question, ask(question, theirs, kind), points[0])
     further = []
-    for (name, model), values in zip(others.items(), rest, strict=True):
+    for (name, model), values, point in zip(others.items(), rest, points[2:], strict=True):
         asked = question_of(origin_of(model), names, values.shape[1], model.name)
         if asked != question:
             raise SelectionError(
@@ -265,12 +351,15 @@ def compare(
                 f"{listed(question.answers)}. Pass models with the same head and labels."
             )
         cost = costs.measure(model, inputs=ran.inputs)
-        further.append(Beside(name, judged(model, question, values), cost))
+        further.append(Beside(name, judged(model, question, values, point), cost))
+    told = ("the subnetwork", *others)
+    unequal = () if points[0] is not None or threshold is not None else balanced
     return Comparison(
         before=before,
-        after=judged(subnet, question, own),
+        after=judged(subnet, question, own, points[1]),
         parent=all_labels,
         parent_costs=costs.measure(parent, inputs=ran.inputs, tflite_bytes=parent_tflite_bytes),
         costs=costs.measure(subnet, inputs=ran.inputs, tflite_bytes=tflite_bytes),
         beside=tuple(further),
+        unequal=tuple(name for name, set_ in zip(told, unequal, strict=False) if set_ is not None),
     )

@@ -12,7 +12,7 @@ from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.question import question_of, reply
 from keras_nns.judgement.replies import judge
 from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
-from keras_nns.surgery.lineage import Lineage, Origin, origin_of
+from keras_nns.surgery.lineage import Lineage, Origin, balanced_decisions, origin_of
 
 Labels = int | str | Iterable[int | str] | None
 
@@ -82,7 +82,13 @@ def evaluate(
     (outputs,), names = ran.outputs, batches.label_names
     question = question_of(origin, names, outputs.shape[1], model.name)
     truth, several = settle_labels(ran.labels, len(names), multi_label)
-    answered = reply(question, outputs, multi_label=several, threshold=threshold)
+    answered = reply(
+        question,
+        outputs,
+        multi_label=several,
+        threshold=threshold,
+        balanced=balanced_decisions(origin),
+    )
     wanted = wanted_labels(labels, origin)
     return judge(
         model.name,

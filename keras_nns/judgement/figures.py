@@ -53,7 +53,7 @@ class LabelFigures:
 
     def to_json(self) -> Json:
         """Return the figures as plain data, None where one is undefined."""
-        found = {k: _none_for_nan(v) for k, v in asdict(self).items() if k != "intervals"}
+        found = {k: plain(v) for k, v in asdict(self).items() if k != "intervals"}
         return found | _plain_intervals(self.intervals)
 
 
@@ -85,7 +85,7 @@ class UnseenLabel:
             "name": self.name,
             "samples": self.samples,
             "called": dict(zip(self.answers, self.called, strict=True)),
-            "confident": _none_for_nan(self.confident),
+            "confident": plain(self.confident),
         }
 
 
@@ -128,6 +128,7 @@ class Evaluation:
         calibration_error: How far the probability of the answer given is from how often it is
             right, as `resampling.calibration_errors` defines it.
         unseen: What samples of labels are taken for that are not reported.
+        point: Where outputs become decisions, in words.
         confidence: Coverage of the intervals, or None.
         intervals: By name of a figure above, where it lies with that confidence.
     """
@@ -146,6 +147,7 @@ class Evaluation:
     brier: float = math.nan
     calibration_error: float = math.nan
     unseen: tuple[UnseenLabel, ...] = ()
+    point: str = ""
     confidence: float | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
@@ -178,7 +180,18 @@ class Evaluation:
                 f"; {self._told('among')} among {listed([row.name for row in self.rows])}, "
                 f"{self._told('with_other')} with all others as one"
             )
-        return " ".join(f"{self.model}: {asked}; {right}.".split())
+        decided = f", decided {self.point}" if self.point else ""
+        return " ".join(f"{self.model}: {asked}{decided}; {right}.".split())
+
+    @property
+    def mean_balanced_accuracy(self) -> float:
+        """Mean of the balanced accuracies of the reported labels, where they are defined."""
+        return _mean([row.balanced_accuracy for row in self.rows])
+
+    @property
+    def mean_auc(self) -> float:
+        """Mean of the areas under the ROC curves of the reported labels, where defined."""
+        return _mean([row.auc for row in self.rows])
 
     def _told(self, name: str) -> str:
         told = tables.share(getattr(self, name))
@@ -229,14 +242,15 @@ class Evaluation:
             "labels": [row.to_json() for row in self.rows],
             "answers": list(self.answers),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "accuracy": _none_for_nan(self.accuracy),
+            "accuracy": plain(self.accuracy),
             "samples": self.samples,
             "left_out": self.left_out,
             "multi_label": self.multi_label,
-            "among": _none_for_nan(self.among),
-            "with_other": _none_for_nan(self.with_other),
-            "brier": _none_for_nan(self.brier),
-            "calibration_error": _none_for_nan(self.calibration_error),
+            "point": self.point,
+            "among": plain(self.among),
+            "with_other": plain(self.with_other),
+            "brier": plain(self.brier),
+            "calibration_error": plain(self.calibration_error),
             "unseen": [one.to_json() for one in self.unseen],
             "confidence": self.confidence,
             **_plain_intervals(self.intervals),
@@ -254,12 +268,18 @@ def spread(interval: Interval | None) -> str:
     return f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
 def _plain_intervals(intervals: Mapping[str, Interval]) -> Json:
     if not intervals:
         return {}
-    found: Any = {name: [_none_for_nan(v) for v in ends] for name, ends in intervals.items()}
+    found: Any = {name: [plain(v) for v in ends] for name, ends in intervals.items()}
     return {"intervals": found}
 
 
-def _none_for_nan(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a figure as plain data, None where it is undefined."""
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -27,13 +27,20 @@ class Guard:
     """
 
     def __init__(self, models: Iterable[keras.Model], *, allow_overlap: bool = False) -> None:
-        self._known = [
-            (model.name, seen)
-            for model in models
-            if not allow_overlap and (seen := seen_by(model)) is not None
-        ]
-        self._looked = np.zeros(len(self._known), dtype=np.int64)
-        self._matches = np.zeros(len(self._known), dtype=np.int64)
+        self._allow = allow_overlap
+        self._known: list[tuple[str, Seen]] = []
+        for model in models:
+            self.know(f"{model.name!r} was observed, repaired or trained with", seen_by(model))
+
+    def know(self, what: str, seen: Seen | None) -> None:
+        """Look for further samples too.
+
+        Args:
+            what: What they are, as "about half of the evaluation data are samples that …".
+            seen: The samples; None for none.
+        """
+        if seen is not None and not self._allow:
+            self._known.append((what, seen))
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Pass batches on.
@@ -41,29 +48,25 @@ class Guard:
         Raises:
             DataError: All have passed, and more of them than by chance are known.
         """
+        known = list(self._known)
+        found, met = (np.zeros(len(known), dtype=np.int64) for _ in range(2))
         for batch in batches:
-            if self._known:
+            if known:
                 hashes = sample_hashes(batch.inputs)
-                for i, (_, seen) in enumerate(self._known):
+                for i, (_, seen) in enumerate(known):
                     within = hashes[hashes <= np.uint64(seen.limit)]
-                    self._looked[i] += len(within)
-                    self._matches[i] += int(np.isin(within, seen.hashes).sum())
+                    found[i] += len(within)
+                    met[i] += int(np.isin(within, seen.hashes).sum())
             yield batch
-        self._check()
-
-    def _check(self) -> None:
-        for (name, seen), looked, matches in zip(
-            self._known, self._looked.tolist(), self._matches.tolist(), strict=True
-        ):
+        for (what, seen), looked, matches in zip(known, found.tolist(), met.tolist(), strict=True):
             if matches < _FEWEST or _by_chance(seen, looked, matches) > _CHANCE:
                 continue
             share = min(matches / looked / seen.coverage, 1.0)
             raise DataError(
-                f"About {max(share, 0.01):.0%} of the evaluation data are samples that {name!r} "
-                f"was observed, repaired or trained with ({matches:,} were recognised), so its "
-                "figures would flatter it. Judge it on samples held out from the start: "
-                "nns.split(x, y) deals out parts for observing, calibrating and testing. Pass "
-                "allow_overlap=True if you mean it."
+                f"About {max(share, 0.01):.0%} of the evaluation data are samples that {what} "
+                f"({matches:,} were recognised), so its figures would flatter. Judge it on samples "
+                "held out from the start: nns.split(x, y) deals out parts for observing, "
+                "calibrating and testing. Pass allow_overlap=True if you mean it."
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from scipy.special import softmax
 
 from keras_nns.errors import DataError
 from keras_nns.surgery.lineage import Composition, Origin
+from keras_nns.surgery.operating_points import BalancedDecisions, OperatingPoint
 
 Group = tuple[int, ...] | None
 """Parent's label numbers that one answer stands for; None for all that no other answer has."""
 
 _ROUNDING = 0.001
+_TINY = float(np.finfo(np.float32).smallest_subnormal)
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ class Reply:
             within an answer means something.
         decided: The answers it decided for, `(samples, answers)`.
         probabilities: Of each answer, `(samples, answers)`; None where the outputs are none.
+        point: Where it decided, in words.
     """
 
     scores: NDArray[np.floating[Any]]
     decided: NDArray[np.bool_]
     probabilities: NDArray[np.floating[Any]] | None = None
+    point: str = ""
 
     def probability(self, answer: int) -> NDArray[np.float64] | None:
         """Return the probability of one answer, `(samples,)`, where there is one."""
@@ -83,11 +87,22 @@ class Reply:
 
     def __getitem__(self, samples: NDArray[np.bool_]) -> Reply:
         probabilities = None if self.probabilities is None else self.probabilities[samples]
-        return Reply(self.scores[samples], self.decided[samples], probabilities)
+        return replace(
+            self,
+            scores=self.scores[samples],
+            decided=self.decided[samples],
+            probabilities=probabilities,
+        )
 
 
 def reply(
-    question: Question, outputs: NDArray[Any], *, multi_label: bool, threshold: float | None
+    question: Question,
+    outputs: NDArray[Any],
+    *,
+    multi_label: bool,
+    threshold: float | None,
+    point: OperatingPoint | None = None,
+    balanced: BalancedDecisions | None = None,
 ) -> Reply:
     """Read a model's outputs as its reply to its own question.
 
@@ -98,29 +113,51 @@ def reply(
         outputs: `(samples, outputs)`.
         multi_label: Whether each answer is decided by itself.
         threshold: Where an output that is decided by itself counts as yes; 0.5 unless given.
+        point: Where the model decides in place of that, for data of the same kind of labels.
+        balanced: That its own decisions were set for balanced accuracy; only said.
 
     Raises:
         DataError: The outputs are no probabilities and no threshold was given, or one output
             should answer several labels.
     """
-    if outputs.shape[1] == 1 and len(question.answers) == 2:
-        if multi_label and question.head != "binary":
-            raise DataError(
-                "Samples of the data have none or several labels, but the model's one output "
-                "decides between two. Pass label numbers of one label for each sample."
-            )
-        yes = outputs[:, 0] >= _threshold(outputs, threshold)
-        # Minus the output, not one less it: rounding would tie what is close to 0.
-        both = None
-        if are_probabilities(outputs):
-            both = np.concatenate([1 - outputs, outputs], axis=1)
-        decided = np.stack([~yes, yes], axis=1)
-        return Reply(np.concatenate([-outputs, outputs], axis=1), decided, both)
     probabilities = outputs if are_probabilities(outputs) else None
-    if multi_label:
-        return Reply(outputs, outputs >= _threshold(outputs, threshold), probabilities)
-    decided = _one_hot(outputs.argmax(axis=1), outputs.shape[1])
-    return Reply(outputs, decided, probabilities)
+    single = outputs.shape[1] == 1 and len(question.answers) == 2
+    if single and multi_label and question.head != "binary":
+        raise DataError(
+            "Samples of the data have none or several labels, but the model's one output "
+            "decides between two. Pass label numbers of one label for each sample."
+        )
+    if not single and not multi_label:
+        scores, said = outputs, f"for the largest{_set_on(balanced)}"
+        if point is not None and point.offsets is not None:
+            scores = log_scores(outputs) + np.asarray(point.offsets)
+            said = f"for the largest, all answers weighing alike{_set_on(point)}"
+        return Reply(scores, _one_hot(scores.argmax(axis=1), scores.shape[1]), probabilities, said)
+    if point is not None and point.thresholds is not None:
+        edges, said = np.asarray(point.thresholds), _set_on(point)
+    else:
+        edges = np.asarray([_threshold(outputs, threshold)])
+        said = _set_on(balanced if threshold is None else None)
+    yes = outputs >= edges
+    said = f"from {', '.join(f'{edge:.3g}' for edge in edges)} on{said}"
+    if not single:
+        return Reply(outputs, yes, probabilities, said)
+    both = None if probabilities is None else np.concatenate([1 - outputs, outputs], axis=1)
+    # Minus the output, not one less it: rounding would tie what is close to 0.
+    scores = np.concatenate([-outputs, outputs], axis=1)
+    return Reply(scores, np.concatenate([~yes, yes], axis=1), both, said)
+
+
+def log_scores(outputs: NDArray[Any]) -> NDArray[np.float64]:
+    """Return outputs as scores that offsets are added to: probabilities as their logarithms."""
+    values = np.asarray(outputs, dtype=np.float64)
+    return np.log(np.maximum(values, _TINY)) if are_probabilities(outputs) else values
+
+
+def _set_on(point: OperatingPoint | BalancedDecisions | None) -> str:
+    if point is None:
+        return ""
+    return f" (set for balanced accuracy on {point.samples:,} other samples)"
 
 
 def are_probabilities(outputs: NDArray[Any]) -> bool:

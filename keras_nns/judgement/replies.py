@@ -89,6 +89,7 @@ def judge(
         left_out=left_out,
         multi_label=several,
         unseen=unseen,
+        point=answered.point,
         confidence=confidence,
         intervals=spread,
         **figures,

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import activations, layers, tree
 from numpy.typing import NDArray
-from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_curve
-from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.rules.elementwise import standard
-from keras_nns.judgement.question import question_of, whole_question
-from keras_nns.observation.forward import run, settle_labels
+from keras_nns.judgement.points import operating_point
+from keras_nns.judgement.question import ask, question_of, whole_question
+from keras_nns.observation.forward import answering_output, run, settle_labels
 from keras_nns.repairing.patient import Gain, Step, Treatment
+from keras_nns.repairing.regression import FOLDS, logistic
 from keras_nns.surgery.endings import backwards, is_own
 from keras_nns.surgery.lineage import Lineage
+from keras_nns.surgery.operating_points import BalancedDecisions
 
-_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-"""Inverse penalties tried, in scikit-learn's units, on standardised features."""
-
-_FOLDS = 5
-_LEAST = 2 * _FOLDS
-_ITERATIONS = 1000
+_LEAST = 2 * FOLDS
 
 
 def calibrate_head(*, balance: bool | None = None, every_label: bool = False) -> Step:
@@ -44,7 +35,8 @@ def calibrate_head(*, balance: bool | None = None, every_label: bool = False) ->
 
     - Head `"binary"`: softmax and summing layer give way to one `Dense(1, "sigmoid")`. Its
       operating point is the one of best balanced accuracy on the cross-validated scores, folded
-      into the bias, so that 0.5 is where to decide.
+      into the bias, so that 0.5 is where to decide. The parent's best point on the same samples is
+      noted in the lineage: `compare` and `evaluate` know of it.
     - Head `"other"`: likewise one `Dense(labels + 1, "softmax")`.
     - Heads `"labels"` and `"parent"`: the last Dense gets new weights: multinomial behind a
       softmax, one regression for each label behind sigmoids. `"labels"` looks at samples of its
@@ -89,14 +81,16 @@ class _CalibrateHead:
         summed = record.head in ("binary", "other")
         anew = summed and not self.every_label
         head = find_head(treatment.model, record, anew=anew)
-        ran = run([(head.features, None)], treatment.division.to_fit())
+        theirs = treatment.parent, answering_output(treatment.parent, record)
+        ran = run([(head.features, None), theirs], treatment.division.to_fit())
         labels, several = settle_labels(ran.labels, len(names), None)
         x = ran.outputs[0].astype(np.float64)
+        asked_for = question_of(record, names, head.answers, treatment.model.name)
         if self.every_label and summed:
             question = whole_question(names)
             _check_outputs(treatment.model, head, len(names))
         else:
-            question = question_of(record, names, head.answers, treatment.model.name)
+            question = asked_for
         truth = question.truth(labels)
         binary = record.head == "binary" and not self.every_label
         one_each = not binary and (head.activation == "softmax" or head.answers != truth.shape[1])
@@ -125,6 +119,14 @@ class _CalibrateHead:
         bias = np.concatenate([fit.bias for fit in fits])
         before = head.weights
         head.put(treatment, kernel, bias)
+        decided = None
+        if balance or record.head == "binary":
+            # The parent's own best point, on what this one's was set on: neither flatters.
+            right, outputs = asked_for.truth(labels), ask(asked_for, ran.outputs[1], treatment.kind)
+            apart = several and record.head != "binary"
+            point = operating_point(right, outputs, several=apart)
+            decided = BalancedDecisions(len(truth), point)
+        treatment.note_balanced(decided)
         after = before if not head.replaced else kernel.size + bias.size
         strengths = ", ".join(dict.fromkeys(f"{fit.strength:g}" for fit in fits))
         note = f"C={strengths}" + (", balanced" if balance else "")
@@ -306,85 +308,3 @@ def check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -
                 f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
                 f"has {min(yes, no)} of {whose} beside what is held out. Pass more."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class _Regression:
-    """A fitted regression, for features as they come.
-
-    Attributes:
-        kernel: `(features, answers)`.
-        bias: `(answers,)`.
-        strength: The chosen inverse penalty.
-        logits: Of each sample by a fit that has not seen it: `(samples, answers)`, or
-            `(samples, 1)` for yes or no.
-    """
-
-    kernel: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
-    logits: NDArray[np.float64]
-
-    def at_best_point(self, truth: NDArray[np.bool_], own: list[int]) -> _Regression:
-        """Move the bias so that a probability of 0.5 is the point of best balanced accuracy.
-
-        Args:
-            truth: Which samples are of the answers to tell from the rest.
-            own: Those answers. A constant added to their logits multiplies the odds.
-        """
-        logits = self.logits
-        scores = logits[:, 0]
-        if logits.shape[1] > 1:
-            rest = np.setdiff1d(np.arange(logits.shape[1]), own)
-            scores = logsumexp(logits[:, own], axis=1) - logsumexp(logits[:, rest], axis=1)
-        false, true, thresholds = roc_curve(truth, scores)
-        best = float(thresholds[1:][np.argmax((true - false)[1:])])
-        # Between the best threshold's own score and the next below it.
-        below = scores[scores < best]
-        point = (best + below.max()) / 2 if len(below) else best
-        bias = self.bias.copy()
-        bias[own] -= point
-        return replace(self, bias=bias)
-
-
-def logistic(x: NDArray[np.float64], truth: NDArray[Any], balance: bool) -> _Regression:
-    """Fit a logistic regression, its penalty chosen by cross-validation.
-
-    Args:
-        x: Features, `(samples, features)`.
-        truth: The answer of each sample, `(samples,)`, booleans or numbers from 0.
-        balance: Weigh the answers alike.
-    """
-    classes = truth.astype(np.int64)
-    weight = "balanced" if balance else None
-    losses, found = [], []
-    folds = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(x, classes))
-    share = np.bincount(classes) / len(classes)
-    importance = 1 / share[classes] if balance else None
-    for strength in _STRENGTHS:
-        probabilities = np.empty((len(x), len(share)))
-        logits = np.empty((len(x), len(share) if len(share) > 2 else 1))
-        for train, test in folds:
-            scaler, model = _fit(x[train], classes[train], strength, weight)
-            z = scaler.transform(x[test])
-            probabilities[test] = model.predict_proba(z)
-            logits[test] = model.decision_function(z).reshape(len(z), -1)
-        losses.append(log_loss(classes, probabilities, sample_weight=importance))
-        found.append(logits)
-    best = int(np.argmin(losses))
-    scaler, model = _fit(x, classes, _STRENGTHS[best], weight)
-    kernel = model.coef_.T / scaler.scale_[:, None]
-    bias = model.intercept_ - scaler.mean_ @ kernel
-    return _Regression(kernel, bias, _STRENGTHS[best], found[best])
-
-
-def _fit(
-    x: NDArray[np.float64], classes: NDArray[np.int64], strength: float, weight: str | None
-) -> tuple[StandardScaler, LogisticRegression]:
-    scaler = StandardScaler().fit(x)
-    model = LogisticRegression(C=strength, class_weight=weight, max_iter=_ITERATIONS)
-    with warnings.catch_warnings():
-        # The optimum is approached from any start; a hundredth of the way more changes nothing.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(scaler.transform(x), classes)
-    return scaler, model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Lineage, lineage, set_lineage
+from keras_nns.surgery.operating_points import BalancedDecisions
 
 DISTANCE = "distance"
 """Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
@@ -249,6 +250,11 @@ class Treatment:
         carry_compile_settings(self.model, model)
         set_lineage(model, self.record)
         self.model = model
+
+    def note_balanced(self, balanced: BalancedDecisions | None) -> None:
+        """Note that the subnetwork's decisions were set for balanced accuracy, or were not."""
+        self.record = replace(self.record, balanced=balanced)
+        set_lineage(self.model, self.record)
 
     def note(self, gain: Gain) -> None:
         """Note what a step changed."""

@@ -24,6 +24,7 @@ from keras_nns.files.atomic import Json
 from keras_nns.graph.rules import load_extras
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint
+from keras_nns.surgery.operating_points import BalancedDecisions
 
 Head = Literal["parent", "labels", "other", "binary"]
 HEADS: tuple[str, ...] = get_args(Head)
@@ -48,6 +49,7 @@ class Lineage:
         output: Name of the output that answers.
         taught: Whether it was taught other labels since: then `label_names` are what it answers,
             and labels in data are theirs.
+        balanced: That its decisions were set for balanced accuracy; None where they were not.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Lineage:
     label_names: tuple[str, ...]
     output: str
     taught: bool = False
+    balanced: BalancedDecisions | None = None
 
     @property
     def parent(self) -> Fingerprint:
@@ -87,7 +90,11 @@ class Lineage:
             "label_names": list(self.label_names),
             "output": self.output,
         }
-        return {**data, "taught": True} if self.taught else data
+        if self.taught:
+            data["taught"] = True
+        if self.balanced is not None:
+            data["balanced"] = self.balanced.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Json) -> Lineage:
@@ -99,6 +106,7 @@ class Lineage:
         try:
             if data["format"] != _FORMAT or data["head"] not in HEADS:
                 raise FileError("The record of the parent model in this file is damaged.")
+            balanced = data.get("balanced")
             return cls(
                 plan=Plan.from_json(data["plan"]),
                 head=data["head"],
@@ -106,6 +114,7 @@ class Lineage:
                 label_names=tuple(str(name) for name in data["label_names"]),
                 output=str(data["output"]),
                 taught=bool(data.get("taught", False)),
+                balanced=None if balanced is None else BalancedDecisions.from_json(balanced),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
@@ -215,6 +224,18 @@ def lineage(model: Any) -> Lineage | None:
 def set_lineage(model: Any, record: Origin) -> None:
     """Write on a new model where it was cut from."""
     setattr(model, _ATTRIBUTE, record)
+
+
+def balanced_decisions(origin: Origin | None) -> BalancedDecisions | None:
+    """Return on what a subnetwork's decisions were set for balanced accuracy, if they were."""
+    return origin.balanced if isinstance(origin, Lineage) else None
+
+
+def set_balanced(model: Any, balanced: BalancedDecisions | None) -> None:
+    """Note on a new subnetwork that its decisions were set for balanced accuracy, or were not."""
+    record = origin_of(model)
+    if isinstance(record, Lineage):
+        set_lineage(model, replace(record, balanced=balanced))
 
 
 def seen_by(model: Any) -> Seen | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
 import keras_nns as nns
@@ -65,7 +68,21 @@ def test_a_binary_head_is_the_regression_of_scikit_learn(parent, digits):
     assert [type(layer) for layer in model.layers] == [L.Dense, L.Dense]
     assert model.layers[-1].activation is keras.activations.sigmoid
     assert model.output_shape == (None, 1)
-    assert nns.lineage(model) == nns.lineage(small)
+    record = nns.lineage(model)
+    assert replace(record, balanced=None) == nns.lineage(small)
+    # The parent's own best point on the same samples is kept beside it.
+    chance = parent(digits[0][:800]).numpy()[:, 3]
+    false, true, edges = roc_curve(digits[1][:800] == 3, chance)
+    best = edges[1:][np.argmax((true - false)[1:])]
+    assert record.balanced.samples == 800
+    (threshold,) = record.balanced.parent.thresholds
+    assert threshold == pytest.approx((best + chance[chance < best].max()) / 2)
+    test = digits[0][800:], digits[1][800:]
+    compared = nns.compare(parent, model, test)
+    assert compared.before.rows[0].balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(test[1] == 3, parent(test[0]).numpy()[:, 3] >= threshold)
+    )
+    assert compared.after.rows[0] == nns.evaluate(model, test).rows[0]
     strength = float(repair.gains[0].note.split("=")[1].split(",")[0])
     x, y = digits[0][:800], digits[1][:800] == 3
     features = model.layers[0](x).numpy().astype(np.float64)
