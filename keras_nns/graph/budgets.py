@@ -34,9 +34,9 @@ class Budget:
             as `tflite_export.anatomy` counts them: what any memory planner needs at least.
         latency_ms: Median milliseconds of one sample in the LiteRT interpreter, one thread, on this
             machine. A measured figure: it differs a little every time.
-        drop: How far the mean balanced accuracy and the mean AUC may fall below those of the parent,
-            asked the same, deciding where the same samples say, and judged on the same samples
-            held out.
+        drop: How far the mean balanced accuracy and the mean AUC may fall below those of the
+            parent, asked the same, deciding where the same samples say, and judged on the same
+            samples held out.
 
     Raises:
         SelectionError: None or several are given, one without its unit, or no amount there can be.
