@@ -38,6 +38,11 @@ class Spec:
     kind: Literal["dense", "ragged", "sparse", "other"] = "dense"
 
 
+def batch_spec(array: Any) -> Spec:
+    """Return what batches look like of which an array is one: their first axis is free."""
+    return Spec((None, *array.shape[1:]), dtype_of(array))
+
+
 def element_spec(data: Any) -> Any:
     """Return what an element looks like: a `Spec` for each array, in the element's structure.
 

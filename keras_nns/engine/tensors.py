@@ -1,14 +1,16 @@
-"""Tell the backend's tensors apart, and go from arrays to tensors.
+"""Tell the backend's tensors apart, and go from arrays to tensors and back.
 
-From a tensor to an array it is `np.asarray`, which copies nothing on a CPU. Another backend brings
-its own class of tensor, and says which of them are ragged or sparse where it has such.
+Another backend brings its own class of tensor, says which of them are ragged or sparse where it has
+such, and how numpy may look at the memory of one without a copy.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 
 def is_tensor(x: Any) -> bool:
@@ -27,11 +29,13 @@ def is_sparse(x: Any) -> bool:
 
 
 def dtype_of(x: Any) -> str:
-    """Return the name of the dtype of a tensor or a variable; "string" for text.
+    """Return the name of the dtype of a tensor, a variable or an array; "string" for text.
 
     Args:
         x: Anything with a `dtype`.
     """
+    if getattr(x.dtype, "kind", "") in ("O", "S", "U"):
+        return "string"
     return str(getattr(x.dtype, "name", x.dtype))
 
 
@@ -43,3 +47,15 @@ def is_floating(x: Any) -> bool:
 def as_tensor(x: Any) -> Any:
     """Return an array, a variable or a list of text as a tensor of its own dtype."""
     return tf.convert_to_tensor(x)
+
+
+def as_array(x: Any) -> NDArray[Any]:
+    """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
+
+    It is to be read only, and before the values change.
+    """
+    tensor = tf.convert_to_tensor(x)
+    try:
+        return np.asarray(memoryview(tensor))
+    except ValueError:  # bfloat16 and its like
+        return np.asarray(tensor.numpy())

@@ -9,15 +9,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import tree
+from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
 from keras_nns.data.scale import check_scale
+from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
-from keras_nns.observation.stepping import Stepper
 from keras_nns.surgery.lineage import Composition, Origin, origin_of
 
 
@@ -146,21 +145,21 @@ class Forward:
         self._output = output
         self._step = Stepper(self._forward)
 
-    def __call__(self, inputs: Any) -> tf.Tensor:
+    def __call__(self, inputs: Any) -> Any:
         """Run the model on inputs in its own structure; return one output, float32."""
         return self._step(inputs)
 
-    def _forward(self, inputs: Any) -> tf.Tensor:
+    def _forward(self, inputs: Any) -> Any:
         outputs = tree.flatten(self.model(inputs, training=False))
         if len(outputs) == 1 and self._output is None:
-            return tf.cast(outputs[0], tf.float32)
+            return ops.cast(outputs[0], "float32")
         names = list(getattr(self.model, "output_names", None) or ())
         if self._output not in names or len(names) != len(outputs):
             raise ModelError(
                 f"Model {self.model.name!r} has {len(outputs)} outputs. Say which one answers the "
                 f"labels, as output=…, one of {names}. Received: output={self._output!r}."
             )
-        return tf.cast(outputs[names.index(self._output)], tf.float32)
+        return ops.cast(outputs[names.index(self._output)], "float32")
 
 
 def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:

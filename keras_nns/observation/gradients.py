@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, as_batches
+from keras_nns.engine import operations
+from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, ModelError
-from keras_nns.graph.keras_internals import undisturbed
 from keras_nns.graph.tracing import Graph, Output, trace
 from keras_nns.observation.forward import answering_output
 from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
+from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Layers, Tap, by_sample, run_watched, taps_of
-from keras_nns.observation.stepping import Stepper
-from keras_nns.observation.sums import sum_by_label
+from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
 from keras_nns.plans.units import Fingerprint, Layout
 from keras_nns.progress import Verbose, track
 from keras_nns.surgery.lineage import lineage
@@ -223,26 +225,22 @@ def gradients_of(
     )
     count = len(batches.label_names)
     sums = _GradientSums(graph, taps, output, objective, count)
-    single = takes_one_label(objective)
-    step = Stepper(sums.update)
-    with undisturbed(graph.model):
-        shown = track(
-            batches, "observing gradients", total=batches.batches, done=0, verbose=verbose
-        )
-        # Closed at once when a step fails, or the bar would stay on the terminal.
-        with closing(shown) as stream:
-            for batch in stream:
-                _check_labels(batch, single)
-                step(batch.inputs, batch.labels)
+    shown = track(batches, "observing gradients", total=batches.batches, done=0, verbose=verbose)
+    # Closed at once when a step fails, or the bar would stay on the terminal.
+    with closing(shown) as stream:
+        checked = _checked(stream, single=takes_one_label(objective))
+        run_compiled(sums.update, checked, models=[graph.model])
     return sums.gradients(batches.label_names)
 
 
-def _check_labels(batch: Batch, single: bool) -> None:
-    if single and batch.labels.ndim == 2 and (batch.labels.sum(axis=1) != 1).any():
-        raise DataError(
-            "The loss takes one label for each sample, and samples of the data have none or "
-            "several. Pass a loss for several labels, such as loss='binary_crossentropy'."
-        )
+def _checked(batches: Iterable[Batch], *, single: bool) -> Iterator[tuple[Any, Any]]:
+    for batch in batches:
+        if single and batch.labels.ndim == 2 and (batch.labels.sum(axis=1) != 1).any():
+            raise DataError(
+                "The loss takes one label for each sample, and samples of the data have none or "
+                "several. Pass a loss for several labels, such as loss='binary_crossentropy'."
+            )
+        yield batch.inputs, batch.labels
 
 
 class _GradientSums:
@@ -260,38 +258,30 @@ class _GradientSums:
         self._index = graph.outputs.index(output)
         self._objective = objective
         self._labels = labels
-        self._samples = tf.Variable(tf.zeros(labels, tf.int64), trainable=False)
+        self._samples = Accumulator((labels,), "int64")
         self._sums = [
-            {
-                f.name: tf.Variable(tf.zeros((labels, tap.units), tf.float64), trainable=False)
-                for f in fields(LayerGradients)
-            }
+            {f.name: Accumulator((labels, tap.units)) for f in fields(LayerGradients)}
             for tap in taps
         ]
 
     def update(self, inputs: Any, labels: Any) -> None:
         """Add one batch: label numbers `(batch,)`, or booleans `(batch, labels)`."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with Tape() as tape:
             seen, outputs = run_watched(self._graph, self._taps, inputs, tape=tape)
-            value = tf.reduce_sum(self._objective(outputs[self._index], labels))
+            value = ops.sum(self._objective(outputs[self._index], labels))
         places = list(dict.fromkeys(p.place for tap in self._taps for p in tap.points))
         # Samples do not meet in inference mode: the sum's gradient is each sample's own.
-        gradients = tape.gradient(value, [seen[place] for place in places])
+        gradients = tape.gradients(value, [seen[place] for place in places])
         found = dict(zip(places, gradients, strict=True))
-        exclusive = len(labels.shape) == 1
-        table = (
-            tf.one_hot(labels, self._labels, axis=0)
-            if exclusive
-            else tf.transpose(tf.cast(labels, tf.float32))
-        )
-        self._samples.assign_add(tf.cast(tf.reduce_sum(table, axis=1), tf.int64))
+        table = label_table(labels, self._labels)
+        self._samples.add(samples_by_label(table))
         for tap, sums in zip(self._taps, self._sums, strict=True):
-            effect, slope = _effects(tap, seen, found, tf.shape(labels)[0])
-            sums["effect"].assign_add(sum_by_label(table, effect))
-            sums["magnitude"].assign_add(sum_by_label(table, tf.abs(effect)))
-            squared = tf.cast(effect, tf.float64) ** 2
-            sums["square"].assign_add(tf.matmul(tf.cast(table, tf.float64), squared))
-            sums["slope"].assign_add(sum_by_label(table, slope))
+            effect, slope = _effects(tap, seen, found, ops.shape(labels)[0])
+            sums["effect"].add(sum_by_label(table, effect))
+            sums["magnitude"].add(sum_by_label(table, ops.abs(effect)))
+            squared = ops.square(ops.cast(effect, "float64"))
+            sums["square"].add(ops.matmul(ops.cast(table, "float64"), squared))
+            sums["slope"].add(sum_by_label(table, slope))
 
     def gradients(self, label_names: Sequence[str]) -> Gradients:
         """Return what has been seen.
@@ -304,7 +294,7 @@ class _GradientSums:
         if not samples.any():
             raise DataError("The data has no samples of any label, so there is nothing to observe.")
         layers = {
-            tap.name: LayerGradients(**{name: v.numpy() for name, v in sums.items()})
+            tap.name: LayerGradients(**{name: held.numpy() for name, held in sums.items()})
             for tap, sums in zip(self._taps, self._sums, strict=True)
         }
         for name, layer in layers.items():
@@ -335,10 +325,10 @@ def _effects(
     """Return -Σ g · a and Σ g over positions and calls, each `(batch, units)` float32."""
     effects, slopes = [], []
     for point in tap.points:
-        a = tf.cast(seen[point.place], tf.float32)
+        a = ops.cast(seen[point.place], "float32")
         g = gradients[point.place]
         # Nothing leads from here to the output: removing the unit changes nothing there.
-        g = tf.zeros_like(a) if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32)
+        g = ops.zeros_like(a) if g is None else ops.cast(g, "float32")
         if point.reading is None:
             others = [axis for axis in range(1, len(a.shape)) if axis != point.axis % len(a.shape)]
             effect, slope = -_summed(g * a, others), _summed(g, others)
@@ -346,14 +336,14 @@ def _effects(
             # A unit is a block of values here, and its value the norm of what it adds.
             values = point.reading.values(seen[point.place])
             between = list(range(1, len(values.shape) - 1))
-            product = tf.reduce_sum(tf.reshape(g * a, (*tf.unstack(tf.shape(values)), -1)), axis=-1)
+            product = ops.sum(ops.reshape(g * a, (*ops.shape(values), -1)), axis=-1)
             effect = -_summed(product, between)
-            slope = _summed(tf.math.divide_no_nan(product, values), between)
+            slope = _summed(ops.divide_no_nan(product, values), between)
         over = [] if point.rows == 1 else [1]
         effects.append(_summed(by_sample(point, effect, samples), over))
         slopes.append(_summed(by_sample(point, slope, samples), over))
-    return tf.add_n(effects), tf.add_n(slopes)
+    return operations.total(effects), operations.total(slopes)
 
 
 def _summed(x: Any, axes: list[int]) -> Any:
-    return tf.reduce_sum(x, axis=axes) if axes else x
+    return ops.sum(x, axis=axes) if axes else x

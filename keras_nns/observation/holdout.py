@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from keras import tree
+from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
 from keras_nns.data.labels import output_label_count
 from keras_nns.data.sketch import Seen, Sketcher
+from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 from keras_nns.observation.moments import HALVES, HELD_OUT, PARTS
 
@@ -225,8 +225,8 @@ class Survey:
 
 
 def _inputs_alone(data: Any) -> bool:
-    if isinstance(data, tf.data.Dataset):
-        return not isinstance(data.element_spec, tuple)
+    if isinstance(data, datasets.Dataset):
+        return not isinstance(datasets.element_spec(data), tuple)
     if isinstance(data, list):
         return all(hasattr(part, "shape") for part in data)
     return hasattr(data, "shape") or isinstance(data, Mapping)
@@ -235,12 +235,13 @@ def _inputs_alone(data: Any) -> bool:
 def _without_labels(data: Any, model: Any, batch_size: int) -> Batches:
     """Read inputs alone: every sample gets label 0, which nobody looks at."""
     count = None if output_label_count(model) else 1
-    if isinstance(data, tf.data.Dataset):
+    if isinstance(data, datasets.Dataset):
 
         def with_zeros(*parts: Any) -> Any:
             inputs = parts[0] if len(parts) == 1 else parts
-            return inputs, tf.zeros(tf.shape(tree.flatten(inputs)[0])[0], tf.int64)
+            return inputs, ops.zeros(ops.shape(tree.flatten(inputs)[0])[:1], "int64")
 
-        return as_batches(data.map(with_zeros), model=model, label_count=count)
+        labelled = datasets.mapped(data, with_zeros)
+        return as_batches(labelled, model=model, label_count=count)
     zeros = np.zeros(len(tree.flatten(data)[0]), dtype=np.int64)
     return as_batches(data, zeros, model=model, batch_size=batch_size, label_count=count)

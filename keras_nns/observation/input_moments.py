@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from keras import activations, tree
+from keras import activations, ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches
+from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph import linear
 from keras_nns.graph.keras_internals import (
     Call,
     accepts_training,
     standardise_inputs,
-    undisturbed,
     walk,
 )
 from keras_nns.graph.tracing import Graph, Output, TracedCall
 from keras_nns.observation.label_losses import Objective
 from keras_nns.observation.moments import MomentSums
-from keras_nns.observation.stepping import Stepper
+from keras_nns.observation.passes import run_compiled
 
 Float = NDArray[np.float64]
 
@@ -137,20 +136,20 @@ def _stream(
         * linear.position_count(layer, layers[path].call.shapes[0])
         for path, layer in portion.items()
     )  # fmt: skip
-    size = max(1, _VALUES // widest)
     samples = np.zeros(2, dtype=np.int64)
 
     def add(inputs: Any, part: Any) -> None:
         _add(question, portion, sums, inputs, part)
 
-    step = Stepper(add)
-    with undisturbed(question.graph.model):
+    def dealt() -> Iterator[tuple[Any, Any]]:
+        nonlocal samples
         for batch in batches:
             inputs, part = _dealt(question, batch)
             samples += np.bincount(part, minlength=2)
-            for start in range(0, len(part), size):
-                some = slice(start, start + size)
-                step(*tree.map_structure(lambda t, s=some: t[s], (inputs, part)))
+            if len(part):
+                yield inputs, part
+
+    run_compiled(add, dealt(), models=[question.graph.model], at_once=max(1, _VALUES // widest))
     if not samples[_OWN]:
         raise DataError("The data has no sample of the labels that the subnetwork is to answer.")
     return samples
@@ -176,7 +175,7 @@ def _add(
     """Add a batch to the moments. Runs inside a compiled step."""
     graph = question.graph
     seen: list[tuple[str, Any, Any]] = []
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with Tape() as tape:
 
         def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             layer = call.operation
@@ -192,37 +191,36 @@ def _add(
 
         outputs = walk(graph.model, standardise_inputs(graph.model, inputs), visit)
         answer = outputs[graph.outputs.index(question.answering)]
-        value = tf.reduce_sum(question.margin(answer, part))
-    gradients = tape.gradient(value, [before for _, _, before in seen])
+        value = ops.sum(question.margin(answer, part))
+    gradients = tape.gradients(value, [before for _, _, before in seen])
     for (path, x, before), found in zip(seen, gradients, strict=True):
         layer = portion[path]
-        slopes = tf.zeros_like(before) if found is None else found
+        slopes = ops.zeros_like(before) if found is None else found
         rows = linear.features(layer, x)
-        slopes = tf.reshape(slopes, (-1, layer.kernel.shape[-1]))
-        positions = tf.shape(rows)[0] // tf.shape(part)[0]
-        weight = _steps_that_count(x, rows, positions)
-        sums[path].update(rows, slopes, tf.repeat(part, positions), weight)
+        slopes = ops.reshape(slopes, (-1, layer.kernel.shape[-1]))
+        positions = ops.shape(rows)[0] // ops.shape(part)[0]
+        sums[path].update(rows, slopes, ops.repeat(part, positions), _steps_that_count(x, rows))
 
 
-def _steps_that_count(x: Any, rows: Any, positions: Any) -> Any:
+def _steps_that_count(x: Any, rows: Any) -> Any:
     mask = getattr(x, "_keras_mask", None) if len(x.shape) == 3 else None
     if mask is None:
-        return tf.ones(tf.shape(rows)[0], tf.float64)
-    return tf.reshape(tf.cast(mask, tf.float64), (-1,))
+        return ops.ones(ops.shape(rows)[:1], "float64")
+    return ops.reshape(ops.cast(mask, "float64"), (-1,))
 
 
 def _before_activation(layer: Any, x: Any) -> Any:
     """Compute a layer up to its activation, float32, channels last."""
     given = linear.apply(layer, x, layer.kernel)
-    return given if layer.bias is None else given + tf.cast(layer.bias, tf.float32)
+    return given if layer.bias is None else given + ops.cast(layer.bias, "float32")
 
 
 def _activated(layer: Any, x: Any, before: Any) -> Any:
     """Return what the layer gives."""
     activation = layer.activation or activations.linear
     if getattr(layer, "data_format", "") == "channels_first":
-        before = tf.transpose(before, [0, len(before.shape) - 1, *range(1, len(before.shape) - 1)])
-    given = activation(tf.cast(before, layer.compute_dtype))
+        before = ops.moveaxis(before, -1, 1)
+    given = activation(ops.cast(before, layer.compute_dtype))
     mask = getattr(x, "_keras_mask", None)
     if mask is not None and layer.supports_masking:
         given._keras_mask = mask

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
+from keras_nns.engine.failures import InvalidValues
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.tracing import Graph, Output
 
@@ -70,8 +71,8 @@ def label_logit(output: Output) -> Objective:
     def logit(outputs: Any, labels: Any) -> Any:
         found = _logits_of(output, outputs)
         if found.shape[-1] == 1:
-            found = tf.concat([-found, found], axis=1)
-        return tf.reduce_sum(found * _rows(labels, found.shape[-1]), axis=1)
+            found = ops.concatenate([-found, found], axis=1)
+        return ops.sum(found * _rows(labels, found.shape[-1]), axis=1)
 
     return logit
 
@@ -92,15 +93,15 @@ def decision_margin(output: Output, labels: Sequence[int], *, alone: bool) -> Ob
     def margin(outputs: Any, _: Any) -> Any:
         found = _logits_of(output, outputs)
         if found.shape[-1] == 1:
-            return tf.abs(found[:, 0])
+            return ops.abs(found[:, 0])
         rest = [] if alone else [i for i in range(found.shape[-1]) if i not in own]
-        answers = tf.gather(found, own, axis=1)
+        answers = ops.take(found, own, axis=1)
         if output.kind == "sigmoid" or (len(own) == 1 and not rest):
-            return tf.reduce_min(tf.abs(answers), axis=1)
+            return ops.min(ops.abs(answers), axis=1)
         if rest:
-            others = tf.reduce_logsumexp(tf.gather(found, rest, axis=1), axis=1, keepdims=True)
-            answers = tf.concat([answers, others], axis=1)
-        best = tf.math.top_k(answers, 2).values
+            others = ops.logsumexp(ops.take(found, rest, axis=1), axis=1, keepdims=True)
+            answers = ops.concatenate([answers, others], axis=1)
+        best, _ = ops.top_k(answers, 2)
         return best[:, 0] - best[:, 1]
 
     return margin
@@ -120,7 +121,7 @@ def _logits_of(output: Output, outputs: Any) -> Any:
                 f"What goes into the {output.kind} of output {output.name!r} cannot be found. "
                 "Use a Keras activation for it."
             )
-    return tf.cast(found, tf.float32)
+    return ops.cast(found, "float32")
 
 
 def _inferred(kind: str) -> Objective:
@@ -143,7 +144,7 @@ def _of_keras(found: Any) -> Objective:
         targets = _targets(labels, outputs, sparse=sparse)
         try:
             return _per_sample(function, targets, outputs)
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        except (ValueError, TypeError, InvalidValues) as error:
             raise SelectionError(
                 f"Loss {name} cannot be computed from targets of shape {tuple(targets.shape)} and "
                 f"outputs of shape {tuple(outputs.shape)}: {error} Pass another as loss=."
@@ -154,25 +155,25 @@ def _of_keras(found: Any) -> Objective:
 
 
 def _per_sample(function: Any, targets: Any, outputs: Any) -> Any:
-    values = tf.convert_to_tensor(function(targets, outputs))
+    values = ops.convert_to_tensor(function(targets, outputs))
     if len(values.shape) == 0:
         raise ValueError("it gives one number for the whole batch, not one for each sample.")
-    values = tf.cast(values, tf.float32)
-    return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
+    values = ops.cast(values, "float32")
+    return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
 
 def _targets(labels: Any, outputs: Any, *, sparse: bool) -> Any:
     """Return what a loss compares the outputs with: numbers, or rows as wide as the outputs."""
     if sparse:
-        return labels if len(labels.shape) == 1 else tf.argmax(labels, axis=1)
+        return labels if len(labels.shape) == 1 else ops.cast(ops.argmax(labels, axis=1), "int64")
     width = outputs.shape[-1]
     return _rows(labels, 2)[:, 1:] if width == 1 else _rows(labels, width)
 
 
 def _rows(labels: Any, width: int) -> Any:
     if len(labels.shape) == 1:
-        return tf.one_hot(labels, width)
-    return tf.cast(labels, tf.float32)
+        return ops.one_hot(labels, width)
+    return ops.cast(labels, "float32")
 
 
 def _compiled_loss(graph: Graph, output: Output) -> Any:

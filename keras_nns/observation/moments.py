@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
+
+from keras_nns.engine import operations
+from keras_nns.engine.accumulators import Accumulator
 
 Float = NDArray[np.float64]
 
@@ -34,13 +37,10 @@ class MomentSums:
     def __init__(self, features: int, targets: int) -> None:
         self._size = features + targets
         self._features = features
-        self._count = tf.Variable(tf.zeros(PARTS, tf.float64), trainable=False)
-        self._first = tf.Variable(tf.zeros((PARTS, self._size), tf.float64), trainable=False)
-        self._second = tf.Variable(
-            tf.zeros((PARTS, self._size, self._size), tf.float64), trainable=False
-        )
-        self._pivot = tf.Variable(tf.zeros(self._size, tf.float64), trainable=False)
-        self._started = tf.Variable(initial_value=False, trainable=False)
+        self._count = Accumulator((PARTS,))
+        self._first = Accumulator((PARTS, self._size))
+        self._second = Accumulator((PARTS, self._size, self._size))
+        self._pivot = Pivot(self._size)
 
     def update(self, features: Any, targets: Any, part: Any, weight: Any) -> None:
         """Add rows. Runs inside a compiled step.
@@ -51,23 +51,20 @@ class MomentSums:
             part: Which part each row is of, `(rows,)` integers.
             weight: How much each row counts, `(rows,)`.
         """
-        rows = tf.cast(tf.concat([features, targets], axis=1), tf.float64)
-        weight = tf.cast(weight, tf.float64)
-        mean = tf.reduce_mean(rows, axis=0)
-        self._pivot.assign(tf.where(self._started, self._pivot, mean))
-        self._started.assign(True)
-        rows = rows - self._pivot
+        rows = ops.cast(ops.concatenate([features, targets], axis=1), "float64")
+        weight = ops.cast(weight, "float64")
+        rows = self._pivot.off(rows)
         counts, firsts, seconds = [], [], []
         for number in range(PARTS):
             mine = part == number
-            own, w = tf.boolean_mask(rows, mine), tf.boolean_mask(weight, mine)
+            own, w = operations.rows_where(rows, mine), operations.rows_where(weight, mine)
             weighted = own * w[:, None]
-            counts.append(tf.reduce_sum(w))
-            firsts.append(tf.reduce_sum(weighted, axis=0))
-            seconds.append(tf.matmul(own, weighted, transpose_a=True))
-        self._count.assign_add(tf.stack(counts))
-        self._first.assign_add(tf.stack(firsts))
-        self._second.assign_add(tf.stack(seconds))
+            counts.append(ops.sum(w))
+            firsts.append(ops.sum(weighted, axis=0))
+            seconds.append(operations.columns_product(own, weighted))
+        self._count.add(ops.stack(counts))
+        self._first.add(ops.stack(firsts))
+        self._second.add(ops.stack(seconds))
 
     def of(self, *parts: int) -> Moments:
         """Return the moments of some parts together."""
@@ -81,6 +78,29 @@ class MomentSums:
         )
 
 
+class Pivot:
+    """The mean of the first batch's rows, which all rows are taken relative to.
+
+    Args:
+        columns: How many columns rows have.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._mean = Accumulator((columns,))
+        self._started = Accumulator((), "bool")
+
+    def off(self, rows: Any) -> Any:
+        """Return rows, `(rows, columns)` float64, less the pivot. Runs inside a compiled step."""
+        mean = ops.mean(rows, axis=0)
+        self._mean.assign(ops.where(self._started.value, self._mean.value, mean))
+        self._started.assign(True)
+        return rows - self._mean.value
+
+    def numpy(self) -> Float:
+        """Return the pivot, `(columns,)`."""
+        return self._mean.numpy()
+
+
 class ColumnSums:
     """Sums of columns and of their squares in float64, part by part, about the first batch's mean.
 
@@ -89,23 +109,18 @@ class ColumnSums:
     """
 
     def __init__(self, columns: int) -> None:
-        zeros = tf.zeros((PARTS, columns), tf.float64)
-        self._count = tf.Variable(zeros[:, :1], trainable=False)
-        self._first = tf.Variable(zeros, trainable=False)
-        self._second = tf.Variable(zeros, trainable=False)
-        self._pivot = tf.Variable(zeros[0], trainable=False)
-        self._started = tf.Variable(initial_value=False, trainable=False)
+        self._count = Accumulator((PARTS, 1))
+        self._first = Accumulator((PARTS, columns))
+        self._second = Accumulator((PARTS, columns))
+        self._pivot = Pivot(columns)
 
     def update(self, rows: Any, part: Any, weight: Any) -> None:
         """Add `(rows, columns)`. Runs inside a compiled step; as in `MomentSums`."""
-        rows = tf.cast(rows, tf.float64)
-        self._pivot.assign(tf.where(self._started, self._pivot, tf.reduce_mean(rows, axis=0)))
-        self._started.assign(True)
-        rows = rows - self._pivot
-        table = tf.one_hot(part, PARTS, axis=0, dtype=tf.float64) * tf.cast(weight, tf.float64)
-        self._count.assign_add(tf.reduce_sum(table, axis=1, keepdims=True))
-        self._first.assign_add(tf.matmul(table, rows))
-        self._second.assign_add(tf.matmul(table, rows**2))
+        rows = self._pivot.off(ops.cast(rows, "float64"))
+        table = ops.one_hot(part, PARTS, axis=0, dtype="float64") * ops.cast(weight, "float64")
+        self._count.add(ops.sum(table, axis=1, keepdims=True))
+        self._first.add(ops.matmul(table, rows))
+        self._second.add(ops.matmul(table, ops.square(rows)))
 
     def mean(self, *parts: int) -> Float:
         """Return the mean of each column over some parts."""

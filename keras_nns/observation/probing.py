@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import tensorflow as tf
-from keras import tree
+from keras import ops, tree
 
+from keras_nns.engine import operations
+from keras_nns.engine.derivatives import Tape
 from keras_nns.engine.layers import losses_kept
+from keras_nns.engine.tensors import is_floating, is_tensor
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.keras_internals import (
     Call,
@@ -145,15 +147,15 @@ def unit_values(
     """
     signed, absolute, active = [], [], []
     for point, tensor in zip(tap.points, tensors, strict=True):
-        x = tf.cast(tensor, tf.float32)
+        x = ops.cast(tensor, "float32")
         weights = _step_weights(tensor, point.axis % len(x.shape))
         signed.append(_mean(point, x, weights, samples))
         if not point.nonnegative:
-            absolute.append(_mean(point, tf.abs(x), weights, samples))
+            absolute.append(_mean(point, ops.abs(x), weights, samples))
         else:
             absolute.append(signed[-1])
         if above is not None:
-            over = tf.cast(tf.abs(x) > above, x.dtype)
+            over = ops.cast(ops.abs(x) > above, "float32")
             active.append(_mean(point, over, weights, samples))
     mean = _average(signed)
     return Values(
@@ -166,24 +168,24 @@ def unit_values(
 def _mean(point: WatchPoint, x: Any, weights: Any, samples: Any) -> Any:
     """Take the mean over all that a sample has for a unit: positions, and rows."""
     rows = by_sample(point, _mean_over_positions(x, point.axis % len(x.shape), weights), samples)
-    return rows if point.rows == 1 else tf.reduce_mean(rows, axis=1)
+    return rows if point.rows == 1 else ops.mean(rows, axis=1)
 
 
 def by_sample(point: WatchPoint, x: Any, samples: Any) -> Any:
     """Return rows `(rows, units)` as `(samples, rows of one, units)`, where one has several."""
-    return x if point.rows == 1 else tf.reshape(x, (samples, -1, x.shape[-1]))
+    return x if point.rows == 1 else ops.reshape(x, (samples, -1, x.shape[-1]))
 
 
 def _average(values: list[Any]) -> Any:
-    return values[0] if len(values) == 1 else tf.add_n(values) / float(len(values))
+    return values[0] if len(values) == 1 else operations.total(values) / float(len(values))
 
 
 def _step_weights(tensor: Any, axis: int) -> Any:
     mask = getattr(tensor, "_keras_mask", None)
     if mask is None or len(tensor.shape) < 3 or axis == 1 or len(mask.shape) != 2:
         return None
-    kept = tf.cast(mask, tf.float32)
-    return kept / tf.maximum(tf.reduce_sum(kept, axis=1, keepdims=True), 1.0)
+    kept = ops.cast(mask, "float32")
+    return kept / ops.maximum(ops.sum(kept, axis=1, keepdims=True), 1.0)
 
 
 def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
@@ -192,12 +194,12 @@ def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
         return x
     if step_weights is not None:
         shape = [-1 if a < 2 else 1 for a in range(len(x.shape))]
-        dynamic = tf.shape(step_weights)
+        dynamic = ops.shape(step_weights)
         shape = [dynamic[0], dynamic[1]] + [1] * (len(x.shape) - 2)
-        x = tf.reduce_sum(x * tf.reshape(step_weights, shape), axis=1)
+        x = ops.sum(x * ops.reshape(step_weights, shape), axis=1)
         others = [a - 1 for a in others if a != 1]
-        return tf.reduce_mean(x, axis=others) if others else x
-    return tf.reduce_mean(x, axis=others)
+        return ops.mean(x, axis=others) if others else x
+    return ops.mean(x, axis=others)
 
 
 def run_taps(
@@ -205,7 +207,7 @@ def run_taps(
 ) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
     seen, _ = run_watched(graph, taps, inputs)
-    samples = tf.shape(tree.flatten(inputs)[0])[0]
+    samples = ops.shape(tree.flatten(inputs)[0])[0]
     return [values_at(tap, seen, samples, above=above) for tap in taps]
 
 
@@ -217,7 +219,7 @@ def values_at(
 
 
 def run_watched(
-    graph: Graph, taps: Sequence[Tap], inputs: Any, *, tape: Any = None
+    graph: Graph, taps: Sequence[Tap], inputs: Any, *, tape: Tape | None = None
 ) -> tuple[dict[Place, Any], list[Any]]:
     """Run the user's layers on a batch, in inference mode.
 
@@ -256,9 +258,11 @@ def run_watched(
     return seen, walk(graph.model, given, visit)
 
 
-def _record(tape: Any, tensors: Sequence[Any]) -> None:
-    for tensor in tensors if tape is not None else ():
-        if tf.is_tensor(tensor) and tensor.dtype.is_floating:
+def _record(tape: Tape | None, tensors: Sequence[Any]) -> None:
+    if tape is None:
+        return
+    for tensor in tensors:
+        if is_tensor(tensor) and is_floating(tensor):
             tape.watch(tensor)
 
 
@@ -347,7 +351,7 @@ class Probe(keras.Model):
         """Return `(batch, units)` values by layer path, averaged over positions."""
         watched = self._watched
         states = recurrent_states(self.parent)
-        before = [tf.identity(state.value) for state in states]
+        before = [ops.copy(state) for state in states]
         with losses_kept(self.parent):
             found = run_taps(watched.graph, watched.taps, inputs)
         for state, value in zip(states, before, strict=True):

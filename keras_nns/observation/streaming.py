@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from keras import tree
+from keras import ops, tree
 
 from keras_nns.data.batches import Batch, Batches, as_batches
 from keras_nns.data.scale import check_scale
 from keras_nns.data.sketch import Sketcher
+from keras_nns.engine import operations
+from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.staging import Staging
+from keras_nns.engine.steps import Stepper
+from keras_nns.engine.tensors import is_floating
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
@@ -24,8 +28,6 @@ from keras_nns.graph.keras_internals import recurrent_states, undisturbed
 from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.observation.probing import Layers, run_taps, taps_of
-from keras_nns.observation.staging import Staging
-from keras_nns.observation.stepping import Stepper
 from keras_nns.observation.sums import Sums
 from keras_nns.plans.units import Fingerprint
 from keras_nns.progress import Verbose, track
@@ -132,7 +134,7 @@ class Observer:
         self._threshold = threshold
         self._sums: Sums | None = None
         self._spoiled_weight: str | None = None
-        self._spoiled = tf.Variable(0.0, trainable=False, name="spoiled")
+        self._spoiled = Accumulator((), "float32")
         self._staging = Staging()
         self._step: Stepper | None = None
 
@@ -222,7 +224,7 @@ class Observer:
             self._sums = Sums(self.taps, labels, self._statistics, self._threshold)
             self._step = self._stepper(self._sums)
         self._sums.reset()
-        self._spoiled.assign(0.0)
+        self._spoiled.reset()
         return self._sums
 
     def _check_finite(self, sums: Sums) -> None:
@@ -247,7 +249,7 @@ class Observer:
         """Return what adds one batch to the sums."""
 
         def add(inputs: Any, labels: Any) -> None:
-            self._spoiled.assign_add(_nothing_unless_spoiled(inputs))
+            self._spoiled.add(_nothing_unless_spoiled(inputs))
             sums.update(run_taps(self.graph, self.taps, inputs, above=sums.above), labels)
 
         return Stepper(add)
@@ -255,8 +257,8 @@ class Observer:
 
 def _nothing_unless_spoiled(inputs: Any) -> Any:
     """Return 0, or NaN where an input is NaN or infinite."""
-    floating = [tf.cast(t, tf.float32) for t in tree.flatten(inputs) if t.dtype.is_floating]
-    return tf.add_n([tf.reduce_sum(t) * 0.0 for t in floating] or [tf.constant(0.0)])
+    floating = [ops.cast(t, "float32") for t in tree.flatten(inputs) if is_floating(t)]
+    return operations.total([ops.sum(t) * 0.0 for t in floating] or [ops.zeros((), "float32")])
 
 
 def _spoiled_weight(model: Any) -> str | None:

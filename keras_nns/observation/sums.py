@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
+from keras_nns.engine import operations
+from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.devices import has_gpu
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation.activity import STATISTICS, Activity, LayerActivity
@@ -51,8 +54,8 @@ class Sums:
         self.labels = labels
         self.statistics = tuple(s for s in STATISTICS if s in statistics)
         self.threshold = float(threshold)
-        self._samples = _zeros((labels,), tf.int64, "samples")
-        self._batches = _zeros((), tf.int64, "batches")
+        self._samples = Accumulator((labels,), "int64")
+        self._batches = Accumulator((), "int64")
         self._chunks = [
             _Chunk([self.taps[i] for i in places], places, labels, self.statistics, self.threshold)
             for places in _chunked(self.taps)
@@ -64,10 +67,10 @@ class Sums:
         return self.threshold if "active" in self.statistics else None
 
     @property
-    def _variables(self) -> dict[str, Any]:
+    def _accumulators(self) -> dict[str, Accumulator]:
         named = {"samples": self._samples, "batches": self._batches}
         for index, chunk in enumerate(self._chunks):
-            named |= {f"{index}.{name}": v for name, v in chunk.variables.items()}
+            named |= {f"{index}.{name}": held for name, held in chunk.held.items()}
         return named
 
     def update(self, values: Sequence[Values], labels: Any) -> None:
@@ -78,30 +81,25 @@ class Sums:
             labels: Label numbers `(batch,)`, or booleans `(batch, labels)`.
         """
         exclusive = len(labels.shape) == 1
-        table = (
-            tf.one_hot(labels, self.labels, axis=0)
-            if exclusive
-            else tf.transpose(tf.cast(labels, tf.float32))
-        )
-        self._samples.assign_add(tf.cast(tf.reduce_sum(table, axis=1), tf.int64))
-        self._batches.assign_add(1)
+        table = label_table(labels, self.labels)
+        self._samples.add(samples_by_label(table))
+        self._batches.add(1)
         for chunk in self._chunks:
             chunk.update([values[i] for i in chunk.places], table, labels if exclusive else None)
 
     def reset(self) -> None:
         """Forget everything."""
-        for name, variable in self._variables.items():
-            start = np.full(variable.shape, -np.inf if name.endswith("maximum") else 0)
-            variable.assign(start.astype(variable.dtype.as_numpy_dtype))
+        for held in self._accumulators.values():
+            held.reset()
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint."""
-        return {name: variable.numpy() for name, variable in self._variables.items()}
+        return {name: held.numpy() for name, held in self._accumulators.items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `state` gave."""
-        for name, variable in self._variables.items():
-            variable.assign(state[name])
+        for name, held in self._accumulators.items():
+            held.assign(state[name])
 
     def check_finite(self) -> None:
         """Raise where activations were NaN or infinite.
@@ -150,25 +148,23 @@ class _Chunk:
         self._nonnegative = all(tap.nonnegative for tap in taps)
         units = sum(tap.units for tap in taps)
         shape = (labels, units)
-        self.variables: dict[str, Any] = {}
+        self.held: dict[str, Accumulator] = {}
         if {"mean", "variance"} & set(statistics):
-            self.variables["total"] = _zeros(shape, tf.float64, "total")
+            self.held["total"] = Accumulator(shape)
         if "mean" in statistics and not self._nonnegative:
-            self.variables["magnitude"] = _zeros(shape, tf.float64, "magnitude")
+            self.held["magnitude"] = Accumulator(shape)
         if "fired" in statistics:
-            self.variables["fired"] = _zeros(shape, tf.int64, "fired")
+            self.held["fired"] = Accumulator(shape, "int64")
         if "active" in statistics:
-            self.variables["active"] = _zeros(shape, tf.float64, "active")
+            self.held["active"] = Accumulator(shape)
         if "variance" in statistics:
-            self.variables["pivot"] = _zeros((units,), tf.float32, "pivot")
-            self.variables["started"] = _zeros((), tf.bool, "started")
-            self.variables["squares"] = _zeros(shape, tf.float64, "squares")
-        if "total" not in self.variables:
-            self.variables["odd"] = _zeros((1, units), tf.bool, "odd")
+            self.held["pivot"] = Accumulator((units,), "float32")
+            self.held["started"] = Accumulator((), "bool")
+            self.held["squares"] = Accumulator(shape)
+        if "total" not in self.held:
+            self.held["odd"] = Accumulator((1, units), "bool")
         if "maximum" in statistics:
-            self.variables["maximum"] = tf.Variable(
-                tf.fill(shape, -np.inf), trainable=False, name="activity_maximum"
-            )
+            self.held["maximum"] = Accumulator(shape, "float32", start=-np.inf)
 
     def update(self, values: Sequence[Values], table: Any, labels: Any) -> None:
         """Add one batch.
@@ -178,58 +174,58 @@ class _Chunk:
             table: Which sample has which label, float32 `(labels, batch)`.
             labels: Label numbers `(batch,)`, or None where a sample can have several.
         """
-        held = self.variables
+        held = self.held
         absolute = _join([v.absolute for v in values])
         signed = absolute if self._nonnegative else _join([v.signed for v in values])
         if "odd" in held:
-            finite = tf.reduce_all(tf.math.is_finite(absolute), axis=0, keepdims=True)
-            held["odd"].assign(held["odd"] | ~finite)
+            odd = ops.any(ops.logical_not(ops.isfinite(absolute)), axis=0, keepdims=True)
+            held["odd"].assign(ops.logical_or(held["odd"].value, odd))
         if "total" in held:
-            held["total"].assign_add(sum_by_label(table, signed))
+            held["total"].add(sum_by_label(table, signed))
         if "magnitude" in held:
-            held["magnitude"].assign_add(sum_by_label(table, absolute))
+            held["magnitude"].add(sum_by_label(table, absolute))
         if "fired" in held:
             # The sign of what is not negative is 0 or 1, in one pass over it.
-            above = absolute if self._threshold == 0 else tf.nn.relu(absolute - self._threshold)
+            above = absolute if self._threshold == 0 else ops.relu(absolute - self._threshold)
             # Whole numbers below 2**24 are exact in float32, and a batch is smaller.
-            counts = sum_by_label(table, tf.sign(above))
-            held["fired"].assign_add(tf.cast(tf.round(counts), tf.int64))
+            counts = sum_by_label(table, ops.sign(above))
+            held["fired"].add(ops.cast(ops.round(counts), "int64"))
         if "active" in held:
-            held["active"].assign_add(sum_by_label(table, _join([v.active for v in values])))
+            held["active"].add(sum_by_label(table, _join([v.active for v in values])))
         if "squares" in held:
-            held["squares"].assign_add(sum_by_label(table, self._squared(signed)))
+            held["squares"].add(sum_by_label(table, self._squared(signed)))
         if "maximum" in held:
             highest = (
                 _max_by_label(table, absolute)
                 if labels is None
-                else tf.math.unsorted_segment_max(absolute, labels, self._labels)
+                else ops.segment_max(absolute, labels, num_segments=self._labels)
             )
-            held["maximum"].assign(tf.maximum(held["maximum"], highest))
+            held["maximum"].assign(ops.maximum(held["maximum"].value, highest))
 
     def _squared(self, signed: Any) -> Any:
         """Square differences from the pivot, or the values themselves where that is as good."""
-        held = self.variables
+        held = self.held
 
         def first_pivot() -> Any:
-            mean = tf.reduce_mean(signed, axis=0)
-            spread = tf.reduce_mean(tf.math.squared_difference(signed, mean), axis=0)
-            return tf.where(tf.square(mean) > _FAR * spread, mean, 0.0)
+            mean = ops.mean(signed, axis=0)
+            spread = ops.mean(operations.squared_difference(signed, mean), axis=0)
+            return ops.where(ops.square(mean) > _FAR * spread, mean, 0.0)
 
-        pivot = tf.cond(held["started"], lambda: tf.identity(held["pivot"]), first_pivot)
+        pivot = ops.cond(held["started"].value, lambda: held["pivot"].value, first_pivot)
         held["pivot"].assign(pivot)
         held["started"].assign(True)
-        return tf.cond(
-            tf.reduce_any(pivot != 0.0),
-            lambda: tf.math.squared_difference(signed, pivot),
-            lambda: tf.square(signed),
+        return ops.cond(
+            ops.any(pivot != 0.0),
+            lambda: operations.squared_difference(signed, pivot),
+            lambda: ops.square(signed),
         )
 
     def check_finite(self) -> None:
         # The sums of all labels are products with every sample, so that one NaN spoils them all.
-        if "odd" in self.variables:
-            bad = self.variables["odd"].numpy()
+        if "odd" in self.held:
+            bad = self.held["odd"].numpy()
         else:
-            bad = ~np.isfinite(self.variables["total"].numpy())
+            bad = ~np.isfinite(self.held["total"].numpy())
         start = 0
         for tap in self._taps:
             part = bad[:, start : start + tap.units]
@@ -243,7 +239,7 @@ class _Chunk:
                 )
 
     def layers(self, samples: NDArray[np.int64]) -> dict[str, LayerActivity]:
-        state = {name: variable.numpy() for name, variable in self.variables.items()}
+        state = {name: held.numpy() for name, held in self.held.items()}
         deviation = None
         if "squares" in state:
             # Sum of (v - mean)² from the sum of (v - pivot)².
@@ -253,7 +249,7 @@ class _Chunk:
             deviation = np.maximum(state["squares"] - shift, 0.0)
         highest = None
         if "maximum" in state:
-            # TensorFlow gives the lowest float for a label without samples.
+            # Without samples it may be the lowest float.
             unseen = samples[:, None] == 0
             highest = np.where(unseen, -np.inf, state["maximum"].astype(np.float64))
         found = {}
@@ -286,24 +282,37 @@ def _chunked(taps: Sequence[Tap]) -> list[list[int]]:
     return chunks + [[i] for i, t in enumerate(taps) if not t.spread]
 
 
-def _zeros(shape: tuple[int, ...], dtype: Any, name: str) -> Any:
-    return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=f"activity_{name}")
-
-
 def _join(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1)
+
+
+def label_table(labels: Any, count: int) -> Any:
+    """Return which sample has which label, float32 `(labels, batch)` of 0 and 1.
+
+    Args:
+        labels: Label numbers `(batch,)`, or booleans `(batch, labels)`.
+        count: How many labels there are.
+    """
+    if len(labels.shape) == 1:
+        return ops.one_hot(labels, count, axis=0)
+    return ops.transpose(ops.cast(labels, "float32"))
+
+
+def samples_by_label(table: Any) -> Any:
+    """Count the samples of each label, `(labels,)` int64, from a `label_table`."""
+    return ops.cast(ops.sum(table, axis=1), "int64")
 
 
 def sum_by_label(table: Any, values: Any) -> Any:
     """Sum values `(batch, units)` by label: `(labels, units)` float64."""
-    if tf.config.list_physical_devices("GPU"):
+    if has_gpu():
         # A GPU multiplies float32 matrices with ten bits of mantissa unless told otherwise.
-        table, values = tf.cast(table, tf.float64), tf.cast(values, tf.float64)
-    return tf.cast(tf.matmul(table, values), tf.float64)
+        table, values = ops.cast(table, "float64"), ops.cast(values, "float64")
+    return ops.cast(ops.matmul(table, values), "float64")
 
 
 def _max_by_label(table: Any, values: Any) -> Any:
     def of_label(row: Any) -> Any:
-        return tf.reduce_max(tf.where(row[:, None] > 0, values, -np.inf), axis=0)
+        return ops.max(ops.where(row[:, None] > 0, values, -np.inf), axis=0)
 
-    return tf.map_fn(of_label, table)
+    return ops.map(of_label, table)

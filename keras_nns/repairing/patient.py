@@ -7,20 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import linear
-from keras_nns.graph.keras_internals import undisturbed
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, ask, question_of, reply
 from keras_nns.observation.forward import answering_output, run, settle_labels
 from keras_nns.observation.holdout import Division
 from keras_nns.observation.moments import HALVES
-from keras_nns.observation.stepping import Stepper
+from keras_nns.observation.passes import run_compiled
 from keras_nns.repairing.junctions import Junction
 from keras_nns.repairing.projections import Projection, inputs_at
 from keras_nns.surgery.compiling import carry_compile_settings
@@ -164,7 +162,6 @@ class Treatment:
             balance: Give the plan's labels and all the rest the same total weight.
             values: How many numbers `update` makes of one sample; batches are split by it.
         """
-        size = max(1, _VALUES // max(1, values))
         first, second = within or (None, None)
         mine, own = beside or (None, None)
 
@@ -178,14 +175,12 @@ class Treatment:
             theirs, ours = read(inputs)
             update(theirs, ours, part, weight)
 
-        step = Stepper(add)
-        with undisturbed(self.parent), undisturbed(self.model):
-            for dealt in self.division:
-                weight = self._weights(dealt.batch, dealt.part, balance)
-                for start in range(0, dealt.batch.size, size):
-                    some = slice(start, start + size)
-                    inputs = tree.map_structure(lambda t, s=some: t[s], dealt.batch.inputs)
-                    step(inputs, dealt.part[some], weight[some])
+        weighted = (
+            (dealt.batch.inputs, dealt.part, self._weights(dealt.batch, dealt.part, balance))
+            for dealt in self.division
+        )
+        models = [self.parent, self.model]
+        run_compiled(add, weighted, models=models, at_once=max(1, _VALUES // max(1, values)))
 
     def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
         if not balance:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import as_batches
+from keras_nns.data.batches import Batches, as_batches
+from keras_nns.engine import operations
+from keras_nns.engine.accumulators import Accumulator
 from keras_nns.errors import SelectionError
-from keras_nns.graph.keras_internals import undisturbed
 from keras_nns.graph.tracing import trace
 from keras_nns.observation.activity import Activity
+from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Tap, run_taps, taps_of
-from keras_nns.observation.stepping import Stepper
 from keras_nns.selection.activations import Score, Scores
 
 Float = NDArray[np.float64]
@@ -80,13 +81,7 @@ def forward_selection(
         values = run_taps(graph, taps, inputs)
         sums.update([v.signed for v in values], table)
 
-    step = Stepper(add)
-    with undisturbed(model):
-        for batch in batches:
-            table = batch.labels
-            if table.ndim == 1:
-                table = table[:, None] == np.arange(count)
-            step(batch.inputs, table)
+    run_compiled(add, _with_tables(batches), models=[model])
     ranks = sums.ranks(jointly=jointly)
 
     def score(activity: Activity) -> Scores:
@@ -110,6 +105,14 @@ def forward_selection(
     return score
 
 
+def _with_tables(batches: Batches) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
+    """Give inputs with which sample has which label, `(batch, labels)`."""
+    numbers = np.arange(len(batches.label_names))
+    for batch in batches:
+        table = batch.labels
+        yield batch.inputs, table if table.ndim == 2 else table[:, None] == numbers
+
+
 class _LabelMoments:
     """Sums and products of each layer's units, label by label and over all samples, in float64."""
 
@@ -117,27 +120,22 @@ class _LabelMoments:
         self._taps = tuple(taps)
         # The last row is all samples: with several labels each, labels do not add up to it.
         rows = labels + 1
-        self._count = tf.Variable(tf.zeros(rows, tf.float64), trainable=False)
-        self._first = [
-            tf.Variable(tf.zeros((rows, t.units), tf.float64), trainable=False) for t in taps
-        ]
-        self._second = [
-            tf.Variable(tf.zeros((rows, t.units, t.units), tf.float64), trainable=False)
-            for t in taps
-        ]
+        self._count = Accumulator((rows,))
+        self._first = [Accumulator((rows, t.units)) for t in taps]
+        self._second = [Accumulator((rows, t.units, t.units)) for t in taps]
 
     def update(self, values: Sequence[Any], table: Any) -> None:
-        table = tf.cast(table, tf.float64)
-        table = tf.concat([table, tf.ones_like(table[:, :1])], axis=1)
-        self._count.assign_add(tf.reduce_sum(table, axis=0))
+        table = ops.cast(table, "float64")
+        table = ops.concatenate([table, ops.ones_like(table[:, :1])], axis=1)
+        self._count.add(ops.sum(table, axis=0))
         for value, first, second in zip(values, self._first, self._second, strict=True):
-            x = tf.cast(value, tf.float64)
-            first.assign_add(tf.matmul(table, x, transpose_a=True))
+            x = ops.cast(value, "float64")
+            first.add(operations.columns_product(table, x))
             products = [
-                tf.matmul(x * table[:, row : row + 1], x, transpose_a=True)
+                operations.columns_product(x * table[:, row : row + 1], x)
                 for row in range(table.shape[1])
             ]
-            second.assign_add(tf.stack(products))
+            second.add(ops.stack(products))
 
     def ranks(self, *, jointly: bool) -> dict[str, Float]:
         """Rank the units of each layer, `(labels, units)`."""

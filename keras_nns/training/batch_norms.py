@@ -8,19 +8,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers, tree
+from keras import layers, ops, tree
 
 from keras_nns.graph import linear
 from keras_nns.graph.keras_internals import (
     Call,
     accepts_training,
     standardise_inputs,
-    undisturbed,
     walk,
 )
 from keras_nns.observation.moments import ColumnSums
-from keras_nns.observation.stepping import Stepper
+from keras_nns.observation.passes import run_compiled
 
 _ENOUGH = 4096
 """Samples that are looked at."""
@@ -58,7 +56,7 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
         if id(layer) in found:
             met.add(id(layer))
             rows, weight = _rows(layer, tree.flatten((args, kwargs))[0])
-            sums[id(layer)].update(rows, tf.zeros(tf.shape(weight), tf.int32), weight)
+            sums[id(layer)].update(rows, ops.zeros(ops.shape(weight), "int32"), weight)
         if accepts_training(layer):
             kwargs = {**kwargs, "training": False}
         return layer(*args, **kwargs)
@@ -66,20 +64,22 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
     def look(inputs: Any) -> None:
         walk(model, standardise_inputs(model, inputs), visit)
 
-    step = Stepper(look)
-    samples = 0
-    with undisturbed(model):
-        for inputs, _ in batches:
-            step(inputs)
-            samples += len(tree.flatten(inputs)[0])
-            if samples >= _ENOUGH:
-                break
+    run_compiled(look, _first_inputs(batches), models=[model])
     for key in met:
         with np.errstate(invalid="ignore"):
             mean, variance = sums[key].mean(0), sums[key].variance(0)
         # Else nothing that counts was seen: all of it was padding.
         if np.isfinite(mean).all():
             _move(found[key], mean, variance)
+
+
+def _first_inputs(batches: Iterable[Any]) -> Iterator[tuple[Any]]:
+    samples = 0
+    for inputs, _ in batches:
+        yield (inputs,)
+        samples += len(tree.flatten(inputs)[0])
+        if samples >= _ENOUGH:
+            return
 
 
 @contextmanager
@@ -122,9 +122,9 @@ def _rows(layer: Any, x: Any) -> tuple[Any, Any]:
     rows = linear.channels(layer, x)
     mask = getattr(x, "_keras_mask", None)
     if mask is None:
-        return rows, tf.ones(tf.shape(rows)[0], tf.float64)
-    repeats = tf.shape(rows)[0] // tf.size(mask)
-    return rows, tf.repeat(tf.cast(tf.reshape(mask, [-1]), tf.float64), repeats)
+        return rows, ops.ones(ops.shape(rows)[:1], "float64")
+    repeats = ops.shape(rows)[0] // ops.size(mask)
+    return rows, ops.repeat(ops.cast(ops.reshape(mask, (-1,)), "float64"), repeats)
 
 
 def _move(layer: Any, mean: Any, variance: Any) -> None:

@@ -280,7 +280,7 @@ def test_an_interrupt_between_two_lines_of_python_counts_no_batch_twice(
     plain, tmp_path, monkeypatch
 ):
     """The step is done and the interrupt comes before anybody has noted it."""
-    from keras_nns.observation.stepping import Stepper
+    from keras_nns.engine.steps import Stepper
 
     path = tmp_path / "checkpoint"
     whole = nns.observe(plain.model, plain.x, plain.y, batch_size=4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_nns.observation.staging import Staging
+from keras_nns.engine.staging import Staging
 
 
 def unaligned(shape, dtype):

@@ -1,4 +1,9 @@
-"""One computation run on batch after batch, compiled once."""
+"""One computation run on batch after batch, compiled once.
+
+Another backend brings a `Stepper` that takes arrays and compiles for any number of samples, or
+pads to a few; the function works by `keras.ops` and changes `accumulators`, which the step must
+carry where its compiler knows no state.
+"""
 
 from __future__ import annotations
 

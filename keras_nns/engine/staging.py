@@ -1,4 +1,8 @@
-"""Hand batches of a large array to TensorFlow with one copy instead of two."""
+"""Hand batches of a large array to compiled steps with one copy instead of two.
+
+Another backend that shares memory with numpy, as torch does, needs no buffer: a `Staging` whose
+tensors are the arrays. Where it copies once anyway, `tensors` is that copy.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.engine.devices import steps_end_at_once
+
 _ALIGNED = 64
-"""Bytes that TensorFlow's kernels expect an address to be a multiple of."""
+"""Bytes that kernels expect an address to be a multiple of."""
 
 _LEAST = 2**16
 """Bytes from which it pays."""
@@ -30,10 +36,7 @@ class Staging:
 
     def __init__(self) -> None:
         self._buffers: dict[int, NDArray[Any]] = {}
-        self._waits = (
-            tf.config.experimental.get_synchronous_execution()
-            and not tf.config.list_physical_devices("GPU")
-        )
+        self._waits = steps_end_at_once()
 
     def tensors(self, arrays: Any) -> Any:
         """Return a structure of arrays as tensors that hold until the next call."""
