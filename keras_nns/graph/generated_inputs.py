@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import tree
 
+from keras_nns.engine.tensors import as_tensor, is_tensor
 from keras_nns.graph.keras_internals import functional, walk
 from keras_nns.graph.tracing import Graph
 
@@ -43,7 +43,7 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
         shape = (batch, *[d if d is not None else side for d in tensor.shape[1:]])
         size = vocabularies.get(index)
         if str(tensor.dtype) == "string":
-            arrays.append(tf.constant(random.choice(_WORDS, shape).tolist()))
+            arrays.append(as_tensor(random.choice(_WORDS, shape).tolist()))
         elif size is not None:
             arrays.append(random.integers(0, size, shape).astype(tensor.dtype))
         elif "int" in str(tensor.dtype):
@@ -55,9 +55,9 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
             arrays.append(flags)
         else:
             arrays.append(random.normal(size=shape).astype(np.float32))
-    if any(tf.is_tensor(array) for array in arrays):
+    if any(map(is_tensor, arrays)):
         # Keras takes tensors or arrays, not some of each.
-        arrays = [tf.convert_to_tensor(array) for array in arrays]
+        arrays = [as_tensor(array) for array in arrays]
     return tree.pack_sequence_as(model._inputs_struct, arrays)
 
 

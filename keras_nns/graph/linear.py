@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from keras import activations, layers, ops, tree
 from numpy.typing import NDArray
 
@@ -61,8 +60,7 @@ def apply(layer: Any, x: Any, kernel: Any) -> Any:
     Returns:
         Outputs, float32, channels on the last axis.
     """
-    x = tf.cast(x, tf.float32)
-    kernel = tf.cast(tf.convert_to_tensor(kernel), tf.float32)
+    x, kernel = ops.cast(x, "float32"), ops.cast(kernel, "float32")
     if isinstance(layer, layers.Dense):
         return ops.matmul(x, kernel)
     if layer.data_format == "channels_first":
@@ -92,10 +90,10 @@ def features(layer: Any, x: Any) -> Any:
         `(features, outputs)` has its rows in the same order.
     """
     if isinstance(layer, layers.Dense):
-        return tf.reshape(tf.cast(x, tf.float32), (-1, x.shape[-1]))
+        return ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
     size = feature_count(layer)
     identity = np.eye(size, dtype=np.float32).reshape(*layer.kernel.shape[:-1], size)
-    return tf.reshape(apply(layer, x, identity), (-1, size))
+    return ops.reshape(apply(layer, x, identity), (-1, size))
 
 
 def feature_count(layer: Any) -> int:
@@ -194,9 +192,8 @@ class _Origin:
 
 def channels(norm: Any, x: Any) -> Any:
     """Return `(rows, channels)` of what a batch norm is called on."""
-    axis = norm.axis % len(x.shape)
-    order = [a for a in range(len(x.shape)) if a != axis] + [axis]
-    return tf.reshape(tf.transpose(tf.cast(x, tf.float32), order), (-1, x.shape[axis]))
+    axis = norm.axis
+    return ops.reshape(ops.moveaxis(ops.cast(x, "float32"), axis, -1), (-1, x.shape[axis]))
 
 
 def batch_norm_behind(model: Any, path: str) -> str | None:

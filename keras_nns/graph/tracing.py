@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.engine.tensors import as_array
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import grouping
 from keras_nns.graph.keras_internals import Call, Key, functional, output_names, walk
@@ -315,15 +315,6 @@ def weights_digest(model: Any) -> str:
     """Digest the bytes of every weight of a model, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for variable in model.weights:
-        value = np.ascontiguousarray(_read(variable))
+        value = np.ascontiguousarray(as_array(variable.value))
         digest.update(value.reshape(-1).view(np.uint8).data if value.size else b"")
     return digest.hexdigest()
-
-
-def _read(variable: Any) -> NDArray[Any]:
-    """Return a variable's value, not copied where numpy knows its type."""
-    tensor = tf.convert_to_tensor(variable.value)
-    try:
-        return np.asarray(memoryview(tensor))
-    except ValueError:  # bfloat16 and its like
-        return np.asarray(tensor.numpy())

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import tree
 
+from keras_nns.engine import operations
+from keras_nns.engine.tensors import as_tensor
 from keras_nns.errors import SurgeryError
 from keras_nns.graph.keras_internals import Call, Key, calls, functional, is_graph, structure
 from keras_nns.graph.rules import Keep, Stream
@@ -233,12 +234,12 @@ class Rebuilder:
     def _slice(self, value: Any, binding: Binding | None) -> Any:
         """Return a weight's tensor for the units that stay.
 
-        One that stays whole is not copied: TensorFlow copies it once either model writes to it.
+        One that stays whole is not copied before either model writes to it.
         """
-        value = tf.convert_to_tensor(value)
+        value = as_tensor(value)
         for axis, units in (binding.axes if binding else {}).items():
             if not self._keep.all(units):
-                value = tf.gather(value, self._keep.where(units), axis=axis)
+                value = operations.gather(value, self._keep.where(units), axis=axis)
         if binding is not None and binding.scale is not None:
             value = value.numpy()
             value = (value * binding.scale(self._keep)).astype(value.dtype)

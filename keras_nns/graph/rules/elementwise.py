@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
 from keras import activations, layers, ops
 
+from keras_nns.engine.functions import functions_named
 from keras_nns.graph.rules.base import Site, rule
 
 _NONNEGATIVE = {
@@ -19,7 +19,7 @@ _NONNEGATIVE = {
     activations.squareplus,
     activations.sparse_plus,
     activations.sparse_sigmoid,
-    *(ops.square, tf.square),
+    *(ops.square, *functions_named("square")),
 }
 _SIGNED = {
     activations.celu,
@@ -38,17 +38,18 @@ _SIGNED = {
     activations.tanh,
     activations.tanh_shrink,
     activations.threshold,
-    *(ops.gelu, ops.sin, ops.cos, tf.sin, tf.cos),
+    *(ops.gelu, ops.sin, ops.cos, *functions_named("sin"), *functions_named("cos")),
 }
 _NORMALISING = {activations.softmax, activations.log_softmax, activations.sparsemax}
 _OWN: set[Any] = set()
 _SAME = {
-    getattr(source, name): getattr(activations, name)
-    for source in (ops, tf.nn)
+    function: getattr(activations, name)
     for name in dir(activations)
-    if callable(getattr(activations, name)) and hasattr(source, name)
+    if callable(getattr(activations, name))
+    for function in (getattr(ops, name, None), *functions_named(name))
+    if function is not None
 }
-_SAME |= {ops.exp: activations.exponential, tf.exp: activations.exponential}
+_SAME |= dict.fromkeys((ops.exp, *functions_named("exp")), activations.exponential)
 # It approximates where the activation of that name does not.
 del _SAME[ops.gelu]
 
