@@ -19,10 +19,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from keras_nns.data.named import load_dataset
+from keras_nns.engine import datasets
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic
 from keras_nns.observation.activity import Activity
@@ -164,7 +164,7 @@ def train(x: Float, y: NDArray[np.int64], *, labels: int, seed: int = 0) -> kera
     model.set_weights(first)
     model.compile(keras.optimizers.SGD(RATE), "sparse_categorical_crossentropy")
     # Each epoch is one step on everything, so all epochs are one pass over as many such steps.
-    everything = tf.data.Dataset.from_tensors((x, y)).repeat(EPOCHS)
+    everything = datasets.repeated((x, y), EPOCHS)
     model.fit(everything, epochs=1, shuffle=False, verbose=0)
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise DataError(

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 from numpy.typing import NDArray
 
 from keras_nns.errors import DataError, SurgeryError
@@ -129,7 +128,7 @@ class _FoldMeans:
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
                 wanted = target.wanted(x, z)
-                both = tf.concat([wanted - target.given(z), wanted], axis=1)
+                both = ops.concatenate([wanted - target.given(z), wanted], axis=1)
                 sums.update(both, *target.by_row(part, weight, both, z))
 
         treatment.stream(path, update, within=target.within, values=2 * n * target.positions)
@@ -258,8 +257,8 @@ class _RecalibrateBatchNorm:
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
             for x, z in zip(parent, small, strict=True):
-                given = tf.gather(channels(theirs, x), kept, axis=1)
-                both = tf.concat([given, channels(own, z)], axis=1)
+                given = ops.take(channels(theirs, x), kept, axis=1)
+                both = ops.concatenate([given, channels(own, z)], axis=1)
                 sums.update(both, *by_row(part, weight, both))
 
         traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from keras import layers, tree
+from keras import layers, ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.graph.keras_internals import Call, accepts_training, standardise_inputs, walk
@@ -70,7 +69,7 @@ class Projection:
         rank = len(x.shape)
         summed = [axis % rank for axis in self.axes]
         order = [axis for axis in range(rank) if axis not in summed] + summed
-        return tf.reshape(tf.transpose(tf.cast(x, tf.float32), order), (-1, self.features))
+        return ops.reshape(ops.transpose(ops.cast(x, "float32"), order), (-1, self.features))
 
     def matrix(self) -> Float:
         """Return the kernel as `(features, outputs)`."""
@@ -226,7 +225,7 @@ def inputs_at(
                 mask = getattr(whose, "_keras_mask", None)
 
                 def hear(given: Any, _: Any) -> None:
-                    found.append(tf.identity(tree.flatten(given)[0]))
+                    found.append(ops.copy(tree.flatten(given)[0]))
                     found[-1]._keras_mask = mask
 
                 stack.enter_context(listening(projection.inner, hear))

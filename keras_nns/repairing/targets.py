@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
@@ -130,12 +129,12 @@ class _Whole:
 
     def given(self, x: Any) -> Any:
         given = linear.apply(self._own, x, self._own.kernel) + self._own_bias
-        return tf.reshape(given, (-1, self.size))
+        return ops.reshape(given, (-1, self.size))
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
-        kernel = tf.gather(tf.convert_to_tensor(self._theirs.kernel), self._kept, axis=-1)
+        kernel = ops.take(self._theirs.kernel, self._kept, axis=-1)
         given = linear.apply(self._theirs, theirs, kernel)
-        return tf.reshape(given, (-1, self.size)) + self._bias
+        return ops.reshape(given, (-1, self.size)) + self._bias
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
         steps = isinstance(self._own, layers.Dense) and len(x.shape) == 3
@@ -188,16 +187,16 @@ class _Summed(_Whole):
         return super().given(x[0])
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
-        lacking = tf.gather(self._last(theirs[1]), self._kept, axis=-1) - self._last(ours[1])
+        lacking = ops.take(self._last(theirs[1]), self._kept, axis=-1) - self._last(ours[1])
         given = super().wanted(theirs[0], ours[0])
-        return given + tf.reshape(lacking, (-1, self.size)) * self._scale
+        return given + ops.reshape(lacking, (-1, self.size)) * self._scale
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
         return super().by_row(part, weight, rows, x[0])
 
     def _last(self, x: Any) -> Any:
         """Return a tensor with its channels last."""
-        x = tf.cast(x, tf.float32)
+        x = ops.cast(x, "float32")
         return ops.moveaxis(x, 1, -1) if self._channels_first else x
 
     @property
@@ -233,10 +232,10 @@ class _Within:
         return self._own.rows(x)
 
     def given(self, x: Any) -> Any:
-        return tf.matmul(self.rows(x), self._own_matrix) + self._own_offset
+        return ops.matmul(self.rows(x), self._own_matrix) + self._own_offset
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
-        return tf.matmul(self._theirs.rows(theirs), self._matrix) + self._offset
+        return ops.matmul(self._theirs.rows(theirs), self._matrix) + self._offset
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
         steps = len(x.shape) - len(self._own.axes) == 2
@@ -265,9 +264,9 @@ def by_row(part: Any, weight: Any, rows: Any, steps: Any = None) -> tuple[Any, A
         rows: `(rows, …)`, as many for each sample.
         steps: What rows are the steps of: those that its Keras mask leaves out count nothing.
     """
-    positions = tf.shape(rows)[0] // tf.shape(part)[0]
-    part, weight = tf.repeat(part, positions), tf.repeat(weight, positions)
+    positions = ops.shape(rows)[0] // ops.shape(part)[0]
+    part, weight = ops.repeat(part, positions), ops.repeat(weight, positions)
     mask = None if steps is None else getattr(steps, "_keras_mask", None)
     if mask is not None:
-        weight = weight * tf.cast(tf.reshape(mask, (-1,)), weight.dtype)
+        weight = weight * ops.cast(ops.reshape(mask, (-1,)), weight.dtype)
     return part, weight

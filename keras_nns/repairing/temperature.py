@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, softmax
@@ -140,7 +140,7 @@ class _Samples:
         return any(hasattr(layer, "kernel") for layer in self.head.behind)
 
     def _outputs(self, temperature: float) -> NDArray[np.float64]:
-        values: Any = self.head.dense.activation(tf.constant(self.logits / temperature))
+        values: Any = self.head.dense.activation(ops.convert_to_tensor(self.logits / temperature))
         for layer in self.head.behind:
             values = layer(values, training=False)
         return np.asarray(values, dtype=np.float64)

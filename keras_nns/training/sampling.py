@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
+from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
 Rows = tuple[Any, NDArray[Any]]
@@ -77,11 +77,9 @@ class Feed:
             raise DataError("The data has no sample of what the model answers.")
         if constant and blocks == 1:
             self._kept = [rows]
-        self._spec = tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), rows
-        )
+        self._spec = tree.map_structure(datasets.batch_spec, rows)
 
-    def dataset(self, *, first: int | None = None) -> tf.data.Dataset:
+    def dataset(self, *, first: int | None = None) -> Any:
         """Return the samples as batches of (inputs, targets); every pass is an epoch.
 
         Args:
@@ -90,8 +88,7 @@ class Feed:
         if first is not None:
             self._epoch = first
         batches = -(-self.size // self._batch_size)
-        made = tf.data.Dataset.from_generator(self._pass, output_signature=self._spec)
-        return made.apply(tf.data.experimental.assert_cardinality(batches))
+        return datasets.from_generator(self._pass, self._spec, cardinality=batches)
 
     def _pass(self) -> Iterator[Rows]:
         random = np.random.default_rng((self._seed % 2**63, self._epoch))

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, as_batches
+from keras_nns.engine import datasets
+from keras_nns.engine.datasets import Spec
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import calls, is_graph, structure, undisturbed
 from keras_nns.graph.tracing import Graph, trace, weights_digest
@@ -156,13 +157,13 @@ def feature_dataset(
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
     label_count: int | None = None,
-) -> tf.data.Dataset:
+) -> Any:
     """Return features as a `tf.data.Dataset` that computes them once, into a file.
 
     For features that are too many for memory. The first pass runs the extractor and writes them;
     every other reads. The names of the files begin with `cache` and a digest of the extractor's
     weights, so that features of another network are never taken for these. Delete the files when
-    the data changes, or when the first pass was cut short (TensorFlow says so).
+    the data changes, or when the first pass was cut short (the next pass then warns or fails).
 
     Args:
         extractor: As in `features`.
@@ -204,14 +205,12 @@ def feature_dataset(
         for batch in streamed(extractor, batches):
             yield batch.inputs, batch.labels
 
-    signature = (
-        tf.TensorSpec([None, *extractor.outputs[0].shape[1:]], tf.float32),
-        tf.TensorSpec([None, None] if several else [None], tf.bool if several else tf.int64),
+    spec = (
+        Spec((None, *extractor.outputs[0].shape[1:])),
+        Spec((None, None), "bool") if several else Spec((None,), "int64"),
     )
-    made = tf.data.Dataset.from_generator(rows, output_signature=signature)
-    if batches.batches is not None:
-        made = made.apply(tf.data.experimental.assert_cardinality(batches.batches))
-    return made.cache(f"{os.fspath(cache)}-{weights_digest(extractor)[:12]}")
+    made = datasets.from_generator(rows, spec, cardinality=batches.batches)
+    return datasets.cached(made, f"{os.fspath(cache)}-{weights_digest(extractor)[:12]}")
 
 
 def streamed(extractor: keras.Model, batches: Iterable[Batch]) -> Iterator[Batch]:
