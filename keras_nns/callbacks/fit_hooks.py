@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
+from keras_nns.engine.failures import EndOfData
 
 Around = Callable[[Callable[[Any], Any], Any], Any]
 """Called with the model's own step and a batch of data; returns what the step does."""
@@ -60,7 +60,7 @@ class Fitting:
                 return inner(iterator)
             except BaseException as error:
                 # The end of an epoch of unknown length is no failure.
-                if not isinstance(error, StopIteration | tf.errors.OutOfRangeError):
+                if not isinstance(error, (StopIteration, EndOfData)):
                     self.leave()
                 raise
 

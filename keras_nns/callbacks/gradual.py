@@ -10,11 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import tree
+from keras import ops, tree
 
 from keras_nns.callbacks.fit_hooks import Fitting
 from keras_nns.data.batches import as_batches
+from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.devices import replica_count
+from keras_nns.engine.tensors import as_tensor
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.graph.keras_internals import Key
 from keras_nns.graph.tracing import Graph, hidden_layout, trace, weights_digest
@@ -176,7 +178,7 @@ class GradualCut(keras.callbacks.Callback):
         return dict(zip(turns, shares_of(self._schedule, len(turns), self._share), strict=True))
 
     def _check(self) -> None:
-        if self.model.distribute_strategy.num_replicas_in_sync > 1:
+        if replica_count(self.model) > 1:
             raise ModelError(
                 "GradualCut under tf.distribute is not supported. Train on one device."
             )
@@ -202,7 +204,7 @@ class _Silencer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         # One more entry than there are units, for positions that are none (-1).
-        self._kept = tf.Variable(tf.ones(graph.unit_count + 1, tf.bool), trainable=False)
+        self._kept = Accumulator((graph.unit_count + 1,), "bool", start=True)
         calls: dict[int, list[Key]] = {}
         for key, traced in graph.calls.items():
             calls.setdefault(id(traced.call.operation), []).append(key)
@@ -252,7 +254,7 @@ class _Silencer:
         for axis, units in units_by_axis.items():
             shape = [1] * len(tensor.shape)
             shape[axis] = len(units)
-            found = tf.where(tf.reshape(self._mask(units), shape), found, tf.zeros((), found.dtype))
+            found = _where(ops.reshape(self._mask(units), shape), found)
         mask = getattr(tensor, "_keras_mask", None)
         if mask is not None:
             found._keras_mask = mask
@@ -260,7 +262,7 @@ class _Silencer:
 
     def _mask(self, units: Any) -> Any:
         places = np.where(np.asarray(units) < 0, self.graph.unit_count, units)
-        return tf.gather(self._kept, places)
+        return ops.take(self._kept.value, places, axis=0)
 
     def _silence_inside(self) -> None:
         """Zero rows of weights that read removed units inside a layer."""
@@ -270,6 +272,10 @@ class _Silencer:
                     variable = blueprint.operation.variables[index]
                     shape = [1] * len(variable.shape)
                     shape[axis] = variable.shape[axis]
-                    mask = tf.reshape(self._mask(binding.axes[axis]), shape)
-                    value = tf.convert_to_tensor(variable)
-                    variable.assign(tf.where(mask, value, tf.zeros((), value.dtype)))
+                    mask = ops.reshape(self._mask(binding.axes[axis]), shape)
+                    variable.assign(_where(mask, as_tensor(variable)))
+
+
+def _where(mask: Any, tensor: Any) -> Any:
+    """Return a tensor with zeros where a mask, which is broadcast, is false."""
+    return ops.where(mask, tensor, ops.zeros((), tensor.dtype))

@@ -8,12 +8,16 @@ from os import PathLike
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from keras_nns.callbacks.fit_hooks import Fitting
 from keras_nns.data.batches import as_batches
 from keras_nns.data.labels import output_label_count
+from keras_nns.engine import images
+from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.devices import replica_count
+from keras_nns.engine.summaries import SummaryWriter
+from keras_nns.engine.tensors import is_floating
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.graph.keras_internals import Key
 from keras_nns.graph.tracing import Graph, trace, weights_digest
@@ -112,7 +116,7 @@ class ActivityMonitor(keras.callbacks.Callback):
         self._verbose = verbose
         self._observer: Observer | None = None
         self._gatherer: _Gatherer | None = None
-        self._writer: Any = None
+        self._writer: SummaryWriter | None = None
         self._epoch = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -120,7 +124,7 @@ class ActivityMonitor(keras.callbacks.Callback):
         self.activity = None
         self.history = {}
         if self._log_dir is not None:
-            self._writer = tf.summary.create_file_writer(str(self._log_dir))
+            self._writer = SummaryWriter(self._log_dir)
         settings: dict[str, Any] = {
             "layers": self._layers,
             "statistics": self._statistics,
@@ -210,7 +214,7 @@ class _Gatherer:
         label_names: Sequence[str] | None,
         label_count: int | None,
     ) -> None:
-        if model.distribute_strategy.num_replicas_in_sync > 1:
+        if replica_count(model) > 1:
             raise ModelError(
                 "Gathering from training batches under tf.distribute is not supported. Pass data=… "
                 "to ActivityMonitor, to watch that data at the end of epochs."
@@ -228,8 +232,8 @@ class _Gatherer:
         if len(self._names) != count:
             raise DataError(f"Expected {count} label names. Received: {len(self._names)}.")
         self.sums = Sums(self._taps, count, statistics, threshold)
-        self._seen = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._counted = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._seen = Accumulator((), "int64")
+        self._counted = Accumulator((), "int64")
         self._fitting = Fitting(model, train=self._step)
         self.enter, self.leave = self._fitting.enter, self._fitting.leave
         self._keys: dict[int, list[Key]] = {}
@@ -300,13 +304,13 @@ class _Gatherer:
             )
         labels = _step_labels(y, self.sums.labels)
         above = self.sums.above
-        samples = tf.shape(labels)[0]
+        samples = ops.shape(labels)[0]
         values = [values_at(tap, heard, samples, above=above) for tap in self._taps]
         self.sums.update(values, labels)
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)
-            self._seen.assign_add(tf.size(labels, out_type=tf.int64))
-            self._counted.assign_add(tf.reduce_sum(tf.cast(fits, tf.int64)))
+            self._seen.add(ops.cast(ops.size(labels), "int64"))
+            self._counted.add(ops.sum(ops.cast(fits, "int64")))
 
 
 def _step_labels(y: Any, count: int) -> Any:
@@ -316,9 +320,9 @@ def _step_labels(y: Any, count: int) -> Any:
             "ActivityMonitor gathers by label, and the training data has "
             f"{'no' if y is None else 'several'} targets. Pass data=(x, y) to watch instead."
         )
-    y = tf.convert_to_tensor(y)
+    y = ops.convert_to_tensor(y)
     if len(y.shape) == 2 and y.shape[1] == count and count > 1:
-        return y > 0.5 if y.dtype.is_floating else tf.cast(y, tf.bool)
+        return y > 0.5 if is_floating(y) else ops.cast(y, "bool")
     if len(y.shape) == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if len(y.shape) != 1:
@@ -326,7 +330,7 @@ def _step_labels(y: Any, count: int) -> Any:
             f"Expected targets of shape (batch,) or (batch, {count}). Received: shape {y.shape}. "
             "Pass data=(x, labels) to ActivityMonitor to watch instead."
         )
-    return tf.cast(tf.round(y) if y.dtype.is_floating else y, tf.int64)
+    return ops.cast(ops.round(y) if is_floating(y) else y, "int64")
 
 
 def _require_tensorboard() -> None:
@@ -339,15 +343,15 @@ def _require_tensorboard() -> None:
         ) from error
 
 
-def _write_summaries(writer: Any, activity: Activity, epoch: int) -> None:
-    with writer.as_default(step=epoch):
-        for layer, sums in activity.layers.items():
-            seen = activity.samples > 0
-            if sums.magnitude is not None:
-                tf.summary.histogram(f"{layer}/mean activation", activity.magnitude(layer)[seen])
-                figure = plots.activity_heatmap(activity, layer)
-                picture = tf.io.decode_png(plots.rendered(figure), channels=3)
-                tf.summary.image(f"{layer}/label × unit", np.asarray(picture)[None])
-            if sums.fired is not None:
-                tf.summary.histogram(f"{layer}/firing rate", activity.firing_rate(layer)[seen])
+def _write_summaries(writer: SummaryWriter, activity: Activity, epoch: int) -> None:
+    seen = activity.samples > 0
+    for layer, sums in activity.layers.items():
+        if sums.magnitude is not None:
+            mean = activity.magnitude(layer)[seen]
+            writer.histogram(f"{layer}/mean activation", mean, step=epoch)
+            picture = images.decode(plots.rendered(plots.activity_heatmap(activity, layer)))
+            writer.image(f"{layer}/label × unit", picture[..., :3], step=epoch)
+        if sums.fired is not None:
+            rate = activity.firing_rate(layer)[seen]
+            writer.histogram(f"{layer}/firing rate", rate, step=epoch)
     writer.flush()

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from keras_nns.cli import arguments, screen, select
-from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.cli.quiet import start_backend
 
 if TYPE_CHECKING:
     from keras_nns.demo import Demo
@@ -63,7 +63,7 @@ def add(commands: arguments.Commands) -> None:
 def run(given: Namespace) -> None:
     """Run the demo and print what came of it."""
     with screen.working(given, "starting TensorFlow") as tell:
-        start_tensorflow()
+        start_backend()
         from keras_nns.demo import run_demo
 
         done = run_demo(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 
 
-def start_tensorflow() -> None:
+def start_backend() -> None:
     """Import TensorFlow and Keras without a word, once.
 
     Whatever they wrote is shown when that fails.

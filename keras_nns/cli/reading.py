@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_nns.cli.arguments import DATASETS
-from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.cli.quiet import start_backend
 from keras_nns.errors import FileError
 
 
@@ -45,7 +45,7 @@ def model(given: Namespace, path: str) -> Any:
     Raises:
         FileError: The file is missing, damaged, or holds code.
     """
-    start_tensorflow()
+    start_backend()
     from keras_nns.surgery.lineage import load_model
 
     return load_model(path, unsafe=given.unsafe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from keras_nns.cli import arguments, screen
-from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.cli.quiet import start_backend
 
 EXAMPLE = """\
 keras-nns reproduce
@@ -47,7 +47,7 @@ def add(commands: arguments.Commands) -> None:
 def run(given: Namespace) -> None:
     """Reproduce the paper and print its tables."""
     with screen.working(given, "starting TensorFlow") as tell:
-        start_tensorflow()
+        start_backend()
         from keras_nns.paper.reproduction import reproduce
 
         done = reproduce(

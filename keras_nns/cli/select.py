@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, reading, screen
-from keras_nns.cli.quiet import start_tensorflow
+from keras_nns.cli.quiet import start_backend
 from keras_nns.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
 def run(given: Namespace) -> None:
     """Select and write the plan or plans."""
     rule = rule_of(given)
-    start_tensorflow()
+    start_backend()
     from keras_nns.observation.activity import Activity
     from keras_nns.selection.choosing import select
 
