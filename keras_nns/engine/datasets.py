@@ -151,14 +151,19 @@ def only(data: Any, chosen: NDArray[np.bool_]) -> Any:
     return counted
 
 
-def mapped(data: Any, function: Callable[..., Any]) -> Any:
-    """Return what a function makes of each element, which it gets as its arguments.
+def with_zeros(data: Any) -> Any:
+    """Return a data set of `(inputs, zeros)`: a zero, int64, for each sample of a batch of inputs.
 
     Args:
-        data: The data set.
-        function: Works on tensors; it may be compiled.
+        data: A data set whose elements are inputs alone, in any structure.
     """
-    return data.map(function)
+
+    def beside(*parts: Any) -> Any:
+        inputs = parts[0] if len(parts) == 1 else parts
+        # Also where nothing but the values tells how many axes there are.
+        return inputs, tf.zeros(tf.shape(tree.flatten(inputs)[0])[:1], tf.int64)
+
+    return data.map(beside)
 
 
 def from_generator(

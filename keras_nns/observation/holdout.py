@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
@@ -236,12 +236,6 @@ def _without_labels(data: Any, model: Any, batch_size: int) -> Batches:
     """Read inputs alone: every sample gets label 0, which nobody looks at."""
     count = None if output_label_count(model) else 1
     if isinstance(data, datasets.Dataset):
-
-        def with_zeros(*parts: Any) -> Any:
-            inputs = parts[0] if len(parts) == 1 else parts
-            return inputs, ops.zeros(ops.shape(tree.flatten(inputs)[0])[:1], "int64")
-
-        labelled = datasets.mapped(data, with_zeros)
-        return as_batches(labelled, model=model, label_count=count)
+        return as_batches(datasets.with_zeros(data), model=model, label_count=count)
     zeros = np.zeros(len(tree.flatten(data)[0]), dtype=np.int64)
     return as_batches(data, zeros, model=model, batch_size=batch_size, label_count=count)

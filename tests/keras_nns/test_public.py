@@ -175,6 +175,14 @@ def test_no_module_says_the_word_of_its_room_again():
         assert path.stem == "__init__" or path.parent == PACKAGE or room not in path.stem, path
 
 
+def test_one_room_names_tensorflow():
+    """Beside it the command line, which keeps it quiet while it starts."""
+    for path in PACKAGE.rglob("*.py"):
+        if "tensorflow" in path.read_text():
+            name = path.relative_to(PACKAGE).as_posix()
+            assert name.split("/")[0] == "engine" or name == "cli/quiet.py", name
+
+
 def test_only_those_who_ship_know_of_tflite():
     for name, tree in modules():
         if any(target.split(".")[0] == "tflite_export" for target in imported(tree)):

@@ -62,7 +62,18 @@ def test_some_of_the_elements():
     some = datasets.only(data, np.array([True, False, False, True, True]))
     assert values(some) == [0, 3, 4]
     assert datasets.cardinality(some) == 3
-    assert values(datasets.mapped(some, lambda i: i * 2)) == [0, 6, 8]
+
+
+@pytest.mark.parametrize("shape", [(None, 2), None], ids=["known", "unknown rank"])
+def test_a_zero_for_every_sample(shape):
+    data = tf.data.Dataset.from_generator(
+        lambda: iter([ROWS, ROWS[:4]]), output_signature=tf.TensorSpec(shape, tf.float32)
+    )
+    for own in (data, data.map(lambda x: {"a": x, "b": x}), data.map(lambda x: (x, x))):
+        found = list(datasets.elements(datasets.with_zeros(own)))
+        assert [y.numpy().tolist() for _, y in found] == [[0] * 6, [0] * 4]
+        firsts = [keras.tree.flatten(inputs)[0] for inputs, _ in found]
+        assert [x.numpy().tolist() for x in firsts] == [ROWS.tolist(), ROWS[:4].tolist()]
 
 
 def test_from_a_generator_every_pass_is_anew():
