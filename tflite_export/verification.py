@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
 from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.ports import Port
+from tflite_export.keras_model.rounding import rounding
 from tflite_export.keras_model.samples import arrays
-from tflite_export.keras_model.source import predict, source
+from tflite_export.keras_model.source import Source, kernels, predict, source
 from tflite_export.running.comparison import (
     LabelFigures,
     answers_of,
@@ -25,11 +26,14 @@ from tflite_export.running.comparison import (
     variant_of,
 )
 from tflite_export.running.interpreter import Runner
+from tflite_export.running.resemblance import resemblance
 from tflite_export.variants import Tolerance
 
 __all__ = ["LabelComparison", "LabelFigures", "OutputDifference", "Verification", "verify"]
 
 Array = np.ndarray[Any, Any]
+# Keras rounds, and the file rounds.
+_SIDES = 2
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,10 @@ def verify(
     The file runs in the LiteRT interpreter, the model in Keras; a mixed precision model is
     compared in float32, the arithmetic the file has. The Keras model is not changed.
 
+    Where the largest difference is more than its tolerance, what float32 rounding alone does to
+    the model is measured, by weights and inputs that are off by as much, and twice that passes
+    too: a network whose large weights meet features that hardly vary has no more exact answers.
+
     Args:
         flat: The model's bytes, or its path.
         model: The Keras model it was converted from.
@@ -192,9 +200,27 @@ def verify(
         ),
         labels=() if targets is None else _labels(targets, expected, answers, metadata.labels),
     )
-    for output in result.outputs:
-        _judge(output, result)
+    # What the caller accepts is held as given, the variant's own bound is for what it explains.
+    own = result.tolerance.largest == row.tolerance.largest
+    strayed = _strayed(origin, values, result) if own else []
+    for number, output in enumerate(result.outputs):
+        rounding = strayed[number] if strayed else 0.0
+        _judge(output, result, rounding, lambda: _why(graph, model, result.variant))
     return result
+
+
+def _strayed(origin: Source, values: Sequence[Array], result: Verification) -> list[float]:
+    """What float32 alone explains of each output, as a share of its scale.
+
+    Measured only where the largest differences are held to a tolerance and leave it.
+    """
+    far = [output for output in result.outputs if not output.relative <= result.tolerance.largest]
+    if not far:
+        return []
+    return [
+        _SIDES * moved / (output.scale or 1.0) if np.isfinite(moved) else 0.0
+        for moved, output in zip(rounding(origin, values), result.outputs, strict=True)
+    ]
 
 
 def _difference(
@@ -244,20 +270,21 @@ def _labels(
     )
 
 
-def _judge(output: OutputDifference, result: Verification) -> None:
+def _judge(
+    output: OutputDifference, result: Verification, rounding: float, why: Callable[[], str]
+) -> None:
     accepted, count = result.tolerance, result.samples
     start = f"output {output.name!r} of the {result.variant} file"
+    largest = max(accepted.largest, rounding)
     # Not `>`: a NaN must fail too.
     for what, found, limit in (
-        ("largest difference", output.relative, accepted.largest),
+        ("largest difference", output.relative, largest),
         ("root mean square difference", output.rms, accepted.rms),
     ):
         if not found <= limit:
             raise VerificationError(
                 f"{start} is away from the model: {what} {found:.2g} of the output's scale "
-                f"({output.scale:.3g}) over {count} samples, tolerance {limit:.2g}. The file was "
-                "converted from another model or other weights, or the variant is too coarse "
-                "for this model."
+                f"({output.scale:.3g}) over {count} samples, tolerance {limit:.2g}. {why()}"
             )
     if output.agreement is None:
         return
@@ -266,7 +293,37 @@ def _judge(output: OutputDifference, result: Verification) -> None:
     if changed > max(1.0, (1 - accepted.agreement) * count):
         raise VerificationError(
             f"{start} decides differently from the model in {changed} of {count} cases; "
-            f"at least {accepted.agreement:.0%} must agree. The variant is too coarse for this "
-            "model, or was calibrated on unlike samples; pass tolerance=Tolerance(agreement=...) "
-            "to accept it."
+            f"at least {accepted.agreement:.0%} must agree. {why()} Pass "
+            "tolerance=Tolerance(agreement=...) to accept it."
         )
+
+
+def _why(graph: Any, model: Any, variant: str) -> str:
+    """Say whether the weights are another's, or this model's and the variant too coarse."""
+    own = kernels(model)
+    told = resemblance(graph, own)
+    if told.missing and not told.found:
+        return (
+            "The file was converted from another model or other weights: it does not hold the "
+            f"kernel of layer {told.missing[0]!r}."
+        )
+    if not told.found or told.missing:
+        return (
+            "The file was converted from another model or other weights, or the variant is too "
+            "coarse for this model, or was calibrated on unlike samples."
+        )
+    if variant == "float32":
+        return (
+            "The file's kernels are this model's or nearly so, and the difference is more than "
+            "float32 rounds: convert again if the model was trained since."
+        )
+    reach = {name: float(np.abs(kernel.values).max(initial=0.0)) for name, kernel in own.items()}
+    middle = float(np.median(list(reach.values())))
+    widest = max(reach, key=lambda name: reach[name])
+    recipe = {"*": variant.removeprefix("recipe:"), widest: "float32"}
+    return (
+        "The file holds this model's weights: the variant is too coarse for it, or was calibrated "
+        f"on unlike samples. Its widest kernel is that of layer {widest!r}, with weights up to "
+        f"{reach[widest]:.3g} where the middle layer's reach {middle:.3g}. Try another variant, a "
+        f"recipe that leaves that layer alone, such as {recipe}, or more samples."
+    )

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import tflite_export
+from tflite_export.flatbuffer import container
+from tflite_export.keras_model.source import kernels
+from tflite_export.running.resemblance import Resemblance, resemblance
 
 layers = keras.layers
 
@@ -37,7 +40,7 @@ def test_the_difference_is_the_one_that_was_put_in(pixels: np.ndarray) -> None:
     flat = tflite_export.convert(model)
     bias = model.layers[-1].bias
     bias.assign([0.0, 0.25, 0.0])
-    with pytest.raises(tflite_export.VerificationError, match=r"'scores'.*another model"):
+    with pytest.raises(tflite_export.VerificationError, match=r"'scores'.*trained since"):
         tflite_export.verify(flat, model, pixels)
     result = tflite_export.verify(flat, model, pixels, tolerance=1.0)
     scale = np.abs(model.predict(pixels, verbose=0)).max()
@@ -232,3 +235,89 @@ def test_tokens_that_no_table_has_are_said() -> None:
         tflite_export.verify(flat, model, tokens)
     with pytest.raises(tflite_export.FlatbufferError, match="LiteRT fails on these inputs"):
         tflite_export.card(flat, tokens, targets=np.zeros(120), seconds=0)
+
+
+@pytest.fixture(scope="module")
+def touchy() -> tuple[keras.Model, np.ndarray]:
+    """Large weights on the small difference of two features: float32 itself leaves it open."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(2, name="features"),
+            layers.Dense(1, activation="sigmoid", name="head"),
+        ],
+        name="touchy",
+    )
+    kernel = rng.standard_normal((64, 1)) / 8
+    features = np.hstack([kernel, kernel + 1e-4 * rng.standard_normal((64, 1))])
+    model.set_weights([features, np.zeros(2), np.array([[4000.0], [-4000.0]]), np.zeros(1)])
+    return model, rng.standard_normal((300, 64)).astype(np.float32)
+
+
+def test_what_float32_leaves_open_is_no_fault_of_the_file(
+    touchy: tuple[keras.Model, np.ndarray],
+) -> None:
+    model, samples = touchy
+    flat = tflite_export.convert(model)
+    result = tflite_export.verify(flat, model, samples)
+    assert 1e-5 < result.relative < 1e-2
+    # By hand, in float64: the model's own answers are as far from the exact ones.
+    first, _, second, _ = (np.asarray(w, np.float64) for w in model.get_weights())
+    exact = 1 / (1 + np.exp(-(samples.astype(np.float64) @ first @ second)))
+    assert np.abs(model.predict(samples, verbose=0) - exact).max() > 1e-5
+    with pytest.raises(tflite_export.VerificationError, match="tolerance 1e-05"):
+        tflite_export.verify(flat, model, samples, tolerance=1e-5 * (1 - 1e-9))
+
+
+def test_weights_that_moved_are_more_than_rounding(
+    touchy: tuple[keras.Model, np.ndarray], trained: keras.Model, digits: Any
+) -> None:
+    for model, samples in (touchy, (trained, digits[0][:100])):
+        flat = tflite_export.convert(model)
+        other = keras.models.clone_model(model)
+        other.set_weights([weight * 1.05 for weight in model.get_weights()])
+        with pytest.raises(tflite_export.VerificationError, match=r"nearly so.*trained since"):
+            tflite_export.verify(flat, other, samples)
+
+
+def test_a_coarse_variant_is_not_taken_for_another_model(
+    touchy: tuple[keras.Model, np.ndarray],
+) -> None:
+    model, samples = touchy
+    flat = tflite_export.convert(model, quantize="int8", samples=samples)
+    with pytest.raises(tflite_export.VerificationError) as caught:
+        tflite_export.verify(flat, model, samples)
+    assert "holds this model's weights" in str(caught.value)
+    assert "layer 'head', with weights up to 4e+03" in str(caught.value)
+    assert "another model" not in str(caught.value)
+
+
+def test_other_weights_are_told_from_rounding(trained: keras.Model, digits: Any) -> None:
+    flat = tflite_export.convert(trained, quantize="int8", samples=digits[0][:200])
+    other = keras.models.clone_model(trained)
+    with pytest.raises(tflite_export.VerificationError, match=r"hold the kernel of layer 'conv'"):
+        tflite_export.verify(flat, other, digits[0][:200])
+
+
+@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8", "weight_int8"])
+def test_a_files_kernels_are_found_whatever_their_form(quantize: str | None) -> None:
+    """Batch norms are folded into them, types and axes change."""
+    model = keras.Sequential(
+        [
+            keras.Input((9, 9, 3)),
+            layers.Conv2D(8, 3, use_bias=False, name="conv"),
+            layers.BatchNormalization(),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(4, name="dense"),
+        ]
+    )
+    model.layers[1].gamma.assign(np.linspace(-2, 3, 8))
+    images = np.random.default_rng(0).random((200, 9, 9, 3), dtype=np.float32)
+    flat = tflite_export.convert(model, quantize=quantize, samples=images)
+    told = resemblance(container.parse(flat), kernels(model))
+    assert told == Resemblance(("conv", "depthwise", "dense"), ())
+    told = resemblance(container.parse(flat), kernels(keras.models.clone_model(model)))
+    assert told == Resemblance((), ("conv", "depthwise", "dense"))

@@ -1,8 +1,11 @@
-"""The ends of a model."""
+"""What a model is described by: its ends, and its kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,16 @@ class Port:
     shape: tuple[int | None, ...]
     dtype: str
     layer: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The weights of a layer in the shape that TFLite gives them.
+
+    Attributes:
+        values: The weights.
+        axis: The axis of the output channels.
+    """
+
+    values: np.ndarray[Any, Any]
+    axis: int

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export.errors import ConversionError, OptionError
-from tflite_export.keras_model.ports import Port
+from tflite_export.keras_model.ports import Kernel, Port
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +41,8 @@ class Source:
         outputs: In the order `call` gives them.
         call: The inference pass over flat lists of tensors.
         variables: The TensorFlow variables that `call` reads.
+        weights: The Keras variables behind them.
+        call_with: The pass with other values for some of those: pairs of variable and value.
         recurrent: Names of the layers that loop over time.
         layers: Names of all layers, nested ones included.
         vocabulary: Rows of the smallest table that an Embedding looks up; `None` without one.
@@ -53,6 +55,8 @@ class Source:
     variables: tuple[Any, ...]
     recurrent: tuple[str, ...]
     layers: tuple[str, ...]
+    weights: tuple[Any, ...]
+    call_with: Callable[[Sequence[Any], Sequence[tuple[Any, Any]]], list[Any]]
     vocabulary: int | None = None
 
 
@@ -109,12 +113,15 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
         )
     outputs = _outputs(model)
 
-    def answer(flat: Sequence[Any]) -> Any:
-        with keras.StatelessScope():
+    def answer(flat: Sequence[Any], values: Sequence[tuple[Any, Any]] = ()) -> Any:
+        with keras.StatelessScope(state_mapping=values):
             return model(pack(list(flat)), training=False)
 
     def call(flat: Sequence[Any]) -> list[Any]:
         return list(keras.tree.flatten(answer(flat)))
+
+    def call_with(flat: Sequence[Any], values: Sequence[tuple[Any, Any]]) -> list[Any]:
+        return list(keras.tree.flatten(answer(flat, values)))
 
     if outputs is None:
         outputs = _traced_outputs(answer, inputs)
@@ -126,6 +133,8 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
         variables=tuple(variable.value for variable in model.variables),
         recurrent=tuple(layer.name for layer in _layers(model) if is_recurrent(layer)),
         layers=tuple(dict.fromkeys(layer.name for layer in layers)),
+        weights=tuple(model.variables),
+        call_with=call_with,
         vocabulary=min(
             (layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)),
             default=None,
@@ -185,6 +194,17 @@ def generated(origin: Source, count: int) -> list[Array]:
         drawn = rng.integers(0, origin.vocabulary or 2, shape) if tokens else rng.normal(size=shape)
         arrays.append(drawn.astype(port.dtype))
     return arrays
+
+
+def kernels(model: Any) -> dict[str, Kernel]:
+    """The kernels of a model whose form in a file is known, by layer: Dense and convolutions."""
+    found = {}
+    for layer in _layers(model):
+        if type(layer) in (keras.layers.Dense, keras.layers.Conv2D):
+            found[layer.name] = Kernel(np.moveaxis(np.asarray(layer.kernel), -1, 0), 0)
+        elif type(layer) is keras.layers.DepthwiseConv2D and layer.depth_multiplier == 1:
+            found[layer.name] = Kernel(np.moveaxis(np.asarray(layer.kernel), -1, 0), 3)
+    return found
 
 
 def is_recurrent(layer: Any) -> bool:
