@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from keras_nns.files.atomic import Json
 from keras_nns.graph.rules import load_extras
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint
+from keras_nns.surgery import keras2
 from keras_nns.surgery.operating_points import BalancedDecisions
 
 Head = Literal["parent", "labels", "other", "binary"]
@@ -283,8 +283,9 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
 def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
     """Read a model from a `.keras` or `.h5` file, with its lineage where it has one.
 
-    DepthwiseConv2D layers in an `.h5` file of Keras 2 carry `groups`, which Keras 3 refuses. It is
-    1 and means nothing there: it is left out, with a warning.
+    Files of Keras 1 and 2 keep the meaning that they had, with a warning: Keras 3's `hard_sigmoid`
+    is another function, and it refuses arguments that say nothing in an `.h5` file (`groups` of
+    DepthwiseConv2D, `time_major` of LSTM, …), which are left out.
 
     Args:
         path: The file.
@@ -304,7 +305,11 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
     _check_entries(name)
     _import_extras(name)
     try:
-        model = _read(path, unsafe=unsafe)
+        if keras2.is_h5(path):
+            model = keras2.read_h5(path, unsafe=unsafe)
+        else:
+            model = keras.saving.load_model(path, safe_mode=not unsafe)
+        keras2.restore_meaning(model, path)
     except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
         raise FileError(_loading_failed(name, error)) from error
     if name.endswith(".keras"):
@@ -313,41 +318,6 @@ def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
                 with atomic.blame(path):
                     set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
     return model
-
-
-def _read(path: str | PathLike[str], *, unsafe: bool) -> Any:
-    try:
-        return keras.saving.load_model(path, safe_mode=not unsafe)
-    except TypeError as error:
-        if not (_carries_groups(str(error)) and os.fspath(path).endswith((".h5", ".hdf5"))):
-            raise
-    model = keras.saving.load_model(
-        path, safe_mode=not unsafe, custom_objects={"DepthwiseConv2D": _DepthwiseOfKeras2}
-    )
-    warnings.warn(
-        f"{os.fspath(path)!r} was written by Keras 2: `groups` of its DepthwiseConv2D layers, "
-        "which is 1, was left out. Save the model again to be rid of this.",
-        stacklevel=3,
-    )
-    return model
-
-
-def _carries_groups(text: str) -> bool:
-    return "DepthwiseConv2D" in text and "'groups'" in text
-
-
-class _DepthwiseOfKeras2:
-    """Stands for DepthwiseConv2D while a file is read, and makes the layer of today."""
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """Make the layer, without `groups`."""
-        groups = config.get("groups", 1)
-        if groups != 1:
-            raise ValueError(f"DepthwiseConv2D {config.get('name')!r} has groups={groups!r}, not 1")
-        return keras.layers.DepthwiseConv2D.from_config(
-            {key: value for key, value in config.items() if key != "groups"}
-        )
 
 
 def _check_entries(name: str) -> None:
@@ -390,6 +360,13 @@ def _import_extras(name: str) -> None:
     load_extras()
 
 
+def _is_of_keras_2(name: str) -> bool:
+    try:
+        return keras2.version_of(name).startswith("2.")
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def _loading_failed(name: str, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "Lambda" in text and ("safe" in text or "unsafe" in text):
@@ -397,10 +374,12 @@ def _loading_failed(name: str, error: Exception) -> str:
             f"{name!r} holds a Lambda layer, which is code. If you trust where the file comes "
             "from, pass unsafe=True (--unsafe in a shell)."
         )
-    if _carries_groups(text) and "has groups=" not in text:
+    refused = re.search(r"(?:Unrecognized|unexpected) keyword argument.*", text)
+    if name.endswith(".keras") and refused is not None and _is_of_keras_2(name):
         return (
-            f"{name!r} was written by Keras 2: its DepthwiseConv2D layers carry `groups`, which "
-            "Keras 3 refuses. Save the model as `.h5` with Keras 2 (tf_keras); that can be read."
+            f"{name!r} was written by Keras 2, and Keras 3 refuses a part of its configuration: "
+            f"{refused[0][:150]}. Save the model as `.h5` with Keras 2 (tf_keras); that can be "
+            "read."
         )
     own = re.search(r"(?:Could not locate class|Unknown layer:?) '(\w+)'", text)
     if own is not None:

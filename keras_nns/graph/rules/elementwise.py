@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import activations, layers, ops
 
 from keras_nns.engine.functions import functions_named
 from keras_nns.graph.rules.base import Site, rule
+
+
+def hard_sigmoid_of_keras_2(x: Any) -> Any:
+    """Return clip(0.2 x + 0.5, 0, 1), which Keras 1 and 2 call `hard_sigmoid`.
+
+    Keras 3 has another function by that name, relu6(x + 3) / 6.
+    """
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+keras.saving.register_keras_serializable("keras_nns")(hard_sigmoid_of_keras_2)
 
 _NONNEGATIVE = {
     activations.relu,
     activations.relu6,
     activations.sigmoid,
     activations.hard_sigmoid,
+    hard_sigmoid_of_keras_2,
     activations.softplus,
     activations.exponential,
     activations.squareplus,

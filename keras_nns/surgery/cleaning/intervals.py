@@ -9,7 +9,7 @@ import numpy as np
 from keras import activations
 from numpy.typing import NDArray
 
-from keras_nns.graph.rules.elementwise import standard
+from keras_nns.graph.rules.elementwise import hard_sigmoid_of_keras_2, standard
 
 Array = NDArray[np.float64]
 
@@ -65,6 +65,7 @@ _INCREASING = {
     activations.elu,
     activations.exponential,
     activations.hard_sigmoid,
+    hard_sigmoid_of_keras_2,
     activations.hard_tanh,
     activations.leaky_relu,
     activations.log_sigmoid,

@@ -145,6 +145,7 @@ def written_by_keras_2(path, groups):
     config = json.loads(entries["config.json"])
     config["config"]["layers"][2]["config"]["groups"] = groups
     entries["config.json"] = json.dumps(config).encode()
+    entries["metadata.json"] = b'{"keras_version": "2.15.0"}'
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
