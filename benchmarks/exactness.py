@@ -27,7 +27,7 @@ from timing import machine
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
-from keras_nns.surgery.cutting import TOLERANCE
+from keras_nns.surgery.proving import TOLERANCE
 
 
 def random_plan(model, share: float, seed: int) -> Plan:

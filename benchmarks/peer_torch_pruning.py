@@ -31,7 +31,7 @@ from timing import machine
 from torch import nn
 
 import keras_nns as nns
-from keras_nns.surgery.cutting import TOLERANCE
+from keras_nns.surgery.proving import TOLERANCE
 
 
 @dataclass(frozen=True)

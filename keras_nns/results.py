@@ -12,8 +12,8 @@ from keras_nns.repairing.steps import Repair
 from keras_nns.selection.modularity import Modularity
 from keras_nns.selection.overlap import Overlap
 from keras_nns.surgery.cleaning.simplification import Simplification
-from keras_nns.surgery.cutting import Proof
 from keras_nns.surgery.lineage import Lineage
+from keras_nns.surgery.proving import Proof
 from keras_nns.training.distillation import Trained
 from keras_nns.training.iterative import Stage
 from keras_nns.transferring.adding import Extension

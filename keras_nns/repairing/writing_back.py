@@ -19,8 +19,8 @@ from keras_nns.graph.tracing import Graph, trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import record_of
 from keras_nns.surgery.compiling import carry_compile_settings
-from keras_nns.surgery.cutting import difference
 from keras_nns.surgery.heads import answer_of
+from keras_nns.surgery.proving import difference
 from keras_nns.surgery.rebuilding import Rebuilder
 
 Rest = Literal["zero", "parent"]

@@ -19,7 +19,7 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.reporting import findings, plots, weights
 from keras_nns.reporting.page import Block, Bullets, Heading, Paragraph, Picture, Report, write
 from keras_nns.selection import overlap
-from keras_nns.surgery.cutting import Proof
+from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
 __all__ = ["Report", "Subnetwork", "SurgeryRecord", "surgery_report", "write"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_nns import tables
 from keras_nns.judgement.comparison import Comparison
 from keras_nns.judgement.figures import LabelFigures
-from keras_nns.surgery.cutting import Proof
+from keras_nns.surgery.proving import Proof
 
 HIGH, LOW = 0.8, 0.5
 """From where on a share counts as high, and up to where as low, in words."""

@@ -21,8 +21,9 @@ from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord
 from keras_nns.reporting.shipping import card_table, device_card, packed
-from keras_nns.surgery.cutting import Proof, cut, prove
+from keras_nns.surgery.cutting import cut, prove
 from keras_nns.surgery.lineage import Head, origin_of
+from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
 MERGED = "merged"

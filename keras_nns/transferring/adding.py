@@ -21,9 +21,9 @@ from keras_nns.observation.forward import run, settle_labels
 from keras_nns.observation.holdout import Division
 from keras_nns.repairing.patient import refuse_state
 from keras_nns.surgery.copying import copied
-from keras_nns.surgery.cutting import Proof
 from keras_nns.surgery.endings import head_of, names_of, whole_lineage
 from keras_nns.surgery.lineage import add_seen, set_lineage
+from keras_nns.surgery.proving import Proof
 from keras_nns.training.loop import Course, Schooling, random_untouched
 from keras_nns.training.targets import Labelling, check_labels
 from keras_nns.transferring.growing import NewPart

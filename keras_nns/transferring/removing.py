@@ -17,8 +17,9 @@ from keras_nns.graph.keras_internals import structure
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.copying import copied
-from keras_nns.surgery.cutting import Proof, cut, difference
+from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.endings import head_of, names_of, whole_lineage
+from keras_nns.surgery.proving import Proof, difference
 from keras_nns.training.loop import random_untouched
 from keras_nns.transferring.features import output_of
 

@@ -13,15 +13,11 @@ from keras_nns.errors import ProofError, SurgeryError
 from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
+from keras_nns.surgery.building import simplified
 from keras_nns.surgery.cleaning.decisions import Change
 from keras_nns.surgery.compiling import carry_compile_settings
-from keras_nns.surgery.cutting import (
-    Proof,
-    difference,
-    has_lower_precision,
-    simplified,
-)
 from keras_nns.surgery.lineage import lineage, set_lineage
+from keras_nns.surgery.proving import Proof, difference, has_lower_precision
 from keras_nns.surgery.rebuilding import Rebuilder
 
 

@@ -10,7 +10,7 @@ import architectures as module
 import pytest
 from architectures import FAMILIES, FAST, SHARES, architectures, measure
 
-from keras_nns.surgery.cutting import TOLERANCE
+from keras_nns.surgery.proving import TOLERANCE
 
 
 def test_all_families_are_here():

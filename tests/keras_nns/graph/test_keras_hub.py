@@ -15,7 +15,7 @@ from contract import randomise
 import keras_nns as nns
 from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.tracing import trace
-from keras_nns.surgery.cutting import TOLERANCE
+from keras_nns.surgery.proving import TOLERANCE
 
 NAMES = ("ResNet", "MobileNet", "ViT", "BERT", "GPT-2", "Llama", "Gemma")
 pytestmark = [

@@ -10,7 +10,7 @@ from architectures import random_plan
 import keras_nns as nns
 from keras_nns.graph.keras_internals import structure
 from keras_nns.graph.tracing import trace
-from keras_nns.surgery.cutting import TOLERANCE
+from keras_nns.surgery.proving import TOLERANCE
 
 pytestmark = [
     pytest.mark.slow,

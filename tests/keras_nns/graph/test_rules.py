@@ -15,7 +15,8 @@ from keras_nns.graph.keras_internals import structure
 from keras_nns.graph.rules import rules
 from keras_nns.graph.tracing import trace
 from keras_nns.graph.watching import watch_points
-from keras_nns.surgery.cutting import TOLERANCE, cut, mask, prove
+from keras_nns.surgery.cutting import cut, mask, prove
+from keras_nns.surgery.proving import TOLERANCE
 
 SHARES = (0.1, 0.5, 0.9)
 

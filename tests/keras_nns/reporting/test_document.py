@@ -19,7 +19,8 @@ from keras_nns.reporting import findings
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord, surgery_report, write
 from keras_nns.reporting.page import Bullets, Heading, Paragraph, Picture
 from keras_nns.selection.choosing import select
-from keras_nns.surgery.cutting import Proof, cut, prove
+from keras_nns.surgery.cutting import cut, prove
+from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
 NAMES = ("cat", "<b>dog</b>", "eel|x", "fox_1")

@@ -10,7 +10,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns.reporting import operation
 from keras_nns.reporting.operation import answer_names, network_names, operate
-from keras_nns.surgery.cutting import Proof
+from keras_nns.surgery.proving import Proof
 
 layers = keras.layers
 
