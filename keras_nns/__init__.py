@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from keras_nns.surgery.lineage import lineage, load_model, save_model
     from keras_nns.surgery.unfolding import unfold
     from keras_nns.surgery.vocabulary import keep_tokens
-    from keras_nns.training.distillation import distill, fine_tune
+    from keras_nns.training.distillation import distill
+    from keras_nns.training.fine_tuning import fine_tune
     from keras_nns.training.iterative import in_steps
     from keras_nns.training.scratch import from_scratch
     from keras_nns.transferring.adding import add_label
@@ -88,7 +89,8 @@ _HOME = {
     "surgery.lineage": ["lineage", "load_model", "save_model"],
     "surgery.unfolding": ["unfold"],
     "surgery.vocabulary": ["keep_tokens"],
-    "training.distillation": ["distill", "fine_tune"],
+    "training.distillation": ["distill"],
+    "training.fine_tuning": ["fine_tune"],
     "training.iterative": ["in_steps"],
     "training.scratch": ["from_scratch"],
     "transferring.adding": ["add_label"],

@@ -14,8 +14,8 @@ from keras_nns.selection.overlap import Overlap
 from keras_nns.surgery.cleaning.simplification import Simplification
 from keras_nns.surgery.lineage import Lineage
 from keras_nns.surgery.proving import Proof
-from keras_nns.training.distillation import Trained
 from keras_nns.training.iterative import Stage
+from keras_nns.training.trained import Trained
 from keras_nns.transferring.adding import Extension
 from keras_nns.transferring.removing import Removal
 from keras_nns.transferring.stages import Transfer

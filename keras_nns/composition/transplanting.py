@@ -30,7 +30,8 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of
 from keras_nns.surgery.lineage import Head, Lineage, set_lineage
-from keras_nns.training.distillation import Trained, distill
+from keras_nns.training.distillation import distill
+from keras_nns.training.trained import Trained
 
 Label = int | str
 Score = Callable[[Activity], Mapping[str, NDArray[np.float64]]]

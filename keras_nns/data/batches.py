@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.inputs import InputReader, first_not_finite
@@ -25,10 +26,13 @@ class Batch:
             `model.input` has it. Their dtype is the data's own.
         labels: Label numbers, int64 of shape `(samples,)`; or bool of shape `(samples, labels)`
             where the data is one-hot or multi-hot.
+        weights: How much each sample counts, float64 `(samples,)`, above 0; None where all count
+            alike. Samples of weight 0 are left out of the data.
     """
 
     inputs: Any
     labels: NDArray[Any]
+    weights: NDArray[np.float64] | None = None
 
     @property
     def size(self) -> int:
@@ -73,9 +77,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         number = self._start - 1
-        for number, (x, y) in enumerate(self._stream.open(self._start), self._start):
+        for number, (x, y, *weights) in enumerate(self._stream.open(self._start), self._start):
             try:
-                batch = self._read(x, y)
+                batch = _weighted(self._read(x, y), *weights)
             except DataError as error:
                 raise DataError(f"Batch {number}: {error}") from error
             if batch.size:
@@ -128,6 +132,33 @@ class Batches:
         return Batch(self._inputs.join(parts), labels)
 
 
+def _weighted(batch: Batch, weights: Any = None) -> Batch:
+    """Give the samples of a batch their weights, and leave out those of weight 0.
+
+    Raises:
+        DataError: They are no weights.
+    """
+    if weights is None:
+        return batch
+    given = np.asarray(weights)
+    if given.dtype.kind not in "biuf" or given.size != batch.size or given.ndim > 2:
+        raise DataError(
+            f"sample_weight must be one number for each of the {batch.size} samples. Received: "
+            f"shape {given.shape}, dtype {given.dtype.name}."
+        )
+    given = given.reshape(-1).astype(np.float64)
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise DataError(
+            "Sample weights must be finite and 0 or more. Received: some from "
+            f"{given.min():g} to {given.max():g}."
+        )
+    used = given > 0
+    if used.all():
+        return Batch(batch.inputs, batch.labels, given)
+    inputs = keras.tree.map_structure(lambda t: np.asarray(t)[used], batch.inputs)
+    return Batch(inputs, batch.labels[used], given[used])
+
+
 def as_batches(
     data: Any,
     y: Any = None,
@@ -143,8 +174,8 @@ def as_batches(
     """Read any data that Keras takes as batches of inputs and labels that fit a model.
 
     Labels may be whole numbers of any dtype, `(samples,)` or `(samples, 1)`; strings or bytes;
-    one-hot or multi-hot rows of 0 and 1. Sample weights, the third entry of `(x, y, w)`, are
-    accepted and ignored.
+    one-hot or multi-hot rows of 0 and 1. Samples of weight 0, the third entry of `(x, y, w)`, are
+    left out.
 
     Args:
         data: `(x, y)` arrays, with x one array, or a list, tuple or dict of them for a model of

@@ -26,7 +26,7 @@ _ACCEPTED = (
     "batches or a function that returns one, or the path of a folder of images per class, an .npz "
     "or IDX files."
 )
-Pairs = Iterator[tuple[Any, Any]]
+Pairs = Iterator[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class Stream:
     """A container of data, opened.
 
     Attributes:
-        open: Starts a pass at a batch number; gives `(x, y)` as the container has them.
+        open: Starts a pass at a batch number; gives `(x, y)` as the container has them, or
+            `(x, y, sample_weight)`.
         inputs: What shows how inputs look before the first batch: the arrays themselves, or a
             `datasets.Spec` for each, in the container's own structure. None where only the batches
             show it.
@@ -98,7 +99,8 @@ def open_stream(
     if isinstance(data, keras.utils.PyDataset):
         return _py_dataset(data)
     if isinstance(data, tuple):
-        return _arrays(*_split(data), columns, batch_size)
+        x, y, *weights = _split(data)
+        return _arrays(x, y, columns, batch_size, weights=weights)
     if isinstance(data, Mapping) or hasattr(data, "shape"):
         raise DataError("The data has no labels: pass y as well, or a tuple (x, y).")
     if isinstance(data, list) and not all(isinstance(item, tuple) for item in data):
@@ -125,11 +127,11 @@ def _beside(x: Any, y: Any, columns: Sequence[str], batch_size: int) -> Stream:
     return _arrays(x, y, columns, batch_size)
 
 
-def _split(item: Any) -> tuple[Any, Any]:
+def _split(item: Any) -> tuple[Any, ...]:
     if isinstance(item, (tuple, list)) and len(item) in (2, 3):
         if item[1] is None:
             raise DataError("The data has no labels: y is None.")
-        return item[0], item[1]
+        return tuple(item[:2]) if item[-1] is None else tuple(item)
     got = f"{len(item)} of them" if isinstance(item, (tuple, list)) else type(item).__name__
     raise DataError(
         f"Expected (x, y) or (x, y, sample_weight), inputs with their labels. Received: {got}."
@@ -169,18 +171,25 @@ def _arrays(
     scale: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     names: Sequence[str] | None = None,
     alphabetical: bool = False,
+    weights: Sequence[Any] = (),
 ) -> Stream:
     if isinstance(y, Mapping):
         raise DataError(f"Pass the labels of one output. Received: a dict with keys {list(y)}.")
     names = category_names(y) if names is None else names
     x, y = _columns(x, columns), _sliceable(y)
     size = len(y) if y.shape else 0
+    beside = [np.asarray(some) for some in weights]
+    if any(len(some) != size for some in beside):
+        raise DataError(
+            f"There must be a weight for each sample. Received: {len(beside[0])} weights and "
+            f"{size} samples."
+        )
 
     def open_(first: int) -> Pairs:
         for start in range(first * batch_size, size, batch_size):
             here = slice(start, start + batch_size)
             some = keras.tree.map_structure(lambda part, here=here: part[here], x)
-            yield scale(some) if scale else some, y[here]
+            yield scale(some) if scale else some, y[here], *(part[here] for part in beside)
 
     def take(places: Sequence[int]) -> Any:
         # One by one: not everything that can be sliced takes a list of places.
@@ -203,7 +212,7 @@ def _arrays(
 
 
 def _dataset(data: Any) -> Stream:
-    x, y = _split(datasets.element_spec(data))
+    x, y, *_ = _split(datasets.element_spec(data))
     kind = y.kind if isinstance(y, datasets.Spec) else "other"
     if kind in ("ragged", "sparse"):
         raise DataError("The labels of the dataset are ragged or sparse. Make them dense first.")
@@ -217,8 +226,7 @@ def _dataset(data: Any) -> Stream:
     per_batch = y.shape[0] if y.shape else None
 
     def open_(first: int) -> Pairs:
-        for item in datasets.elements(data, first=first):
-            yield item[0], item[1]
+        yield from map(_split, datasets.elements(data, first=first))
 
     return Stream(
         open_,

@@ -24,7 +24,7 @@ from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance
 from keras_nns.surgery.lineage import Head
-from keras_nns.training.distillation import Trained
+from keras_nns.training.trained import Trained
 
 _CLOSE = 0.99
 """A plan is close enough that costs this share of the budget or more."""

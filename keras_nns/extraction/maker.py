@@ -33,7 +33,8 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Head
-from keras_nns.training.distillation import Trained, distill
+from keras_nns.training.distillation import distill
+from keras_nns.training.trained import Trained
 
 _SECONDS = 0.3
 """How long a latency is measured."""

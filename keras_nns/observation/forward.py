@@ -79,11 +79,13 @@ class Ran:
         outputs: Outputs of each model, `(samples, outputs)` float32.
         labels: Labels as the data has them, `(samples,)` or `(samples, labels)`.
         inputs: Inputs of the first batch.
+        weights: How much each sample counts, `(samples,)`; None where all count alike.
     """
 
     outputs: list[NDArray[np.float32]]
     labels: NDArray[Any]
     inputs: Any
+    weights: NDArray[np.float64] | None = None
 
 
 def run(
@@ -108,6 +110,7 @@ def run(
     steps = [Forward(model, output) for model, output in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
+    weights: list[NDArray[np.float64]] = []
     first = None
     with ExitStack() as stack:
         for model, _ in models:
@@ -120,6 +123,7 @@ def run(
                     if origin_of(model) is None:
                         check_scale(model, batch.inputs, batch.labels)
             labels.append(batch.labels)
+            weights.append(np.ones(batch.size) if batch.weights is None else batch.weights)
             for step, rows in zip(steps, found, strict=True):
                 outputs = np.asarray(step(batch.inputs))
                 if every_step:
@@ -127,7 +131,13 @@ def run(
                 rows.append(_checked(step.model, outputs, batch.size))
     if not labels:
         raise DataError("The data is empty: there is nothing to evaluate.")
-    return Ran([np.concatenate(rows) for rows in found], np.concatenate(labels), first)
+    each = np.concatenate(weights)
+    return Ran(
+        outputs=[np.concatenate(rows) for rows in found],
+        labels=np.concatenate(labels),
+        inputs=first,
+        weights=each if (each != 1).any() else None,
+    )
 
 
 def answering_output(model: keras.Model, origin: Origin | None) -> str | None:

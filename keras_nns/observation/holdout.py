@@ -45,7 +45,9 @@ class Dealt:
     def _some(self, mask: NDArray[np.bool_]) -> Dealt:
         chosen = np.flatnonzero(mask)
         inputs = tree.map_structure(lambda t: np.asarray(t)[chosen], self.batch.inputs)
-        return Dealt(Batch(inputs, self.batch.labels[chosen]), self.part[chosen])
+        weights = self.batch.weights
+        weights = None if weights is None else weights[chosen]
+        return Dealt(Batch(inputs, self.batch.labels[chosen], weights), self.part[chosen])
 
 
 class Division:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,16 @@ import numpy as np
 from keras import activations, layers, tree
 from numpy.typing import NDArray
 
+from keras_nns.data.batches import Batch
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.rules.elementwise import standard
-from keras_nns.judgement.points import operating_point
-from keras_nns.judgement.question import ask, question_of, whole_question
+from keras_nns.judgement.points import best_threshold, operating_point
+from keras_nns.judgement.question import Question, ask, question_of, whole_question
 from keras_nns.observation.forward import answering_output, run, settle_labels
 from keras_nns.repairing.patient import Gain, Step, Treatment
-from keras_nns.repairing.regression import FOLDS, logistic
+from keras_nns.repairing.regression import FOLDS, log_odds, logistic
+from keras_nns.surgery.copying import copied
 from keras_nns.surgery.endings import backwards, is_own
 from keras_nns.surgery.lineage import Lineage
 from keras_nns.surgery.operating_points import BalancedDecisions
@@ -81,10 +84,10 @@ class _CalibrateHead:
         summed = record.head in ("binary", "other")
         anew = summed and not self.every_label
         head = find_head(treatment.model, record, anew=anew)
-        theirs = treatment.parent, answering_output(treatment.parent, record)
-        ran = run([(head.features, None), theirs], treatment.division.to_fit())
+        parent = treatment.parent, answering_output(treatment.parent, record)
+        ran = run([(head.features, None), parent], treatment.division.to_fit())
         labels, several = settle_labels(ran.labels, len(names), None)
-        x = ran.outputs[0].astype(np.float64)
+        x, weights = ran.outputs[0].astype(np.float64), ran.weights
         asked_for = question_of(record, names, head.answers, treatment.model.name)
         if self.every_label and summed:
             question = whole_question(names)
@@ -103,34 +106,89 @@ class _CalibrateHead:
             # What has none of the answers was left out of the question.
             asked = truth.any(axis=1)
             x, truth = x[asked], truth[asked]
+            weights = None if weights is None else weights[asked]
         # The answer asked for first: it is the one that samples are missing of.
         check_samples(self.name, truth[:, ::-1], question.answers[::-1])
         balance = summed if self.balance is None else self.balance
         if binary:
-            fits = [logistic(x, truth[:, 1], balance).at_best_point(truth[:, 1], [0])]
+            fits = [logistic(x, truth[:, 1], balance, weights)]
+            fits = [fits[0].at_best_point(truth[:, 1], [0], weights)]
         elif one_each:
-            fits = [logistic(x, truth.argmax(axis=1), balance)]
+            fits = [logistic(x, truth.argmax(axis=1), balance, weights)]
             if record.head == "binary":
                 own = list(record.plan.labels)
-                fits = [fits[0].at_best_point(np.asarray(truth[:, own].any(axis=1)), own)]
+                inside = np.asarray(truth[:, own].any(axis=1))
+                fits = [fits[0].at_best_point(inside, own, weights)]
         else:
-            fits = [logistic(x, column, balance) for column in truth.T]
+            fits = [logistic(x, column, balance, weights) for column in truth.T]
         kernel = np.concatenate([fit.kernel for fit in fits], axis=1)
         bias = np.concatenate([fit.bias for fit in fits])
         before = head.weights
         head.put(treatment, kernel, bias)
         decided = None
         if balance or record.head == "binary":
-            # The parent's own best point, on what this one's was set on: neither flatters.
-            right, outputs = asked_for.truth(labels), ask(asked_for, ran.outputs[1], treatment.kind)
-            apart = several and record.head != "binary"
-            point = operating_point(right, outputs, several=apart)
-            decided = BalancedDecisions(len(truth), point)
+            theirs = ask(asked_for, ran.outputs[1], treatment.kind)
+            decided = beside_parent(asked_for, theirs, labels, several, ran.weights)
         treatment.note_balanced(decided)
         after = before if not head.replaced else kernel.size + bias.size
         strengths = ", ".join(dict.fromkeys(f"{fit.strength:g}" for fit in fits))
         note = f"C={strengths}" + (", balanced" if balance else "")
         treatment.note(Gain(self.name, head.dense.name, "head weights", before, after, note))
+
+
+def beside_parent(
+    question: Question,
+    theirs: NDArray[Any],
+    labels: NDArray[Any],
+    several: bool,
+    weights: NDArray[np.float64] | None,
+) -> BalancedDecisions:
+    """Note on which samples decisions were set for balanced accuracy, and the parent's best point.
+
+    Args:
+        question: What the subnetwork answers.
+        theirs: The parent's outputs, asked the same.
+        labels: What is true, as `settle_labels` gives it.
+        several: Whether a sample can have several labels.
+        weights: How much each sample counts; None for all alike.
+    """
+    point = operating_point(
+        question.truth(labels),
+        theirs,
+        several=several and question.head != "binary",
+        weights=weights,
+    )
+    return BalancedDecisions(point.samples, point)
+
+
+def at_half(model: Any, record: Lineage, batches: Iterable[Batch], names: Sequence[str]) -> Any:
+    """Move a yes/no answer so that 0.5 is the point of best balanced accuracy on some samples.
+
+    Args:
+        model: A subnetwork of our own with a `"binary"` head, whose weights are changed.
+        record: Where it comes from, and what it answers.
+        batches: The samples.
+        names: Names of all the parent's labels.
+
+    Returns:
+        The model; a copy where its last Dense had no bias.
+
+    Raises:
+        SurgeryError: The answer does not come from a Dense of the model's own.
+    """
+    head = find_head(model, record, anew=False)
+    if head.dense.bias is None:
+        model = copied(model, bias=head.dense.name)
+        head = find_head(model, record, anew=False)
+    own = list(record.plan.labels) if head.dense.kernel.shape[-1] > 1 else [0]
+    ran = run([(head.features, None)], batches)
+    labels, _ = settle_labels(ran.labels, len(names), None)
+    truth = question_of(record, names, head.answers, model.name).truth(labels)[:, 1]
+    bias = np.asarray(head.dense.bias, dtype=np.float64)
+    logits = ran.outputs[0].astype(np.float64) @ np.asarray(head.dense.kernel) + bias
+    bias[own] -= best_threshold(truth, log_odds(logits, own), ran.weights)
+    head.dense.bias.assign(bias)
+    return model
 
 
 def _check_outputs(model: Any, head: Head, labels: int) -> None:

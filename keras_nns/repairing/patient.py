@@ -278,17 +278,25 @@ class Treatment:
         ran = run(models, self.division.held_out(), every_step=answers_alone)
         theirs, ours = ran.outputs
         if answers_alone:
-            return {DISTANCE: float(np.abs(ours - theirs).mean())}
+            return {DISTANCE: _mean_distance(ours, theirs, ran.weights)}
         known = names if labelled else record.plan.label_names
         question = question_of(record, known, ours.shape[1], self.model.name)
         wanted = ask(question, theirs, self.kind)
-        figures = {DISTANCE: float(np.abs(ours - wanted).mean())}
+        figures = {DISTANCE: _mean_distance(ours, wanted, ran.weights)}
         if labelled:
             truth, several = settle_labels(ran.labels, len(names), None)
             threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
             decided = reply(question, ours, multi_label=several, threshold=threshold).decided
-            figures[BALANCED] = balanced_accuracy(question, decided, truth, several)
+            figures[BALANCED] = balanced_accuracy(
+                question, decided, truth, several, weights=ran.weights
+            )
         return figures
+
+
+def _mean_distance(
+    ours: NDArray[Any], theirs: NDArray[Any], weights: NDArray[np.float64] | None
+) -> float:
+    return float(np.average(np.abs(ours - theirs).mean(axis=1), weights=weights))
 
 
 def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
@@ -342,7 +350,12 @@ def refuse_state(model: Any) -> None:
 
 
 def balanced_accuracy(
-    question: Question, decided: NDArray[np.bool_], truth: NDArray[Any], several: bool
+    question: Question,
+    decided: NDArray[np.bool_],
+    truth: NDArray[Any],
+    several: bool,
+    *,
+    weights: NDArray[np.float64] | None = None,
 ) -> float:
     """Return the mean balanced accuracy over a question's answers that have samples.
 
@@ -351,13 +364,17 @@ def balanced_accuracy(
         decided: Which answers were given, `(samples, answers)`.
         truth: Labels, numbers or multi-hot rows.
         several: Whether a sample can have several labels, or none.
+        weights: How much each sample counts; None for all alike.
     """
     right = question.truth(truth)
     asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
+    each = (np.ones(len(right)) if weights is None else weights)[asked]
     answers = [1] if question.head == "binary" else range(right.shape[1])
     found = []
     for answer in answers:
         own, said = right[asked, answer], decided[asked, answer]
         if own.any() and not own.all():
-            found.append((said[own].mean() + (~said[~own]).mean()) / 2)
+            recall = np.average(said[own], weights=each[own])
+            specificity = np.average(~said[~own], weights=each[~own])
+            found.append((recall + specificity) / 2)
     return float(np.mean(found)) if found else float("nan")

@@ -13,8 +13,8 @@ from keras_nns.data.batches import Batch
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
-Rows = tuple[Any, NDArray[Any]]
-"""Inputs as the model takes them, and what is right for each."""
+Rows = tuple[Any, NDArray[Any], NDArray[np.float32]]
+"""Inputs as the model takes them, what is right for each, and how much each counts."""
 
 Target = Callable[[NDArray[Any]], tuple[NDArray[np.bool_], NDArray[Any]]]
 """From labels to which samples are used, and what is right for each of all."""
@@ -32,14 +32,19 @@ class Feed:
     Where samples are shuffled the last batch is filled up with some of them again: in a smaller one
     each would weigh more, batch norms would see few, and TensorFlow 2.21 was seen to fail there.
 
+    Samples that weigh differently are given with their weights, as Keras's `fit` takes them. Where
+    samples are drawn, a weight is how often a sample is drawn and not given on.
+
     Args:
         batches: Starts a pass.
         target: What a batch's labels become: which samples are used, and their targets.
         batch_size: Samples in a batch.
         seed: Of the order.
         shuffle: Whether to change the order; else it is the container's in every epoch.
-        balance: Whether to give as many samples of every target `(samples,)`: drawn with
-            replacement, or where nothing is shuffled, taken in turn.
+        balance: Whether to give as many samples of every target: drawn with replacement, or where
+            nothing is shuffled, each repeated as evenly as can be.
+        draw: Whether to draw by weight also where nothing is balanced: for a loss that knows no
+            weights.
         constant: Whether every pass gives the same samples in the same order.
 
     Attributes:
@@ -59,6 +64,7 @@ class Feed:
         shuffle: bool,
         balance: bool,
         constant: bool,
+        draw: bool = False,
     ) -> None:
         self._batches = batches
         self._target = target
@@ -66,6 +72,8 @@ class Feed:
         self._seed = seed
         self._shuffle = shuffle
         self._balance = balance
+        self._draw = draw
+        self._weighted = False
         self._kept: list[Rows] | None = None
         self._epoch = 0
         self.size = 0
@@ -77,10 +85,11 @@ class Feed:
             raise DataError("The data has no sample of what the model answers.")
         if constant and blocks == 1:
             self._kept = [rows]
-        self._spec = tree.map_structure(datasets.batch_spec, rows)
+        self._drawn = balance or (draw and self._weighted)
+        self._spec = tree.map_structure(datasets.batch_spec, self._given(rows))
 
     def dataset(self, *, first: int | None = None) -> Any:
-        """Return the samples as batches of (inputs, targets); every pass is an epoch.
+        """Return the samples as batches for `fit`; every pass is an epoch.
 
         Args:
             first: Number of the epoch that the first pass is; None goes on counting.
@@ -90,41 +99,51 @@ class Feed:
         batches = -(-self.size // self._batch_size)
         return datasets.from_generator(self._pass, self._spec, cardinality=batches)
 
-    def _pass(self) -> Iterator[Rows]:
+    def _given(self, rows: Rows) -> tuple[Any, ...]:
+        """Return what `fit` gets of rows."""
+        return rows if self._weighted and not self._drawn else rows[:2]
+
+    def _pass(self) -> Iterator[tuple[Any, ...]]:
+        return map(self._given, self._in_order())
+
+    def _in_order(self) -> Iterator[Rows]:
         random = np.random.default_rng((self._seed % 2**63, self._epoch))
         self._epoch += 1
         left: list[Rows] = []
         for rows in self._blocks():
-            x, y = _joined([*left, rows])
-            order = self._order(y, random)
+            block = _joined([*left, rows])
+            order = self._order(block, random)
             full = len(order) - len(order) % self._batch_size
             for start in range(0, full, self._batch_size):
-                yield _taken((x, y), order[start : start + self._batch_size])
-            left = [_taken((x, y), order[full:])] if full < len(order) else []
+                yield _taken(block, order[start : start + self._batch_size])
+            left = [_taken(block, order[full:])] if full < len(order) else []
         if not left:
             return
         (last,) = left
         if self._shuffle and self.size > self._batch_size:
-            order = self._order(y, random)
+            order = self._order(block, random)
             missing = np.arange(self._batch_size - len(last[1]))
-            last = _joined([last, _taken((x, y), order[missing % len(order)])])
+            last = _joined([last, _taken(block, order[missing % len(order)])])
         yield last
 
-    def _order(self, y: NDArray[Any], random: np.random.Generator) -> NDArray[np.int64]:
-        if not self._balance:
-            return random.permutation(len(y)) if self._shuffle else np.arange(len(y))
-        targets, inverse, count = np.unique(y, return_inverse=True, return_counts=True)
+    def _order(self, rows: Rows, random: np.random.Generator) -> NDArray[np.int64]:
+        _, y, weights = rows
+        count = len(y)
+        if not self._drawn:
+            return random.permutation(count) if self._shuffle else np.arange(count)
+        share = weights.astype(np.float64)
+        kinds = np.zeros(count, dtype=np.int64)
+        if self._balance:
+            kinds = _kinds(y)
+            share = share / np.bincount(kinds, weights=share)[kinds]
+        share /= share.sum()
         if self._shuffle:
-            share = 1 / count[inverse]
-            return random.choice(len(y), len(y), p=share / share.sum())
-        # What is judged by is not left to chance: each target's samples in turn, all as often.
-        own = [np.flatnonzero(inverse == target) for target in range(len(targets))]
-        places = np.array_split(np.arange(len(y)), len(own))
-        spread = [
-            o[np.arange(len(p)) * len(o) // max(len(p), 1)]
-            for o, p in zip(own, places, strict=True)
-        ]
-        return np.concatenate(spread)
+            return random.choice(count, count, p=share)
+        # What is judged by is not left to chance: each as often as it weighs, as evenly as can be.
+        order = np.argsort(kinds, kind="stable")
+        ends = np.cumsum(share[order])
+        places = (np.arange(count) + 0.5) / count * ends[-1]
+        return np.asarray(order[np.searchsorted(ends, places)])
 
     def _blocks(self) -> Iterator[Rows]:
         if self._kept is not None:
@@ -143,10 +162,30 @@ class Feed:
 
     def _read(self) -> Iterator[Rows]:
         for batch in self._batches():
-            used, y = self._target(batch.labels)
-            if used.any():
-                inputs = tree.map_structure(lambda t, u=used: np.asarray(t)[u], batch.inputs)
-                yield inputs, y[used]
+            weights = np.ones(batch.size) if batch.weights is None else batch.weights
+            answered, y = self._target(batch.labels)
+            used = answered & (weights > 0)
+            if not used.any():
+                continue
+            self._weighted |= bool((weights[used] != 1).any())
+            inputs = tree.map_structure(lambda t, u=used: np.asarray(t)[u], batch.inputs)
+            yield inputs, y[used], weights[used].astype(np.float32)
+
+
+def _kinds(y: NDArray[Any]) -> NDArray[np.int64]:
+    """Number the targets of samples: numbers, or one-hot rows.
+
+    Raises:
+        DataError: Samples have several targets, of which none can be balanced.
+    """
+    if y.ndim > 1 and y.shape[1] > 1:
+        if (y.sum(axis=1) != 1).any():
+            raise DataError(
+                "balance=True draws samples of every answer equally often, which takes labels of "
+                "which each sample has one. Leave balance out."
+            )
+        return np.asarray(y.argmax(axis=1), dtype=np.int64)
+    return np.asarray(np.unique(y.reshape(-1), return_inverse=True)[1], dtype=np.int64)
 
 
 def _joined(rows: list[Rows]) -> Rows:

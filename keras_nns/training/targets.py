@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,8 @@ def feeds(
     how: Schooling,
     *,
     through: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
+    class_weight: Mapping[int | str, float] | None = None,
+    draw: bool = False,
 ) -> tuple[Feed, Feed | None]:
     """Return what to train on, and what to judge by.
 
@@ -133,22 +135,66 @@ def feeds(
         target: As in `Feed`.
         how: How the training goes.
         through: What makes features of batches, in the same order: they are computed once and held.
+        class_weight: How much samples of a label count, by its number or name; 1 for the rest.
+        draw: As in `Feed`.
+
+    Raises:
+        DataError: `class_weight` makes no sense.
     """
+    by_label = None
+    if class_weight is not None:
+        by_label = _by_label(class_weight, division.label_names)
 
     def made(batches: Callable[[], Iterable[Batch]], *, shuffle: bool) -> Feed:
         held = None if through is None else list(through(batches()))
+        opened = batches if held is None else lambda: held
         return Feed(
-            batches if held is None else lambda: held,
+            opened if by_label is None else lambda: (_weighed(b, by_label) for b in opened()),
             target,
             batch_size=how.batch_size,
             seed=how.seed,
             shuffle=shuffle,
             balance=how.balance,
             constant=division.constant or held is not None,
+            draw=draw,
         )
 
     feed = made(division.to_fit, shuffle=True)
     return feed, made(division.held_out, shuffle=False) if division.share else None
+
+
+def _by_label(given: Mapping[int | str, float], names: Sequence[str]) -> NDArray[np.float64]:
+    """Return the weight of every label.
+
+    Raises:
+        DataError: A label is not known, or a weight is none.
+    """
+    found = np.ones(len(names))
+    for label, weight in given.items():
+        number = names.index(label) if label in names else label
+        if isinstance(number, str) or not 0 <= number < len(names):
+            raise DataError(
+                f"class_weight names the label {label!r}, which the data does not have. Expected "
+                f"some of {list(names)}, or their numbers."
+            )
+        found[number] = weight
+    if not np.isfinite(found).all() or (found < 0).any() or not found.any():
+        raise DataError(
+            f"class_weight holds finite numbers, 0 or more, not all 0. Received: {dict(given)}."
+        )
+    return found
+
+
+def _weighed(batch: Batch, by_label: NDArray[np.float64]) -> Batch:
+    """Return samples that weigh what their labels do, and what they did before, multiplied."""
+    numbers, several = settle_labels(batch.labels, len(by_label), None)
+    if several:
+        raise DataError(
+            "class_weight takes labels of which each sample has one, and samples of the data have "
+            "none or several. Pass sample weights, as (x, y, sample_weight)."
+        )
+    weights = by_label[numbers]
+    return replace(batch, weights=weights if batch.weights is None else batch.weights * weights)
 
 
 def check_answers(step: str, survey: Survey, question: Question) -> None:

@@ -228,7 +228,7 @@ def streamed(extractor: keras.Model, batches: Iterable[Batch]) -> Iterator[Batch
                     f"Model {extractor.name!r} gives NaN or infinity as features. Look for NaN in "
                     "the inputs and in the model's weights."
                 )
-            yield Batch(found, batch.labels)
+            yield Batch(found, batch.labels, batch.weights)
 
 
 def leaves(graph: Graph) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""Training on labels, as a model was compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import keras
+
+from keras_nns.errors import ModelError
+from keras_nns.graph.tracing import trace
+from keras_nns.judgement.question import Question, question_of, reply
+from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
+from keras_nns.observation.holdout import Division, Survey
+from keras_nns.observation.moments import HALVES, HELD_OUT
+from keras_nns.repairing.head_fit import at_half
+from keras_nns.repairing.patient import BALANCED, Gain, balanced_accuracy, refuse_state
+from keras_nns.surgery.compiling import is_sparse
+from keras_nns.surgery.copying import copied
+from keras_nns.surgery.lineage import (
+    Lineage,
+    add_seen,
+    balanced_decisions,
+    origin_of,
+    set_balanced,
+)
+from keras_nns.surgery.operating_points import BalancedDecisions
+from keras_nns.training.loop import Schooling, random_untouched
+from keras_nns.training.optimizers import own_optimizer
+from keras_nns.training.targets import Labelling, check_answers, feeds
+from keras_nns.training.trained import Trained
+
+
+def fine_tune(
+    small: keras.Model,
+    data: Any,
+    y: Any = None,
+    *,
+    epochs: int = 1,
+    optimizer: Any = None,
+    loss: Any = None,
+    held_out: float = 0.1,
+    patience: int | None = 3,
+    seed: int = 0,
+    batch_size: int = 64,
+    balance: bool | None = None,
+    class_weight: Mapping[int | str, float] | None = None,
+    freeze_batch_norm: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool = False,
+    label_names: Sequence[Any] | None = None,
+) -> Trained:
+    """Train a copy of a model on labels, as it was compiled.
+
+    Optimizer, loss and metrics are those of the model, which `cut` took over from the parent, with
+    a loss that fits the head. Labels in the data are the parent's; they become what the head
+    answers, in the form the loss takes. Samples of labels that the head leaves out are left out.
+    Sample weights in the data, `(x, y, sample_weight)`, count as in Keras's `fit`, and also on what
+    is held out.
+
+    Args:
+        small: A subnetwork from `cut`, or any Sequential or functional model. It is not changed.
+        data: Training data with the parent's labels, as `keras_nns.observe` takes it.
+        y: Labels, where `data` is inputs alone.
+        epochs: How often to go over the data.
+        optimizer: A Keras optimizer or its name, which is copied, in place of the model's own.
+            Where the model is not compiled, None is Adam at its usual rate.
+        loss: A Keras loss in place of the model's own. Where the model is not compiled, None is the
+            cross-entropy that fits its outputs.
+        held_out: As in `distill`.
+        patience: As in `distill`.
+        seed: As in `distill`.
+        batch_size: Samples in a step.
+        balance: Draw samples of every answer equally often, as in `distill`. Needs labels of which
+            each sample has one. None does so for `"binary"` and `"other"`, unless there is a
+            `class_weight`.
+        class_weight: How much samples of a label count, by its number or name in the data; 1 for
+            labels that are not named. As in Keras's `fit`, and also on what is held out.
+        freeze_batch_norm: Keep the batch norms as they are.
+        callbacks: Keras callbacks.
+        verbose: Let Keras write a line for each epoch.
+        label_names: Name of every label of the parent, in the order of its outputs.
+
+    Returns:
+        The new model, with lineage and compile settings, and what was gained.
+
+    Raises:
+        DataError: The data does not fit, or there are too few samples; the message says how many
+            it takes.
+        SurgeryError: An option makes no sense.
+        ModelError: A layer is stateful, or nothing can be trained.
+
+    Example:
+        >>> small = nns.cut(model, plan, head="labels")  # doctest: +SKIP
+        >>> print(nns.fine_tune(small, (x, y), epochs=5))  # doctest: +SKIP
+    """
+    how = Schooling(
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        seed=seed,
+        freeze_batch_norm=freeze_batch_norm,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    return tuned(
+        small,
+        data,
+        y,
+        how,
+        optimizer=None if optimizer is None else partial(own_optimizer, optimizer),
+        loss=loss,
+        held_out=held_out,
+        balance=balance,
+        class_weight=class_weight,
+        label_names=label_names,
+    )
+
+
+def tuned(
+    small: keras.Model,
+    data: Any,
+    y: Any,
+    how: Schooling,
+    *,
+    optimizer: Callable[[int], Any] | None,
+    loss: Any,
+    held_out: float,
+    balance: bool | None,
+    class_weight: Mapping[int | str, float] | None,
+    label_names: Sequence[Any] | None,
+    verb: str = "fine_tune",
+    at_best_point: bool = False,
+) -> Trained:
+    """Train a copy of a model on labels.
+
+    Args:
+        small: As in `fine_tune`, like all that is not named here.
+        data: As there.
+        y: As there.
+        how: How the training goes, but for its balance.
+        optimizer: From the number of steps to an optimizer; None for the model's own.
+        loss: As there.
+        held_out: As there.
+        balance: As there.
+        class_weight: As there.
+        label_names: As there.
+        verb: What the user called.
+        at_best_point: Whether to move a balanced yes/no answer so that 0.5 is the point of best
+            balanced accuracy on the samples it was trained on.
+    """
+    refuse_state(small)
+    origin = origin_of(small)
+    batches = parents_batches(small, origin, data, y, batch_size=256, label_names=label_names)
+    division = Division(
+        batches,
+        None,
+        model=small,
+        held_out=held_out,
+        seed=how.seed,
+        batch_size=256,
+        label_names=label_names,
+    )
+    survey = division.survey()
+    output = answering_output(small, origin)
+    if len(small.outputs) > 1:
+        raise ModelError(
+            f"Model {small.name!r} has {len(small.outputs)} outputs, and the data has labels for "
+            "one. Train it with its own fit, or make a model of the output that answers."
+        )
+    names = division.label_names
+    step = f"{verb}(epochs={how.epochs})"
+    gains: list[Gain] = []
+    with random_untouched():
+        model = copied(small)
+        question = question_of(origin, names, int(model.outputs[0].shape[-1]), small.name)
+        summed = question.head in ("binary", "other")
+        drawn = (summed and class_weight is None) if balance is None else balance
+        how = replace(how, balance=drawn)
+        steps = how.epochs * -(-_to_fit(survey, question) // how.batch_size)
+        own = None if optimizer is None else optimizer(steps)
+        _compile(model, own, loss, trace(small).outputs[0].kind, question)
+        check_answers(verb, survey, question)
+        labelling = Labelling(question, int(model.outputs[0].shape[-1]), is_sparse(model.loss))
+        feed, other = feeds(division, labelling.target, how, class_weight=class_weight)
+
+        def judged() -> float:
+            ran = run([(model, output)], division.held_out())
+            truth, several = settle_labels(ran.labels, len(names), None)
+            low = float(ran.outputs[0].min())
+            threshold = 0.0 if low < 0 else None
+            decided = reply(
+                question, ran.outputs[0], multi_label=several, threshold=threshold
+            ).decided
+            return balanced_accuracy(question, decided, truth, several, weights=ran.weights)
+
+        before = judged()
+        course = how.teach(model, model, feed, other)
+        if held_out:
+            gains.append(Gain(step, None, "loss", course.before, course.after))
+        if at_best_point and drawn and isinstance(origin, Lineage) and question.head == "binary":
+            model = at_half(model, origin, division.to_fit(), names)
+        gains.append(Gain(step, None, BALANCED, before, judged()))
+        trained = copied(model)
+        add_seen(trained, survey.seen)
+        known = balanced_decisions(origin)
+        parents = None if known is None else known.parent
+        set_balanced(trained, BalancedDecisions(feed.size, parents) if drawn else None)
+    return Trained(
+        trained,
+        tuple(gains),
+        course.history,
+        course.best_epoch,
+        feed.size,
+        int(survey.samples[HELD_OUT]),
+    )
+
+
+def _to_fit(survey: Survey, question: Question) -> int:
+    """Return about how many samples there are to train on."""
+    halves = list(HALVES)
+    if question.head == "labels":
+        return int(survey.labels[halves][:, question.named].sum())
+    return int(survey.samples[halves].sum())
+
+
+def _compile(model: keras.Model, optimizer: Any, loss: Any, kind: str, question: Question) -> None:
+    """Compile as asked, and as it was where nothing is asked."""
+    if model.compiled and optimizer is None and loss is None:
+        return
+    given = keras.saving.deserialize_keras_object(model.get_compile_config())
+    given["optimizer"] = optimizer or own_optimizer(given.get("optimizer", "adam"), 0)
+    given["loss"] = loss or given.get("loss") or _usual_loss(model, kind, question)
+    model.compile(**given)
+
+
+def _usual_loss(model: keras.Model, kind: str, question: Question) -> Any:
+    probabilities = kind != "linear" or question.head in ("binary", "other")
+    if model.outputs[0].shape[-1] == 1 or kind == "sigmoid":
+        return keras.losses.BinaryCrossentropy(from_logits=not probabilities)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
