@@ -12,6 +12,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
+from keras_nns.data.batches import unweighted
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.keras_internals import functional
@@ -102,7 +103,7 @@ def compose(
         batches = parents_batches(
             features, known, data, y, batch_size=batch_size, label_names=label_names
         )
-        ran = run([(features, None)], sketcher.watch(batches))
+        ran = run([(features, None)], sketcher.watch(unweighted(batches, "compose")))
         kernel, bias = _fitted(ran.outputs[0], ran.labels, batches.label_names, answers, calibrate)
         known = replace(known, calibrated=sketcher.seen())
     dense = layers.Dense(count, activation="softmax", name="composition", dtype="float32")

@@ -12,7 +12,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
-from keras_nns.data.batches import Batch
+from keras_nns.data.batches import Batch, unweighted
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.graph.keras_internals import functional
@@ -220,7 +220,7 @@ class Joint:
         features = keras.Model(self._inputs, self._scores)
         # Scores are no answers: by them nobody can tell whether the inputs are scaled rightly.
         set_lineage(features, self.known)
-        ran = run([(features, None)], batches)
+        ran = run([(features, None)], unweighted(batches, "Weighing the donor against the host"))
         numbers, several = settle_labels(ran.labels, len(label_names), None)
         if several:
             raise DataError("A graft decides for one label, and samples have none or several.")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keras_nns import tables
 from keras_nns.composition.input_adapters import Adapt, adapted
 from keras_nns.composition.joining import Joint, Label, Scion, Stock
+from keras_nns.data.batches import unweighted
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.files.atomic import Json
 from keras_nns.judgement.figures import Evaluation
@@ -179,7 +180,7 @@ def patch(
     new = joint.calibrated(
         division.to_fit(), batches.label_names, lambda: survey.seen, most_lost=most_lost
     )
-    ran = run([(host, None), (new, None)], division.held_out())
+    ran = run([(host, None), (new, None)], unweighted(division.held_out(), "patch"))
     question = question_of(joint.known, batches.label_names, len(stock.names), host.name)
     said = [reply(question, rows, multi_label=False, threshold=None) for rows in ran.outputs]
     before, after = (_judged(host.name, question, one, ran, batches.label_names) for one in said)

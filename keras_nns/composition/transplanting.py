@@ -179,8 +179,8 @@ def transplant(
         batches, None, model=parent, batch_size=256, label_names=label_names, **shared
     )
 
-    def fit() -> Iterator[tuple[Any, Any]]:
-        return ((batch.inputs, batch.labels) for batch in division.to_fit())
+    def fit() -> Iterator[tuple[Any, ...]]:
+        return (batch.as_data for batch in division.to_fit())
 
     names = batches.label_names
     activity = observe(parent, fit, label_names=names, verbose=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,36 @@ class Batch:
     def size(self) -> int:
         """Number of samples."""
         return len(self.labels)
+
+    @property
+    def as_data(self) -> tuple[Any, ...]:
+        """`(x, y)`, or `(x, y, sample_weight)`, as `as_batches` reads it."""
+        both = (self.inputs, self.labels)
+        return both if self.weights is None else (*both, self.weights)
+
+
+def unweighted(batches: Iterable[Batch], verb: str) -> Iterator[Batch]:
+    """Pass on batches whose samples all count alike.
+
+    Args:
+        batches: The data.
+        verb: What counts every sample once, for the error.
+
+    Raises:
+        DataError: Some samples count more than others.
+    """
+    first = None
+    for batch in batches:
+        weights = np.ones(batch.size) if batch.weights is None else batch.weights
+        first = weights[0] if first is None else first
+        if (weights != first).any():
+            odd = weights[weights != first][0]
+            raise DataError(
+                f"{verb} counts every sample once, and the data has sample weights that differ "
+                f"({first:g} and {odd:g}). Pass (x, y) alone if they do not matter here; weights "
+                "of 0 and 1 leave out samples and are taken."
+            )
+        yield batch
 
 
 class Batches:

@@ -281,15 +281,15 @@ class Maker:
         finally:
             self.seconds[what] += time.perf_counter() - start
 
-    def _fit(self) -> Iterator[tuple[Any, Any]]:
-        return ((batch.inputs, batch.labels) for batch in self._division.to_fit())
+    def _fit(self) -> Iterator[tuple[Any, ...]]:
+        return (batch.as_data for batch in self._division.to_fit())
 
-    def _asked_to_fit(self) -> Iterator[tuple[Any, Any]]:
+    def _asked_to_fit(self) -> Iterator[tuple[Any, ...]]:
         """Iterate over what the head has an answer for."""
-        return ((batch.inputs, batch.labels) for batch in self._asked.to_fit())
+        return (batch.as_data for batch in self._asked.to_fit())
 
-    def _held_out(self) -> Iterator[tuple[Any, Any]]:
-        return ((batch.inputs, batch.labels) for batch in self._division.held_out())
+    def _held_out(self) -> Iterator[tuple[Any, ...]]:
+        return (batch.as_data for batch in self._division.held_out())
 
     def _usual_score(self) -> Score:
         names = self._division.label_names

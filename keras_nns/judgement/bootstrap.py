@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from keras_nns.errors import DataError
 
 Float = NDArray[np.float64]
-Weights = NDArray[np.int64]
-"""How often each sample was drawn, `(resamples, samples)`."""
+Weights = NDArray[np.int64] | NDArray[np.float64]
+"""How often each sample was drawn, times how much it counts, `(resamples, samples)`."""
 
 Interval = tuple[float, float]
 Figures = Callable[[Weights], Mapping[str, Float]]
@@ -26,7 +26,12 @@ _VALUES = 2**20
 
 
 def intervals(
-    figures: Figures, strata: NDArray[np.int64], *, confidence: float, seed: int
+    figures: Figures,
+    strata: NDArray[np.int64],
+    *,
+    confidence: float,
+    seed: int,
+    weights: Float | None = None,
 ) -> dict[str, Interval]:
     """Compute percentile intervals of figures over 1000 stratified resamples.
 
@@ -39,6 +44,7 @@ def intervals(
         strata: The stratum of each sample, `(samples,)`.
         confidence: Coverage, between 0 and 1.
         seed: Which resamples are drawn; the global random state is neither read nor changed.
+        weights: How much each sample counts, `(samples,)`; None for all alike.
 
     Returns:
         The interval of each figure; NaN where it is undefined in every resample.
@@ -48,15 +54,16 @@ def intervals(
     """
     check_confidence(confidence)
     parts: dict[str, list[Float]] = {}
-    for weights in _drawn(strata, np.random.default_rng(seed)):
-        for name, values in figures(weights).items():
+    for drawn in _drawn(strata, np.random.default_rng(seed)):
+        counted = drawn if weights is None else drawn * weights
+        for name, values in figures(counted).items():
             parts.setdefault(name, []).append(values)
     outside = (1 - confidence) / 2
     found = {}
-    for name, drawn in parts.items():
+    for name, values_ in parts.items():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-            low, high = np.nanquantile(np.concatenate(drawn), [outside, 1 - outside])
+            low, high = np.nanquantile(np.concatenate(values_), [outside, 1 - outside])
         found[name] = (float(low), float(high))
     return found
 
@@ -201,7 +208,7 @@ def _mean(weights: Weights, values: Float) -> Float:
     return _divided(weights @ values, weights.sum(axis=1))
 
 
-def _divided(sums: Float, counts: NDArray[np.int64]) -> Float:
+def _divided(sums: Float, counts: Weights) -> Float:
     found = np.full(len(sums), math.nan)
     np.divide(sums, counts, out=found, where=counts > 0)
     return found

@@ -311,7 +311,10 @@ def compare(
         known, _ = settle_labels(setting.labels, len(names), several)
         right = question.truth(known)
         outputs = [ask(question, setting.outputs[0], kind), *setting.outputs[1:]]
-        points = [operating_point(right, values, several=several) for values in outputs]
+        points = [
+            operating_point(right, values, several=several, weights=setting.weights)
+            for values in outputs
+        ]
     elif threshold is None and balanced[0] is not None:
         points[0] = balanced[0].parent
 
@@ -335,6 +338,7 @@ def compare(
             wanted=wanted,
             confidence=confidence,
             seed=seed,
+            weights=ran.weights,
         )
 
     if question.head == "parent":

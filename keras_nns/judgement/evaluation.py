@@ -99,6 +99,7 @@ def evaluate(
         wanted=wanted,
         confidence=confidence,
         seed=seed,
+        weights=ran.weights,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batch, as_batches
+from keras_nns.data.batches import Batch, as_batches, unweighted
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.derivatives import Tape
@@ -225,7 +225,8 @@ def gradients_of(
     )
     count = len(batches.label_names)
     sums = _GradientSums(graph, taps, output, objective, count)
-    shown = track(batches, "observing gradients", total=batches.batches, done=0, verbose=verbose)
+    alike = unweighted(batches, "observe_gradients")
+    shown = track(alike, "observing gradients", total=batches.batches, done=0, verbose=verbose)
     # Closed at once when a step fails, or the bar would stay on the terminal.
     with closing(shown) as stream:
         checked = _checked(stream, single=takes_one_label(objective))

@@ -167,11 +167,16 @@ class Division:
             DataError: A part that is needed has no sample.
         """
         count = len(self.label_names)
-        found = Survey(np.zeros((PARTS, count), np.int64), np.zeros(PARTS, np.int64))
+        found = Survey(
+            np.zeros((PARTS, count), np.int64),
+            np.zeros(PARTS, np.int64),
+            np.zeros((PARTS, count)),
+            np.zeros(PARTS),
+        )
         sketcher = Sketcher()
         for dealt in self:
             sketcher.add(dealt.batch.inputs, dealt.batch.size)
-            found = found.add(dealt.batch.labels, dealt.part)
+            found = found.add(dealt.batch, dealt.part)
         found = replace(found, seen=sketcher.seen())
         needed = (*HALVES, HELD_OUT) if self.share else HALVES
         if (found.samples[list(needed)] < 2).any():
@@ -208,21 +213,29 @@ class Survey:
     Attributes:
         labels: Of each part and label, `(parts, labels)`.
         samples: Of each part, `(parts,)`.
+        label_weights: Sums of the sample weights of each part and label, `(parts, labels)`.
+        weights: Sums of the sample weights of each part, `(parts,)`.
         seen: A sketch of all of them.
     """
 
     labels: NDArray[np.int64]
     samples: NDArray[np.int64]
+    label_weights: NDArray[np.float64]
+    weights: NDArray[np.float64]
     seen: Seen | None = None
 
-    def add(self, labels: NDArray[Any], part: NDArray[np.int32]) -> Survey:
+    def add(self, batch: Batch, part: NDArray[np.int32]) -> Survey:
         """Count one more batch."""
+        labels = batch.labels
+        each = np.ones(batch.size) if batch.weights is None else batch.weights
         table = labels if labels.ndim == 2 else labels[:, None] == np.arange(self.labels.shape[1])
         dealt = np.arange(PARTS)[:, None] == part
         return replace(
             self,
             labels=self.labels + dealt.astype(np.int64) @ table.astype(np.int64),
             samples=self.samples + dealt.sum(axis=1),
+            label_weights=self.label_weights + (dealt * each) @ table.astype(np.float64),
+            weights=self.weights + dealt @ each,
         )
 
 

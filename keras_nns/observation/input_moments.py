@@ -10,7 +10,7 @@ import numpy as np
 from keras import activations, ops, tree
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batch, Batches
+from keras_nns.data.batches import Batch, Batches, unweighted
 from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph import linear
@@ -143,7 +143,7 @@ def _stream(
 
     def dealt() -> Iterator[tuple[Any, Any]]:
         nonlocal samples
-        for batch in batches:
+        for batch in unweighted(batches, "reconstruction"):
             inputs, part = _dealt(question, batch)
             samples += np.bincount(part, minlength=2)
             if len(part):

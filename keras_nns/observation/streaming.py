@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from keras_nns.data.batches import Batch, Batches, as_batches
+from keras_nns.data.batches import Batch, Batches, as_batches, unweighted
 from keras_nns.data.scale import check_scale
 from keras_nns.data.sketch import Sketcher
 from keras_nns.engine import operations
@@ -180,7 +180,7 @@ class Observer:
             done = store.resume() if store else 0
             stream = iter(batches.skip(done)) if done else _look_at_first(self.model, iter(batches))
             sketcher = Sketcher()
-            stream = sketcher.watch(stream)
+            stream = sketcher.watch(unweighted(stream, "observe"))
             shown = track(stream, "observing", total=batches.batches, done=done, verbose=verbose)
             # Closed at once when a step fails, or the bar would stay on the terminal.
             with closing(shown) as steps:

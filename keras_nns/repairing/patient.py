@@ -183,17 +183,19 @@ class Treatment:
         run_compiled(add, weighted, models=models, at_once=max(1, _VALUES // max(1, values)))
 
     def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
+        each = np.ones(batch.size) if batch.weights is None else batch.weights
         if not balance:
-            return np.ones(batch.size)
+            return each
         labels = list(self.record.plan.labels)
         own = batch.labels[:, labels].any(axis=1) if batch.labels.ndim == 2 else None
         own = np.isin(batch.labels, labels) if own is None else own
-        inside, samples = self.survey.labels[:, labels].sum(axis=1), self.survey.samples.copy()
+        inside = self.survey.label_weights[:, labels].sum(axis=1)
+        total = self.survey.weights.copy()
         halves = list(HALVES)
         # One weight for both halves: they are fitted together in the end.
-        inside[halves], samples[halves] = inside[halves].sum(), samples[halves].sum()
-        share = (inside / np.maximum(samples, 1)).clip(1e-12, 1 - 1e-12)[part]
-        return np.asarray(0.5 / np.where(own, share, 1 - share))
+        inside[halves], total[halves] = inside[halves].sum(), total[halves].sum()
+        share = (inside / np.where(total > 0, total, 1)).clip(1e-12, 1 - 1e-12)[part]
+        return np.asarray(0.5 * each / np.where(own, share, 1 - share))
 
     # Change -------------------------------------------------------------------------------------
 

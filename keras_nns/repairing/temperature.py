@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, softmax
 
+from keras_nns.data.batches import unweighted
 from keras_nns.judgement.question import Question, question_of
 from keras_nns.observation.forward import run, settle_labels
 from keras_nns.repairing.head_fit import Head, check_samples, find_head
@@ -64,7 +65,7 @@ class _CalibrateTemperature:
         balance = summed if self.balance is None else self.balance
 
         def look(batches: Any) -> _Samples:
-            ran = run([(head.features, None)], batches)
+            ran = run([(head.features, None)], unweighted(batches, self.name))
             settled = settle_labels(ran.labels, len(names), None)
             return _Samples.of(head, question, ran.outputs[0], settled, balance=balance)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tflite_export
+from keras_nns.data.batches import unweighted
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
@@ -107,7 +108,7 @@ def labelled_samples(
     origin = origin_of(model)
     batches = parents_batches(model, origin, data, None, batch_size=256, label_names=label_names)
     position, step, kept, held = 0, 1, 0, None
-    for batch in batches:
+    for batch in unweighted(batches, "What is shipped"):
         chosen = slice(-position % step, None, step)
         part = _rows((batch.inputs, batch.labels), chosen)
         held = part if held is None else keras.tree.map_structure(_joined, held, part)

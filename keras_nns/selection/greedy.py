@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batches, as_batches
+from keras_nns.data.batches import Batches, as_batches, unweighted
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
 from keras_nns.errors import SelectionError
@@ -108,7 +108,7 @@ def forward_selection(
 def _with_tables(batches: Batches) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
     """Give inputs with which sample has which label, `(batch, labels)`."""
     numbers = np.arange(len(batches.label_names))
-    for batch in batches:
+    for batch in unweighted(batches, "forward_selection"):
         table = batch.labels
         yield batch.inputs, table if table.ndim == 2 else table[:, None] == numbers
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns import tables
-from keras_nns.data.batches import as_batches
+from keras_nns.data.batches import as_batches, unweighted
 from keras_nns.errors import DataError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import undisturbed
@@ -150,7 +150,7 @@ def modularity(
     held: list[list[list[Float]]] = [[] for _ in range(count)]
     met = [0] * count
     with undisturbed(model):
-        for batch in batches:
+        for batch in unweighted(batches, "modularity"):
             labels = batch.labels
             if labels.ndim == 2:
                 if not (labels.sum(axis=1) == 1).all():

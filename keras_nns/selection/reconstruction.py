@@ -212,8 +212,8 @@ def _unfitted(
 ) -> dict[str, Float]:
     """Return the mean square of what the margin loses without each unit, nothing refitted."""
 
-    def again() -> Iterator[tuple[Any, Any]]:
-        return ((batch.inputs, batch.labels) for batch in batches)
+    def again() -> Iterator[tuple[Any, ...]]:
+        return (batch.as_data for batch in batches)
 
     seen = gradients_of(
         question.graph,

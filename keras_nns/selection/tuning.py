@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from keras_nns.data.batches import as_batches
+from keras_nns.data.batches import as_batches, unweighted
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.keep_rules import above
@@ -84,7 +84,8 @@ def choose_zeta(
     """
     if not zetas:
         raise SelectionError("`zetas` is empty. Give at least one share to try.")
-    batches = list(as_batches(data, y, model=model, label_names=activity.label_names))
+    read = as_batches(data, y, model=model, label_names=activity.label_names)
+    batches = list(unweighted(read, "choose_zeta"))
     inputs = [batch.inputs for batch in batches]
     labels = np.concatenate([batch.labels for batch in batches])
     parent = _detection(lambda _: model, inputs, labels, len(activity.label_names))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_nns import tables
@@ -239,10 +240,14 @@ def _judged(
     truth, _ = settle_labels(ran.labels, len(names), False)
     own = truth < len(old_names)
 
-    def figures(model: keras.Model, values: Any, labels: Any, known: tuple[str, ...]) -> Evaluation:
+    each = np.ones(len(truth)) if ran.weights is None else ran.weights
+
+    def figures(
+        model: keras.Model, values: Any, labels: Any, known: tuple[str, ...], weights: Any
+    ) -> Evaluation:
         question = whole_question(known)
         answered = reply(question, values, multi_label=False, threshold=None)
-        return judge(model.name, question, answered, labels, label_names=known)
+        return judge(model.name, question, answered, labels, label_names=known, weights=weights)
 
-    before = figures(old, ran.outputs[0][own], truth[own], old_names)
-    return before, figures(new, ran.outputs[1], truth, names)
+    before = figures(old, ran.outputs[0][own], truth[own], old_names, each[own])
+    return before, figures(new, ran.outputs[1], truth, names, each)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batch, as_batches
+from keras_nns.data.batches import Batch, as_batches, unweighted
 from keras_nns.engine import datasets
 from keras_nns.engine.datasets import Spec
 from keras_nns.errors import DataError, SurgeryError
@@ -140,7 +140,9 @@ def features(
         label_count=label_count,
         own_labels=True,
     )
-    shown = track(batches, "features", total=batches.batches, verbose=verbose)
+    shown = track(
+        unweighted(batches, "features"), "features", total=batches.batches, verbose=verbose
+    )
     found = list(streamed(extractor, shown))
     labels = np.concatenate([batch.labels for batch in found])
     if labels.ndim == 2:
@@ -202,7 +204,7 @@ def feature_dataset(
     several = first.labels.ndim == 2
 
     def rows() -> Iterator[tuple[Any, Any]]:
-        for batch in streamed(extractor, batches):
+        for batch in streamed(extractor, unweighted(batches, "feature_dataset")):
             yield batch.inputs, batch.labels
 
     spec = (
