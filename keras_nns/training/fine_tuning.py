@@ -176,7 +176,9 @@ def tuned(
     with random_untouched():
         model = copied(small)
         question = question_of(origin, names, int(model.outputs[0].shape[-1]), small.name)
-        summed = question.head in ("binary", "other")
+        # One yes or no is one answer also where a sample has several labels.
+        single = question.head == "binary" or survey.labels.sum() == survey.samples.sum()
+        summed = question.head in ("binary", "other") and single
         drawn = (summed and class_weight is None) if balance is None else balance
         how = replace(how, balance=drawn)
         steps = how.epochs * -(-_to_fit(survey, question) // how.batch_size)

@@ -140,7 +140,9 @@ class Feed:
         if self._shuffle:
             return random.choice(count, count, p=share)
         # What is judged by is not left to chance: each as often as it weighs, as evenly as can be.
-        order = np.argsort(kinds, kind="stable")
+        # The order is mixed, or weights that alternate could fall in step with the places.
+        order = np.random.default_rng(0).permutation(count)
+        order = order[np.argsort(kinds[order], kind="stable")]
         ends = np.cumsum(share[order])
         places = (np.arange(count) + 0.5) / count * ends[-1]
         return np.asarray(order[np.searchsorted(ends, places)])
@@ -167,6 +169,8 @@ class Feed:
             used = answered & (weights > 0)
             if not used.any():
                 continue
+            if self._balance:
+                _kinds(y[used])
             self._weighted |= bool((weights[used] != 1).any())
             inputs = tree.map_structure(lambda t, u=used: np.asarray(t)[u], batch.inputs)
             yield inputs, y[used], weights[used].astype(np.float32)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from sklearn.metrics import balanced_accuracy_score, roc_curve
 
 import keras_nns as nns
 from keras_nns.training.scratch import forgotten
@@ -88,6 +89,75 @@ def test_it_learns_and_stands_beside(parent, small, data):
     assert fresh.figures[1].balanced_accuracy > 0.6
     with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
         nns.evaluate(found.model, x[:300], y[:300])
+
+
+def rare(seed, count=1500):
+    """Give samples of which four in a hundred have the label that is asked for."""
+    draw = np.random.default_rng(seed)
+    y = draw.choice(3, count, p=(0.48, 0.04, 0.48))
+    x = draw.normal(size=(count, 8)).astype("float32")
+    x[np.arange(count), y] += 2
+    return x, y
+
+
+def by_hand(x, y, rate, epochs):
+    """Train what a person would: weighted by class, deciding at the best point of the ROC curve."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(5, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
+    own = (y == 1).astype("float32")
+    weigh = {0: 0.5 / (1 - own.mean()), 1: 0.5 / own.mean()}
+    model.fit(x, own, epochs=epochs, batch_size=64, class_weight=weigh, verbose=0)
+    scores = np.asarray(model(x))[:, 0]
+    false, true, edges = roc_curve(own, scores)
+    return lambda new: np.asarray(model(new))[:, 0] >= edges[1:][np.argmax((true - false)[1:])]
+
+
+def test_it_does_as_well_as_a_person_would(small):
+    (x, y), test = rare(1), rare(2, 6000)
+    options = {"epochs": 8, "batch_size": 64, "label_names": ["0", "1", "2"]}
+    found = nns.from_scratch(small, x, y, **options)
+    ours = nns.evaluate(found.model, *test)["1"].balanced_accuracy
+    wanted = max(
+        balanced_accuracy_score(test[1] == 1, by_hand(x, y, rate, 8)(test[0]))
+        for rate in (0.001, 0.005, 0.025)
+    )
+    assert wanted > 0.8
+    assert ours > wanted - 0.03
+    # The best rate was taken, by the loss on what was held out.
+    rates = {gain.measure: gain.after for gain in found.gains if "rate" in gain.measure}
+    assert list(rates) == [f"loss at rate {rate}" for rate in ("0.001", "0.005", "0.025")]
+    assert found.gains[0].after == min(rates.values())
+    # Its decisions say that they were set, and on how many samples.
+    assert nns.lineage(found.model).balanced.samples == found.samples
+    assert nns.lineage(found.model).balanced.parent is None
+    # Without all that it says no to nearly everything.
+    plain = nns.from_scratch(small, x, y, balance=False, rates=[0.001], **options)
+    assert nns.evaluate(plain.model, *test)["1"].balanced_accuracy < 0.6
+    assert nns.lineage(plain.model).balanced is None
+    # Fine-tuning balances as distillation does, with the optimizer that the model came with.
+    tuned = nns.fine_tune(forgotten(small, seed=0), x, y, **options)
+    assert nns.evaluate(tuned.model, *test)["1"].balanced_accuracy > wanted - 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rates": [], "held_out": 0.1}, "`rates` are numbers above 0"),
+        ({"rates": [0.0]}, "`rates` are numbers above 0"),
+        ({"rates": [1e-3], "optimizer": "adam"}, "a rate of its own"),
+        ({"held_out": 0}, "chosen on samples held out"),
+    ],
+)
+def test_rates_that_cannot_be_chosen_are_refused(small, data, options, said):
+    with pytest.raises(nns.NNSError, match=said):
+        nns.from_scratch(small, *data, **options)
 
 
 def refuse(self, config):
