@@ -51,7 +51,7 @@ for digit, small in enumerate(ten):
 # part; beside it the same networks uncalibrated, and a network of the same shape that was never
 # cut out of anything.
 whole = nns.compose(ten, *parts.calibrate)
-fresh = nns.from_scratch(whole, parts.observe, epochs=EPOCHS, optimizer=adam, batch_size=32).model
+fresh = nns.from_scratch(whole, parts.observe, epochs=EPOCHS, batch_size=32).model
 found = nns.compare(
     model,
     whole,

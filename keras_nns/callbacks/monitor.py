@@ -43,7 +43,8 @@ class ActivityMonitor(keras.callbacks.Callback):
     With `data`, it observes that data at the end of every `every` epochs, in inference mode, as
     `observe` does. Without, it gathers from the training batches themselves, inside the training
     step: no second pass over the data, but what it sees is training (dropout active, batch
-    statistics, weights that move within the epoch).
+    statistics, weights that move within the epoch). It counts samples: those of `sample_weight` 0
+    are left out, and other weights, those of `class_weight` too, make no difference.
 
     Put it behind callbacks that change weights, such as `EarlyStopping(restore_best_weights=True)`.
 
@@ -243,8 +244,8 @@ class _Gatherer:
     def _step(self, step: Callable[[Any], Any], data: Any) -> Any:
         with self._listening() as heard:
             logs = step(data)
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self._add(heard, y)
+        _, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        self._add(heard, y, weights)
         return logs
 
     def activity(self) -> Activity:
@@ -295,7 +296,7 @@ class _Gatherer:
 
         return hear
 
-    def _add(self, heard: dict[Place, Any], y: Any) -> None:
+    def _add(self, heard: dict[Place, Any], y: Any, weights: Any) -> None:
         missing = [t.name for t in self._taps if any(p.place not in heard for p in t.points)]
         if missing:
             raise ModelError(
@@ -303,13 +304,19 @@ class _Gatherer:
                 "it. Pass data=… to ActivityMonitor, or name the layers that it runs."
             )
         labels = _step_labels(y, self.sums.labels)
+        alone = len(labels.shape) == 1
+        used = ops.ones_like(labels if alone else labels[:, 0], dtype="bool")
+        if weights is not None:
+            used = ops.reshape(weights, (-1,)) > 0
+            # A label below 0 is none.
+            labels = ops.where(used, labels, -1) if alone else ops.logical_and(labels, used[:, None])
         above = self.sums.above
         samples = ops.shape(labels)[0]
         values = [values_at(tap, heard, samples, above=above) for tap in self._taps]
         self.sums.update(values, labels)
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)
-            self._seen.add(ops.cast(ops.size(labels), "int64"))
+            self._seen.add(ops.sum(ops.cast(used, "int64")))
             self._counted.add(ops.sum(ops.cast(fits, "int64")))
 
 

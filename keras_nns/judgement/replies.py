@@ -68,7 +68,9 @@ def judge(
     several = labels.ndim == 2 and question.head != "binary"
     # Labels that are judged on their own; what the others were taken for is another matter.
     own = [i for i in reported if question.groups[i] is not None]
-    unseen = () if labels.ndim == 2 else _unseen(question, answered, labels, each, label_names, own)
+    unseen = (
+        () if labels.ndim == 2 else _unseen(question, answered, labels, label_names, own, each=each)
+    )
     if not several:
         among = np.asarray(truth.any(axis=1), dtype=np.bool_)
         left_out = int((~among).sum())
@@ -228,9 +230,10 @@ def _unseen(
     question: Question,
     answered: Reply,
     labels: NDArray[np.int64],
-    each: NDArray[np.float64],
     label_names: Sequence[str],
     own: list[int],
+    *,
+    each: NDArray[np.float64],
 ) -> tuple[UnseenLabel, ...]:
     """Say how samples are answered whose label has no answer of its own."""
     known = {label for i in own for label in question.groups[i] or ()}

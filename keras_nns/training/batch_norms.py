@@ -75,7 +75,7 @@ def settle(model: keras.Model, batches: Iterable[Any]) -> None:
 
 def _first_inputs(batches: Iterable[Any]) -> Iterator[tuple[Any]]:
     samples = 0
-    for inputs, _ in batches:
+    for inputs, *_ in batches:
         yield (inputs,)
         samples += len(tree.flatten(inputs)[0])
         if samples >= _ENOUGH:

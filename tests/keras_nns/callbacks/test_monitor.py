@@ -84,6 +84,25 @@ def test_gathering_sees_every_training_sample_once(model, data):
     np.testing.assert_array_equal(monitor.activity.samples, np.bincount(data[1], minlength=4))
 
 
+@pytest.mark.parametrize("form", ["numbers", "one-hot"])
+def test_samples_of_weight_0_are_not_gathered(model, data, form):
+    x, y = data
+    weights = np.where(np.arange(SAMPLES) % 3 == 0, 0.0, 1.0 + y)
+    model.optimizer.learning_rate = 0.0
+    if form == "one-hot":
+        model.compile(keras.optimizers.SGD(0.0), "categorical_crossentropy")
+    monitor = nns.ActivityMonitor()
+    truth = np.eye(4, dtype="float32")[y] if form == "one-hot" else y
+    fit(model, (x, truth), monitor, sample_weight=weights)
+    np.testing.assert_array_equal(
+        monitor.activity.samples, np.bincount(y[weights > 0], minlength=4)
+    )
+    used = weights > 0
+    seen = nns.observe(model, (x[used], y[used]), verbose=False)
+    ours, theirs = (one.layers["first"].maximum for one in (monitor.activity, seen))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_gathering_equals_observing_when_nothing_moves(data):
     """Without dropout and with a learning rate of zero, training and inference are the same."""
     inputs = keras.Input((8, 1))
