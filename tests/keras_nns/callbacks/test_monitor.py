@@ -91,14 +91,15 @@ def test_samples_of_weight_0_are_not_gathered(model, data, form):
     model.optimizer.learning_rate = 0.0
     if form == "one-hot":
         model.compile(keras.optimizers.SGD(0.0), "categorical_crossentropy")
-    monitor = nns.ActivityMonitor()
+    what = ("mean", "maximum")
+    monitor = nns.ActivityMonitor(statistics=what)
     truth = np.eye(4, dtype="float32")[y] if form == "one-hot" else y
     fit(model, (x, truth), monitor, sample_weight=weights)
     np.testing.assert_array_equal(
         monitor.activity.samples, np.bincount(y[weights > 0], minlength=4)
     )
     used = weights > 0
-    seen = nns.observe(model, (x[used], y[used]), verbose=False)
+    seen = nns.observe(model, (x[used], y[used]), statistics=what, verbose=False)
     ours, theirs = (one.layers["first"].maximum for one in (monitor.activity, seen))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
