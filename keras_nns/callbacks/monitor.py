@@ -309,7 +309,9 @@ class _Gatherer:
         if weights is not None:
             used = ops.reshape(weights, (-1,)) > 0
             # A label below 0 is none.
-            labels = ops.where(used, labels, -1) if alone else ops.logical_and(labels, used[:, None])
+            labels = (
+                ops.where(used, labels, -1) if alone else ops.logical_and(labels, used[:, None])
+            )
         above = self.sums.above
         samples = ops.shape(labels)[0]
         values = [values_at(tap, heard, samples, above=above) for tap in self._taps]
