@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.inputs import InputReader, first_not_finite
-from keras_nns.data.labels import LabelReader, check_labels, label_reader, output_label_count
+from keras_nns.data.labels import (
+    LabelReader,
+    check_labels,
+    label_reader,
+    output_label_count,
+    output_positions,
+)
 from keras_nns.data.order import check_alphabetical
 from keras_nns.data.streams import Stream, open_stream
 from keras_nns.errors import DataError
@@ -264,6 +270,7 @@ def as_batches(
         found=stream.names,
         alphabetical=stream.alphabetical,
         y=stream.labels,
+        positions=output_positions(model),
     )
     if stream.labels is not None:
         check_labels(labels, stream.labels)

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.labels import label_array
+from keras_nns.data.encodings import label_array
 from keras_nns.engine import datasets
 from keras_nns.engine.failures import OperationFailed, reason
 from keras_nns.engine.images import decode

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.encodings import label_array, some_of
 from keras_nns.errors import DataError, SelectionError
 
 # Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
 _PIECE = 65_536
-
-
-def label_array(y: Any) -> NDArray[Any]:
-    """Turn labels of any container into an array of numbers, booleans or `str`.
-
-    Args:
-        y: Array, tensor, list or series; `bytes` are read as UTF-8.
-
-    Returns:
-        Array of shape `(samples,)` for `(samples,)` and `(samples, 1)`, else of its own shape.
-
-    Raises:
-        DataError: There are no labels, or they are not an array of numbers or strings.
-    """
-    if y is None:
-        raise DataError("The data has no labels. Pass (x, y) pairs, or y beside x.")
-    if isinstance(y, Mapping):
-        raise DataError(
-            f"The labels are a dict with the keys {list(y)}: labels of several outputs. Pass the "
-            "labels of one output."
-        )
-    if not isinstance(y, np.ndarray):
-        try:
-            y = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
-        except ValueError as error:
-            raise DataError(
-                "The labels are ragged: samples have different lengths. Pass one label number or "
-                "name for each sample, or a 0/1 row as wide as there are labels."
-            ) from error
-    if y.dtype.kind in "OST":
-        y = _from_objects(y)
-    if y.dtype.kind not in "biufU":
-        raise DataError(f"Labels must be numbers or strings. Received: dtype {y.dtype}.")
-    array: NDArray[Any] = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    return array
 
 
 def label_number(label: int | str, names: Sequence[str]) -> int:
@@ -75,49 +41,6 @@ def label_number(label: int | str, names: Sequence[str]) -> int:
     )
 
 
-def category_names(y: Any) -> tuple[str, ...] | None:
-    """Return the categories of pandas labels in their order; None for labels of any other kind.
-
-    Args:
-        y: A `Categorical`, or an index, a series or a frame of one column of this dtype.
-
-    Raises:
-        DataError: The categories are numbers in an order of their own, so that a number may stand
-            for itself or for its place.
-    """
-    if getattr(y, "ndim", 0) == 2 and hasattr(y, "iloc") and y.shape[1] == 1:
-        y = y.iloc[:, 0]
-    categories = getattr(getattr(y, "dtype", None), "categories", None)
-    if categories is None:
-        return None
-    names = label_array(np.asarray(categories))
-    if names.dtype.kind == "U":
-        return tuple(names.tolist())
-    if np.array_equal(names, np.sort(names)):
-        return None
-    raise DataError(
-        f"The labels are categories that are numbers in an order of their own ({_some(names)}). "
-        "Pass y.cat.codes where a label's place in this order is its number, or plain numbers."
-    )
-
-
-def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
-    values = y.ravel().tolist()
-    if all(isinstance(value, (str, bytes)) for value in values):
-        try:
-            texts = [v.decode() if isinstance(v, bytes) else v for v in values]
-        except UnicodeDecodeError as error:
-            raise DataError(f"Labels given as bytes must be UTF-8: {error}.") from error
-        return np.array(texts, dtype=np.str_).reshape(y.shape)
-    if all(isinstance(value, Real) for value in values):
-        return np.array(values).reshape(y.shape)
-    kinds = sorted({type(value).__name__ for value in values})
-    raise DataError(
-        "Labels of dtype object must all be strings or all be whole numbers. "
-        f"Received: {', '.join(kinds)}. Drop samples without a label first."
-    )
-
-
 def output_label_count(model: Any) -> int | None:
     """Return how many labels a model's output tells apart, or None when it does not show.
 
@@ -135,6 +58,22 @@ def output_label_count(model: Any) -> int | None:
     return max(width, 2)
 
 
+def output_positions(model: Any) -> tuple[int | None, ...] | None:
+    """Return at how many positions, by axis, a model answers: steps, or rows and columns.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        The sizes of the axes between the samples and the labels, None for a free one; None for a
+        model that answers once for each sample, and for one of several outputs.
+    """
+    outputs: Sequence[Any] = getattr(model, "outputs", None) or []
+    if len(outputs) != 1 or len(outputs[0].shape) < 3:
+        return None
+    return tuple(outputs[0].shape[1:-1])
+
+
 class LabelReader:
     """Reads batches of labels as numbers of the model's outputs.
 
@@ -145,6 +84,9 @@ class LabelReader:
         named: Whether `names` are real names, so that labels given as strings can be looked up.
         alphabetical: Whether the names are the data's own strings in alphabetical order, and
             nothing tells that the model answers them in this order.
+        positions: At how many positions the model answers (`output_positions`).
+        counted: Whether the caller said which labels there are, so that rows of as many 0 and 1 are
+            meant as labels of a sample.
     """
 
     def __init__(
@@ -154,8 +96,12 @@ class LabelReader:
         coded: Sequence[str] | None = None,
         named: bool = True,
         alphabetical: bool = False,
+        positions: Sequence[int | None] | None = None,
+        counted: bool = False,
     ) -> None:
         self.names = tuple(names)
+        self._positions = positions
+        self._counted = counted
         self.alphabetical = alphabetical
         self._named = named
         self._count = len(self.names if coded is None else coded)
@@ -180,6 +126,7 @@ class LabelReader:
             DataError: The labels are none of these, or are outside the model's outputs.
         """
         y = label_array(y)
+        self._refuse_positions(y.shape)
         if y.ndim == 1:
             return self._look_up(y) if y.dtype.kind == "U" else self._numbers(y)
         if y.ndim == 2 and y.dtype.kind != "U":
@@ -189,12 +136,29 @@ class LabelReader:
             f"Received: shape {y.shape}, dtype {y.dtype}."
         )
 
+    def _refuse_positions(self, shape: tuple[int, ...]) -> None:
+        if self._positions is None or (self._counted and shape[1:] == (self._count,)):
+            return
+        axes = len(self._positions)
+        found = shape[1 : 1 + axes]
+        fits = len(found) == axes and all(
+            want is None or have == want for have, want in zip(found, self._positions, strict=True)
+        )
+        if fits and len(shape) in (1 + axes, 2 + axes):
+            raise DataError(
+                f"The labels, of shape {shape}, are one for each position that the model answers "
+                "at, and labels are counted by sample here. Pass which labels a sample has, as "
+                "rows of 0 and 1 with label_names, for instance np.stack([(y == k).any(axis=1) "
+                "for k in range(count)], axis=1); or one label for each sample. Judge the model at "
+                "its positions with Keras's own evaluate."
+            )
+
     def _numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
         if y.dtype.kind == "f" and not np.array_equal(y, np.rint(y)):
             odd = y[~(y == np.rint(y))]
             raise DataError(
                 "Label numbers must be whole. Received: "
-                f"{_some(odd)}. Round them, or pass class numbers instead of a regression target."
+                f"{some_of(odd)}. Round them, or pass class numbers instead of a regression target."
             )
         if y.size and y.dtype.kind != "b" and (y.min() < 0 or y.max() >= self._count):
             odd = np.unique(y[(y < 0) | (y >= self._count)])
@@ -202,7 +166,7 @@ class LabelReader:
             if y.min() >= 1 and y.max() == self._count:
                 hint = " If your labels start at 1, subtract 1."
             raise DataError(
-                f"Labels {_some(odd)} are outside the model's {self._count} labels "
+                f"Labels {some_of(odd)} are outside the model's {self._count} labels "
                 f"(0 to {self._count - 1}).{hint}"
             )
         numbers = y.astype(np.int64, copy=False)
@@ -218,7 +182,7 @@ class LabelReader:
         if rows is not y and not np.array_equal(rows, y):
             raise DataError(
                 "One-hot or multi-hot labels must be 0 or 1. Received: "
-                f"{_some(np.unique(y[rows != y]))}. Soft labels name no label: pass y.argmax(-1) "
+                f"{some_of(np.unique(y[rows != y]))}. Soft labels name no label: pass y.argmax(-1) "
                 "or y > 0.5."
             )
         if self._renumber is None:
@@ -230,14 +194,14 @@ class LabelReader:
     def _look_up(self, y: NDArray[np.str_]) -> NDArray[np.int64]:
         if not self._named:
             raise DataError(
-                f"The labels are strings ({_some(np.unique(y))}) and the data comes in a stream: "
+                f"The labels are strings ({some_of(np.unique(y))}) and the data comes in a stream: "
                 "pass label_names, in the order of the model's outputs."
             )
         place = np.minimum(np.searchsorted(self._sorted, y), len(self._sorted) - 1)
         if not np.array_equal(self._sorted[place], y):
             odd = np.unique(y[self._sorted[place] != y])
             raise DataError(
-                f"Labels {_some(odd)} are none of the label names ({_some(self.names)}). Pass "
+                f"Labels {some_of(odd)} are none of the label names ({some_of(self.names)}). Pass "
                 "label_names with every name, in the order of the model's outputs."
             )
         return self._order[place]
@@ -251,6 +215,7 @@ def label_reader(
     found: Sequence[str] | None = None,
     alphabetical: bool = False,
     y: Any = None,
+    positions: Sequence[int | None] | None = None,
 ) -> LabelReader:
     """Settle the names of the labels, from the most to the least certain source.
 
@@ -261,6 +226,7 @@ def label_reader(
         found: Names that the data's container knows, in the order in which it numbers them.
         alphabetical: Whether these are strings in alphabetical order for want of another.
         y: All the labels, where they are at hand and can be sliced.
+        positions: At how many positions the model answers (`output_positions`).
 
     Raises:
         DataError: The names do not fit the model, or nothing tells how many labels there are.
@@ -268,19 +234,21 @@ def label_reader(
     if count is not None and count < 1:
         raise DataError(f"label_count must be at least 1. Received: label_count={count}.")
     expected = outputs if count is None else int(count)
+    told = names is not None or count is not None
+    make = partial(LabelReader, positions=positions, counted=told)
     if names is not None:
         given = _given_names(names, expected)
         # Strings are looked up; what numbers stand for is nothing to them.
         coded = None if y is not None and _are_strings(y) else _coded(given, found)
-        return LabelReader(given, coded=coded)
+        return make(given, coded=coded)
     if found is not None:
         _must_match(found, expected)
-        return LabelReader(found, alphabetical=alphabetical)
+        return make(found, alphabetical=alphabetical)
     if y is not None:
         if _are_strings(y):
             strings = _distinct_strings(y)
             _must_match(strings, expected)
-            return LabelReader(strings, alphabetical=True)
+            return make(strings, alphabetical=True)
         if expected is None:
             expected = _highest(y)
     if expected is None:
@@ -289,7 +257,7 @@ def label_reader(
             "one without a static width, or one for every step; or it answers other labels), and "
             "the data comes in a stream. Pass label_names or label_count."
         )
-    return LabelReader([str(i) for i in range(expected)], named=False)
+    return make([str(i) for i in range(expected)], named=False)
 
 
 def _given_names(names: Sequence[Any], expected: int | None) -> tuple[str, ...]:
@@ -300,7 +268,7 @@ def _given_names(names: Sequence[Any], expected: int | None) -> tuple[str, ...]:
         raise DataError(f"label_names must name every label once. Received: {list(given)}.")
     if expected is not None and len(given) != expected:
         raise DataError(
-            f"label_names has {len(given)} names ({_some(given)}) and the model tells {expected} "
+            f"label_names has {len(given)} names ({some_of(given)}) and the model tells {expected} "
             "labels apart. Name every output, or pass label_count if the outputs are not labels."
         )
     return given
@@ -313,13 +281,13 @@ def _coded(given: Sequence[str], found: Sequence[str] | None) -> Sequence[str] |
     if len(found) == len(given) and not set(found) & set(given):
         return None  # Other words for the same labels, in the same order.
     odd = sorted(set(found) - set(given))
-    raise DataError(f"The data has labels that label_names does not name: {_some(odd)}.")
+    raise DataError(f"The data has labels that label_names does not name: {some_of(odd)}.")
 
 
 def _must_match(names: Sequence[str], expected: int | None) -> None:
     if expected is not None and len(names) != expected:
         raise DataError(
-            f"The data has {len(names)} different labels ({_some(names)}) and the model tells "
+            f"The data has {len(names)} different labels ({some_of(names)}) and the model tells "
             f"{expected} apart, so their order is unknown. Pass label_names, in the order of the "
             "model's outputs."
         )
@@ -353,9 +321,3 @@ def check_labels(reader: LabelReader, y: Any) -> None:
     """
     for start in range(0, len(y), _PIECE):
         reader.read(y[start : start + _PIECE])
-
-
-def _some(values: Any, most: int = 5) -> str:
-    values = list(values)
-    shown = ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:most])
-    return shown + (", …" if len(values) > most else "")

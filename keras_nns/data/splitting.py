@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from keras_nns.data.labels import category_names, label_array
+from keras_nns.data.encodings import category_names, label_array
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 

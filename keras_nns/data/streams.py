@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.encodings import category_names
 from keras_nns.data.formats import ImageFolder
-from keras_nns.data.labels import category_names
 from keras_nns.data.named import find
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError

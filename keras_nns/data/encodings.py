@@ -1,0 +1,97 @@
+"""Labels of any container as an array of numbers, booleans or strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nns.errors import DataError
+
+
+def label_array(y: Any) -> NDArray[Any]:
+    """Turn labels of any container into an array of numbers, booleans or `str`.
+
+    Args:
+        y: Array, tensor, list or series; `bytes` are read as UTF-8.
+
+    Returns:
+        Array of shape `(samples,)` for `(samples,)` and `(samples, 1)`, else of its own shape.
+
+    Raises:
+        DataError: There are no labels, or they are not an array of numbers or strings.
+    """
+    if y is None:
+        raise DataError("The data has no labels. Pass (x, y) pairs, or y beside x.")
+    if isinstance(y, Mapping):
+        raise DataError(
+            f"The labels are a dict with the keys {list(y)}: labels of several outputs. Pass the "
+            "labels of one output."
+        )
+    if not isinstance(y, np.ndarray):
+        try:
+            y = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
+        except ValueError as error:
+            raise DataError(
+                "The labels are ragged: samples have different lengths. Pass one label number or "
+                "name for each sample, or a 0/1 row as wide as there are labels."
+            ) from error
+    if y.dtype.kind in "OST":
+        y = _from_objects(y)
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"Labels must be numbers or strings. Received: dtype {y.dtype}.")
+    array: NDArray[Any] = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    return array
+
+
+def category_names(y: Any) -> tuple[str, ...] | None:
+    """Return the categories of pandas labels in their order; None for labels of any other kind.
+
+    Args:
+        y: A `Categorical`, or an index, a series or a frame of one column of this dtype.
+
+    Raises:
+        DataError: The categories are numbers in an order of their own, so that a number may stand
+            for itself or for its place.
+    """
+    if getattr(y, "ndim", 0) == 2 and hasattr(y, "iloc") and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    categories = getattr(getattr(y, "dtype", None), "categories", None)
+    if categories is None:
+        return None
+    names = label_array(np.asarray(categories))
+    if names.dtype.kind == "U":
+        return tuple(names.tolist())
+    if np.array_equal(names, np.sort(names)):
+        return None
+    raise DataError(
+        f"The labels are categories that are numbers in an order of their own ({some_of(names)}). "
+        "Pass y.cat.codes where a label's place in this order is its number, or plain numbers."
+    )
+
+
+def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
+    values = y.ravel().tolist()
+    if all(isinstance(value, (str, bytes)) for value in values):
+        try:
+            texts = [v.decode() if isinstance(v, bytes) else v for v in values]
+        except UnicodeDecodeError as error:
+            raise DataError(f"Labels given as bytes must be UTF-8: {error}.") from error
+        return np.array(texts, dtype=np.str_).reshape(y.shape)
+    if all(isinstance(value, Real) for value in values):
+        return np.array(values).reshape(y.shape)
+    kinds = sorted({type(value).__name__ for value in values})
+    raise DataError(
+        "Labels of dtype object must all be strings or all be whole numbers. "
+        f"Received: {', '.join(kinds)}. Drop samples without a label first."
+    )
+
+
+def some_of(values: Any, most: int = 5) -> str:
+    """List the first of some values, for a message."""
+    values = list(values)
+    shown = ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:most])
+    return shown + (", …" if len(values) > most else "")
