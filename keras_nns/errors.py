@@ -8,6 +8,8 @@ NNSError
 ├── SurgeryError     a cut that cannot be made exactly (also a ValueError)
 │   └── ProofError   a cut that was made and is not equal to its masked parent
 └── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
+
+Beside it stands DataWarning: data that a trained model answers by chance.
 """
 
 
@@ -17,6 +19,10 @@ class NNSError(Exception):
 
 class DataError(NNSError, ValueError):
     """Inputs or labels that do not fit the model."""
+
+
+class DataWarning(UserWarning):
+    """Data that a model answers as if it did not know it."""
 
 
 class ModelError(NNSError, ValueError):

@@ -148,7 +148,7 @@ def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
         "--no-scale",
         dest="scale",
         action="store_false",
-        help="leave pixels at 0..255, for models that scale them themselves",
+        help="leave pixels as stored; else they are scaled to 0..1 unless the model does it itself",
     )
     parser.add_argument(
         "--batch-size",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras_nns.cli import screen
 from keras_nns.cli.arguments import DATASETS
 from keras_nns.cli.quiet import start_backend
 from keras_nns.errors import FileError
@@ -80,7 +81,10 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
 
     if given.part or name in DATASETS:
         splits = named.load_dataset(
-            name, scale=given.scale, label_names=given.label_names, **image_options(network)
+            name,
+            scale=partial(_scales, given, network),
+            label_names=given.label_names,
+            **image_options(network),
         )
         part = given.part or given.default_part
         pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
@@ -93,12 +97,27 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
     unsettled = isinstance(found, formats.Arrays) and found.alphabetical
     label_names = given.label_names or (None if unsettled else found.label_names)
     if isinstance(found, formats.ImageFolder):
-        if given.scale:
+        # What reads the path scales as the model wants it; here it is said.
+        if _scales(given, network, 255.0) or given.scale:
             return found.path, label_names
         shape = network.inputs[0].shape[1:]
         read = found.reader(shape=shape, batch_size=given.batch_size, scale=False)
-        return partial(read, 0), label_names
-    return (found.scaled(found.x) if given.scale else found.x, found.y), label_names
+        names = np.array(found.label_names)
+        # By name, since the user may have named the labels in another order.
+        return lambda: ((x, names[np.asarray(y)]) for x, y in read(0)), label_names
+    scales = found.divisor is not None and _scales(given, network, found.divisor)
+    return (found.scaled(found.x) if scales else found.x, found.y), label_names
+
+
+def _scales(given: Namespace, network: Any, white: float) -> bool:
+    """Decide whether pixels of 0..white are scaled to 0..1, and say where the model does it."""
+    from keras_nns.data.preprocessing import rescaled_by
+    from keras_nns.data.streams import scale_note
+
+    why = rescaled_by(network, white) if given.scale else None
+    if why:
+        screen.note(given, scale_note(white, why))
+    return bool(given.scale) and why is None
 
 
 def labels_of(given: list[str], names: Sequence[str] | None) -> list[int | str]:
@@ -134,6 +153,6 @@ def plain_samples(given: Namespace, network: Any, name: str) -> tuple[Any, Any] 
     return read_samples(
         name,
         count=given.sample_count,
-        scale=given.scale,
+        scale=_scales(given, network, 255.0),
         shape=tuple(ends[0].shape) if len(ends) == 1 else None,
     )

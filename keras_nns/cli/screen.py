@@ -19,6 +19,12 @@ def remark(given: Namespace, text: str) -> None:
         result(text)
 
 
+def note(given: Namespace, text: str) -> None:
+    """Say beside the result what a reader of it must know, unless asked to be quiet."""
+    if not given.quiet:
+        print(text, file=sys.stderr)
+
+
 def result(text: str) -> None:
     """Print what was asked for."""
     print(text)

@@ -58,6 +58,25 @@ def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
     return np.asarray(found.argmax(axis=1), dtype=np.int64)
 
 
+def gain(table: NDArray[np.int64]) -> float:
+    """Return by how many standard deviations answers are better than by chance.
+
+    Answers that know nothing of the label have a recall of it as high as their share in all; the
+    variance of the mean recall follows from these shares and the samples of each label.
+
+    Args:
+        table: How many samples of each label had each answer, `(labels, labels)`. Labels without
+            samples are left out.
+    """
+    counts = table.sum(axis=1)
+    seen = counts > 0
+    shares = table[seen] / counts[seen, None]
+    answered = shares.mean(axis=0)[seen]
+    variance = (answered * (1 - answered) / counts[seen]).sum()
+    more = np.diag(table)[seen] / counts[seen] - answered
+    return float(more.sum() / np.sqrt(variance)) if variance > 0 else 0.0
+
+
 def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from keras_nns.data.labels import (
     output_positions,
 )
 from keras_nns.data.order import check_alphabetical
+from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.data.streams import Stream, open_stream
 from keras_nns.errors import DataError
 
@@ -87,6 +89,7 @@ class Batches:
         batches: Number of batches, when it is known beforehand.
         repeatable: Whether there can be a second pass; false for a generator.
         alphabetical: Whether the names are the data's own strings in alphabetical order.
+        notes: What was done to the data on the way: how pixels in files were scaled.
         constant: Whether every pass gives the same samples in the same order, as arrays do.
     """
 
@@ -101,6 +104,7 @@ class Batches:
     ) -> None:
         self.label_names = labels.names
         self.alphabetical = labels.alphabetical
+        self.notes = stream.notes
         self.size = stream.size
         self.batches = stream.batches
         self.repeatable = stream.repeatable
@@ -219,7 +223,7 @@ def as_batches(
             `keras.utils.PyDataset`; an iterable of `(x, y)` batches (read once if it is an
             iterator) or a function that returns one (can be read again); the path of a folder with
             one sub-folder of images for each class, of an `.npz`, or of IDX files, with pixels
-            scaled to 0..1 as in `load_dataset`.
+            scaled to 0..1 where the model does not scale them itself.
         y: Labels, when `data` is x alone.
         model: The built model that the data is for.
         batch_size: Samples in a batch, for arrays and paths; other data has its own batches.
@@ -257,6 +261,7 @@ def as_batches(
         image=inputs.image_shape,
         batch_size=batch_size,
         part=part,
+        rescaled=partial(rescaled_by, model),
     )
     if stream.inputs is not None:
         samples = stream.size if stream.labels is not None else None

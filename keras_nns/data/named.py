@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def load_dataset(
     *,
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
-    scale: bool = True,
+    scale: bool | Callable[[float], bool] = True,
     label_names: Sequence[str] | None = None,
     test_share: float = 0.2,
 ) -> Splits:
@@ -90,7 +91,8 @@ def load_dataset(
         image_size: Height and width to resize images to; by default that of the first image.
         channels: 1, 3 or 4 for a folder of images; by default that of the first image.
         scale: Whether images stored as integers are scaled to 0..1. Images are arrays of uint8 of
-            rank 3 or 4 and image files; integers of any other kind are left as they are.
+            rank 3 or 4 and image files; integers of any other kind are left as they are. A
+            function is asked, with the value of a white pixel as it is stored.
         label_names: Names of the labels, in the order of their numbers, where the set has none.
         test_share: Share of samples to hold out where the set has no split of its own.
 
@@ -191,9 +193,18 @@ def _download(name: str) -> Found:
 
 
 def _load(
-    found: Found, image_size: tuple[int, int] | None, channels: int | None, *, scale: bool
+    found: Found,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    *,
+    scale: bool | Callable[[float], bool],
 ) -> list[Arrays]:
     """Load all parts, images of one size and scaled."""
+
+    @cache
+    def wanted(white: float) -> bool:
+        return scale(white) if callable(scale) else scale
+
     loaded = []
     shape: tuple[int, int, int] | None = None
     for part in found.parts.values():
@@ -201,9 +212,9 @@ def _load(
             if shape is None:  # The first part's, so that both come out alike.
                 height, width, depth = part.first_shape()
                 shape = (*(image_size or (height, width)), channels or depth)
-            loaded.append(_read_folder(part, shape, scale=scale))
+            loaded.append(_read_folder(part, shape, scale=wanted(255.0)))
         else:
-            x = part.scaled(part.x) if scale else part.x
+            x = part.scaled(part.x) if part.divisor and wanted(part.divisor) else part.x
             loaded.append(replace(part, x=_resized(x, image_size)))
     return loaded
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from keras_nns.data.answers import answers, tells_labels
+from keras_nns.data.answers import answers, gain, tells_labels
 from keras_nns.data.scale import check_scale
 from keras_nns.errors import DataError
 
@@ -51,14 +51,14 @@ def check_alphabetical(
         table = np.zeros((count, count), dtype=np.int64)
         inputs = take(places.tolist())
         np.add.at(table, (numbers[places], answers(model, inputs)), 1)
-        if _better_than_chance(table) and not _exchanged(table):
+        if gain(table) >= _CLEAR and not _exchanged(table):
             return
         check_scale(model, inputs, numbers[places])
         right = np.trace(table) / table.sum()
         why = f"read alphabetically, the model is right on {right:.0%} of {len(places)} samples"
-        _, best = linear_sum_assignment(-_shares(table))
+        _, best = linear_sum_assignment(-table / table.sum(axis=1, keepdims=True))
         other = table[:, best]
-        if _better_than_chance(other) and not _exchanged(other):
+        if gain(other) >= _CLEAR and not _exchanged(other):
             order = [names[i] for i in np.argsort(best)]
             why += f", and in the order {order} on {np.trace(other) / other.sum():.0%}"
     shown = ", ".join(map(repr, names[:5])) + (", …" if count > 5 else "")
@@ -73,24 +73,6 @@ def _spread(numbers: NDArray[np.int64], label: int, most: int) -> NDArray[np.int
     places = np.flatnonzero(numbers == label)
     chosen = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
     return np.asarray(places[chosen], dtype=np.int64)
-
-
-def _shares(table: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(table / np.maximum(table.sum(axis=1, keepdims=True), 1), dtype=np.float64)
-
-
-def _better_than_chance(table: NDArray[np.int64]) -> bool:
-    """Say whether the mean recall is more than answers that know nothing of the label would have.
-
-    These have a mean recall of one in so many labels, whatever they prefer; its variance follows
-    from the share of each answer and the samples of each label.
-    """
-    shares = _shares(table)
-    count = len(table)
-    answered = shares.mean(axis=0)
-    variance = (answered * (1 - answered) / np.maximum(table.sum(axis=1), 1)).sum() / count**2
-    gain = np.trace(shares) / count - 1 / count
-    return bool(variance > 0 and gain >= _CLEAR * np.sqrt(variance))
 
 
 def _exchanged(table: NDArray[np.int64]) -> bool:

@@ -1,7 +1,8 @@
-"""Tell from a model's answers whether its inputs are scaled as in training."""
+"""Tell from a model's answers whether it is given what it was trained on."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +10,85 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.answers import answers, embeds_tokens, tells_labels
+from keras_nns.data.answers import answers, embeds_tokens, gain, tells_labels
 from keras_nns.data.labels import output_label_count
-from keras_nns.errors import DataError
+from keras_nns.data.preprocessing import rescaled_by
+from keras_nns.errors import DataError, DataWarning
 
 _LEAST_SAMPLES, _MOST_SAMPLES, _LEAST_LABELS = 16, 64, 5
 _CLEAR_GAIN = 0.3
+_FEWEST, _CHANCE, _NO_CHANCE = 32, 2.0, 4.0
+"""Samples to say anything from; standard deviations that are chance, and that are none."""
+
+
+def check_answers(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
+    """Refuse inputs that are scaled wrongly, and warn where a trained model answers by chance.
+
+    It does where the mean recall of the labels is within two standard deviations of what answers
+    would have that know nothing of them. The arguments, and the models and data that nothing is
+    said of, are those of `check_scale`; here models of several inputs and of tokens are looked at
+    too, and 32 samples are the fewest.
+
+    Raises:
+        DataError: The scale is wrong.
+
+    Warns:
+        DataWarning: The model answers by chance.
+    """
+    check_scale(model, inputs, labels)
+    count = output_label_count(model)
+    if count is None or len(labels) < _FEWEST or not tells_labels(model):
+        return
+    places = _spread(len(labels))
+    truth = _truth(labels[places], count)
+    if truth is None or (truth.sum(axis=1) != 1).any():
+        return
+    numbers = truth.argmax(axis=1)
+    if (numbers == numbers[0]).all():
+        return
+    some = keras.tree.map_structure(lambda part: np.asarray(part)[places], inputs)
+    found = answers(model, some)
+    if gain(_table(numbers, found, count)) >= _CHANCE:
+        return
+    warnings.warn(
+        f"Model {model.name!r} answers this data as by chance: it is right on "
+        f"{np.mean(found == numbers):.0%} of {len(numbers)} samples of "
+        f"{len(set(numbers.tolist()))} labels, so what is found on the data says little about "
+        f"it. {_first_guess(model, some, numbers, count)}",
+        DataWarning,
+        stacklevel=2,
+    )
+
+
+def _first_guess(model: keras.Model, x: Any, numbers: NDArray[np.int64], count: int) -> str:
+    """Say what may be wrong: the scale, where another is better or the model wants another."""
+    look = "Look whether the label numbers are those of its outputs, and the inputs as in training"
+    if not hasattr(x, "dtype") or x.dtype.kind not in "biuf" or embeds_tokens(model):
+        return f"{look}."
+    x = x.astype(np.float32)
+    span = f"{x.min():g} to {x.max():g}"
+    for words, how, other in _other_scales(x):
+        found = answers(model, other)
+        if gain(_table(numbers, found, count)) >= _NO_CHANCE:
+            return (
+                f"The inputs may be wrongly scaled: {words} it is right on "
+                f"{np.mean(found == numbers):.0%}. Pass {how}, if it was trained so."
+            )
+    why = rescaled_by(model, 255.0) if x.max() <= 1 else None
+    if why:
+        return f"The inputs run from {span}, but pictures of 0..255 are what fits it: {why}."
+    return f"{look}: they run from {span}."
+
+
+def _table(numbers: NDArray[np.int64], found: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    table = np.zeros((count, count), dtype=np.int64)
+    np.add.at(table, (numbers, found), 1)
+    return table
+
+
+def _spread(size: int) -> NDArray[np.int64]:
+    """Choose samples evenly, since data is often sorted by label."""
+    return np.linspace(0, size - 1, min(size, _MOST_SAMPLES)).astype(np.int64)
 
 
 def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
@@ -32,7 +106,7 @@ def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
 
     Args:
         model: A built model whose output answers the labels.
-        inputs: Samples, in the structure of `model.input`; the first 64 are used.
+        inputs: Samples, in the structure of `model.input`; 64 of them are used.
         labels: Their labels, `(samples,)` or `(samples, labels)`.
 
     Raises:
@@ -43,8 +117,9 @@ def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
         return
     if embeds_tokens(model) or not tells_labels(model):
         return
-    given = np.asarray(inputs[:_MOST_SAMPLES])
-    truth = _truth(labels[:_MOST_SAMPLES], count)
+    places = _spread(len(labels))
+    given = np.asarray(inputs)[places]
+    truth = _truth(labels[places], count)
     if truth is None or len(given) < _LEAST_SAMPLES or given.dtype.kind not in "biuf":
         return
     x = given.astype(np.float32)

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,7 @@ class Stream:
         labels: All labels, where they are at hand and can be sliced.
         take: Gives the inputs of some samples, by their places, where samples can be had out of
             turn.
+        notes: What was done to it on the way.
     """
 
     open: Callable[[int], Pairs]
@@ -62,6 +63,7 @@ class Stream:
     alphabetical: bool = False
     labels: Any = None
     take: Callable[[Sequence[int]], Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_stream(
@@ -72,6 +74,7 @@ def open_stream(
     image: Sequence[int | None] | None = None,
     batch_size: int = 256,
     part: str | None = None,
+    rescaled: Callable[[float], str | None] = lambda white: None,
 ) -> Stream:
     """Recognise a container and open it.
 
@@ -83,13 +86,15 @@ def open_stream(
             None where the model takes no image.
         batch_size: Samples in a batch, for arrays and paths.
         part: "train" or "test", for a path that holds both.
+        rescaled: Says what in the model scales pictures itself whose white is so much, None for
+            nothing: then pixels in files are scaled to 0..1.
 
     Raises:
         DataError: The container is of no known kind, endless or without labels.
         FileError: A file is missing, damaged or foreign.
     """
     if isinstance(data, (str, os.PathLike)) and y is None:
-        return _path(data, image, batch_size, part)
+        return _path(data, image, batch_size, part, rescaled)
     if part is not None:
         raise DataError(f"part is for a path that holds several. Received: part={part!r}.")
     if y is not None:
@@ -170,7 +175,6 @@ def _arrays(
     *,
     scale: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     names: Sequence[str] | None = None,
-    alphabetical: bool = False,
     weights: Sequence[Any] = (),
 ) -> Stream:
     if isinstance(y, Mapping):
@@ -205,7 +209,6 @@ def _arrays(
         batches=-(-size // batch_size),
         per_batch=batch_size,
         names=names,
-        alphabetical=alphabetical,
         labels=y,
         take=take,
     )
@@ -299,26 +302,34 @@ def _path(
     image: Sequence[int | None] | None,
     batch_size: int,
     part: str | None,
+    rescaled: Callable[[float], str | None],
 ) -> Stream:
     found = find(path, part=part)
+    white = 255.0 if isinstance(found, ImageFolder) else found.divisor
+    why = rescaled(white) if white else None
+    notes = (scale_note(white, why),) if white else ()
     if not isinstance(found, ImageFolder):
-        return _arrays(
-            found.x,
-            found.y,
-            (),
-            batch_size,
-            scale=found.scaled,
+        stream = _arrays(
+            found.x, found.y, (), batch_size, scale=None if why else found.scaled,
             names=found.label_names,
-            alphabetical=found.alphabetical,
-        )
+        )  # fmt: skip
+        return replace(stream, alphabetical=found.alphabetical, notes=notes)
     if image is None:
         raise DataError(
             "A folder of images needs a model of one image input (batch, height, width, channels)."
         )
     return Stream(
-        found.reader(shape=image, batch_size=batch_size),
+        found.reader(shape=image, batch_size=batch_size, scale=why is None),
         size=found.size,
         batches=-(-found.size // batch_size),
         per_batch=batch_size,
         names=found.label_names,
+        notes=notes,
     )
+
+
+def scale_note(white: float, why: str | None) -> str:
+    """Say how pixels of 0..white are given to a model, and what in it scales them, if anything."""
+    if why is None:
+        return f"Pixels of 0..{white:g} are scaled to 0..1."
+    return f"Pixels are left in 0..{white:g}, as the model takes them: {why}."

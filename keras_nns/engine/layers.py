@@ -1,11 +1,11 @@
-"""What a call leaves behind in a model's layers.
+"""The calls of a model's layers, and what a call leaves behind in them.
 
-It is Keras that keeps it there, whichever backend computes.
+It is Keras that keeps both, in fields which are not public, whichever backend computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,3 +21,19 @@ def losses_kept(model: Any) -> Iterator[None]:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(ids)
+
+
+def calls_of(model: Any) -> Iterator[tuple[Any, Sequence[Any], Sequence[Any]]]:
+    """Iterate over the calls in a model's own graph, from its inputs to its outputs.
+
+    Args:
+        model: A built functional or Sequential model. Models inside it are one call each.
+
+    Yields:
+        The layer or operation, and the symbolic tensors that the call takes and gives.
+    """
+    graph = getattr(model, "_functional", None) or model
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node.operation, node.input_tensors, node.output_tensors

@@ -13,7 +13,7 @@ from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
-from keras_nns.data.scale import check_scale
+from keras_nns.data.scale import check_answers
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
@@ -121,7 +121,7 @@ def run(
                 for model, _ in models:
                     # A subnetwork may well be wrong for another reason than the scale.
                     if origin_of(model) is None:
-                        check_scale(model, batch.inputs, batch.labels)
+                        check_answers(model, batch.inputs, batch.labels)
             labels.append(batch.labels)
             weights.append(np.ones(batch.size) if batch.weights is None else batch.weights)
             for step, rows in zip(steps, found, strict=True):

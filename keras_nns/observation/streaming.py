@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_nns.data.batches import Batch, Batches, as_batches, unweighted
-from keras_nns.data.scale import check_scale
+from keras_nns.data.scale import check_answers
 from keras_nns.data.sketch import Sketcher
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
@@ -274,7 +274,7 @@ def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
     first = next(stream, None)
     if first is None:
         raise DataError("The data is empty: it gave no batch.")
-    check_scale(model, first.inputs, first.labels)
+    check_answers(model, first.inputs, first.labels)
     return itertools.chain([first], stream)
 
 
