@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from keras_nns.cli import arguments, reading, screen
 
@@ -70,6 +71,9 @@ def run(given: Namespace) -> None:
         label_names=label_names,
         verbose=False if given.quiet else "auto",
         checkpoint=given.checkpoint,
+        keep_checkpoint=True,
     )
     activity.save(output, overwrite=given.overwrite)
+    if given.checkpoint:
+        Path(given.checkpoint).unlink(missing_ok=True)
     screen.remark(given, f"{output}: {activity}")

@@ -123,11 +123,15 @@ class Sketcher:
 
     Args:
         everything: Hash every sample.
+
+    Attributes:
+        batches: How many have passed.
     """
 
     def __init__(self, *, everything: bool = False) -> None:
         self._everything = everything
-        self._batches = self._hashed = self._samples = 0
+        self.batches = self._hashed = self._samples = 0
+        self._newest = (0, 0)
         self._limit = _ALL
         self._parts: list[Hashes] = []
         self._held = 0
@@ -141,20 +145,44 @@ class Sketcher:
 
     def add(self, inputs: Any, size: int) -> None:
         """Hash some samples of one batch."""
+        if self._held > 4 * SIZE:
+            self._limit = self.seen().limit
         rows = size
         if not self._everything:
-            spared = self._batches >= _BEGINNING and self._batches % _EVERY
-            rows = 0 if spared else min(size, _ROWS if self._batches else _FIRST)
-        self._batches += 1
+            spared = self.batches >= _BEGINNING and self.batches % _EVERY
+            rows = 0 if spared else min(size, _ROWS if self.batches else _FIRST)
+        self.batches += 1
         self._samples += size
+        self._hashed += rows
+        self._newest = (rows, size)
         if not rows:
             return
         hashes = sample_hashes(inputs, rows)
-        self._hashed += rows
         self._parts.append(hashes[hashes <= np.uint64(self._limit)])
         self._held += len(self._parts[-1])
-        if self._held > 4 * SIZE:
-            self._limit = self.seen().limit
+
+    def take_back(self) -> None:
+        """Forget the batch that was added last, directly after it was."""
+        rows, size = self._newest
+        self.batches -= 1
+        self._hashed -= rows
+        self._samples -= size
+        if rows:
+            self._held -= len(self._parts.pop())
+
+    def state(self) -> Json:
+        """Return all that is needed to go on later, as plain data."""
+        return {"batches": self.batches, "seen": self.seen().to_json()}
+
+    def restore(self, state: Json) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError, IndexError: It is no such data.
+        """
+        self.batches, self._found = int(state["batches"]), Seen.from_json(state["seen"])
+        self._hashed, self._samples = self._found.hashed, self._found.samples
+        self._limit = self._found.limit
 
     def seen(self) -> Seen:
         """Return the sketch of what has passed by now."""

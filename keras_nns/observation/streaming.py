@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,18 +20,17 @@ from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.staging import Staging
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import is_floating
-from keras_nns.errors import DataError, FileError
-from keras_nns.files import atomic
+from keras_nns.errors import DataError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import recurrent_states, undisturbed
 from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
+from keras_nns.observation.checkpointing import Checkpoint
 from keras_nns.observation.probing import Layers, run_taps, taps_of
 from keras_nns.observation.sums import Sums
 from keras_nns.plans.units import Fingerprint
 from keras_nns.progress import Verbose, track
 
-_FORMAT = "keras_nns.observation"
 _LOOK_EVERY = 50
 
 
@@ -50,6 +48,7 @@ def observe(
     verbose: Verbose = "auto",
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int = 200,
+    keep_checkpoint: bool = False,
 ) -> Activity:
     """Watch which units fire for which label, in one pass over data.
 
@@ -73,8 +72,11 @@ def observe(
         verbose: Whether to show a progress bar; `"auto"` on a terminal only.
         checkpoint: A file that keeps what has been summed so far. A run that was stopped half way
             goes on from it, given the same data in the same order, and ends with the same numbers.
-            Removed when the pass is complete.
+            Other data is refused where its first or its last summed batch is another. Removed when
+            the pass is complete.
         checkpoint_every: Batches between two checkpoints.
+        keep_checkpoint: Leave the file there, complete, when the pass is: to be deleted once the
+            activity is safely written. A run that finds it gives the activity at once.
 
     Returns:
         The activity.
@@ -84,7 +86,7 @@ def observe(
             scaled as in training, NaN or infinite activations.
         ModelError: A model without a graph, or without hidden units.
         SelectionError: `layers` or `statistics` that do not exist.
-        FileError: A checkpoint that is damaged or of another run.
+        FileError: A checkpoint that is damaged, of another run or of other data.
 
     Example:
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
@@ -105,6 +107,7 @@ def observe(
         verbose=verbose,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
+        keep_checkpoint=keep_checkpoint,
     )
 
 
@@ -147,6 +150,7 @@ class Observer:
         verbose: Verbose = "auto",
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 200,
+        keep_checkpoint: bool = False,
     ) -> Activity:
         """Make one pass over data; see `observe`.
 
@@ -172,16 +176,22 @@ class Observer:
         sums = self._ready_sums(len(batches.label_names))
         # Only its weights may have changed since the graph was traced.
         fingerprint = Fingerprint(self.graph.structure, weights_digest(self.model))
+        sketcher = Sketcher()
         store = None
         if checkpoint is not None:
             run = {"model": fingerprint.to_json(), "batch_size": batch_size, **_about(batches)}
-            store = _Checkpoint(checkpoint, run, sums, recurrent_states(self.model))
+            store = Checkpoint(checkpoint, run, sums, recurrent_states(self.model), sketcher)
         with undisturbed(self.model):
-            done = store.resume() if store else 0
-            stream = iter(batches.skip(done)) if done else _look_at_first(self.model, iter(batches))
-            sketcher = Sketcher()
-            stream = sketcher.watch(unweighted(stream, "observe"))
-            shown = track(stream, "observing", total=batches.batches, done=done, verbose=verbose)
+            done, stream = store.resume(batches) if store else (0, iter(batches))
+            if not done:
+                stream = _look_at_first(self.model, stream)
+            shown = track(
+                sketcher.watch(unweighted(stream, "observe")),
+                "observing",
+                total=batches.batches,
+                done=done,
+                verbose=verbose,
+            )
             # Closed at once when a step fails, or the bar would stay on the terminal.
             with closing(shown) as steps:
                 self._pass(steps, sums, store, done=done, every=checkpoint_every)
@@ -189,7 +199,9 @@ class Observer:
         activity = sums.activity(self.graph, batches.label_names, fingerprint)
         if not activity.samples.any():
             raise DataError("The data has no samples of any label, so there is nothing to observe.")
-        if store:
+        if store and keep_checkpoint:
+            store.save()
+        elif store:
             store.remove()
         return replace(activity, seen=sketcher.seen())
 
@@ -197,7 +209,7 @@ class Observer:
         self,
         steps: Iterable[Batch],
         sums: Sums,
-        store: _Checkpoint | None,
+        store: Checkpoint | None,
         *,
         done: int,
         every: int,
@@ -206,6 +218,8 @@ class Observer:
         assert step is not None
         try:
             for count, batch in enumerate(steps, start=done + 1):
+                if store is not None:
+                    store.note(count, batch)
                 step(*self._staging.tensors((batch.inputs, batch.labels)))
                 save = store is not None and count % every == 0
                 if save or count % _LOOK_EVERY == 0:
@@ -284,65 +298,3 @@ def _about(batches: Batches) -> Json:
         "samples": batches.size,
         "batches": batches.batches,
     }
-
-
-class _Checkpoint:
-    """The file that lets a run go on where it was stopped.
-
-    Args:
-        path: The file.
-        run: What tells one run from another, besides what is summed.
-        sums: What is summed.
-        states: Variables of the model that carry over from batch to batch.
-    """
-
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        run: Json,
-        sums: Sums,
-        states: Sequence[Any],
-    ) -> None:
-        self._path = Path(path)
-        self._sums = sums
-        self._states = {f"state.{i}": v for i, v in enumerate(states)}
-        self._header = {
-            "version": 1,
-            **run,
-            "layers": [tap.name for tap in sums.taps],
-            "statistics": list(sums.statistics),
-            "threshold": sums.threshold,
-        }
-
-    def resume(self) -> int:
-        """Take up an earlier run's sums and states; return how many batches they hold."""
-        if not self._path.exists():
-            return 0
-        header, arrays = atomic.read_arrays(self._path, _FORMAT)
-        for name, value in self._header.items():
-            if header.get(name) != value:
-                raise FileError(
-                    f"{str(self._path)!r} is the checkpoint of another run: {name} is "
-                    f"{header.get(name)!r} there and {value!r} here. Delete it to start anew."
-                )
-        try:
-            self._sums.restore(arrays)
-            for name, variable in self._states.items():
-                variable.assign(arrays[name])
-            return int(arrays["batches"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise FileError(f"{str(self._path)!r}: the checkpoint is damaged: {error}.") from error
-
-    def save(self) -> None:
-        """Write what has been summed so far.
-
-        The number of batches is counted in the compiled step, with the sums, so that an interrupt
-        between two lines of Python cannot part them.
-        """
-        states = {name: variable.numpy() for name, variable in self._states.items()}
-        arrays = {**self._sums.state(), **states}
-        atomic.write_arrays(self._path, _FORMAT, self._header, arrays, overwrite=True)
-
-    def remove(self) -> None:
-        """Delete the file: the run is complete."""
-        self._path.unlink(missing_ok=True)
