@@ -225,35 +225,16 @@ class Fit:
         return self.rank < self.features
 
 
-def eight_bit_noise(mean: Float, variance: Float) -> float:
-    """Estimate the noise that int8 makes of a layer, as a variance of every one of its features.
-
-    Rounding to steps of s is noise of variance s²/12. One step of the features is a 255th of
-    their common range, taken as four standard deviations around the means; one of the weights a
-    127th of the largest, at most of their norm, so that theirs is worth |x|²/(12 · 127²) in each
-    feature. Fitting with that noise is a penalty on the weights' squares (Bishop 1995, *Training
-    with Noise is Equivalent to Tikhonov Regularization*).
-
-    Args:
-        mean: Of each feature, `(features,)`.
-        variance: Of each feature, `(features,)`.
-    """
-    reach = 4 * np.sqrt(variance)
-    span = max((mean + reach).max(initial=0.0), 0.0) - min((mean - reach).min(initial=0.0), 0.0)
-    squares = float((mean**2 + variance).sum())
-    return float((span / 255) ** 2 / 12 + squares / 127**2 / 12)
-
-
 class _Solver:
     """Ridge regression of what a kernel leaves unexplained, for any penalty.
 
     The penalty draws the kernel to the one it had, not to zero: with features standardised,
     it minimises `|T - X (W + D) - b|² / n + ridge · |diag(std) D|²` over `D` and `b` (Hoerl and
     Kennard 1970). So a layer that needs no repair keeps its weights, and directions in which the
-    features do not vary are left alone. `noise · |D|²` is added, of noise in each feature.
+    features do not vary are left alone.
     """
 
-    def __init__(self, moments: Moments, kernel: Float, noise: float) -> None:
+    def __init__(self, moments: Moments, kernel: Float) -> None:
         n = moments.features
         self._moments = moments
         self._kernel = kernel
@@ -265,8 +246,7 @@ class _Solver:
         self._std = np.sqrt(variance) * (np.sqrt(variance) > 1e-7 * scale)
         inverse = np.divide(1.0, self._std, out=np.zeros(n), where=self._std > 0)
         self._inverse = inverse
-        noisy = gram + noise * np.eye(n)
-        self._values, self._vectors = np.linalg.eigh(noisy * np.outer(inverse, inverse))
+        self._values, self._vectors = np.linalg.eigh(gram * np.outer(inverse, inverse))
         rest = (cross - gram @ kernel) * inverse[:, None]
         self._rest = self._vectors.T @ rest
         # Features are computed in float32: smaller eigenvalues are its rounding.
@@ -293,9 +273,7 @@ def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: b
     Args:
         sums: What was summed.
         kernel: The kernel now, `(features, targets)`.
-        ridge: The penalty; None chooses it by fitting either half and trying on the other, with
-            the features as uncertain as 8 bits leave them: a kernel that only holds without
-            rounding repairs nothing that is shipped.
+        ridge: The penalty; None chooses it by fitting either half and trying on the other.
         biased: Whether there is a bias to fit; without one it stays 0.
 
     Returns:
@@ -305,16 +283,13 @@ def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: b
     def of(*parts: int) -> Moments:
         return sums.of(*parts) if biased else sums.of(*parts).about_zero()
 
-    noise = 0.0
     if ridge is None:
-        both = of(*HALVES)
-        noise = eight_bit_noise(both.mean[0], np.diag(both.covariance)[: both.features].clip(0))
         errors = np.zeros(len(_RIDGES))
         for fitted, tried in (HALVES, HALVES[::-1]):
-            solver, other = _Solver(of(fitted), kernel, noise), of(tried)
+            solver, other = _Solver(of(fitted), kernel), of(tried)
             for i, candidate in enumerate(_RIDGES):
                 fit = solver.fit(float(candidate))
                 errors[i] += float(other.error(fit.kernel, fit.bias).sum()) * other.count
         # Of equals the strongest: it changes least.
         ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
-    return _Solver(of(*HALVES), kernel, noise).fit(ridge)
+    return _Solver(of(*HALVES), kernel).fit(ridge)

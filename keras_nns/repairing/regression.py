@@ -16,7 +16,6 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from keras_nns.judgement.points import best_threshold
-from keras_nns.observation.moments import eight_bit_noise
 
 Weights = NDArray[np.float64] | None
 """How much each sample counts, `(samples,)`; None for all alike."""
@@ -116,12 +115,6 @@ def _fit(
     weights: NDArray[np.float64],
 ) -> tuple[StandardScaler, LogisticRegression]:
     scaler = StandardScaler().fit(x, sample_weight=weights)
-    # A penalty on the weights as they will be stored, `n/8 · noise · |w|²`: what rounding the
-    # features and weights to 8 bits adds to the expected loss (Bishop 1995, *Training with Noise
-    # is Equivalent to Tikhonov Regularization*; p(1 - p) <= 1/4). Without it a feature that hardly
-    # varies gets a weight in thousands, on which int8 ends.
-    noise = eight_bit_noise(scaler.mean_, scaler.var_)
-    scaler.scale_ = np.sqrt(scaler.var_ + strength * weights.sum() / 4 * noise)
     if balance:
         weights = _balanced(classes, weights)
     model = LogisticRegression(C=strength, max_iter=_ITERATIONS)
