@@ -66,7 +66,7 @@ def test_help_is_instant():
     def seconds():
         start = time.perf_counter()
         process = keras_nns("--help")
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=300)
         assert process.returncode == 0 and "demo" in text
         return time.perf_counter() - start
 
@@ -209,14 +209,16 @@ def test_quiet_says_nothing(model_and_data, tmp_path, capsys):
 
 def test_ctrl_c_leaves_nothing(tmp_path):
     process = keras_nns("demo", "--epochs", "10000", "--output", tmp_path / "demo")
-    # The temporary folder shows that the work has begun.
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.iterdir()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.1)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        # The temporary folder shows that the work has begun.
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert (out, err) == ("", "interrupted\n")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -18,15 +22,53 @@ from keras_nns.graph.watching import watch_points
 from keras_nns.surgery.cutting import cut, mask, prove
 from keras_nns.surgery.proving import TOLERANCE
 
-SHARES = (0.1, 0.5, 0.9)
-
 # TensorFlow's tensors under numpy 2, when Keras writes or quantises weights.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
 names = [row.name for row in ROWS]
-each_row = pytest.mark.parametrize("row", ROWS, ids=names)
+# While working, one row in ten stands for the table.
+SOME = 10
+
+
+@dataclass
+class Case:
+    """The model of a row, and what was made of it, each once for all of the row's tests."""
+
+    row: Row
+    model: Any
+
+    def __post_init__(self):
+        self.graph = trace(self.model)
+        self.inputs = inputs_of(self.model)
+
+    @cached_property
+    def half(self):
+        """Half of every group, at random."""
+        return random_plan(self.graph, 0.5, 5)
+
+    @cached_property
+    def small(self):
+        return cut(self.model, self.half)
+
+    @cached_property
+    def least(self):
+        """One unit of every layer."""
+        return plan_of(self.graph, lambda group: {0, *(need[0] for need in group.needs)})
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(row, id=row.name, marks=[] if i % SOME == 0 else pytest.mark.slow)
+        for i, row in enumerate(ROWS)
+    ],
+)
+def case(request) -> Case:
+    """Scoped so that the tests of one row follow one another and share what they make."""
+    keras.utils.set_random_seed(0)
+    return Case(request.param, randomise(request.param.build()))
 
 
 def snapshot(model):
@@ -42,36 +84,6 @@ def predictions(model, inputs):
     return [np.asarray(x, np.float64) for x in tree.flatten(model(inputs, training=False))]
 
 
-@pytest.fixture(scope="module")
-def built():
-    """Models of the rows, each built once."""
-    models = {}
-
-    def build(row: Row):
-        if row.name not in models:
-            keras.utils.set_random_seed(0)
-            models[row.name] = randomise(row.build())
-        return models[row.name]
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def halved(built):
-    """A cut of each row's model to half of its units, made once."""
-    cuts = {}
-
-    def make(row: Row):
-        if row.name not in cuts:
-            model = built(row)
-            before = snapshot(model)
-            plan = random_plan(trace(model), 0.5, 5)
-            cuts[row.name] = plan, cut(model, plan), before
-        return cuts[row.name]
-
-    return make
-
-
 def test_names_of_rows_are_unique():
     assert len(set(names)) == len(names)
 
@@ -84,17 +96,15 @@ def test_every_rule_has_a_row():
     assert not missing
 
 
-@each_row
-def test_covered_layers_are_in_the_model(row, built):
-    present = {type(layer) for layer in built(row)._flatten_layers()}
-    present |= {type(traced.call.operation) for traced in trace(built(row)).calls.values()}
-    present |= {type(built(row)), keras.Model}
-    assert set(row.covers) <= present
+def test_covered_layers_are_in_the_model(case):
+    present = {type(layer) for layer in case.model._flatten_layers()}
+    present |= {type(traced.call.operation) for traced in case.graph.calls.values()}
+    present |= {type(case.model), keras.Model}
+    assert set(case.row.covers) <= present
 
 
-@each_row
-def test_groups_are_as_expected(row, built):
-    layout = trace(built(row)).layout
+def test_groups_are_as_expected(case):
+    row, layout = case.row, case.graph.layout
     found = {
         group.name: (group.size, len(group.protected))
         for group in layout.groups
@@ -114,49 +124,28 @@ def test_groups_are_as_expected(row, built):
         assert any(row.reason in reason for reason in reasons), reasons
 
 
-@each_row
-def test_cut_equals_mask(row, built):
-    model = built(row)
-    check_plan(model, random_plan(trace(model), SHARES[ROWS.index(row) % 3], 1))
-
-
-@pytest.mark.slow
-@each_row
-def test_cut_equals_mask_for_many_plans(row, built):
-    model = built(row)
-    graph = trace(model)
-    for seed, share in enumerate(SHARES):
-        check_plan(model, random_plan(graph, share, seed))
-
-
-def check_plan(model, plan):
-    proof = prove(model, plan, samples=inputs_of(model))
+@pytest.mark.parametrize("kept", ["least", "half", "most"])
+def test_cut_equals_mask(case, kept):
+    plan = random_plan(case.graph, 0.9, 2) if kept == "most" else getattr(case, kept)
+    proof = prove(case.model, plan, samples=case.inputs)
     assert proof.exact, (plan.kept, str(proof))
     assert proof.tolerance == TOLERANCE
 
 
-@pytest.mark.slow
-@each_row
-def test_removed_units_take_their_parameters_along(row, built):
-    model = built(row)
-    graph = trace(model)
-    plan = plan_of(graph, lambda group: {0, *(need[0] for need in group.needs)})
-    small = cut(model, plan)
-    removed = sum(
-        len(set(range(g.size)) - {*plan.kept[g.name]} - g.protected) for g in graph.layout.prunable
-    )
+def test_removed_units_take_their_parameters_along(case):
+    plan, groups = case.least, case.graph.layout.prunable
+    small = cut(case.model, plan)
+    removed = sum(len(set(range(g.size)) - {*plan.kept[g.name]} - g.protected) for g in groups)
     assert removed > 0
-    assert model.count_params() - small.count_params() >= removed
+    assert case.model.count_params() - small.count_params() >= removed
 
 
-@pytest.mark.slow
-@each_row
-def test_identity_plan_gives_an_equal_model(row, built):
-    model = built(row)
-    same = cut(model, plan_of(trace(model), lambda group: range(group.size)))
-    inputs = inputs_of(model)
-    for one, other in zip(predictions(same, inputs), predictions(model, inputs), strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_identity_plan_gives_an_equal_model(case):
+    model = case.model
+    same = cut(model, plan_of(case.graph, lambda group: range(group.size)))
+    one, other = predictions(same, case.inputs), predictions(model, case.inputs)
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert same.count_params() == model.count_params()
     assert same.name == model.name
     for old, new in zip(model.layers, same.layers, strict=True):
@@ -178,22 +167,19 @@ def _settings(layer):
     return {key: repr(value) for key, value in config.items() if key not in ("name", "function")}
 
 
-@each_row
-def test_nothing_of_the_users_changes(row, built, halved):
-    model = built(row)
-    plan, _, before = halved(row)
-    mask(model, plan)
-    after = snapshot(model)
+def test_nothing_of_the_users_changes(case):
+    before = snapshot(case.model)
+    cut(case.model, case.half)
+    mask(case.model, case.half)
+    after = snapshot(case.model)
     assert before[0] == after[0]
     assert before[2:] == after[2:]
     for one, other in zip(before[1], after[1], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-@each_row
-def test_kind_names_and_policies_are_kept(row, built, halved):
-    model = built(row)
-    _, small, _ = halved(row)
+def test_kind_names_and_policies_are_kept(case):
+    model, small = case.model, case.small
     assert type(small) is type(model)
     assert isinstance(small, keras.Sequential) == isinstance(model, keras.Sequential)
     assert tree.map_structure(lambda x: 0, structure(small)) == tree.map_structure(
@@ -209,21 +195,18 @@ def test_kind_names_and_policies_are_kept(row, built, halved):
         )
 
 
-@pytest.mark.slow
-@each_row
-def test_cut_model_saves_and_loads(row, built, halved, tmp_path):
-    _, small, _ = halved(row)
-    inputs = inputs_of(built(row))
-    expected = predictions(small, inputs)
-    small.save(tmp_path / "small.keras")
-    again = keras.saving.load_model(tmp_path / "small.keras", safe_mode="lambda" not in row.name)
-    for one, other in zip(predictions(again, inputs), expected, strict=True):
+def test_cut_model_saves_and_loads(case, tmp_path):
+    expected = predictions(case.small, case.inputs)
+    case.small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(
+        tmp_path / "small.keras", safe_mode="lambda" not in case.row.name
+    )
+    for one, other in zip(predictions(again, case.inputs), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
-@each_row
-def test_every_family_is_watched_where_it_can_be_seen(row, built):
-    graph = trace(built(row))
+def test_every_family_is_watched_where_it_can_be_seen(case):
+    graph = case.graph
     watched = watch_points(graph)
     for name, points in watched.items():
         family = graph.families[name]
