@@ -188,7 +188,7 @@ def cases():
     return get
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=CASES, scope="module")
 def case(request, cases) -> Case:
     return cases(request.param)
 
