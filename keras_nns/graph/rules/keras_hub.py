@@ -11,8 +11,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.layers import EinsumDense
 from keras_hub import layers
 from keras_hub.src.models.gemma.gemma_decoder_block import GemmaDecoderBlock
+from keras_hub.src.models.llama.llama_attention import LlamaAttention
 from keras_hub.src.models.llama.llama_decoder import LlamaTransformerDecoder
 from keras_hub.src.models.vit.vit_layers import ViTPatchingAndEmbedding
 from keras_hub.src.utils.keras_utils import gelu_approximate
@@ -24,22 +26,25 @@ from keras_nns.graph.rules.records import Keep, Units
 register_elementwise(gelu_approximate)
 
 
-class _Heads(int):
-    """A number of heads that says itself how many dimensions each has.
+def _remake(holder: Any, name: str, new: Any, *shapes: Any) -> None:
+    """Put a sublayer in the place of one that the base class has built too wide.
 
     KerasHub divides the width of the stream by the number of heads, which fits no layer that lost
-    some of its heads.
+    some of its heads, and takes no other size. So its own `build` runs, and what holds heads is
+    made again. It stays at its place among the sublayers, which is the order of the weights.
+
+    Args:
+        holder: The layer that holds it.
+        name: The attribute that it is.
+        new: What takes its place, not yet built.
+        *shapes: What `new` is built for.
     """
-
-    size: int
-
-    def __new__(cls, count: int, size: int) -> _Heads:
-        self = super().__new__(cls, count)
-        self.size = size
-        return self
-
-    def __rfloordiv__(self, width: int) -> int:
-        return self.size
+    old = getattr(holder, name)
+    place = next(i for i, layer in enumerate(holder._layers) if layer is old)
+    new.build(*shapes)
+    holder._tracker.untrack(old)
+    setattr(holder, name, new)
+    holder._layers.insert(place, holder._layers.pop())
 
 
 @keras.saving.register_keras_serializable("keras_nns")
@@ -53,13 +58,21 @@ class SizedTransformerDecoder(layers.TransformerDecoder):
     """
 
     def __init__(self, num_heads: int, head_dim: int, **kwargs: Any) -> None:
-        super().__init__(num_heads=_Heads(num_heads, head_dim), **kwargs)
-        self.head_dim = head_dim
+        self.head_dim = head_dim  # Read by `build`, which the base class calls.
+        super().__init__(num_heads=num_heads, **kwargs)
+
+    def build(self, decoder_sequence_shape: Any, encoder_sequence_shape: Any = None) -> None:
+        """Make the weights, those of the self-attention for heads of the given size."""
+        super().build(decoder_sequence_shape, encoder_sequence_shape)
+        config = self._self_attention_layer.get_config()
+        sizes = {"key_dim": self.head_dim, "value_dim": self.head_dim}
+        attention = type(self._self_attention_layer).from_config({**config, **sizes})
+        shapes = (decoder_sequence_shape, decoder_sequence_shape)
+        _remake(self, "_self_attention_layer", attention, *shapes)
 
     def get_config(self) -> dict[str, Any]:
         """Return what the layer was made with."""
-        sizes = {"num_heads": int(self.num_heads), "head_dim": self.head_dim}
-        return {**super().get_config(), **sizes}
+        return {**super().get_config(), "head_dim": self.head_dim}
 
 
 _LLAMA = (
@@ -74,6 +87,32 @@ _LLAMA = (
 )
 
 
+class _SizedLlamaAttention(LlamaAttention):
+    """Llama's attention, its heads not filling the width of the stream.
+
+    Args:
+        head_dim: Dimensions of each head.
+        **kwargs: As in the base class.
+    """
+
+    def __init__(self, head_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.head_dim = head_dim
+
+    def build(self, inputs_shape: Any) -> None:
+        """Make the weights for heads of the given size."""
+        super().build(inputs_shape)
+        self._inv_norm_factor = self.head_dim**-0.5
+        for name in ("_query_dense", "_key_dense", "_value_dense"):
+            config = getattr(self, name).get_config()
+            _, heads, _ = config["output_shape"]
+            sizes = {"output_shape": (None, heads, self.head_dim)}
+            _remake(self, name, EinsumDense.from_config({**config, **sizes}), inputs_shape)
+        output = EinsumDense.from_config(self._output_dense.get_config())
+        shape = (None, None, self.num_query_heads, self.head_dim)
+        _remake(self, "_output_dense", output, shape)
+
+
 @keras.saving.register_keras_serializable("keras_nns")
 class SizedLlamaTransformerDecoder(LlamaTransformerDecoder):
     """Llama's decoder layer, its heads not filling the width of the stream.
@@ -85,8 +124,22 @@ class SizedLlamaTransformerDecoder(LlamaTransformerDecoder):
     """
 
     def __init__(self, num_query_heads: int, head_dim: int, **kwargs: Any) -> None:
-        super().__init__(num_query_heads=_Heads(num_query_heads, head_dim), **kwargs)
+        super().__init__(num_query_heads=num_query_heads, **kwargs)
         self.head_dim = head_dim
+
+    def build(self, decoder_sequence_shape: Any) -> None:
+        """Make the weights, those of the self-attention for heads of the given size."""
+        super().build(decoder_sequence_shape)
+        config = {
+            "num_query_heads": self.num_query_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            **{key: getattr(self, key) for key in _LLAMA if key != "layer_norm_epsilon"},
+            "kernel_initializer": self.kernel_initializer,
+            "dtype": self.dtype_policy,
+            "name": self._self_attention_layer.name,
+        }
+        attention = _SizedLlamaAttention(self.head_dim, **config)
+        _remake(self, "_self_attention_layer", attention, decoder_sequence_shape)
 
     def get_config(self) -> dict[str, Any]:
         """Return what the layer was made with."""
@@ -99,7 +152,7 @@ def _llama_config(layer: Any) -> dict[str, Any]:
         **keras.layers.Layer.get_config(layer),
         **{key: getattr(layer, key) for key in _LLAMA},
         "intermediate_dim": layer.intermediate_dim,
-        "num_query_heads": int(layer.num_query_heads),
+        "num_query_heads": layer.num_query_heads,
         "num_key_value_heads": layer.num_key_value_heads,
         "activation": keras.activations.serialize(layer.activation),
         "kernel_initializer": keras.initializers.serialize(layer.kernel_initializer),
