@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
+from numpy.typing import NDArray
 
 from keras_nns.engine.tensors import as_tensor, is_tensor
-from keras_nns.graph.keras_internals import functional, walk
+from keras_nns.graph.keras_internals import at_rest, functional, walk
 from keras_nns.graph.tracing import Graph
 
 _OPEN_SIZE = {2: 32, 3: 32, 4: 64, 5: 16}
@@ -21,13 +23,71 @@ Powers of two, so that what was pooled and is enlarged again fits what it is joi
 _WORDS = ("", "a", "b", "one", "two words", "1")
 
 
-def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
+_SCALES = (1.0, 10.0, 100.0, 1000.0)
+"""Of normal numbers, in the order they are tried: some models divide by 255 first."""
+
+_TELLING = 0.01
+"""How far answers differ between samples, relative to their scale, where no other draw is tried."""
+
+
+def telling_inputs(graph: Graph, model: Any, count: int, *, seed: int) -> Any:
+    """Generate inputs for which a model's answers differ, so that a comparison can fail.
+
+    Args:
+        graph: The traced model that says what inputs fit.
+        model: The model whose answers shall differ: it, or one with the same inputs.
+        count: How many samples, unless the model is built for a fixed number.
+        seed: Seed of the random numbers.
+
+    Returns:
+        As of `sample_inputs`: of a few draws of growing scale the first that tells enough, or
+        else the one that tells most.
+    """
+    inputs = sample_inputs(graph, count, seed=seed)
+    most = found = variation(answers_of(model, inputs))
+    for number, scale in enumerate(_SCALES[1:], start=1):
+        if not found < _TELLING:  # Told enough, or the answers are no numbers.
+            return inputs
+        drawn = sample_inputs(graph, count, seed=seed + number, scale=scale)
+        found = variation(answers_of(model, drawn))
+        if found > most:
+            most, inputs = found, drawn
+    return inputs
+
+
+def answers_of(model: Any, inputs: Any) -> list[NDArray[np.float64]]:
+    """Return what a model answers at rest, an array for each output."""
+    with at_rest(model):
+        found = model(inputs, training=False)
+    return [np.asarray(one, np.float64) for one in tree.flatten(found)]
+
+
+def variation(answers: Sequence[NDArray[np.float64]]) -> float:
+    """Return how far answers differ between samples, relative to the largest of their output.
+
+    Args:
+        answers: For each output, an array `(samples, …)`.
+
+    Returns:
+        The largest over the outputs: 0 where no output varies, NaN where an answer is no number.
+    """
+    found = [0.0]
+    for one in answers:
+        scale = np.abs(one).max(initial=0.0)
+        with np.errstate(invalid="ignore"):
+            spread = np.ptp(one, axis=0).max(initial=0.0) if len(one) else 0.0
+        found.append(0.0 if scale == 0 else float(spread / scale))
+    return float(np.max(found))
+
+
+def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) -> Any:
     """Generate inputs that fit a model: normal numbers, tokens where an Embedding reads, or words.
 
     Args:
         graph: The traced model.
         count: How many samples, unless the model is built for a fixed number.
         seed: Seed of the random numbers.
+        scale: Standard deviation of the normal numbers.
 
     Returns:
         Arrays in the structure the model takes.
@@ -36,10 +96,13 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
     vocabularies = _vocabularies(graph)
     arrays = []
     model = functional(graph.model)
+    # A layer with one vector for each position (KerasHub's) takes no longer sequence.
+    held = [getattr(layer, "sequence_length", None) for layer in graph.model._flatten_layers()]
+    steps = min((length for length in held if isinstance(length, int)), default=64)
     for index, tensor in enumerate(model.inputs):
         # A stateful model is built for one batch size and takes no other.
         batch = count if tensor.shape[0] is None else tensor.shape[0]
-        side = _OPEN_SIZE.get(len(tensor.shape), 8)
+        side = min(_OPEN_SIZE.get(len(tensor.shape), 8), steps)
         shape = (batch, *[d if d is not None else side for d in tensor.shape[1:]])
         size = vocabularies.get(index)
         if str(tensor.dtype) == "string":
@@ -54,7 +117,7 @@ def sample_inputs(graph: Graph, count: int, *, seed: int) -> Any:
             flags[..., :1] = True
             arrays.append(flags)
         else:
-            arrays.append(random.normal(size=shape).astype(np.float32))
+            arrays.append(random.normal(scale=scale, size=shape).astype(np.float32))
     if any(map(is_tensor, arrays)):
         # Keras takes tensors or arrays, not some of each.
         arrays = [as_tensor(array) for array in arrays]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_nns.errors import ProofError, SelectionError, SurgeryError
 from keras_nns.graph import linear
-from keras_nns.graph.generated_inputs import sample_inputs
+from keras_nns.graph.generated_inputs import telling_inputs
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.rules.records import Binding
 from keras_nns.graph.tracing import Graph, trace
@@ -230,7 +230,7 @@ def _prove(new: Any, models: list[Any], held: list[_Held], graph: Graph, rest: s
             f"Received: {len(models)} subnetworks, the first with head={held[0].head!r}, and "
             f"rest={rest!r}."
         )
-    inputs = sample_inputs(graph, 8, seed=0)
+    inputs = telling_inputs(graph, models[0], 8, seed=0)
     proof = difference(new, models[0], inputs)
     if not proof.exact:
         raise ProofError(

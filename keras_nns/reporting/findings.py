@@ -81,7 +81,7 @@ def exactness(names: Sequence[str], proofs: Sequence[Proof | None]) -> list[str]
     """Say whether the cut networks equal their masked parents."""
     found = [(name, proof) for name, proof in zip(names, proofs, strict=True) if proof is not None]
     missing = [name for name, proof in zip(names, proofs, strict=True) if proof is None]
-    exact = [proof for _, proof in found if proof.exact]
+    exact = [proof for _, proof in found if proof.exact and proof.varied]
     said = []
     if exact:
         worst = max(exact, key=lambda proof: proof.relative)
@@ -102,6 +102,8 @@ def exactness(names: Sequence[str], proofs: Sequence[Proof | None]) -> list[str]
             f"{who} what the parent computes when the removed units are forced to zero: {how}."
         )
     for name, proof in found:
+        if proof.exact and not proof.varied:
+            said.append(f"{sentence(called(name))} was {proof}.")
         if not proof.exact:
             said.append(
                 f"{sentence(called(name))} is NOT equal to its masked parent: it differs by "

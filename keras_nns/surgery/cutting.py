@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from keras_nns.errors import ProofError
@@ -51,7 +52,8 @@ def cut(
             more for all the rest; `"binary"`: one probability that the input is of the plan's
             labels.
         output: Name of the output that answers the labels, where the parent has several.
-        prove: Compare with the masked parent on generated inputs, and raise where they differ.
+        prove: Compare with the masked parent on generated inputs, raise where they differ, and
+            warn where the answer is the same for all inputs, so that nothing was tested.
         retrained: Accept a parent that was trained further since the plan was made.
         simplify: Also leave out what became constant, as `nns.simplify` does.
         allow_empty: Accept a plan that keeps nothing of a layer. What becomes constant by that is
@@ -84,6 +86,8 @@ def cut(
                 f"The cut of {model.name!r} is {proof}. Please report this model's layers: "
                 f"{sorted({type(t.call.operation).__name__ for t in graph.calls.values()})}."
             )
+        if not proof.varied:
+            warnings.warn(f"The cut of {model.name!r} was {proof} to prove.", stacklevel=2)
     return new
 
 
@@ -146,7 +150,8 @@ def prove(
         allow_empty: As in `cut`.
 
     Returns:
-        The proof; `proof.exact` says whether the two are equal.
+        The proof; `proof.exact` says whether the two are equal, `proof.varied` whether their
+        answer differs between samples, without which nothing is tested.
 
     Raises:
         PlanError: The plan is of another model, or keeps nothing of a layer.

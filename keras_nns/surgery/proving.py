@@ -9,8 +9,7 @@ import numpy as np
 from keras import tree
 
 from keras_nns.errors import ModelError, ProofError
-from keras_nns.graph.generated_inputs import sample_inputs
-from keras_nns.graph.keras_internals import at_rest
+from keras_nns.graph.generated_inputs import answers_of, telling_inputs, variation
 from keras_nns.graph.tracing import Graph
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.building import How, built
@@ -30,12 +29,15 @@ class Proof:
         relative: The same, divided by the largest absolute value of that output.
         samples: How many inputs were compared.
         tolerance: The largest `relative` that counts as exact.
+        varied: Whether an output differs between the samples. Where none does, a mistake in what
+            computes it need not show: nothing was tested.
     """
 
     absolute: float
     relative: float
     samples: int
     tolerance: float = TOLERANCE
+    varied: bool = True
 
     @property
     def exact(self) -> bool:
@@ -43,6 +45,11 @@ class Proof:
         return self.relative <= self.tolerance
 
     def __str__(self) -> str:
+        if self.exact and not self.varied:
+            return (
+                f"not tested: it gives one and the same answer for all {self.samples} samples, as "
+                "the masked parent does. Pass samples whose answers differ"
+            )
         word = "equal to" if self.exact else "NOT equal to"
         return (
             f"{word} the masked parent on {self.samples} samples: largest difference "
@@ -79,7 +86,7 @@ def compared(
     dtype = "float32" if has_lower_precision(graph) else None
     small, _ = built(graph, plan, answer, how, dtype=dtype)
     large = masked(graph, plan, answer, dtype=dtype)
-    inputs = sample_inputs(graph, samples, seed=seed) if given is None else given
+    inputs = telling_inputs(graph, large, samples, seed=seed) if given is None else given
     proof = difference(small, large, inputs)
     if not proof.exact and not difference(large, large, inputs).exact:
         raise ProofError(
@@ -107,10 +114,8 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         ModelError: An answer is NaN or infinite.
     """
     absolute = relative = 0.0
-    with at_rest(one), at_rest(other):
-        answers = [tree.flatten(model(inputs, training=False)) for model in (one, other)]
-    for left, right in zip(*answers, strict=True):
-        a, b = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    answers = [answers_of(model, inputs) for model in (one, other)]
+    for a, b in zip(*answers, strict=True):
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ModelError(
                 f"Model {other.name!r} answers NaN or infinite values, so nothing can be "
@@ -120,4 +125,7 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         scale = float(np.abs(b).max(initial=0.0))
         absolute = max(absolute, apart)
         relative = max(relative, apart / scale if scale > 0 else float(apart > 0))
-    return Proof(absolute, relative, len(tree.flatten(inputs)[0]))
+    samples = len(tree.flatten(inputs)[0])
+    # Of one sample alone it cannot be told.
+    varied = samples < 2 or variation(answers[1]) > 0
+    return Proof(absolute, relative, samples, varied=varied)

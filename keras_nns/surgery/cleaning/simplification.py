@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_nns import tables
 from keras_nns.errors import ProofError, SurgeryError
-from keras_nns.graph.generated_inputs import sample_inputs
+from keras_nns.graph.generated_inputs import telling_inputs
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.surgery.building import simplified
@@ -144,7 +144,7 @@ def _proof(graph: Graph, new: Any) -> Proof:
     old = graph.model
     if has_lower_precision(graph):
         old, new = (_in_float32(trace(one)) for one in (old, new))
-    return difference(new, old, sample_inputs(graph, 8, seed=0))
+    return difference(new, old, telling_inputs(graph, old, 8, seed=0))
 
 
 def _in_float32(graph: Graph) -> Any:
