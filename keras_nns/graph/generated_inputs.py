@@ -26,7 +26,7 @@ _WORDS = ("", "a", "b", "one", "two words", "1")
 _SCALES = (1.0, 10.0, 100.0, 1000.0)
 """Of normal numbers, in the order they are tried: some models divide by 255 first."""
 
-_TELLING = 0.01
+_TELLING = 0.1
 """How far answers differ between samples, relative to their scale, where no other draw is tried."""
 
 

@@ -230,7 +230,7 @@ def _to_fit(survey: Survey, question: Question) -> int:
 
 def _compile(model: keras.Model, optimizer: Any, loss: Any, kind: str, question: Question) -> None:
     """Compile as asked, and as it was where nothing is asked."""
-    if model.compiled and optimizer is None and loss is None:
+    if model.compiled and model.loss is not None and optimizer is None and loss is None:
         return
     given = keras.saving.deserialize_keras_object(model.get_compile_config())
     given["optimizer"] = optimizer or own_optimizer(given.get("optimizer", "adam"), 0)

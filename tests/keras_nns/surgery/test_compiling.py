@@ -322,3 +322,11 @@ def test_every_setting_of_keras_is_known_to_count_classes_or_not(module):
         if inspect.isclass(kind):
             settings = set(inspect.signature(kind.__init__).parameters)
             assert settings <= COUNTED | UNCOUNTED, kind
+
+
+def test_a_subnetwork_whose_loss_was_left_out_learns_by_the_usual_one():
+    model = four_classes("categorical_hinge", None)
+    with pytest.warns(UserWarning, match="left out.*categorical_hinge"):
+        small = whole_cut(model, [1], "binary", tuple("abcd"))
+    trained = nns.fine_tune(small, (X, Y), held_out=0.2)
+    assert isinstance(trained.model.loss, keras.losses.BinaryCrossentropy)
