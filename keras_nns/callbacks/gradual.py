@@ -133,7 +133,10 @@ class GradualCut(keras.callbacks.Callback):
         self._silencer = _Silencer(trace(self.model))
         self._shares = self._planned()
         self._observer = Observer(
-            self.model, statistics=self._statistics, label_names=self._label_names
+            self.model,
+            statistics=self._statistics,
+            label_names=self._label_names,
+            in_training=True,
         )
         around = self._silencer.around
         self._fitting = Fitting(self.model, train=around, test=around)

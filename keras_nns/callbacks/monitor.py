@@ -138,7 +138,7 @@ class ActivityMonitor(keras.callbacks.Callback):
             self._gatherer.enter()
             return
         self._check_repeatable()
-        self._observer = Observer(self.model, **settings)
+        self._observer = Observer(self.model, in_training=True, **settings)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start to gather anew."""

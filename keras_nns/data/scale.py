@@ -21,7 +21,7 @@ _FEWEST, _CHANCE, _NO_CHANCE = 32, 2.0, 4.0
 """Samples to say anything from; standard deviations that are chance, and that are none."""
 
 
-def check_answers(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
+def check_first_batch(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
     """Refuse inputs that are scaled wrongly, and warn where a trained model answers by chance.
 
     It does where the mean recall of the labels is within two standard deviations of what answers

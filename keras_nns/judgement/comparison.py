@@ -298,7 +298,7 @@ def compare(
         sketcher = Sketcher()
         setting = run(everyone, sketcher.watch(opened(calibrate, None)))
         guard.know("points are set on, as calibrate", sketcher.seen())
-    ran = run(everyone, guard.watch(batches))
+    ran = run(everyone, guard.watch(batches), judged=True)
     theirs, own, *rest = ran.outputs
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     question = question_of(origin, names, own.shape[1], subnet.name)

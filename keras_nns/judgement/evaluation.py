@@ -78,7 +78,9 @@ def evaluate(
         model, origin, data, y, batch_size=batch_size, label_names=label_names
     )
     guard = Guard([model], allow_overlap=allow_overlap)
-    ran = run([(model, output or answering_output(model, origin))], guard.watch(batches))
+    ran = run(
+        [(model, output or answering_output(model, origin))], guard.watch(batches), judged=True
+    )
     (outputs,), names = ran.outputs, batches.label_names
     question = question_of(origin, names, outputs.shape[1], model.name)
     truth, several = settle_labels(ran.labels, len(names), multi_label)

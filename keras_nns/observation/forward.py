@@ -13,7 +13,7 @@ from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
-from keras_nns.data.scale import check_answers
+from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
@@ -93,6 +93,7 @@ def run(
     batches: Iterable[Batch],
     *,
     every_step: bool = False,
+    judged: bool = False,
 ) -> Ran:
     """Run models over the data in one pass, side by side. Nothing of the models changes.
 
@@ -101,12 +102,18 @@ def run(
             labels; None for a model of one output.
         batches: The data. It is gone over once, one batch in memory at a time.
         every_step: Take outputs of any shape, and lay those of a sample's steps in one row.
+        judged: Whether parents among the models answer the labels, so that those are named that do
+            so by chance.
 
     Raises:
         DataError: A model gives NaN or infinity, or something else than one row per sample; or
             the inputs are scaled otherwise than a parent among the models was trained on.
         ModelError: A model has several outputs and none or an unknown one is named.
+
+    Warns:
+        DataWarning: A parent that is judged answers the first batch by chance.
     """
+    look = check_first_batch if judged else check_scale
     steps = [Forward(model, output) for model, output in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
@@ -121,7 +128,7 @@ def run(
                 for model, _ in models:
                     # A subnetwork may well be wrong for another reason than the scale.
                     if origin_of(model) is None:
-                        check_answers(model, batch.inputs, batch.labels)
+                        look(model, batch.inputs, batch.labels)
             labels.append(batch.labels)
             weights.append(np.ones(batch.size) if batch.weights is None else batch.weights)
             for step, rows in zip(steps, found, strict=True):

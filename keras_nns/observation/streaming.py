@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_nns.data.batches import Batch, Batches, as_batches, unweighted
-from keras_nns.data.scale import check_answers
+from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.data.sketch import Sketcher
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
@@ -88,6 +88,9 @@ def observe(
         SelectionError: `layers` or `statistics` that do not exist.
         FileError: A checkpoint that is damaged, of another run or of other data.
 
+    Warns:
+        DataWarning: A trained model answers the first batch by chance.
+
     Example:
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
         >>> activity.firing_rate("dense")[3]  # of each unit, on label 3  # doctest: +SKIP
@@ -115,7 +118,8 @@ class Observer:
     """Observes one model several times, compiling the step once.
 
     Weights are read as they are at the time of each pass, so a model can be watched while it is
-    trained. Arguments are those of `observe`.
+    trained. Arguments are those of `observe`, and `in_training`: whether the model is trained now,
+    so that answers by chance mean nothing yet.
     """
 
     def __init__(
@@ -127,8 +131,11 @@ class Observer:
         threshold: float = 0.0,
         label_names: Sequence[str] | None = None,
         label_count: int | None = None,
+        in_training: bool = False,
     ) -> None:
         self.model = model
+        # A model that learns still answers by chance at first.
+        self._look = check_scale if in_training else check_first_batch
         self.graph = trace(model)
         self.taps = taps_of(self.graph, layers)
         self._label_names = label_names
@@ -184,14 +191,9 @@ class Observer:
         with undisturbed(self.model):
             done, stream = store.resume(batches) if store else (0, iter(batches))
             if not done:
-                stream = _look_at_first(self.model, stream)
-            shown = track(
-                sketcher.watch(unweighted(stream, "observe")),
-                "observing",
-                total=batches.batches,
-                done=done,
-                verbose=verbose,
-            )
+                stream = self._look_at_first(stream)
+            seen = sketcher.watch(unweighted(stream, "observe"))
+            shown = track(seen, "observing", total=batches.batches, done=done, verbose=verbose)
             # Closed at once when a step fails, or the bar would stay on the terminal.
             with closing(shown) as steps:
                 self._pass(steps, sums, store, done=done, every=checkpoint_every)
@@ -204,6 +206,13 @@ class Observer:
         elif store:
             store.remove()
         return replace(activity, seen=sketcher.seen())
+
+    def _look_at_first(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        first = next(stream, None)
+        if first is None:
+            raise DataError("The data is empty: it gave no batch.")
+        self._look(self.model, first.inputs, first.labels)
+        return itertools.chain([first], stream)
 
     def _pass(
         self,
@@ -282,14 +291,6 @@ def _spoiled_weight(model: Any) -> str | None:
         if value.dtype.kind not in "iub" and not np.isfinite(value.astype(np.float32)).all():
             return str(weight.path)
     return None
-
-
-def _look_at_first(model: Any, stream: Iterator[Batch]) -> Iterator[Batch]:
-    first = next(stream, None)
-    if first is None:
-        raise DataError("The data is empty: it gave no batch.")
-    check_answers(model, first.inputs, first.labels)
-    return itertools.chain([first], stream)
 
 
 def _about(batches: Batches) -> Json:

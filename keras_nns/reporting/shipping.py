@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import tflite_export
 from keras_nns.data.batches import unweighted
+from keras_nns.data.scale import check_first_batch
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
@@ -104,6 +105,9 @@ def labelled_samples(
 
     Raises:
         DataError: The data does not fit the model.
+
+    Warns:
+        DataWarning: A parent answers the samples by chance.
     """
     origin = origin_of(model)
     batches = parents_batches(model, origin, data, None, batch_size=256, label_names=label_names)
@@ -119,6 +123,8 @@ def labelled_samples(
             held, step, kept = _rows(held, slice(None, None, 2)), 2 * step, (kept + 1) // 2
     evenly = np.linspace(0, kept - 1, min(count, kept)).round().astype(int)
     inputs, labels = _rows(held, evenly)
+    if origin is None:
+        check_first_batch(model, inputs, labels)
     return inputs, labels, tuple(batches.label_names)
 
 

@@ -15,6 +15,7 @@ from keras_nns.data.batches import as_batches
 from keras_nns.data.named import load_dataset
 from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.errors import DataWarning
+from keras_nns.reporting.shipping import labelled_samples
 
 SIDE = 32
 
@@ -202,6 +203,8 @@ def test_the_way_to_warn_of_chance_in_other_verbs(rescaling, colours):
     small = nns.cut(rescaling, nns.select(activity, 1, keep=nns.top(3)))
     with pytest.warns(DataWarning, match="as by chance"):
         nns.compare(rescaling, small, x, y, allow_overlap=True)
+    with pytest.warns(DataWarning, match="as by chance"):
+        labelled_samples(rescaling, (x, y), 100)  # As an export takes them.
 
 
 def test_digits_stay_as_before():
