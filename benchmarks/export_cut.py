@@ -31,7 +31,7 @@ from timing import machine
 import keras_nns as nns
 import tflite_export
 from keras_nns.data.named import load_dataset
-from keras_nns.reporting.shipping import packed
+from keras_nns.shipping.tflite_files import packed
 from tflite_export.running.interpreter import Runner
 
 SEED = 0

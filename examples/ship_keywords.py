@@ -17,7 +17,7 @@ from rich.console import Console
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.reporting.shipping import device_card, packed
+from keras_nns.shipping.tflite_files import device_card, packed
 
 STEPS, BANDS = 24, 10
 

@@ -15,7 +15,7 @@ from rich.console import Console
 import keras_nns as nns
 import tflite_export
 from keras_nns.data.named import load_dataset
-from keras_nns.reporting.shipping import device_card, packed
+from keras_nns.shipping.tflite_files import device_card, packed
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", default="digits", help="folder of MNIST's IDX files")

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.reporting.shipping import device_card, packed
+from keras_nns.shipping.tflite_files import device_card, packed
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
 

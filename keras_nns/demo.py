@@ -24,10 +24,10 @@ from keras_nns.plans.keep_rules import above
 from keras_nns.plans.units import Layout
 from keras_nns.reporting.document import surgery_report, write
 from keras_nns.reporting.operation import MERGED, PARENT, Operation, Tell, operate
-from keras_nns.reporting.shipping import labelled_samples
 from keras_nns.selection.activations import Score, contrast, name_of
 from keras_nns.selection.choosing import select
 from keras_nns.selection.tuning import LOSS, Tuning, choose_zeta
+from keras_nns.shipping.tflite_files import labelled_samples
 from keras_nns.surgery.lineage import load_model, save_model
 
 MADE = (

@@ -60,12 +60,11 @@ def run(given: Namespace) -> None:
             path: reading.model(given, path) for path in given.models if not options.is_tflite(path)
         }
         from keras_nns.files.atomic import read_bytes
-        from keras_nns.reporting import shipping
-        from keras_nns.reporting.operation import answer_names
+        from keras_nns.shipping import tflite_files
 
         reader = next(iter(kerases.values()), None)
         if given.samples is not None and reader is None:
-            reader = shipping.reading_model(read_bytes(given.models[0]))
+            reader = tflite_files.reading_model(read_bytes(given.models[0]))
         taken: tuple[Any, Any, tuple[str, ...]] = (None, None, ())
         if given.samples is not None:
             taken = _samples(given, reader, given.samples, part=given.part)
@@ -74,16 +73,13 @@ def run(given: Namespace) -> None:
 
         def converted(path: str, variant: str) -> bytes:
             model = kerases[path]
-            return shipping.to_variant(
-                model,
-                variants.get(variant, variant),
-                measured,
-                names=answer_names(model, label_names),
+            return tflite_files.to_variant(
+                model, variants.get(variant, variant), measured, label_names=label_names
             )
 
         flats = exports.columns(given.models, given.quantize, converted, tell)
         tell("measuring")
-        card: tflite_export.Card = shipping.device_card(
+        card: tflite_export.Card = tflite_files.device_card(
             flats,
             inputs,
             None if labels is None or labels.ndim > 1 else labels,
@@ -104,7 +100,7 @@ def run(given: Namespace) -> None:
 def _samples(
     given: Namespace, reader: Any, name: str, *, part: str | None
 ) -> tuple[Any, Any, tuple[str, ...]]:
-    from keras_nns.reporting.shipping import labelled_samples
+    from keras_nns.shipping.tflite_files import labelled_samples
 
     plain = reading.plain_samples(given, reader, name)
     if plain is not None:

@@ -48,16 +48,14 @@ def run(given: Namespace) -> None:
     with screen.working(given, "loading") as tell:
         model = reading.model(given, given.model)
         samples, targets = _samples(given, model)
-        from keras_nns.reporting.operation import answer_names
-        from keras_nns.reporting.shipping import packed
+        from keras_nns.shipping.tflite_files import extras
 
         lines = exports.export(
             wanted,
             model,
             samples,
             targets=targets,
-            labels=answer_names(model),
-            files=packed(model),
+            **extras(model),
             tell=tell,
         )
     for line in lines:
@@ -71,7 +69,7 @@ def _samples(given: Namespace, model: Any) -> tuple[Any, Any]:
     plain = reading.plain_samples(given, model, given.samples)
     if plain is not None:
         return plain
-    from keras_nns.reporting.shipping import labelled_samples, own_answers
+    from keras_nns.shipping.tflite_files import labelled_samples, own_answers
 
     data, names = reading.data(given, model, given.samples)
     measured = labelled_samples(model, data, given.sample_count, label_names=names)

@@ -14,15 +14,14 @@ from keras_nns import tables
 from keras_nns.errors import ProofError, SelectionError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.costs import Costs
-from keras_nns.graph.keras_internals import functional, is_graph
 from keras_nns.judgement.comparison import compare
 from keras_nns.judgement.figures import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord
-from keras_nns.reporting.shipping import card_table, device_card, packed
+from keras_nns.shipping.tflite_files import card_table, device_card, extras
 from keras_nns.surgery.cutting import cut, prove
-from keras_nns.surgery.lineage import Head, origin_of
+from keras_nns.surgery.lineage import Head
 from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
@@ -211,37 +210,8 @@ def to_tflite(
     Raises:
         tflite_export.ExportError: There is no such file, or it answers otherwise.
     """
-    flat = tflite_export.convert(
-        model, labels=answer_names(model, label_names), files=packed(model)
-    )
+    flat = tflite_export.convert(model, **extras(model, label_names))
     return flat, tflite_export.verify(flat, model, samples).relative
-
-
-def answer_names(
-    model: keras.Model, label_names: Sequence[str] = ()
-) -> tuple[str, ...] | dict[str, tuple[str, ...]] | None:
-    """Name what a model's outputs answer, as `tflite_export.convert` takes labels.
-
-    Args:
-        model: A parent or a subnetwork.
-        label_names: Name of each output of a parent; a subnetwork remembers its own.
-
-    Returns:
-        The names, by output where the model has several; None where there is not one for each
-        value of the output that answers.
-    """
-    origin = origin_of(model)
-    names = tuple(label_names) if origin is None else origin.label_names
-    if not is_graph(model):
-        return names or None
-    whole = functional(model)
-    outputs = dict(zip(whole.output_names, whole.outputs, strict=True))
-    if len(outputs) == 1:
-        (only,) = outputs.values()
-        return names if names and only.shape[-1] == len(names) else None
-    if origin is None or origin.output not in outputs:
-        return None
-    return {origin.output: names}
 
 
 _FIGURES: tuple[tuple[str, Callable[[LabelFigures], float]], ...] = (

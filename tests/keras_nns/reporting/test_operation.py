@@ -9,7 +9,8 @@ import pytest
 import keras_nns as nns
 import tflite_export
 from keras_nns.reporting import operation
-from keras_nns.reporting.operation import answer_names, network_names, operate
+from keras_nns.reporting.operation import network_names, operate
+from keras_nns.shipping.tflite_files import answer_names
 from keras_nns.surgery.proving import Proof
 
 layers = keras.layers

@@ -11,9 +11,9 @@ import pytest
 import keras_nns as nns
 import tflite_export
 from keras_nns.cli import main
-from keras_nns.reporting import shipping
 from keras_nns.reporting.document import surgery_report
 from keras_nns.reporting.operation import operate, to_tflite
+from keras_nns.shipping import tflite_files
 from keras_nns.tables import Table
 
 layers = keras.layers
@@ -57,20 +57,20 @@ def test_the_file_holds_the_record_of_its_network(parts, tmp_path):
     metadata = tflite_export.read_metadata(flat)
     assert metadata.labels == ("bee", "cat", "other")
     assert nns.lineage(small).seen is not None
-    assert shipping.packed_origin(metadata) == nns.lineage(small)
-    assert shipping.packed_origin(metadata).seen is None, "sketches of samples stay at home"
+    assert tflite_files.packed_origin(metadata) == nns.lineage(small)
+    assert tflite_files.packed_origin(metadata).seen is None, "sketches of samples stay at home"
     with zipfile.ZipFile(tflite_export.save(flat, tmp_path / "small.tflite")) as archive:
         record = json.loads(archive.read("keras_nns.json"))
     (choice, *_) = record["plan"]["choices"]
     assert (choice["score"], choice["keep"]) == ("contrast", "top(5)")
     parent = tflite_export.read_metadata(to_tflite(parts[0], parts[2], label_names=NAMES)[0])
-    assert shipping.packed_origin(parent) is None and parent.labels == NAMES
+    assert tflite_files.packed_origin(parent) is None and parent.labels == NAMES
 
 
 def test_a_damaged_record_is_said(parts):
     flat = tflite_export.convert(parts[0], files={"keras_nns.json": {"format": "other"}})
     with pytest.raises(nns.errors.FileError, match="damaged"):
-        shipping.packed_origin(tflite_export.read_metadata(flat))
+        tflite_files.packed_origin(tflite_export.read_metadata(flat))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_every_head_is_judged_by_its_own_question(parts, labels, head):
     model, _, x, y = parts
     small = subnetwork(parts, labels, head)
     flats = {"net": to_tflite(model, x, label_names=NAMES)[0], "cut": to_tflite(small, x)[0]}
-    card = shipping.device_card(flats, x, y, label_names=NAMES, seconds=0)
+    card = tflite_files.device_card(flats, x, y, label_names=NAMES, seconds=0)
     expected = nns.evaluate(small, (x, y), label_names=NAMES)
     found = {row.name: row for row in card.rows[1].labels}
     for row in expected.rows:
@@ -97,12 +97,12 @@ def test_a_card_needs_one_label_each(parts):
     model, _, x, y = parts
     flats = {"net": to_tflite(model, x)[0]}
     with pytest.raises(nns.errors.DataError, match="one label each"):
-        shipping.device_card(flats, x, np.eye(3)[y], label_names=NAMES)
+        tflite_files.device_card(flats, x, np.eye(3)[y], label_names=NAMES)
     few = {"two": to_tflite(subnetwork(parts, [0, 1], "labels"), x)[0]}
     with pytest.raises(nns.errors.DataError, match="None of the samples"):
-        shipping.device_card(few, x[y == 2], y[y == 2], label_names=NAMES, seconds=0)
+        tflite_files.device_card(few, x[y == 2], y[y == 2], label_names=NAMES, seconds=0)
     with pytest.raises(nns.errors.DataError, match="3 outputs"):
-        shipping.device_card(flats, x, y, label_names=("ant", "bee"), seconds=0)
+        tflite_files.device_card(flats, x, y, label_names=("ant", "bee"), seconds=0)
 
 
 @pytest.mark.parametrize("count", [1, 7, 30, 100, 150, 500])
@@ -115,7 +115,7 @@ def test_samples_are_spread_and_keep_their_labels(parts, count, form):
         # Batches of unequal sizes, and nobody knows how many there are.
         ends = [0, 7, 8, 60, 150]
         data = lambda: ((x[a:b], y[a:b]) for a, b in itertools.pairwise(ends))  # noqa: E731
-    inputs, labels, names = shipping.labelled_samples(model, data, count, label_names=NAMES)
+    inputs, labels, names = tflite_files.labelled_samples(model, data, count, label_names=NAMES)
     assert names == NAMES and len(inputs) == min(count, 150)
     places = [int(np.flatnonzero((x == row).all(axis=1))[0]) for row in inputs]
     np.testing.assert_array_equal(y[places], labels)
@@ -130,14 +130,14 @@ def test_ranges_are_measured_on_a_networks_own_labels(parts, monkeypatch):
     seen = {}
     monkeypatch.setattr(tflite_export, "convert", lambda *_, **options: seen.update(options) or b"")
     small = subnetwork(parts, [0, 2], "labels")
-    shipping.to_variant(small, "int8", (x, y, NAMES))
+    tflite_files.to_variant(small, "int8", (x, y, NAMES))
     np.testing.assert_array_equal(seen["samples"], x[y != 1])
     np.testing.assert_array_equal(seen["targets"], (y[y != 1] == 2).astype(int))
-    shipping.to_variant(subnetwork(parts, 2, "binary"), "int8", (x, y, NAMES))
+    tflite_files.to_variant(subnetwork(parts, 2, "binary"), "int8", (x, y, NAMES))
     np.testing.assert_array_equal(seen["targets"], (y == 2).astype(int))
-    shipping.to_variant(model, "int8", (x, np.eye(3)[y], NAMES))
+    tflite_files.to_variant(model, "int8", (x, np.eye(3)[y], NAMES))
     assert seen["targets"] is None and len(seen["samples"]) == 150
-    shipping.to_variant(model, "float16", (x, y, NAMES))
+    tflite_files.to_variant(model, "float16", (x, y, NAMES))
     np.testing.assert_array_equal(seen["samples"], x)
 
 
@@ -232,7 +232,7 @@ def test_a_cut_model_is_trained_for_int8_and_clustered(parts, capfd):
     pytest.importorskip("tf_keras", reason="needs keras-nns[tfmot]")
     model, _, x, y = parts
     small = nns.repair(subnetwork(parts, [0, 2], "labels"), model, x).model
-    own, answers = shipping.own_answers(small, (x, y, NAMES))
+    own, answers = tflite_files.own_answers(small, (x, y, NAMES))
     few = tflite_export.cluster_weights(small, own, answers, clusters=4, epochs=1)
     assert len(np.unique(few.layers[0].get_weights()[0])) <= 4
     capfd.readouterr()

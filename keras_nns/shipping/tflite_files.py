@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -29,11 +29,36 @@ from keras_nns.surgery.lineage import (
 from keras_nns.tables import UNDEFINED, Table
 from tflite_export.recipes import Recipe
 
+Names = tuple[str, ...] | dict[str, tuple[str, ...]]
+"""What outputs are called in a file: the answers of the only one, or of each by its name."""
+
 Labelled = tuple[Any, NDArray[Any] | None, tuple[str, ...]]
 """Inputs, the parent's label of each where known, and the names of all the parent's labels."""
 
 _SPREAD = 4
 """Samples held for each that is asked for, until it is known how many there are."""
+
+
+class Extras(TypedDict):
+    """What a file holds beside the network, as `tflite_export.convert` takes it.
+
+    Attributes:
+        labels: What its outputs are called.
+        files: What is packed.
+    """
+
+    labels: Names | None
+    files: dict[str, Json]
+
+
+def extras(model: keras.Model, label_names: Sequence[str] = ()) -> Extras:
+    """Return what goes into the file of a network that is shipped, beside the network.
+
+    Args:
+        model: A parent or a subnetwork.
+        label_names: Name of each output of a parent; a subnetwork remembers its own.
+    """
+    return {"labels": answer_names(model, label_names), "files": packed(model)}
 
 
 def packed(model: keras.Model) -> dict[str, Json]:
@@ -48,6 +73,31 @@ def packed(model: keras.Model) -> dict[str, Json]:
     """
     origin = origin_of(model)
     return {} if origin is None else {RECORD: without_samples(origin).to_json()}
+
+
+def answer_names(model: keras.Model, label_names: Sequence[str] = ()) -> Names | None:
+    """Name what a model's outputs answer, as `tflite_export.convert` takes labels.
+
+    Args:
+        model: A parent or a subnetwork.
+        label_names: Name of each output of a parent; a subnetwork remembers its own.
+
+    Returns:
+        The names, by output where the model has several; None where there is not one for each
+        value of the output that answers.
+    """
+    origin = origin_of(model)
+    names = tuple(label_names) if origin is None else origin.label_names
+    if not is_graph(model):
+        return names or None
+    whole = functional(model)
+    outputs = dict(zip(whole.output_names, whole.outputs, strict=True))
+    if len(outputs) == 1:
+        (only,) = outputs.values()
+        return names if names and only.shape[-1] == len(names) else None
+    if origin is None or origin.output not in outputs:
+        return None
+    return {origin.output: names}
 
 
 def packed_origin(metadata: tflite_export.Metadata) -> Origin | None:
@@ -193,7 +243,7 @@ def to_variant(
     quantize: str | Recipe,
     measured: Labelled | None = None,
     *,
-    names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    label_names: Sequence[str] = (),
 ) -> bytes:
     """Convert a model to a variant, its record packed inside.
 
@@ -202,7 +252,7 @@ def to_variant(
         quantize: The variant's name, or a recipe.
         measured: Samples to measure ranges on, for variants that need it. A network of some
             labels is measured on those, the same share of each.
-        names: What the outputs are called in the file.
+        label_names: Name of each output of a parent; a subnetwork remembers its own.
 
     Raises:
         DataError: The samples do not fit.
@@ -214,8 +264,7 @@ def to_variant(
         quantize=quantize,
         samples=samples,
         targets=targets,
-        labels=names,
-        files=packed(model),
+        **extras(model, label_names),
     )
 
 
