@@ -119,7 +119,7 @@ def to_budgets(console: Console, title: str, model, train, test, *, bytes_only: 
     for labels in (3, [3, 8]):
         # The other units once: they are searched alike whatever the labels.
         for budget in budgets(model, bytes_only=bytes_only or labels != 3):
-            one = nns.search(model, train, labels=labels, budget=budget, seed=SEED)
+            one = nns.extract(model, train, labels=labels, budget=budget, seed=SEED)
             found.append((labels, one))
             console.print(f"{labels}: {one.summary}", style="dim")
     # From here on nothing is decided: the test data is read.
@@ -161,7 +161,7 @@ def resnet8(console: Console, folder: Path, pairs) -> None:
     console.print(f"MLPerf Tiny ResNet-8: {macs:,} multiply-adds; pairs at a quarter of them")
     # Some 600 samples of a pair are few for a head fitted anew: it stays as least squares left it.
     found = [
-        (pair, epochs, nns.search(
+        (pair, epochs, nns.extract(
             model, (x, y), labels=list(pair), head="labels", budget=nns.Budget(macs=macs // 4),
             repair=nns.steps.least_squares(), distill_epochs=epochs, seed=SEED,
         ))

@@ -119,13 +119,13 @@ def main() -> None:
         asked = {"labels": list(case.labels), "budget": budget, "seed": SEED}
         tried = {}
         for name, score in made.items():
-            found = nns.search(model, fit, score=score, **asked)
+            found = nns.extract(model, fit, score=score, **asked)
             tried[name] = (worth(figures(model, found.model, case, *check)), found)
             console.print(f"{case.labels} {budget}: {name} {tried[name][0]:.4f} held out")
         best = max(tried, key=lambda name: tried[name][0])
         chosen.append((case, f"{best}, no gradient steps", tried[best][1]))
         if args.epochs:
-            taught = nns.search(model, fit, score=made[best], distill_epochs=args.epochs, **asked)
+            taught = nns.extract(model, fit, score=made[best], distill_epochs=args.epochs, **asked)
             chosen.append((case, f"{best}, {args.epochs} epoch of distillation", taught))
     # From here on nothing is decided: the test images are read.
     x_test, y_test = np.reshape(mnist.x_test, (-1, 28, 28, 1)), mnist.y_test

@@ -33,10 +33,10 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_train, y_train, epochs=20, batch_size=32, verbose=0)
 
 budget = nns.Budget(bytes=12_000)
-found = nns.search(model, x_train, y_train, labels=3, budget=budget)
-print(found)
+small = nns.extract(model, x_train, y_train, labels=3, budget=budget)
+print(small)
 print(f"the parent's file has {len(tflite_export.convert(model)):,} bytes")
-print(nns.evaluate(found.model, x_test, y_test))
+print(nns.evaluate(small.model, x_test, y_test))
 
 # What would another budget give?
 trade_off = nns.sweep(model, x_train, y_train, labels=3, sizes=3 if given.quick else 8)

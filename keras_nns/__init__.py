@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keras_nns.composition.transplanting import transplant
     from keras_nns.data.splitting import split
     from keras_nns.errors import NNSError
-    from keras_nns.extraction.budgeted import extract, search
+    from keras_nns.extraction.budgeted import extract
     from keras_nns.extraction.trade_off import sweep
     from keras_nns.graph.budgets import Budget
     from keras_nns.graph.inspection import inspect
@@ -66,7 +66,7 @@ _HOME = {
     "composition.transplanting": ["transplant"],
     "data.splitting": ["split"],
     "errors": ["NNSError"],
-    "extraction.budgeted": ["extract", "search"],
+    "extraction.budgeted": ["extract"],
     "extraction.trade_off": ["sweep"],
     "graph.budgets": ["Budget"],
     "graph.inspection": ["inspect"],
@@ -153,7 +153,6 @@ __all__ = [
     "save_model",
     "schedules",
     "scores",
-    "search",
     "select",
     "simplify",
     "split",

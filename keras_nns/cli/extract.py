@@ -104,11 +104,11 @@ def run(given: Namespace) -> None:
     budget = parse(given.budget)
     output = reading.free_output(given, ".keras")
     model, data, options = opened(given)
-    from keras_nns.extraction.budgeted import search
+    from keras_nns.extraction import budgeted
     from keras_nns.surgery.lineage import save_model
 
     with screen.working(given, "observing, choosing and repairing"):
-        found = search(model, data, budget=budget, **options)
+        found = budgeted.extract(model, data, budget=budget, **options)
     save_model(found.model, output, overwrite=given.overwrite)
     if not given.json:
         screen.remark(given, f"{output}: {found.plan}")

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_nns import tables
-from keras_nns.errors import SelectionError
-from keras_nns.extraction.maker import Made, Maker
+from keras_nns.extraction.networks import Judged, judge_network, make_network
+from keras_nns.extraction.observed import (
+    observe_parent,
+    open_division,
+    rank_units,
+    score_units,
+    warn_of_guesses,
+)
+from keras_nns.extraction.sizes import (
+    Clock,
+    Meter,
+    largest_within,
+    smallest_needed,
+    smallest_within,
+)
+from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
 from keras_nns.files.atomic import Json
 from keras_nns.graph.budgets import Budget, ambiguous
 from keras_nns.judgement.comparison import Comparison
@@ -22,18 +35,9 @@ from keras_nns.repairing.patient import Step
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
-from keras_nns.selection.ranking import Balance
+from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.surgery.lineage import Head
 from keras_nns.training.trained import Trained
-
-_CLOSE = 0.99
-"""A plan is close enough that costs this share of the budget or more."""
-
-_TRIES = 6
-"""How often a plan is measured, at most."""
-
-_HALVINGS = 6
-"""How often the range of sizes is halved to find the smallest that loses no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,8 @@ class Extraction:
         plan: Which of the parent's units it holds.
         budget: What it may cost.
         cost: What it costs, in the budget's unit.
-        least: What the smallest subnetwork there can be costs, of one unit in every layer.
+        least: What the smallest subnetwork that was looked at costs: of one unit in every layer, or
+            without what networks can do without, where the budget is below that.
         comparison: It beside the parent, asked the same, on samples held out from all of it.
         repaired: What repair gained; None without repair.
         trained: What distillation gained; None without.
@@ -77,12 +82,14 @@ class Extraction:
     @property
     def summary(self) -> str:
         """What was asked and what came of it, in a sentence."""
-        shown = self.budget.shown
-        units = sum(map(len, self.plan.kept.values()))
+        shown, plan = self.budget.shown, self.plan
+        units = sum(map(len, plan.kept.values()))
+        without = f", none of {', '.join(map(repr, plan.empty))}" if plan.empty else ""
+        whole = f", {', '.join(map(repr, plan.unknown))} whole" if plan.unknown else ""
         return (
             f"{shown(self.cost)}, of a budget of {shown(self.budget.limit, unit=False)} "
-            f"(the least there can be: {shown(self.least, unit=False)}): {units} of "
-            f"{sum(self.plan.sizes.values())} units."
+            f"(the smallest network: {shown(self.least, unit=False)}): {units} of "
+            f"{sum(plan.sizes.values())} units{without}{whole}."
         )
 
     def to_json(self) -> Json:
@@ -120,7 +127,7 @@ def extract(
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
-) -> keras.Model:
+) -> Extraction:
     """Make the subnetwork for some labels that a budget allows: observe, select, cut, repair.
 
     The model is observed once. Which units stay is searched over the scores of that one pass, by
@@ -147,16 +154,16 @@ def extract(
         repair: Whether to repair it: least squares, then the head. Or the steps, as in `repair`.
         distill_epochs: For how many epochs to distil it from the parent behind that; the head is
             set once more afterwards.
-        held_out: Share of the samples that nothing looks at but the figures of `search`, and the
-            choice itself for a `drop`.
+        held_out: Share of the samples that nothing looks at but the figures, and the choice itself
+            for a `drop`.
         seed: Which samples those are, and their order in training.
         batch_size: Samples in a batch, for arrays.
         label_names: Name of every label of the parent, in the order of its outputs.
         output: Name of the output that answers the labels, where the parent has several.
 
     Returns:
-        The subnetwork. `search` takes the same arguments and also gives what it costs, what is the
-        least there can be, and its figures on the samples held out.
+        The subnetwork as `.model`, with what it costs, what is the least there can be, and its
+        figures on the samples held out beside the parent's. Printing it gives a table.
 
     Raises:
         SelectionError: The budget has no unit or is below one unit in every layer; the message says
@@ -168,166 +175,59 @@ def extract(
     Example:
         >>> budget = nns.Budget(bytes=60_000)  # doctest: +SKIP
         >>> small = nns.extract(model, (x, y), labels=[3, 8], budget=budget)  # doctest: +SKIP
-        >>> print(nns.evaluate(small, (x_test, y_test)))  # doctest: +SKIP
+        >>> print(small)  # doctest: +SKIP
+        >>> nns.save_model(small.model, "small.keras")  # doctest: +SKIP
     """
-    return search(
+    if not isinstance(budget, Budget):
+        raise ambiguous(budget)
+    if balance is not None:
+        check_balance(balance)
+    clock = Clock()
+    division = open_division(
         model,
         data,
         y,
-        labels=labels,
-        budget=budget,
-        head=head,
-        score=score,
-        balance=balance,
-        repair=repair,
-        distill_epochs=distill_epochs,
         held_out=held_out,
         seed=seed,
         batch_size=batch_size,
         label_names=label_names,
-        output=output,
-    ).model
+    )
+    task = set_task(model, labels, label_names=division.label_names, head=head, output=output)
+    recipe = write_recipe(task, repair, distill_epochs)
+    meter = Meter(task, recipe, clock)
+    smallest, least = task.one_of_each(), 0.0
+    if budget.unit != "drop":
+        # Before the data are gone over, which may take long.
+        smallest, least = smallest_needed(meter, budget, task)
+    with clock("observe"):
+        parent = observe_parent(task, division, batch_size=batch_size)
+    with clock("score"):
+        scored = score_units(parent, task, score, balance)
+    ranking = rank_units(parent, task, scored, meter.weighed(budget.unit), without=smallest.empty)
 
+    def make(plan: Plan, recipe: Recipe = recipe) -> Judged:
+        with clock("repair"):
+            network = make_network(parent, task, recipe, plan)
+        with clock("judge"):
+            return judge_network(parent, task, network)
 
-def search(
-    model: keras.Model,
-    data: Any,
-    y: Any = None,
-    *,
-    labels: Label | Sequence[Label],
-    budget: Budget,
-    **options: Any,
-) -> Extraction:
-    """Do what `extract` does, and tell how it came about.
-
-    Args:
-        model: As in `extract`.
-        data: As in `extract`.
-        y: As in `extract`.
-        labels: As in `extract`.
-        budget: As in `extract`.
-        **options: The other options of `extract`.
-
-    Returns:
-        The subnetwork with its cost, the least there can be, and its figures beside the parent's.
-
-    Raises:
-        NNSError: As in `extract`.
-
-    Example:
-        >>> budget = nns.Budget(drop=0.01)  # doctest: +SKIP
-        >>> found = nns.search(model, (x, y), labels=3, budget=budget)  # doctest: +SKIP
-        >>> print(found)  # doctest: +SKIP
-    """
-    if not isinstance(budget, Budget):
-        raise ambiguous(budget)
-    maker = Maker(model, data, y, labels=labels, **options)
-    search_for = _within_drop if budget.unit == "drop" else _within_size
-    start, before = time.perf_counter(), sum(maker.seconds.values())
-    made, cost, least = search_for(maker, budget)
-    searching = time.perf_counter() - start - (sum(maker.seconds.values()) - before)
+    with clock("search"):
+        if budget.unit == "drop":
+            bare = None if recipe.nothing else partial(make, recipe=Recipe())
+            found, cost, least = smallest_within(meter, ranking, budget, make, bare)
+        else:
+            found, cost = largest_within(meter, ranking, budget, make, least=least)
+    warn_of_guesses(parent, scored, ranking, [found.network.plan])
     return Extraction(
-        model=made.model,
-        plan=made.plan,
+        model=found.network.model,
+        plan=found.network.plan,
         budget=budget,
         cost=cost,
         least=least,
-        comparison=made.comparison,
-        repaired=made.repaired,
-        trained=made.trained,
-        activity=maker.activity,
-        exports=maker.exports,
-        seconds={**maker.seconds, "search": searching},
+        comparison=found.comparison,
+        repaired=found.network.repaired,
+        trained=found.network.trained,
+        activity=parent.activity,
+        exports=clock.times["export"],
+        seconds=clock.seconds,
     )
-
-
-def _within_size(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
-    """Return the largest subnetwork that fits, what it costs, and what the least costs."""
-    smallest = maker.ranking(budget.unit).smallest
-    least = maker.cost(budget, maker.skeleton(smallest))
-    if least > budget.limit:
-        raise SelectionError(
-            f"A budget of {budget} is below one unit in every layer, which costs "
-            f"{budget.shown(least)}. The nearest possible is {budget.of(least)!r}."
-        )
-    limit = budget.limit
-    while True:
-        made = maker.make(_fitting(maker, budget, limit, least))
-        cost = maker.cost(budget, made.model)
-        if cost <= budget.limit or limit <= least:
-            return made, cost, least
-        # Repair gave it what its skeleton did not have, such as a bias.
-        limit = max(least, limit - 1.1 * (cost - budget.limit))
-
-
-def _fitting(maker: Maker, budget: Budget, limit: float, least: float) -> Plan:
-    """Return the largest plan found whose skeleton costs no more than the limit."""
-
-    def estimate(plan: Plan) -> float:
-        return maker.estimate(budget.unit, plan)
-
-    ranking = maker.ranking(budget.unit)
-    best, everything = ranking.smallest, ranking.everything
-    low, low_cost, high = estimate(best), least, float("inf")
-    slope = 1.0
-    if budget.unit in ("activation_memory", "latency_ms"):
-        # Estimates are of another kind than what is measured: see how one grows with the other.
-        whole = maker.cost(budget, maker.skeleton(everything))
-        if whole <= limit:
-            return everything
-        high = estimate(everything)
-        slope = (whole - least) / max(high - low, 1.0)
-    for _ in range(_TRIES):
-        target = low + (limit - low_cost) / slope if slope > 0 else high
-        # Never again what was too much.
-        target = target if target < high else low + 0.9 * (high - low)
-        plan = ranking.fit(estimate, target)
-        if plan == best:
-            break
-        cost = maker.cost(budget, maker.skeleton(plan))
-        if cost > limit:
-            high = estimate(plan)
-            # From here the way down is shorter than from below.
-            plan = ranking.fit(estimate, max(low, high - (cost - limit) / slope))
-            cost = maker.cost(budget, maker.skeleton(plan))
-            if cost > limit or plan == best:
-                continue
-        best, low, low_cost = plan, estimate(plan), cost
-        if cost >= _CLOSE * limit or plan == everything:
-            break
-    return best
-
-
-def _within_drop(maker: Maker, budget: Budget) -> tuple[Made, float, float]:
-    """Halve the range of sizes again and again, to the smallest that loses no more."""
-
-    def estimate(plan: Plan) -> float:
-        return maker.estimate("parameters", plan)
-
-    def made(plan: Plan) -> Made:
-        """Make a network; without repair where only that loses too much, as with few samples."""
-        mended = maker.make(plan)
-        if mended.drop <= budget.limit or not maker.mends:
-            return mended
-        return min(mended, maker.make(plan, bare=True), key=lambda one: one.drop)
-
-    ranking = maker.ranking(budget.unit)
-    smallest = made(ranking.smallest)
-    if smallest.drop <= budget.limit:
-        return smallest, smallest.drop, smallest.drop
-    best = made(ranking.everything)
-    if best.drop > budget.limit:
-        raise SelectionError(
-            f"A drop of at most {budget.limit:g} cannot be had: with all units, head "
-            f"{maker.head!r} loses {best.drop:.4g}. The nearest possible is "
-            f"{budget.of(best.drop)!r}."
-        )
-    low, high = np.log([estimate(smallest.plan), estimate(best.plan)])
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        tried = made(ranking.fit(estimate, float(np.exp(middle))))
-        if tried.drop <= budget.limit:
-            best, high = tried, middle
-        else:
-            low = middle
-    return best, best.drop, smallest.drop

@@ -12,14 +12,27 @@ import numpy as np
 
 from keras_nns import tables
 from keras_nns.errors import SelectionError
-from keras_nns.extraction.maker import Made, Maker
+from keras_nns.extraction.networks import judge_network, make_network
+from keras_nns.extraction.observed import (
+    observe_parent,
+    open_division,
+    rank_units,
+    score_units,
+    warn_of_guesses,
+)
+from keras_nns.extraction.sizes import Clock, Meter
+from keras_nns.extraction.tasks import set_task, write_recipe
 from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import Comparison
 from keras_nns.plans.kept_units import Plan
+from keras_nns.repairing.patient import Step
+from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
+from keras_nns.selection.ranking import Balance, Cost, Ranking, check_balance
+from keras_nns.surgery.lineage import Head
 
 Unit = Literal["parameters", "macs", "bytes"]
 UNITS: dict[str, str] = {
@@ -148,7 +161,16 @@ def sweep(
     labels: Label | Sequence[Label],
     sizes: int | Sequence[float] = 8,
     unit: Unit = "parameters",
-    **options: Any,
+    head: Head | None = None,
+    score: Score | None = None,
+    balance: Balance | None = None,
+    repair: bool | Step | Sequence[Step] = True,
+    distill_epochs: int = 0,
+    held_out: float = 0.2,
+    seed: int = 0,
+    batch_size: int = 256,
+    label_names: Sequence[Any] | None = None,
+    output: str | None = None,
 ) -> Sweep:
     """Make subnetworks of many sizes for some labels, from one observation, and judge each.
 
@@ -163,7 +185,16 @@ def sweep(
         sizes: How many sizes, in equal ratios from one unit in every layer to the whole parent; or
             the sizes themselves, as shares of the parent's, above 0 and at most 1.
         unit: What sizes are measured in: `"parameters"`, `"macs"` or `"bytes"`.
-        **options: Other options of `extract`.
+        head: As in `extract`.
+        score: As in `extract`.
+        balance: As in `extract`.
+        repair: As in `extract`.
+        distill_epochs: As in `extract`.
+        held_out: As in `extract`.
+        seed: As in `extract`.
+        batch_size: As in `extract`.
+        label_names: As in `extract`.
+        output: As in `extract`.
 
     Returns:
         The subnetworks with their costs and figures, which `keras_nns.reporting.plots.trade_off`
@@ -181,42 +212,64 @@ def sweep(
     if unit not in UNITS:
         raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")
     _check_sizes(sizes)
-    maker = Maker(model, data, y, labels=labels, **options)
-    ranking = maker.ranking(unit)
-    smallest, whole = ranking.smallest, ranking.everything
-    least, most = (maker.estimate(unit, plan) for plan in (smallest, whole))
+    if balance is not None:
+        check_balance(balance)
+    division = open_division(
+        model,
+        data,
+        y,
+        held_out=held_out,
+        seed=seed,
+        batch_size=batch_size,
+        label_names=label_names,
+    )
+    task = set_task(model, labels, label_names=division.label_names, head=head, output=output)
+    recipe = write_recipe(task, repair, distill_epochs)
+    meter = Meter(task, recipe, Clock())
+    parent = observe_parent(task, division, batch_size=batch_size)
+    scored = score_units(parent, task, score, balance)
+    ranking = rank_units(parent, task, scored, meter.weighed(unit))
+    plans = _plans(ranking, meter.estimate(unit), sizes)
+    warn_of_guesses(parent, scored, ranking, plans)
+    found = [
+        judge_network(parent, task, make_network(parent, task, recipe, plan)) for plan in plans
+    ]
+    measured = [_measured(meter, one.network.model) for one in found]
+    amounts = [_size(unit, cost) for cost in measured]
+    worths = [one.worth for one in found]
+    points = [
+        Point(one.network.model, one.network.plan, cost, one.worth, one.comparison, bool(front))
+        for one, cost, front in zip(found, measured, _front(amounts, worths), strict=True)
+    ]
+    order = np.argsort(amounts, kind="stable")
+    return Sweep(
+        labels=tuple(task.label_names[label] for label in task.labels),
+        head=task.head,
+        unit=unit,
+        points=tuple(points[i] for i in order),
+        parent_costs=_measured(meter, model),
+        parent_worth=found[0].comparison.before.mean_balanced_accuracy,
+        samples=found[0].comparison.before.samples,
+    )
+
+
+def _plans(ranking: Ranking, cost: Cost, sizes: int | Sequence[float]) -> list[Plan]:
+    """Return the plans of the sizes asked for, no two alike, the smallest first."""
+    least, most = cost(ranking.smallest), cost(ranking.everything)
     if isinstance(sizes, int):
         targets = np.geomspace(least, most, sizes)
     else:
         targets = np.maximum(np.sort(sizes) * most, least)
-    found: list[Made] = []
+    plans: list[Plan] = []
     for target in targets.tolist():
-        plan = ranking.fit(lambda p: maker.estimate(unit, p), target * (1 + 1e-9))
-        if not found or plan != found[-1].plan:
-            found.append(maker.make(plan))
-    measured = [_measured(maker, one.model) for one in found]
-    amounts = [_size(unit, cost) for cost in measured]
-    worths = [one.worth for one in found]
-    points = [
-        Point(one.model, one.plan, cost, one.worth, one.comparison, bool(front))
-        for one, cost, front in zip(found, measured, _front(amounts, worths), strict=True)
-    ]
-    order = np.argsort(amounts, kind="stable")
-    before = found[0].comparison.before
-    names = maker.activity.label_names
-    return Sweep(
-        labels=tuple(names[label] for label in found[0].plan.labels),
-        head=maker.head,
-        unit=unit,
-        points=tuple(points[i] for i in order),
-        parent_costs=_measured(maker, model),
-        parent_worth=before.mean_balanced_accuracy,
-        samples=before.samples,
-    )
+        plan = ranking.fit(cost, target * (1 + 1e-9))
+        if not plans or plan != plans[-1]:
+            plans.append(plan)
+    return plans
 
 
-def _measured(maker: Maker, model: keras.Model) -> Costs:
-    return costs.measure(model, tflite_bytes=round(maker.cost(Budget(bytes=1), model)))
+def _measured(meter: Meter, model: keras.Model) -> Costs:
+    return costs.measure(model, tflite_bytes=round(meter.cost(Budget(bytes=1), model)))
 
 
 def _size(unit: str, cost: Costs) -> int:

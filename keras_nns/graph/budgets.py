@@ -27,7 +27,8 @@ class Budget:
     """The most that a subnetwork may cost: one amount, in a unit that is named.
 
     Attributes:
-        bytes: Size of its `.tflite` file in float32, as `tflite_export.convert` writes it.
+        bytes: Size of its `.tflite` file in float32, as `keras-nns export` writes it: with the
+            names of its answers and the record of where it was cut from.
         parameters: Numbers in its weights.
         macs: Multiply-adds of one sample.
         activation_memory: Most bytes of tensors alive at the same time in the float32 `.tflite`,

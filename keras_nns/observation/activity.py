@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import Any, Literal, get_args
 
@@ -80,6 +80,8 @@ class Activity:
         threshold: A unit fired where its value is above this.
         seen: A sketch of the samples, by which an evaluation on the same ones is refused; None
             where it is not known. Not compared.
+        unwatched: Groups of units that could go and that no layer shows, with the reason. Not
+            compared.
 
     Example:
         >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
@@ -94,6 +96,7 @@ class Activity:
     statistics: tuple[str, ...] = DEFAULT_STATISTICS
     threshold: float = 0.0
     seen: Seen | None = None
+    unwatched: Mapping[str, str] = field(default_factory=dict)
 
     # What can be read --------------------------------------------------------------------------
 
@@ -263,6 +266,7 @@ class Activity:
             "statistics": list(self.statistics),
             "threshold": self.threshold,
             "seen": None if self.seen is None else self.seen.to_json(),
+            "unwatched": dict(self.unwatched),
         }
         arrays: dict[str, NDArray[Any]] = {"samples": self.samples}
         for index, layer in enumerate(self.layers.values()):
@@ -305,6 +309,7 @@ class Activity:
                     statistics=tuple(header["statistics"]),
                     threshold=float(header["threshold"]),
                     seen=Seen.from_json(header["seen"]) if header.get("seen") else None,
+                    unwatched={str(k): str(v) for k, v in header.get("unwatched", {}).items()},
                 )
                 found_all._check()
             except (

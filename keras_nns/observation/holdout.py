@@ -66,6 +66,11 @@ class Division:
         batch_size: Samples in a batch, for arrays.
         label_names: As in `as_batches`.
 
+    Attributes:
+        share: Share of the samples that is held out.
+        seed: Which samples they are.
+        labelled: Whether the data has labels.
+
     Raises:
         DataError: The data does not fit, or can be gone over once only.
     """
@@ -87,6 +92,7 @@ class Division:
             )
         self.labelled = y is not None or isinstance(data, Batches) or not _inputs_alone(data)
         self.share = held_out
+        self.seed = seed
         self._known: list[NDArray[np.int32]] = []
         self._only: tuple[int, ...] | None = None
         self._key = int(seed).to_bytes(8, "little", signed=True)
@@ -103,6 +109,11 @@ class Division:
                 "The data is gone over several times, and an iterator can be read once. Pass "
                 "arrays, a tf.data.Dataset, or a function that returns a new iterator."
             )
+
+    @property
+    def whole(self) -> Batches:
+        """The data as it was opened, before it is dealt: what another division may be made of."""
+        return self._batches
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation.activity import STATISTICS, Activity, LayerActivity
 from keras_nns.observation.probing import Tap, Values
+from keras_nns.observation.unwatched import unwatched
 from keras_nns.plans.units import Fingerprint
 
 _FAR = 64.0
@@ -126,6 +127,7 @@ class Sums:
             layers={tap.name: found[tap.name] for tap in self.taps},
             statistics=self.statistics,
             threshold=self.threshold,
+            unwatched=unwatched(graph, {tap.name for tap in self.taps}),
         )
 
 

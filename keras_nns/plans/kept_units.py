@@ -141,6 +141,13 @@ class Plan:
         return tuple(name for name, units in self.kept.items() if not units)
 
     @property
+    def unknown(self) -> tuple[str, ...]:
+        """Groups that are kept whole because no choice knew anything of their units."""
+        decided = {name for choice in self.choices for name, _ in choice.thresholds}
+        whole = [name for name, units in self.kept.items() if len(units) == self.sizes[name]]
+        return tuple(name for name in whole if self.choices and name not in decided)
+
+    @property
     def keeps_all(self) -> bool:
         """Whether no unit is removed."""
         return all(len(units) == self.sizes[name] for name, units in self.kept.items())
@@ -305,9 +312,11 @@ class Plan:
             return cls.from_json(atomic.parse_json(atomic.read_bytes(path)))
 
     def __str__(self) -> str:
-        kept = sum(len(units) for units in self.kept.values())
         labels = ", ".join(self.names) or "no label"
-        return f"Plan for {labels}: {kept} of {sum(self.sizes.values())} units"
+        kept, units = sum(map(len, self.kept.values())), sum(self.sizes.values())
+        whole = sum(self.sizes[name] for name in self.unknown)
+        apart = f", and all {whole} of which nothing is known" if whole else ""
+        return f"Plan for {labels}: {kept - whole} of {units - whole} units{apart}"
 
 
 def union(plans: Iterable[Plan]) -> Plan:

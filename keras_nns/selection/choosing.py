@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, overload
@@ -9,6 +10,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.labels import label_number
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity, Float
 from keras_nns.plans.keep_rules import KeepRule, above, normalised
@@ -19,6 +21,11 @@ from keras_nns.selection.activations import Score, mean_activation, name_of
 Label = int | str
 
 Kept = dict[str, NDArray[np.bool_]]
+
+_REMEDY = (
+    "To choose among them, go by their weights, score=nns.scores.magnitude(model, "
+    "unobserved=True); nns.unfold(model) writes some such layers out."
+)
 
 RECORDED_SCORES = 1_000_000
 """A plan records its scores where units times labels are at most so many; else files grow large."""
@@ -55,7 +62,8 @@ def select(
 ) -> Plan | list[Plan]:
     """Choose which units stay for one label, for several, or for each.
 
-    Units of layers that were not observed stay, and so do protected ones. For several labels the
+    Units of layers that were not observed stay, and so do protected ones; where they could not be
+    observed, a warning names them with the reason. For several labels the
     plan is the union of the labels' own plans, unless the keep rule is global: then each unit's
     highest score over the labels is compared across the network.
 
@@ -76,8 +84,11 @@ def select(
         A plan; for `"each"` a list with one plan per label, in label order.
 
     Raises:
-        SelectionError: An unknown label, a label without samples, scores that are not numbers, a
-            `min_units` below 0, or a `multiple_of` below 1.
+        SelectionError: An unknown label, a label without samples, scores that are not numbers or
+            of no unit that could go, a `min_units` below 0, or a `multiple_of` below 1.
+
+    Warns:
+        UserWarning: Units that could go stay because they cannot be observed.
 
     Example:
         >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
@@ -96,8 +107,10 @@ def select(
             f"`multiple_of` must be 1 or more. Received: multiple_of={multiple_of}."
         )
     each = isinstance(labels, str) and labels == "each"
-    numbers = label_numbers(activity, labels)
+    numbers = label_numbers(activity.label_names, labels)
+    refuse_unobserved(activity, numbers)
     scores = checked_scores(activity, score, numbers)
+    _warn_of_unknown(activity, scores, name_of(score))
     why = (name_of(score), keep)
     if each or keep.scope == "layer":
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
@@ -108,28 +121,51 @@ def select(
     return plans if each else plans[0]
 
 
-def label_numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
-    """Return the numbers of labels that were observed, sorted.
+def label_numbers(names: Sequence[str], labels: Label | Iterable[Label]) -> list[int]:
+    """Return the numbers of labels, sorted.
+
+    Args:
+        names: Name of every label.
+        labels: A label's number or name, several of them, or `"all"` or `"each"`.
 
     Raises:
-        SelectionError: A label is unknown or has no samples, or there is none.
+        SelectionError: A label is unknown, or there is none.
     """
-    numbers = _numbers(activity, labels)
+    if isinstance(labels, str) and labels in ("each", "all"):
+        return list(range(len(names)))
+    if isinstance(labels, int | np.integer | str):
+        return [label_number(labels, names)]
+    if not isinstance(labels, Iterable):
+        raise SelectionError(
+            "`labels` must be a label's number or name, several of them, 'all' or 'each'. "
+            f"Received: labels={labels!r}."
+        )
+    numbers = sorted({label_number(label, names) for label in labels})
+    if not numbers:
+        raise SelectionError("`labels` is empty. Name at least one label.")
+    return numbers
+
+
+def refuse_unobserved(activity: Activity, numbers: Sequence[int]) -> None:
+    """Make sure that samples of every label were observed.
+
+    Raises:
+        SelectionError: There are none of a label.
+    """
     unseen = [activity.label_names[n] for n in numbers if activity.samples[n] == 0]
     if unseen:
         raise SelectionError(
             f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
             "of which units it needs. Observe data that holds it, or leave it out."
         )
-    return numbers
 
 
 def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> dict[str, Float]:
     """Return the scores `(labels, units)` of every group that has units to remove.
 
     Raises:
-        SelectionError: There is no such group, `score` is no function, or what it gives for these
-            labels does not fit or is no number.
+        SelectionError: There is no such group, `score` is no function, what it gives for these
+            labels does not fit or is no number, or it says nothing of any unit that could go.
     """
     if not callable(score):
         raise SelectionError(
@@ -141,23 +177,70 @@ def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> 
     prunable = {group.name for group in activity.layout.prunable}
     scores = {name: values for name, values in score(activity).items() if name in prunable}
     _check_scores(activity, scores, numbers, name_of(score))
+    if not any(_free(activity, name, values).any() for name, values in scores.items()):
+        raise SelectionError(
+            f"Nothing is known of any unit that could go, so none can be chosen: "
+            f"{listed(unknown_groups(activity, scores, name_of(score)))}. {_REMEDY}"
+        )
     return scores
 
 
-def _numbers(activity: Activity, labels: Label | Iterable[Label]) -> list[int]:
-    if isinstance(labels, str) and labels in ("each", "all"):
-        return list(range(len(activity.label_names)))
-    if isinstance(labels, int | np.integer | str):
-        return [activity.label(labels)]
-    if not isinstance(labels, Iterable):
-        raise SelectionError(
-            "`labels` must be a label's number or name, several of them, 'all' or 'each'. "
-            f"Received: labels={labels!r}."
+def unknown_groups(activity: Activity, scores: Mapping[str, Float], score: str) -> dict[str, str]:
+    """Say of which groups of units that could go nothing is known, and why.
+
+    Args:
+        activity: What was observed.
+        scores: Scores `(labels, units)` by group.
+        score: Name of the score.
+
+    Returns:
+        Reasons by name of the group.
+    """
+    found = {}
+    for group in activity.layout.prunable:
+        name = group.name
+        if name in scores and _free(activity, name, scores[name]).any():
+            continue
+        if name in activity.unwatched:
+            found[name] = activity.unwatched[name]
+        elif any(member.layer in activity.layers for member in group.members):
+            found[name] = f"{score} gives them no score"
+        else:
+            found[name] = "`layers` of observe left them out"
+    return found
+
+
+def listed(reasons: Mapping[str, str], most: int = 4) -> str:
+    """Write groups and their reasons in words, those of one reason together."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(repr(name))
+    parts = [f"{', '.join(names[:most])}{_more(names, most)} ({r})" for r, names in groups.items()]
+    return f"{'; '.join(parts[:most])}{_more(parts, most)}"
+
+
+def _more(items: Sequence[str], most: int) -> str:
+    return f" and {len(items) - most} more" if len(items) > most else ""
+
+
+def _free(activity: Activity, name: str, values: Float) -> NDArray[np.bool_]:
+    """Say which units of a group could go and have a score."""
+    free = np.asarray(~np.isneginf(values).all(axis=0), dtype=np.bool_)
+    free[list(activity.layout[name].protected)] = False
+    return free
+
+
+def _warn_of_unknown(activity: Activity, scores: Mapping[str, Float], score: str) -> None:
+    """Warn of units that stay because no layer shows them, not of those left out on purpose."""
+    reasons = {
+        name: reason
+        for name, reason in unknown_groups(activity, scores, score).items()
+        if name in activity.unwatched
+    }
+    if reasons:
+        warnings.warn(
+            f"Units of which nothing is known stay: {listed(reasons)}. {_REMEDY}", stacklevel=3
         )
-    numbers = sorted({activity.label(label) for label in labels})
-    if not numbers:
-        raise SelectionError("`labels` is empty. Name at least one label.")
-    return numbers
 
 
 def _check_scores(

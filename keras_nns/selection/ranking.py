@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity, Float
 from keras_nns.plans.kept_units import Choice, Plan
+from keras_nns.plans.units import Group
 
 Balance = Literal["zeta", "share", "cost"]
 Cost = Callable[[Plan], float]
@@ -37,6 +38,10 @@ class Ranking:
             layer, so that every layer keeps the same share of its units; or `"cost"`, its score by
             what leaving it out would save, for scores that can be compared between layers.
         cost: What a plan costs, for `"cost"`; one that holds another costs no less.
+        guess: What units of which no score knows anything are ranked by among themselves,
+            `(units,)` by group. They join before all others, so that they are the last to be
+            missing. Where it is not given they all stay.
+        without: Groups of which the smallest plan keeps nothing.
     """
 
     def __init__(
@@ -48,17 +53,17 @@ class Ranking:
         name: str,
         balance: Balance,
         cost: Cost | None = None,
+        guess: Mapping[str, Float] | None = None,
+        without: Collection[str] = (),
     ) -> None:
-        if balance not in get_args(Balance):
-            raise SelectionError(
-                f"Expected `balance` to be one of {get_args(Balance)}. Received: "
-                f"balance={balance!r}."
-            )
+        check_balance(balance)
         self._activity = activity
         self._labels = labels
         self._name = name
         self._balance = balance
         self._cost = cost
+        self._guess = guess or {}
+        self._without = without
         self._values = {}
         for group in activity.layout.prunable:
             if group.name in scores:
@@ -67,31 +72,66 @@ class Ranking:
 
     @cached_property
     def floor(self) -> dict[str, NDArray[np.bool_]]:
-        """The least there can be: what cannot go, and the best unit of every layer."""
+        """One unit of every layer: what cannot go, and the best unit of each."""
         found = {}
         for group in self._activity.layout.prunable:
-            values = self._values.get(group.name)
-            mask = np.ones(group.size, dtype=bool)
-            if values is not None:
-                mask = np.isneginf(values)
-                mask[list(group.protected)] = True
-                for need in group.needs:
-                    units = np.array(need)
-                    if not mask[units].any():
-                        mask[units[np.argmax(values[units])]] = True
-            found[group.name] = mask
+            values = self._values.get(group.name, np.full(group.size, -np.inf))
+            guess = self._guess.get(group.name)
+            unknown = np.isneginf(values)
+            if guess is None:
+                found[group.name] = least_of(group, values) | unknown
+            else:
+                # What is known stands above what is guessed; of equals the first is best.
+                ranks = np.empty(group.size)
+                first = -np.arange(group.size)
+                ranks[np.lexsort((first, np.where(unknown, guess, 0), values))] = first[::-1]
+                found[group.name] = least_of(group, ranks)
         return found
 
     @cached_property
     def order(self) -> list[tuple[str, int]]:
-        """Group and unit of all that may join beyond the floor, the first to join first."""
-        if self._balance == "cost":
-            return self._by_cost()
+        """Group and unit of all that may join beyond the smallest plan, the first to join first."""
+        emptied = [
+            (name, unit)
+            for name, mask in self.floor.items()
+            if name in self._without
+            for unit in np.flatnonzero(mask).tolist()
+        ]
+        return (
+            emptied
+            + self._guessed()
+            + (self._by_cost() if self._balance == "cost" else self._by_value())
+        )
+
+    def guessed(self, plan: Plan) -> tuple[str, ...]:
+        """Name the groups of which a plan leaves out units that nothing is known of."""
+        found = []
+        for name in self._guess:
+            values = self._values.get(name, np.full(plan.sizes[name], -np.inf))
+            gone = np.setdiff1d(np.arange(plan.sizes[name]), plan.kept[name])
+            if plan.kept[name] and np.isneginf(values[gone]).any():
+                found.append(name)
+        return tuple(found)
+
+    def _guessed(self) -> list[tuple[str, int]]:
+        """Return the units that nothing is known of, in the order of their ranks in their layer."""
+        waiting = []
+        for place, (name, guess) in enumerate(self._guess.items()):
+            values = self._values.get(name, np.full(len(guess), -np.inf))
+            ranks = np.empty(len(guess))
+            ranks[np.argsort(-guess, kind="stable")] = np.arange(len(guess)) / len(guess)
+            waiting += [
+                (ranks[unit], place, name, unit)
+                for unit in np.flatnonzero(np.isneginf(values) & ~self.floor[name]).tolist()
+            ]
+        return [(name, unit) for _, _, name, unit in sorted(waiting)]
+
+    def _by_value(self) -> list[tuple[str, int]]:
         waiting = [
             (-value, place, name, unit)
             for place, (name, values) in enumerate(self._values.items())
             for unit, value in enumerate(values.tolist())
-            if not self.floor[name][unit]
+            if not self.floor[name][unit] and not np.isneginf(value)
         ]
         return [(name, unit) for _, _, name, unit in sorted(waiting)]
 
@@ -105,7 +145,11 @@ class Ranking:
         assert self._cost is not None
         kept = {name: np.ones_like(mask) for name, mask in self.floor.items()}
         leaving = {
-            name: [u for u in np.argsort(values, kind="stable").tolist() if not self.floor[name][u]]
+            name: [
+                unit
+                for unit in np.argsort(values, kind="stable").tolist()
+                if not self.floor[name][unit] and not np.isneginf(values[unit])
+            ]
             for name, values in self._values.items()
         }
         cost = self._cost
@@ -158,8 +202,8 @@ class Ranking:
 
     @property
     def smallest(self) -> Plan:
-        """The plan of the floor."""
-        return self.plan(self.floor)
+        """The plan of the fewest units: of the floor, less the groups to do without."""
+        return self.first(0)
 
     @property
     def everything(self) -> Plan:
@@ -167,7 +211,7 @@ class Ranking:
         return self.plan({name: np.ones_like(mask) for name, mask in self.floor.items()})
 
     def first(self, count: int) -> Plan:
-        """Return the plan of the floor and the first units to join."""
+        """Return the smallest plan and the first units to join."""
         return self.plan(self._first(count))
 
     def fit(self, cost: Cost, limit: float) -> Plan:
@@ -199,10 +243,46 @@ class Ranking:
         return self.plan(kept)
 
     def _first(self, count: int) -> dict[str, NDArray[np.bool_]]:
-        kept = {name: mask.copy() for name, mask in self.floor.items()}
+        kept = {
+            name: np.zeros_like(mask) if name in self._without else mask.copy()
+            for name, mask in self.floor.items()
+        }
         for name, unit in self.order[:count]:
             kept[name][unit] = True
         return kept
+
+
+def check_balance(balance: Balance) -> None:
+    """Make sure that there is such a way to compare layers.
+
+    Raises:
+        SelectionError: There is none.
+    """
+    if balance not in get_args(Balance):
+        raise SelectionError(
+            f"Expected `balance` to be one of {get_args(Balance)}. Received: balance={balance!r}."
+        )
+
+
+def least_of(group: Group, worth: Float) -> NDArray[np.bool_]:
+    """Choose the fewest units that can be left of a group, `(units,)`.
+
+    Those that cannot go; and of every layer's own, one: a unit that is of most layers which have
+    none yet, of several such the one that is worth most.
+
+    Args:
+        group: The unit group.
+        worth: What each unit is worth, `(units,)`.
+    """
+    kept = np.zeros(group.size, dtype=bool)
+    kept[list(group.protected)] = True
+    while waiting := [need for need in group.needs if not kept[need].any()]:
+        serves = np.zeros(group.size)
+        for need in waiting:
+            serves[need] += 1
+        most = np.flatnonzero(serves == serves.max())
+        kept[most[np.argmax(worth[most])]] = True
+    return kept
 
 
 def _comparable(scores: Float, balance: Balance) -> Float:

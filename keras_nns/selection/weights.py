@@ -15,7 +15,9 @@ from keras_nns.observation.activity import Activity, Float
 from keras_nns.selection.activations import Join, Score, Scores, by_group, joined
 
 
-def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
+def magnitude(
+    model: Any, *, norm: float = 2, join: Join = "max", unobserved: bool = False
+) -> Score:
     """Make the score that is the norm of the weights which compute a unit, alike for every label.
 
     Filter pruning of Li et al. 2017 (*Pruning Filters for Efficient ConvNets*), there `norm=1`.
@@ -24,6 +26,8 @@ def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
         model: The model that was observed.
         norm: Which norm, a number above 0.
         join: As in `mean_activation`.
+        unobserved: Whether units of layers that were not observed have a score too, such as those
+            that act inside a layer and cannot be watched. They stay otherwise.
 
     Returns:
         A score to pass to `select`.
@@ -40,7 +44,15 @@ def magnitude(model: Any, *, norm: float = 2, join: Join = "max") -> Score:
     def of_weights(weights: Float) -> Float:
         return np.asarray((np.abs(weights) ** norm).sum(axis=1) ** (1 / norm))
 
-    return _of_layers(model, of_weights, f"magnitude(norm={norm:g})", join, comparable=False)
+    settings = f"norm={norm:g}, unobserved=True" if unobserved else f"norm={norm:g}"
+    return _of_layers(
+        model,
+        of_weights,
+        f"magnitude({settings})",
+        join,
+        comparable=False,
+        unobserved=unobserved,
+    )
 
 
 def geometric_median(model: Any, *, join: Join = "max") -> Score:
@@ -167,7 +179,13 @@ def batch_norm_scale(model: Any, *, join: Join = "max") -> Score:
 
 
 def _of_layers(
-    model: Any, of_weights: Callable[[Float], Float], name: str, join: Join, *, comparable: bool
+    model: Any,
+    of_weights: Callable[[Float], Float],
+    name: str,
+    join: Join,
+    *,
+    comparable: bool,
+    unobserved: bool = False,
 ) -> Score:
     """Make a score of each layer's weights `(units, weights)`."""
     graph = trace(model)
@@ -179,7 +197,8 @@ def _of_layers(
             each = of_weights(_weights_of(graph, layer))
             return np.broadcast_to(each, (len(activity.samples), len(each)))
 
-        return by_group(activity, of_layer, join, comparable=comparable)
+        layers = graph.families if unobserved else None
+        return by_group(activity, of_layer, join, layers=layers, comparable=comparable)
 
     score.__name__ = name
     return score

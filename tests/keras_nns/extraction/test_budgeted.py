@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -13,8 +14,9 @@ from keras import layers as L
 import keras_nns as nns
 import tflite_export
 from keras_nns.cli import main
-from keras_nns.extraction import budgeted
-from keras_nns.extraction.maker import Made, Maker
+from keras_nns.extraction import networks, observed, sizes
+from keras_nns.extraction.networks import Judged
+from keras_nns.extraction.tasks import set_task
 from keras_nns.graph.estimates import Estimates
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import trace, weights_digest
@@ -91,7 +93,17 @@ def size_of(model, unit):
     if unit == "macs":
         kernels = [layer.kernel.shape for layer in model.layers if isinstance(layer, L.Dense)]
         return sum(a * b for a, b in kernels)
-    return len(tflite_export.convert(model))
+    return len(shipped(model))
+
+
+def shipped(model):
+    """The file that people get: its answers named, and the record of where it was cut from."""
+    record = nns.lineage(model)
+    if record is None:
+        return tflite_export.convert(model)
+    plan = dataclasses.replace(record.plan, seen=None)
+    files = {"keras_nns.json": dataclasses.replace(record, plan=plan).to_json()}
+    return tflite_export.convert(model, labels=record.label_names, files=files)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +116,7 @@ def size_of(model, unit):
     ],
 )
 def test_as_large_as_fits_and_never_over(model, unit, limit, labels):
-    found = nns.search(model, (X, Y), labels=labels, budget=nns.Budget(**{unit: limit}))
+    found = nns.extract(model, (X, Y), labels=labels, budget=nns.Budget(**{unit: limit}))
     assert found.cost == size_of(found.model, unit)
     assert 0.95 * limit <= found.cost <= limit
     assert found.least < found.cost
@@ -122,8 +134,10 @@ def test_a_file_of_a_model_with_branches_and_batch_norms(residual):
     data = pictures()
     whole = len(tflite_export.convert(residual))
     limit = round(0.75 * whole)
-    found = nns.search(residual, data, labels=[0, 2], head="parent", budget=nns.Budget(bytes=limit))
-    assert len(tflite_export.convert(found.model)) == found.cost
+    found = nns.extract(
+        residual, data, labels=[0, 2], head="parent", budget=nns.Budget(bytes=limit)
+    )
+    assert len(shipped(found.model)) == found.cost
     assert 0.95 * limit <= found.cost <= limit
 
 
@@ -131,32 +145,30 @@ def test_memory_and_time(residual, monkeypatch):
     data = pictures()
     whole = tflite_export.anatomy(tflite_export.convert(residual)).activation_bytes
     budget = nns.Budget(activation_memory=round(0.6 * whole))
-    small = nns.extract(
+    found = nns.extract(
         residual, data, labels=1, budget=budget, repair=False, score=nns.scores.contrast
     )
-    alive = tflite_export.anatomy(tflite_export.convert(small)).activation_bytes
+    alive = tflite_export.anatomy(tflite_export.convert(found.model)).activation_bytes
     assert 0.7 * budget.limit <= alive <= budget.limit
     # A clock of our own: time is what the weights are.
     monkeypatch.setattr(
-        Maker,
-        "_timed",
-        lambda self, flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters,
+        sizes, "milliseconds", lambda flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters
     )
-    found = nns.search(residual, data, labels=1, budget=nns.Budget(latency_ms=0.8), repair=False)
+    found = nns.extract(residual, data, labels=1, budget=nns.Budget(latency_ms=0.8), repair=False)
     flat = tflite_export.convert(found.model)
     assert found.cost == 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters
     assert 0.6 <= found.cost <= 0.8
 
 
 def test_time_is_measured_on_this_machine(model):
-    found = nns.search(model, (X, Y), labels=1, budget=nns.Budget(latency_ms=1000.0), repair=False)
+    found = nns.extract(model, (X, Y), labels=1, budget=nns.Budget(latency_ms=1000.0), repair=False)
     assert 0 < found.cost < 1000
     assert {name: len(units) for name, units in found.plan.kept.items()} == found.plan.sizes
 
 
 def test_the_smallest_that_loses_no_more(model, monkeypatch):
-    monkeypatch.setattr(budgeted, "_HALVINGS", 3)
-    found = nns.search(model, (X, Y), labels=3, budget=nns.Budget(drop=0.02))
+    monkeypatch.setattr(sizes, "_HALVINGS", 3)
+    found = nns.extract(model, (X, Y), labels=3, budget=nns.Budget(drop=0.02))
     before, after = found.comparison.before.rows[0], found.comparison.after.rows[0]
     assert found.cost == pytest.approx(before.balanced_accuracy - after.balanced_accuracy)
     assert found.cost <= 0.02
@@ -164,27 +176,27 @@ def test_the_smallest_that_loses_no_more(model, monkeypatch):
 
 
 def test_repair_that_costs_more_than_the_drop_is_left_out(model, monkeypatch):
-    def spoilt(self, small):
-        small.set_weights([0 * weight for weight in small.get_weights()])
-        return None, None, small
+    def spoilt(parent, network, steps):
+        network.model.set_weights([0 * weight for weight in network.model.get_weights()])
+        return network
 
-    monkeypatch.setattr(Maker, "_mended", spoilt)
-    monkeypatch.setattr(budgeted, "_HALVINGS", 2)
+    monkeypatch.setattr(networks, "_repaired", spoilt)
+    monkeypatch.setattr(sizes, "_HALVINGS", 2)
     asked = {"labels": 3, "score": nns.scores.contrast, "budget": nns.Budget(drop=0.02)}
-    found = nns.search(model, (X, Y), **asked)
+    found = nns.extract(model, (X, Y), **asked)
     assert found.cost <= 0.02
     np.testing.assert_array_equal(
         np.asarray(found.model(X)), np.asarray(nns.cut(model, found.plan, head="binary")(X))
     )
-    monkeypatch.setattr(Made, "drop", 0.3)
+    monkeypatch.setattr(Judged, "drop", 0.3)
     with pytest.raises(
         nns.errors.SelectionError, match=r"cannot be had.*loses 0.3.*nearest.*Budget\(drop=0.3\)"
     ):
-        nns.search(model, (X, Y), **asked)
+        nns.extract(model, (X, Y), **asked)
 
 
 def test_what_is_more_than_enough_keeps_everything(model):
-    found = nns.search(model, (X, Y), labels=[0, 1], budget=nns.Budget(parameters=10**6))
+    found = nns.extract(model, (X, Y), labels=[0, 1], budget=nns.Budget(parameters=10**6))
     assert {name: len(units) for name, units in found.plan.kept.items()} == found.plan.sizes
 
 
@@ -192,51 +204,56 @@ def test_what_is_more_than_enough_keeps_everything(model):
 
 
 def test_one_observation_and_nothing_of_the_users_changes(model, monkeypatch):
-    from keras_nns.extraction import maker
-
     seen = []
-    monkeypatch.setattr(maker, "observe", lambda *a, **k: seen.append(1) or nns.observe(*a, **k))
+    monkeypatch.setattr(observed, "observe", lambda *a, **k: seen.append(1) or nns.observe(*a, **k))
     digest, settings, x = weights_digest(model), model.get_compile_config(), X.copy()
     first = nns.extract(model, (X, Y), labels=3, budget=nns.Budget(bytes=6000))
     assert len(seen) == 1
     again = nns.extract(model, X, Y, labels=[3], budget=nns.Budget(bytes=6000))
-    assert weights_digest(first) == weights_digest(again)
+    assert weights_digest(first.model) == weights_digest(again.model)
     assert (weights_digest(model), model.get_compile_config()) == (digest, settings)
     np.testing.assert_array_equal(x, X)
-    assert nns.evaluate(first, *clouds(300, seed=9)).rows[0].balanced_accuracy > 0.85
+    assert nns.evaluate(first.model, *clouds(300, seed=9)).rows[0].balanced_accuracy > 0.85
 
 
 def test_repair_and_distillation_as_asked(model):
     budget = nns.Budget(parameters=300)
-    bare = nns.search(model, (X, Y), labels=3, budget=budget, repair=False)
+    bare = nns.extract(model, (X, Y), labels=3, budget=budget, repair=False)
     assert bare.repaired is None and bare.trained is None
     np.testing.assert_array_equal(
         np.asarray(bare.model(X)), np.asarray(nns.cut(model, bare.plan, head="binary")(X))
     )
-    taught = nns.search(model, (X, Y), labels=3, budget=budget, distill_epochs=2)
+    taught = nns.extract(model, (X, Y), labels=3, budget=budget, distill_epochs=2)
     assert taught.trained.samples + taught.trained.held_out == len(X)
     assert taught.trained.held_out == taught.comparison.after.samples == taught.repaired.held_out
     assert taught.cost <= 300
-    only = nns.search(model, (X, Y), labels=3, budget=budget, repair=nns.steps.least_squares())
+    only = nns.extract(model, (X, Y), labels=3, budget=budget, repair=nns.steps.least_squares())
     assert {gain.step for gain in only.repaired.gains} == {"least_squares()"}
 
 
 def test_a_labels_head_is_chosen_for_on_its_own_samples(model):
-    own = np.isin(Y, [1, 3])
-    maker = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False)
-    fitted = np.concatenate([inputs for inputs, _ in maker._fit()])
-    rows = {row.tobytes() for row in fitted}
-    own &= np.array([row.tobytes() in rows for row in X])
+    options = {"held_out": 0.2, "seed": 0, "batch_size": 256, "label_names": None}
+    division = observed.open_division(model, X, Y, **options)
+
+    def order(head, score=None):
+        task = set_task(model, [1, 3], label_names=division.label_names, head=head, output=None)
+        parent = observed.observe_parent(task, division, batch_size=256)
+        scored = observed.score_units(parent, task, score, None)
+        cost = Estimates(task.graph).of
+        return observed.rank_units(
+            parent, task, scored, lambda plan: cost("macs", task.keep(plan))
+        ).order
+
+    rows = {row.tobytes() for batch in division.to_fit() for row in batch.inputs}
+    own = np.isin(Y, [1, 3]) & np.array([row.tobytes() in rows for row in X])
     score = nns.scores.reconstruction(model, (X[own], Y[own]), labels=[1, 3], alone=True)
-    by_hand = Maker(model, X, Y, labels=[1, 3], head="labels", repair=False, score=score)
-    everything = Maker(model, X, Y, labels=[1, 3], head="other", repair=False)
-    assert maker.ranking("macs").order == by_hand.ranking("macs").order
-    assert maker.ranking("macs").order != everything.ranking("macs").order
+    assert order("labels") == order("labels", score)
+    assert order("labels") != order("other")
 
 
 def test_a_score_and_a_rule_of_ones_own(model):
     """By ζ, every plan is the paper's rule, filled up with what still fits."""
-    found = nns.search(
+    found = nns.extract(
         model, (X, Y), labels=[1, 3], budget=nns.Budget(parameters=500),
         score=nns.scores.mean_activation, balance="zeta", repair=False,
     )  # fmt: skip
@@ -378,9 +395,90 @@ def test_a_budget_below_one_unit_in_every_layer(model):
         nearest = eval(
             str(told.value).rsplit("nearest possible is ", 1)[1][:-1], {"Budget": nns.Budget}
         )
-        found = nns.search(model, (X, Y), labels=3, budget=nearest, score=nns.scores.contrast)
-        assert found.cost == nearest.limit == found.least
+        found = nns.extract(model, (X, Y), labels=3, budget=nearest, score=nns.scores.contrast)
+        # How long the record in a file is follows from the scores, which come later.
+        assert found.cost <= nearest.limit == found.least <= 1.05 * found.cost
+        assert unit == "bytes" or found.cost == found.least
         assert all(len(units) == 1 for units in found.plan.kept.values())
+
+
+def test_what_can_be_left_out_counts_for_the_least(residual):
+    """By hand: one unit of every layer, and the block that the shortcut goes round left out."""
+    asked = {"labels": 1, "repair": False, "score": nns.scores.contrast}
+    with pytest.raises(nns.errors.SelectionError, match="without 'inside'") as told:
+        nns.extract(residual, pictures(), budget=nns.Budget(parameters=10), **asked)
+    # Stem 3·3·2·1, its batch norm 4, the answer 4 + 4, and the binary head 4 + 1.
+    assert "Budget(parameters=35)" in str(told.value)
+    found = nns.extract(residual, pictures(), budget=nns.Budget(parameters=36), **asked)
+    assert found.cost == found.least == found.model.count_params() == 35
+    assert found.plan.empty == ("inside",) and "none of 'inside'" in str(found)
+    # With both layers of the block, 3·3·1·1 and a bias each.
+    whole = nns.extract(residual, pictures(), budget=nns.Budget(parameters=60), **asked)
+    assert whole.cost == whole.least == 55
+
+
+@pytest.fixture(scope="module")
+def attentive():
+    keras.utils.set_random_seed(3)
+    start = keras.Input((6, 4))
+    x = L.Dense(8, name="in")(start)
+    x = L.LayerNormalization()(x + L.MultiHeadAttention(3, 5, name="attention")(x, x))
+    x = L.GlobalAveragePooling1D()(x)
+    return keras.Model(start, L.Dense(3, activation="softmax", name="answer")(x), name="attentive")
+
+
+def steps(count=90):
+    y = np.arange(count) % 3
+    x = np.random.default_rng(5).normal(0, 0.3, (count, 6, 4))
+    x[np.arange(count), :, y] += 1
+    return x.astype("float32"), y
+
+
+def test_dimensions_that_are_not_watched_count_for_the_least(attentive):
+    """Keys and values go too where nothing else helps, and it is said; never where it is not."""
+    asked = {"labels": 1, "repair": False, "score": nns.scores.contrast}
+    # A head of one dimension: three projections 8 + 1 and one of 1·8 + 8.
+    least = (4 * 8 + 8) + 3 * 9 + 16 + 16 + (8 * 3 + 3) + (3 + 1)
+    with pytest.warns(UserWarning, match="nothing is known: 'attention:key', 'attention:value'"):
+        found = nns.extract(attentive, steps(), budget=nns.Budget(parameters=least), **asked)
+    assert found.cost == found.model.count_params() == least
+    one_head = least + 3 * 4 * 9 + 4 * 8
+    found = nns.extract(attentive, steps(), budget=nns.Budget(parameters=one_head + 8), **asked)
+    assert found.cost == one_head
+    assert "'attention:key', 'attention:value' whole" in found.summary
+
+
+def test_what_cannot_be_had_is_said_before_the_data_are_gone_over(model, attentive):
+    passes = []
+
+    def data():
+        passes.append(1)
+        yield X, Y
+
+    for budget in (nns.Budget(bytes=100), nns.Budget(parameters=10), nns.Budget(macs=10)):
+        with pytest.raises(nns.errors.SelectionError, match="below one unit in every layer"):
+            nns.extract(model, data, labels=3, budget=budget)
+    # To see how many labels it has, its first batch is read.
+    assert len(passes) <= 3
+
+
+def test_a_network_of_which_nothing_can_be_watched():
+    start = keras.Input((6, 4))
+    x = L.MultiHeadAttention(2, 3, output_shape=4, name="attention")(start, start)
+    x = L.LayerNormalization()(start + x)
+    net = keras.Model(start, L.Dense(3, activation="softmax")(L.GlobalAveragePooling1D()(x)))
+    only = {"key", "value"}
+
+    def says_little(activity):
+        return {
+            name: values
+            for name, values in nns.scores.contrast(activity).items()
+            if name.split(":")[-1] in only
+        }
+
+    asked = {"labels": 1, "budget": nns.Budget(parameters=150), "score": says_little}
+    with pytest.raises(nns.errors.SelectionError, match="Nothing is known of any unit that could"):
+        nns.extract(net, steps(), **asked)
 
 
 def test_wrong_use(model):
@@ -418,10 +516,13 @@ def shop(model, tmp_path, monkeypatch):
 def test_extract_and_sweep_from_a_shell(shop, capsys):
     words = ["extract", "model.keras", "data.npz", "--label", "kind 3", "--no-scale"]
     assert main([*words, "--budget", "6kB", "-o", "three.keras"]) == 0
-    assert "of a budget of 6,000" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "of a budget of 6,000" in shown
     small = nns.load_model("three.keras")
     assert nns.lineage(small).label_names == ("kind 3",)
-    assert len(tflite_export.convert(small)) <= 6000
+    assert main(["export", "three.keras", "-o", "three.tflite"]) == 0
+    assert f"{(shop / 'three.tflite').stat().st_size:,} bytes" in shown
+    assert (shop / "three.tflite").stat().st_size <= 6000
     assert main([*words, "--budget", "parameters=300", "--json", "-o", "json.keras"]) == 0
     assert json.loads(capsys.readouterr().out)["budget"]["unit"] == "parameters"
     for budget, message in (("6000", "needs its unit"), ("100B", "nearest possible")):

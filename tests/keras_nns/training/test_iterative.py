@@ -219,6 +219,7 @@ def test_the_model_is_given_back():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Units of which nothing is known stay:UserWarning")
 def test_recurrent_states_and_heads_are_silent_inside():
     """Units that act inside a layer are silent there, in training as in the cut."""
     random = np.random.default_rng(1)

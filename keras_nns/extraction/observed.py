@@ -1,0 +1,214 @@
+"""A parent that was observed once, and how much a task needs each of its units."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nns.data.batches import Batch
+from keras_nns.errors import DataError, ModelError, SelectionError
+from keras_nns.extraction.tasks import Task
+from keras_nns.observation.activity import Activity, Float
+from keras_nns.observation.holdout import Division
+from keras_nns.observation.streaming import observe
+from keras_nns.plans.kept_units import Plan
+from keras_nns.selection.activations import Score, contrast, name_of
+from keras_nns.selection.choosing import (
+    checked_scores,
+    listed,
+    refuse_unobserved,
+    unknown_groups,
+)
+from keras_nns.selection.greedy import forward_selection
+from keras_nns.selection.ranking import Balance, Cost, Ranking
+from keras_nns.selection.reconstruction import reconstruction
+from keras_nns.selection.weights import magnitude
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedParent:
+    """A model that was observed once.
+
+    Attributes:
+        model: The model.
+        division: The data: what it was observed on, and what is held out.
+        activity: What was observed.
+        batch_size: Samples in a batch of the data, for arrays.
+    """
+
+    model: keras.Model
+    division: Division
+    activity: Activity
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """How much a task needs each unit.
+
+    Attributes:
+        name: Name of the score.
+        values: `(labels, units)` of every group that has a score.
+        balance: How layers are compared.
+    """
+
+    name: str
+    values: Mapping[str, Float]
+    balance: Balance
+
+
+def open_division(
+    model: keras.Model,
+    data: Any,
+    y: Any,
+    *,
+    held_out: float,
+    seed: int,
+    batch_size: int,
+    label_names: Sequence[Any] | None,
+) -> Division:
+    """Open labelled data, and say which of it is held out from everything but the figures.
+
+    Raises:
+        DataError: The data does not fit, has no labels, can be read once only, or nothing is held
+            out.
+    """
+    division = Division(
+        data,
+        y,
+        model=model,
+        held_out=held_out,
+        seed=seed,
+        batch_size=batch_size,
+        label_names=label_names,
+    )
+    if not division.labelled:
+        raise DataError("extract needs labels: pass (x, y), or y beside x.")
+    if not held_out:
+        raise DataError("extract judges on samples held out. Pass held_out above 0.")
+    return division
+
+
+def observe_parent(task: Task, division: Division, *, batch_size: int) -> ObservedParent:
+    """Observe a parent once, on what is not held out.
+
+    Raises:
+        SelectionError: The data has no sample of a label of the task.
+        DataError: The data does not fit.
+    """
+    names = division.label_names
+    activity = observe(task.model, pairs(division.to_fit), label_names=names, verbose=False)
+    refuse_unobserved(activity, task.labels)
+    return ObservedParent(task.model, division, activity, batch_size)
+
+
+def score_units(
+    parent: ObservedParent, task: Task, score: Score | None, balance: Balance | None
+) -> Scored:
+    """Say how much the labels of a task need each unit of a parent.
+
+    Args:
+        parent: The parent.
+        task: What networks are to answer.
+        score: The score; None for what is usual.
+        balance: How layers are compared; None for what suits the score.
+
+    Raises:
+        SelectionError: The score does not fit, or nothing is known of any unit that could go.
+    """
+    chosen = _usual_score(parent, task) if score is None else score
+    values = checked_scores(parent.activity, chosen, task.labels)
+    name = name_of(chosen)
+    usual: Balance = "cost" if name == reconstruction.__name__ else "share"
+    return Scored(name, values, usual if balance is None else balance)
+
+
+def rank_units(
+    parent: ObservedParent, task: Task, scored: Scored, cost: Cost, *, without: Collection[str] = ()
+) -> Ranking:
+    """Say in which order units join a network.
+
+    Units that the score says nothing of are the last to be missing, those of the smallest weights
+    first.
+
+    Args:
+        parent: The parent.
+        task: What networks are to answer.
+        scored: How much it needs each unit.
+        cost: What the network of a plan costs.
+        without: Groups that the smallest network does without.
+    """
+    values, labels = scored.values, list(task.labels)
+    unknown = [
+        group.name
+        for group in parent.activity.layout.prunable
+        if group.name not in values or np.isneginf(values[group.name][labels].max(axis=0)).any()
+    ]
+    guess = {}
+    if unknown:
+        weights = magnitude(parent.model, unobserved=True)(parent.activity)
+        guess = {name: weights[name][0] for name in unknown}
+    return Ranking(
+        parent.activity,
+        scored.values,
+        task.labels,
+        name=scored.name,
+        balance=scored.balance,
+        cost=cost,
+        guess=guess,
+        without=without,
+    )
+
+
+def warn_of_guesses(
+    parent: ObservedParent, scored: Scored, ranking: Ranking, plans: Iterable[Plan]
+) -> None:
+    """Warn of units that nothing is known of and that plans leave out all the same."""
+    names = dict.fromkeys(name for plan in plans for name in ranking.guessed(plan))
+    if not names:
+        return
+    reasons = unknown_groups(parent.activity, scored.values, scored.name)
+    told = {name: reasons.get(name, "some of its layers were not observed") for name in names}
+    warnings.warn(
+        f"So small a network has to do without units of which nothing is known: {listed(told)}. "
+        "Those of the smallest weights were left out. A larger budget leaves them in; a score of "
+        "your own, score=, says more of them.",
+        stacklevel=3,
+    )
+
+
+def pairs(batches: Callable[[], Iterable[Batch]]) -> Callable[[], Iterator[tuple[Any, ...]]]:
+    """Return a function that goes over batches, as data is passed to public functions."""
+    return partial(_pairs, batches)
+
+
+def _pairs(batches: Callable[[], Iterable[Batch]]) -> Iterator[tuple[Any, ...]]:
+    return (batch.as_data for batch in batches())
+
+
+def _usual_score(parent: ObservedParent, task: Task) -> Score:
+    division = parent.division
+    # What the head has an answer for.
+    asked = pairs((division.of_labels(task.labels) if task.alone else division).to_fit)
+    try:
+        return reconstruction(
+            parent.model,
+            asked,
+            labels=list(task.labels),
+            alone=task.alone,
+            output=task.output,
+            batch_size=parent.batch_size,
+            label_names=division.label_names,
+        )
+    except (ModelError, SelectionError):
+        pass
+    try:
+        return forward_selection(parent.model, asked, label_names=division.label_names)
+    except SelectionError:
+        return contrast

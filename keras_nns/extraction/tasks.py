@@ -1,0 +1,218 @@
+"""What networks are to answer, and how they are made from their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nns.errors import PlanError, SurgeryError
+from keras_nns.graph.rules import Keep
+from keras_nns.graph.tracing import Graph, hidden_layout, trace
+from keras_nns.plans.kept_units import Choice, Plan
+from keras_nns.repairing.head_fit import calibrate_head, with_plain_head
+from keras_nns.repairing.least_squares import least_squares
+from keras_nns.repairing.patient import Step, record_of
+from keras_nns.selection.choosing import Label, label_numbers
+from keras_nns.selection.greedy import forward_selection
+from keras_nns.selection.ranking import least_of
+from keras_nns.surgery.cleaning.constants import decide
+from keras_nns.surgery.copying import copied
+from keras_nns.surgery.cutting import cut
+from keras_nns.surgery.heads import Answer, answer_of, answers_labels_alone
+from keras_nns.surgery.lineage import Head, set_lineage
+from keras_nns.surgery.operating_points import BalancedDecisions, OperatingPoint
+
+_LONG = -1.2345678901234567e-100
+"""A number that is as long as any when it is written."""
+
+_MANY = 999_999
+"""Samples, as many as a head is usually set on at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What networks are to answer.
+
+    Attributes:
+        graph: The traced parent.
+        labels: Numbers of the labels they are for, sorted.
+        label_names: Names of all the parent's labels.
+        head: What they answer.
+        output: Name of the parent's output that answers, where the user named it.
+        answer: How their answers come from that output.
+    """
+
+    graph: Graph
+    labels: tuple[int, ...]
+    label_names: tuple[str, ...]
+    head: Head
+    output: str | None
+    answer: Answer
+
+    @property
+    def model(self) -> Any:
+        """The parent."""
+        return self.graph.model
+
+    @property
+    def alone(self) -> bool:
+        """Whether networks have no answer for samples of other labels."""
+        return answers_labels_alone(self.head, self.answer.kind)
+
+    def keep(self, plan: Plan) -> Keep:
+        """Return which of the parent's units the network of a plan has."""
+        return self.graph.keep(plan, outputs=self.answer.narrowed)
+
+    def cut(self, plan: Plan) -> keras.Model:
+        """Return the network of a plan as it is cut."""
+        empty = bool(plan.empty)
+        return cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
+
+    def one_of_each(self) -> Plan:
+        """Return the plan that keeps one unit of every layer.
+
+        Which ones is not known before the parent is observed, and makes no difference to what the
+        network costs, but for what its record takes in a file: it is as long as can be.
+        """
+        groups = self.graph.layout.prunable
+        last = {group.name: least_of(group, np.arange(float(group.size))) for group in groups}
+        kept = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in last.items()}
+        thresholds = tuple((name, _LONG) for name in sorted(kept))
+        choice = Choice(self.labels, forward_selection.__name__, "budget, share", thresholds)
+        everything = _everything(self.graph, self.labels, self.label_names)
+        return replace(everything, kept=kept, choices=(choice,))
+
+    def emptied(self, plan: Plan) -> Plan:
+        """Return a plan without the groups that networks can do without, one after another.
+
+        That is so where the signal goes round them, as in a residual block.
+        """
+        kept = dict(plan.kept)
+        free = [name for name in plan.kept if not self.graph.layout[name].protected]
+        for name in free:
+            fewer = replace(plan, kept={**kept, name: ()})
+            units = self.keep(fewer).mask(np.arange(self.graph.unit_count))
+            with suppress(PlanError):
+                decide(self.graph, units, units=False)
+                kept[name] = ()
+        return replace(plan, kept=kept)
+
+
+def set_task(
+    model: keras.Model,
+    labels: Label | Sequence[Label],
+    *,
+    label_names: Sequence[str],
+    head: Head | None,
+    output: str | None,
+) -> Task:
+    """Say what networks of a parent are to answer.
+
+    Args:
+        model: The parent.
+        labels: The labels they are for.
+        label_names: Names of all the parent's labels.
+        head: What they answer; None for what is usual.
+        output: Name of the output that answers, where the parent has several.
+
+    Raises:
+        SelectionError: A label is unknown.
+        SurgeryError: The head does not fit the output.
+        PlanError: There is no such output.
+        ModelError: The model has no graph, or nothing that can be cut.
+    """
+    graph = trace(model)
+    hidden_layout(graph)
+    names = tuple(label_names)
+    numbers = tuple(label_numbers(names, labels))
+    kind = graph.output(output).kind
+    chosen = _usual_head(len(numbers), len(names), kind) if head is None else head
+    answer = answer_of(graph, _everything(graph, numbers, names), chosen, output)
+    return Task(graph, numbers, names, chosen, output, answer)
+
+
+def _everything(graph: Graph, labels: tuple[int, ...], names: tuple[str, ...]) -> Plan:
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    kept = {name: tuple(range(size)) for name, size in sizes.items()}
+    return Plan(graph.fingerprint, sizes, kept, labels, names)
+
+
+def _usual_head(labels: int, known: int, kind: str) -> Head:
+    if labels == known:
+        return "parent"
+    if labels == 1:
+        return "binary"
+    return "labels" if kind == "sigmoid" and known > 2 else "other"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to a network behind the cut.
+
+    Attributes:
+        steps: The steps of the repair.
+        epochs: For how many epochs it is distilled from its parent.
+    """
+
+    steps: tuple[Step, ...] = ()
+    epochs: int = 0
+
+    @property
+    def for_head(self) -> tuple[Step, ...]:
+        """The steps that fit the head, which are done once more behind distillation."""
+        return tuple(step for step in self.steps if step.for_head)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether a network stays as it was cut."""
+        return not self.steps and not self.epochs
+
+
+def write_recipe(task: Task, repair: bool | Step | Sequence[Step], epochs: int) -> Recipe:
+    """Say what is done to the networks of a task behind the cut.
+
+    Args:
+        task: What they answer.
+        repair: Whether to repair them in the usual way; or the steps.
+        epochs: For how many epochs to distil them.
+    """
+    if repair is False:
+        return Recipe((), epochs)
+    if repair is not True:
+        return Recipe(tuple(repair) if isinstance(repair, Sequence) else (repair,), epochs)
+    usual = Recipe((least_squares(), calibrate_head()), epochs)
+    try:
+        skeleton(task, usual, task.one_of_each())
+    except SurgeryError:
+        # No Dense of its own stands before the answer: what lies before it can be repaired.
+        return replace(usual, steps=usual.steps[:1])
+    return usual
+
+
+def skeleton(task: Task, recipe: Recipe, plan: Plan) -> keras.Model:
+    """Return a model of the shape that the network of a plan will have in the end."""
+    small = task.cut(plan)
+    if not recipe.for_head:
+        return small
+    record = record_of(small, task.model)
+    # A copy: adding a layer to a Sequential leaves its layers called twice.
+    headed = with_plain_head(copied(small), record)
+    set_lineage(headed, replace(record, balanced=_decided(task)))
+    return headed
+
+
+def _decided(task: Task) -> BalancedDecisions | None:
+    """Return what a network remembers of how its head was set, as long as it can be in a file."""
+    if task.head not in ("binary", "other"):
+        return None
+    numbers = (_LONG,) * len(task.answer.label_names)
+    binary = task.head == "binary"
+    point = OperatingPoint(
+        _MANY, thresholds=numbers if binary else None, offsets=None if binary else numbers
+    )
+    return BalancedDecisions(_MANY, point)
