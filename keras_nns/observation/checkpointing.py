@@ -144,7 +144,8 @@ class Checkpoint:
 def _digest(batch: Batch) -> str:
     """Return what tells a batch from any other, as a model would read it."""
     found = hashlib.blake2b(digest_size=16)
-    for part in [*tree.flatten(batch.inputs), batch.labels]:
+    weights = [] if batch.weights is None else [batch.weights]
+    for part in [*tree.flatten(batch.inputs), batch.labels, *weights]:
         array = np.asarray(part)
         if array.dtype.kind in "OUST":
             found.update(repr(array.tolist()).encode())
