@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.reporting import plots
+from keras_nns import plots
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="fewer sizes in the trade-off")

@@ -1,13 +1,12 @@
 """Plots: matplotlib figures of what was seen, kept and gained."""
 
+from keras_nns.reporting.image_files import rendered, save
 from keras_nns.reporting.plots import (
     activity_heatmap,
     cohesion,
     kept_units,
     overlap,
     recall_specificity,
-    rendered,
-    save,
     sizes,
     trade_off,
     weights_before_after,

@@ -1,8 +1,7 @@
 """Vectorised weights: the kept rows of a model's weights in a file, read row by row.
 
-The paper's section 3.5: instead of a matrix that is mostly zeros, its rows that are not, and where
-they belong. The file is a safetensors file, so any reader of that format sees the tensors; nothing
-here needs Keras or TensorFlow.
+The paper's section 3.5: the rows of a matrix that are not zeros, and where they belong, in a
+safetensors file that any reader of that format reads. Nothing here needs Keras or TensorFlow.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from keras_nns.observation.probing import (
 from keras_nns.observation.streaming import Observer
 from keras_nns.observation.sums import Sums
 from keras_nns.plans.units import Fingerprint
-from keras_nns.reporting import plots
+from keras_nns.reporting import image_files, plots
 
 
 class ActivityMonitor(keras.callbacks.Callback):
@@ -358,7 +358,7 @@ def _write_summaries(writer: SummaryWriter, activity: Activity, epoch: int) -> N
         if sums.magnitude is not None:
             mean = activity.magnitude(layer)[seen]
             writer.histogram(f"{layer}/mean activation", mean, step=epoch)
-            picture = images.decode(plots.rendered(plots.activity_heatmap(activity, layer)))
+            picture = images.decode(image_files.rendered(plots.activity_heatmap(activity, layer)))
             writer.image(f"{layer}/label × unit", picture[..., :3], step=epoch)
         if sums.fired is not None:
             rate = activity.firing_rate(layer)[seen]

@@ -45,12 +45,12 @@ def run(given: Namespace) -> None:
     model, data, options = extract.opened(given)
     from keras_nns.extraction.trade_off import sweep
     from keras_nns.files import atomic
-    from keras_nns.reporting import plots
+    from keras_nns.reporting import image_files, plots
 
     with screen.working(given, "making and judging networks"):
         found = sweep(model, data, sizes=given.sizes, unit=given.unit, **options)
     if Path(output).suffix == ".json":
         atomic.write_bytes(output, screen.json_text(found).encode(), overwrite=given.overwrite)
     else:
-        plots.save(plots.trade_off(found), output, overwrite=given.overwrite)
+        image_files.save(plots.trade_off(found), output, overwrite=given.overwrite)
     screen.figures(given, found, found.to_table())

@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from matplotlib.figure import Figure
 
 from keras_nns.files import atomic
-from keras_nns.reporting import plots
+from keras_nns.reporting import image_files
 from keras_nns.tables import Table, escape
 
 MARKDOWN, HTML, FIGURES = "report.md", "report.html", "figures"
@@ -81,7 +81,7 @@ class Picture:
     @classmethod
     def of(cls, name: str, figure: Figure, caption: str) -> Picture:
         """Render a figure."""
-        return cls(name, plots.rendered(figure), caption)
+        return cls(name, image_files.rendered(figure), caption)
 
 
 Block = Heading | Paragraph | Bullets | Picture | Table

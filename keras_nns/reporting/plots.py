@@ -6,12 +6,8 @@ nothing is left open, and no display is needed.
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -21,10 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from keras_nns.errors import FileError, SelectionError
+from keras_nns.errors import SelectionError
 from keras_nns.extraction import trade_off as sweeping
 from keras_nns.extraction.trade_off import Sweep
-from keras_nns.files import atomic
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import Comparison
 from keras_nns.judgement.figures import LabelFigures
@@ -44,7 +39,6 @@ _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float6
     "variance": ("variance of the output", Activity.variance),
     "maximum": ("largest absolute output", Activity.maximum),
 }
-_FORMATS = (".png", ".svg", ".pdf")
 
 
 def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean") -> Figure:
@@ -372,31 +366,6 @@ def trade_off(found: Sweep) -> Figure:
     names = ", ".join(found.labels)
     axes.set_title(canvas.literal(f"What a network for {names} costs and is worth", 60))
     return figure
-
-
-def save(figure: Figure, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a figure as PNG, SVG or PDF, atomically.
-
-    Raises:
-        FileError: The file exists and `overwrite` is false, cannot be written, or its name ends in
-            none of `.png`, `.svg` and `.pdf`.
-    """
-    kind = Path(path).suffix.lower()
-    if kind not in _FORMATS:
-        raise FileError(f"A figure's name must end in one of {_FORMATS}. Received: {path!r}.")
-    atomic.refuse_existing(path, overwrite=overwrite)
-    atomic.write_bytes(path, rendered(figure, kind[1:]), overwrite=overwrite)
-
-
-def rendered(figure: Figure, format: str = "png") -> bytes:
-    """Return a figure as the bytes of a PNG, SVG or PDF file."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A label may be named in a script that the font lacks: the picture then shows a box, and
-        # the tables beside it show the name.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(stream, format=format, dpi=150)
-    return stream.getvalue()
 
 
 def _plan_name(plan: Plan) -> str:

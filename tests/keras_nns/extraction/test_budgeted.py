@@ -13,6 +13,7 @@ from keras import layers as L
 
 import keras_nns as nns
 import tflite_export
+from keras_nns import plots
 from keras_nns.cli import main
 from keras_nns.extraction import networks, observed, sizes
 from keras_nns.extraction.networks import Judged
@@ -20,7 +21,6 @@ from keras_nns.extraction.tasks import set_task
 from keras_nns.graph.estimates import Estimates
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import trace, weights_digest
-from keras_nns.reporting import plots
 from keras_nns.selection.ranking import Ranking
 
 pytestmark = [

@@ -12,6 +12,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
+from keras_nns import plots
 from keras_nns.errors import FileError, SelectionError
 from keras_nns.graph.costs import Costs
 from keras_nns.graph.tracing import trace
@@ -20,7 +21,7 @@ from keras_nns.judgement.figures import Evaluation, LabelFigures
 from keras_nns.observation.activity import Activity, LayerActivity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint, Group, Layout, Member
-from keras_nns.reporting import canvas, plots
+from keras_nns.reporting import canvas
 from keras_nns.surgery.cutting import cut, mask
 
 MODEL = Fingerprint("s", "w")
