@@ -174,7 +174,7 @@ def test_select(options, labels, how, run, activity, tmp_path):
 @pytest.mark.parametrize("name", ["magnitude", "lamp", "geometric_median"])
 def test_select_by_weights(name, run, activity, parent, tmp_path):
     run(f"select @activity.npz --all --score {name} --model @parent.keras --top 4 -o plan.json")
-    expected = nns.select(activity, "all", score=getattr(nns, name)(parent), keep=nns.top(4))
+    expected = nns.select(activity, "all", score=getattr(nns.scores, name)(parent), keep=nns.top(4))
     assert nns.Plan.load(tmp_path / "plan.json") == expected
 
 
