@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -194,7 +195,10 @@ def test_distilling_comes_nearer_to_the_parent(clouds, head):
         assert gains["distance"].after < gains["distance"].before
         assert ("balanced acc." in gains) == isinstance(data, tuple)
         assert type(done.model) is keras.Sequential
-        assert nns.lineage(done.model) == nns.lineage(small)
+        record, answers = nns.lineage(done.model), head in ("other", "binary")
+        assert replace(record, balanced=None) == nns.lineage(small)
+        assert (record.balanced is not None) == (answers and isinstance(data, tuple))
+        assert record.balanced is None or record.balanced.parent is not None
         assert [layer.name for layer in done.model.layers] == [layer.name for layer in small.layers]
         assert done.model.get_compile_config() == small.get_compile_config()
         assert all(layer.trainable == old.trainable
@@ -330,7 +334,9 @@ def test_fine_tuning_keeps_how_it_was_compiled(clouds, head, loss, metric):
     assert any(name in done.history for name in ({metric} if head != "binary" else named))
     if head == "labels":
         assert done.samples + done.held_out < len(X)
-    assert nns.lineage(done.model) == nns.lineage(small)
+    record = nns.lineage(done.model)
+    assert replace(record, balanced=None) == nns.lineage(small)
+    assert (record.balanced is not None) == (head in ("other", "binary"))
 
 
 def test_a_loss_for_logits_becomes_one_for_probabilities(clouds):
@@ -440,7 +446,7 @@ def test_balance_draws_every_answer_equally_often():
 def test_what_is_judged_by_has_every_sample_of_the_rare_alike():
     y = np.repeat([0, 1, 2], [70, 25, 5])
     _, x, found = drawn(feed_of(y, balance=True, shuffle=False))
-    assert np.bincount(found).tolist() == [34, 33, 33]
+    assert sorted(np.bincount(found)) == [33, 33, 34]
     times = np.bincount(x.astype(int), minlength=100)
     # Samples of what is common are spread over all of it, those of what is rare taken in turn.
     assert set(times[:70]) == {0, 1} and np.ptp(np.flatnonzero(times[:70])) >= 65
