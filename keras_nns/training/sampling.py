@@ -140,8 +140,10 @@ class Feed:
         if self._shuffle:
             return random.choice(count, count, p=share)
         # What is judged by is not left to chance: each as often as it weighs, as evenly as can be.
-        # The order is mixed, or weights that alternate could fall in step with the places.
-        order = np.random.default_rng(0).permutation(count)
+        order = np.arange(count)
+        if self._weighted:
+            # Weights that alternate could fall in step with the places.
+            order = np.random.default_rng(0).permutation(count)
         order = order[np.argsort(kinds[order], kind="stable")]
         ends = np.cumsum(share[order])
         places = (np.arange(count) + 0.5) / count * ends[-1]
