@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_nns.reporting.shipping import labelled_samples
 
 import keras_nns as nns
 from keras_nns.cli import main
@@ -16,6 +15,7 @@ from keras_nns.data.batches import as_batches
 from keras_nns.data.named import load_dataset
 from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.errors import DataWarning
+from keras_nns.shipping.tflite_files import labelled_samples
 
 SIDE = 32
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import keras_nns as nns
 from keras_nns.observation.activity import Activity, LayerActivity
+from keras_nns.plans.keep_rules import KeepRule
 from keras_nns.plans.units import Fingerprint, Group, Layout, Member
 
 SIZES = {"first": 4, "second": 3}
@@ -99,7 +100,7 @@ def test_a_group_keeps_its_least_and_those_are_its_best(least, expected):
 
 def test_nothing_may_be_kept_when_asked_for():
     activity = activity_of({"first": np.zeros((3, 4)), "second": np.ones((3, 3))})
-    rule = nns.keep.KeepRule("none", lambda scores: scores > 5)
+    rule = KeepRule("none", lambda scores: scores > 5)
     assert nns.select(activity, 0, keep=rule, min_units=0).empty == ("first", "second")
     assert not nns.select(activity, 0, keep=rule).empty
 
