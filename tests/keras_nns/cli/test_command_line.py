@@ -208,7 +208,10 @@ def test_quiet_says_nothing(model_and_data, tmp_path, capsys):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path):
+    # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = keras_nns("demo", "--epochs", "10000", "--output", tmp_path / "demo")
+    signal.signal(signal.SIGINT, handler)
     try:
         # The temporary folder shows that the work has begun.
         while not list(tmp_path.iterdir()):
