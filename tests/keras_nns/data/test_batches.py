@@ -43,7 +43,10 @@ CONTAINERS = {
     "lists": lambda x, y, b: (x.tolist(), y.tolist()),
     "tensors": lambda x, y, b: (tf.constant(x), tf.constant(y)),
     "tf.data": lambda x, y, b: tf.data.Dataset.from_tensor_slices((x, y)).batch(b),
-    "tf.data and weights": lambda x, y, b: tf.data.Dataset.from_tensor_slices((x, y, y)).batch(b),
+    "tf.data and weights": lambda x, y, b: (
+        # Above 0: a sample of weight 0 is left out.
+        tf.data.Dataset.from_tensor_slices((x, y, y + 1)).batch(b)
+    ),
     "tf.data of unknown length": lambda x, y, b: (
         tf.data.Dataset.from_tensor_slices((x, y)).filter(lambda *_: True).batch(b)
     ),

@@ -92,7 +92,8 @@ def test_every_rule_has_a_row():
     covered = {kind for row in ROWS for kind in row.covers}
     names = [f"{kind.__module__}.{kind.__name__}" for kind in rules().keys() - covered]
     # Layers of KerasHub are cut in whole backbones, by test_keras_hub.py.
-    missing = sorted(name for name in names if "keras_hub" not in name)
+    # Other tests may have taught layers of their own by now.
+    missing = sorted(n for n in names if "keras_hub" not in n and not n.startswith("tests."))
     assert not missing
 
 

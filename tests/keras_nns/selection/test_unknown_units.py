@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("unknown_units")
 class Block(L.Layer):
     """A feed-forward block around which the signal goes: its hidden units show nowhere."""
 

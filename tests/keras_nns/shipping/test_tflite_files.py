@@ -173,6 +173,8 @@ def shop(parts, tmp_path_factory):
 def test_the_command_puts_parent_and_variants_side_by_side(shop, parts, capsys):
     argv = ["card", f"{shop}/net.keras", f"{shop}/cat.keras", f"{shop}/cat.tflite"]
     argv += ["--quantize", "int8", "--samples", f"{shop}/data.npz"]
+    # What random weights answer does not tell in which order the labels are.
+    argv += ["--label-names", ",".join(NAMES)]
     assert main([*argv, "--format", "json", "--threads", "1", "2"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["name"] for row in rows] == [
