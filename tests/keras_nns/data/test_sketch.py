@@ -168,13 +168,18 @@ def test_what_a_repair_saw_counts_too(parent, small, data):
 @pytest.mark.parametrize("seed", range(5))
 def test_data_that_repeats_itself_is_not_refused(small, seed):
     random = np.random.default_rng(seed)
-    seen = sketch(random.integers(0, 400, (2000, 1)).astype("float32"))
+    drawn = random.integers(0, 400, (2000, 1)).astype("float32")
     guard = Guard([])
-    guard._known = [("net", seen)]
+    guard._known = [("net", sketch(drawn))]
     fresh = random.integers(0, 400, (700, 1)).astype("float32")
-    guard._looked, guard._matches = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    # Most of them are known, and yet they are fresh draws.
+    assert np.isin(fresh, drawn).sum() > 300
     assert len(list(guard.watch([batch(fresh)]))) == 1
-    assert guard._matches[0] > 300
+    # The very samples that were seen are more than that, and refused.
+    unlike = random.permutation(100_000)[:2000, None].astype("float32")
+    guard._known = [("net", sketch(unlike))]
+    with pytest.raises(nns.errors.DataError, match="were recognised"):
+        list(guard.watch([batch(unlike[:700])]))
 
 
 WORDS = [["good", "été"], ["bad", ""], ["good", "été"]]
