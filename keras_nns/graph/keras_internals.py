@@ -1,6 +1,7 @@
 """The graph behind a model, by fields of Keras which are not public (as in `engine.layers`).
 
-Everything here is checked by `tests/keras_nns/test_keras_graph.py` against the pinned Keras minor.
+Everything here is checked by `tests/keras_nns/graph/test_keras_internals.py` against the pinned
+Keras minor.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write `docs/coverage.md` from the contract table and from measurements of whole architectures.
 
-python tests/keras_nns/coverage_page.py                  # the page
-python tests/keras_nns/coverage_page.py --applications   # measure first
-python tests/keras_nns/coverage_page.py --keras-hub      # measure the optional extra first
+python tests/support/coverage_page.py                  # the page
+python tests/support/coverage_page.py --applications   # measure first
+python tests/support/coverage_page.py --keras-hub      # measure the optional extra first
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE = HERE.parent.parent / "docs" / "coverage.md"
 
 HEAD = """# What can be cut
 
-This page is written by `tests/keras_nns/coverage_page.py` from the contract table of the tests.
+This page is written by `tests/support/coverage_page.py` from the contract table of the tests.
 Every row is a small model that is cut with random plans at 10, 50 and 90 % and compared with its
 mask: equal within 1e-5 of the output's scale. *Exact* means just that. *Protected* means that these
 units stay whatever the plan says, and that the report names the reason.

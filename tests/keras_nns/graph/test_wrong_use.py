@@ -298,5 +298,5 @@ def test_the_worked_example_of_the_docs_runs(forgetting):
 
 def test_the_coverage_page_is_what_the_table_says():
     assert (DOCS / "coverage.md").read_text() == coverage_page.render(), (
-        "run python tests/keras_nns/coverage_page.py"
+        "run python tests/support/coverage_page.py"
     )
