@@ -64,7 +64,8 @@ def check_alphabetical(
     shown = ", ".join(map(repr, names[:5])) + (", …" if count > 5 else "")
     raise DataError(
         f"The labels are strings ({shown}) and nothing tells in which order the model answers "
-        f"them: {why}. Pass label_names=[…], every label in the order of the model's outputs."
+        f"them: {why}. Pass label_names=[…] (--label-names in a shell), every label in the order "
+        "of the model's outputs."
     )
 
 

@@ -246,5 +246,6 @@ def _proof_json(proof: Proof) -> Json:
         "exact": proof.exact,
         "absolute": proof.absolute,
         "relative": proof.relative,
+        "varied": proof.varied,
         "samples": proof.samples,
     }

@@ -241,10 +241,13 @@ def _samples(given: argparse.Namespace, path: str | None, model: Any) -> tuple[A
 
         graph = functional_graph(model)
     ends = [] if graph is None else graph.inputs
+    scaling = None if graph is None or not given.scale else commands.scaling_layer(graph)
+    if scaling is not None:
+        _say(f"Images of uint8 are left at 0..255: layer {scaling!r} of the model scales them.")
     samples, targets = read_samples(
         path,
         count=given.sample_count,
-        scale=given.scale,
+        scale=given.scale and scaling is None,
         shape=tuple(ends[0].shape) if len(ends) == 1 else None,
     )
     return samples, targets if model is None else commands.judged(model, targets, _say)

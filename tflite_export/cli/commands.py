@@ -22,6 +22,9 @@ __all__ = ["columns", "export", "judged", "outcome"]
 Tell = Callable[[str], None]
 _GENERATED = 64
 
+_SMALL = 0.1
+"""A `Rescaling` by less brings pixels of 0..255 down; by more it takes them in 0..1."""
+
 
 def export(
     wanted: Request,
@@ -187,6 +190,29 @@ def _verified_on_generated(flat: bytes, model: Any) -> str:
             f"({' '.join(str(error).split())[:200]}): pass --samples with real ones."
         ) from error
     return outcome(found, generated=True)
+
+
+def scaling_layer(model: Any) -> str | None:
+    """Name the layer by which a model of images takes them as they are stored, in 0..255.
+
+    Args:
+        model: A functional or Sequential model.
+    """
+    import keras
+    import numpy as np
+
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) not in (3, 4):
+        return None
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Rescaling):
+            found = np.abs(np.asarray(layer.scale)).max() < _SMALL
+        elif isinstance(layer, keras.layers.Normalization):
+            found = np.asarray(layer.mean).max() > 1
+        else:
+            continue
+        if found:
+            return str(layer.name)
+    return None
 
 
 @contextlib.contextmanager

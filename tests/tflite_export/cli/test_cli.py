@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,6 +16,8 @@ import pytest
 
 import tflite_export
 from tflite_export.cli import main
+from tflite_export.cli.sample_files import read_samples
+from tflite_export.errors import ExportFileError, OptionError
 
 layers = keras.layers
 
@@ -272,6 +275,46 @@ def test_images_of_bytes_are_scaled_unless_asked_not_to(
     assert main([*arguments, "--quantize", "float32", "--no-scale"]) == 0
     (tensor,) = tflite_export.read_metadata(folder / "b.tflite").inputs
     assert tensor.maximum == 255.0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_images_are_left_as_stored_for_a_model_that_scales_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (120, 4, 4, 1), dtype=np.uint8)
+    np.savez(tmp_path / "bytes.npz", x=stored)
+    for scale, offset, top in ((1 / 255, 0.0, 255.0), (2.0, -1.0, 1.0)):
+        scaling = layers.Rescaling(scale, offset, name="scaling")
+        model = keras.Sequential([keras.Input((4, 4, 1)), scaling, layers.Flatten()])
+        model.add(layers.Dense(2))
+        model.save(tmp_path / "scaling.keras")
+        arguments = ["export", str(tmp_path / "scaling.keras"), "--overwrite"]
+        arguments += ["-o", str(tmp_path / "b.tflite"), "--samples", str(tmp_path / "bytes.npz")]
+        assert main(arguments) == 0
+        (tensor,) = tflite_export.read_metadata(tmp_path / "b.tflite").inputs
+        assert tensor.maximum == top
+        assert ("left at 0..255: layer 'scaling'" in capfd.readouterr().err) == (top == 255.0)
+
+
+def test_a_damaged_directory_of_samples_drops_nothing_without_a_word(tmp_path: Path) -> None:
+    x, y = np.arange(24.0).reshape(8, 3), np.arange(8) % 2
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=x, y=y)
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    whole, refused = path.read_bytes(), 0
+    for place in range(start, len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            samples, labels = read_samples(str(path))
+        except (ExportFileError, OptionError):
+            refused += 1
+            continue
+        np.testing.assert_array_equal(samples, x)
+        assert labels is not None and labels.tolist() == y.tolist(), place
+    assert refused > 20
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
