@@ -60,8 +60,12 @@ __all__ = [
     "wrappers",
 ]
 
+KERAS_HUB = ("embeddings", "gemma", "gpt", "llama", "vision")
+"""The modules with the rules of KerasHub's layers, one for each kin."""
+
 
 def load_extras() -> None:
     """Import the rules of other packages' layers, where the user has imported those packages."""
     if "keras_hub" in sys.modules:
-        import_module("keras_nns.graph.rules.keras_hub")
+        for kin in KERAS_HUB:
+            import_module(f"keras_nns.graph.rules.keras_hub.{kin}")
