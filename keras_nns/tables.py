@@ -12,6 +12,8 @@ import rich.console
 import rich.table
 from rich.text import Text
 
+from tflite_export.writing.text import visible
+
 UNDEFINED = "–"
 """Shown where a figure is undefined, such as the recall of a label without samples."""
 
@@ -50,7 +52,8 @@ class Table:
             words = i in self.prose
             table.add_column(Text(column), justify="left" if words else "right", no_wrap=not words)
         for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
+            # A name of the user's may hold a line end, or what a terminal obeys.
+            table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in row))
         return table
 
     def to_markdown(self) -> str:
@@ -67,7 +70,7 @@ class Table:
         console.print(self.to_rich())
         lines = [line.rstrip() for line in stream.getvalue().splitlines()]
         text = "\n".join(line for line in lines if line)
-        return f"{text}\n{self.caption}" if self.caption else text
+        return f"{text}\n{visible(self.caption)}" if self.caption else text
 
 
 def escape(text: str) -> str:
@@ -77,7 +80,7 @@ def escape(text: str) -> str:
         >>> print(escape("# <b>1_000</b> *"))
         \# \<b\>1_000\</b\> \*
     """
-    line = _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    line = _MARKUP.sub(r"\\\1", visible(" ".join(text.split())))
     return _BLOCK_START.sub(r"\1\\", line, count=1)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from tflite_export.errors import ExportFileError
+from tflite_export.writing.temporary import held_folder
 
 __all__ = ["read", "save"]
 
@@ -19,7 +18,8 @@ def save(
 
     The bytes go to a temporary file in the same folder, reach the disk, and are then
     renamed: a process that is killed leaves the old file or the new one, never half of
-    one. Missing parent folders are created.
+    one, and the next process that writes there removes its temporary file. Missing parent
+    folders are created.
 
     Args:
         data: The contents; text is written as UTF-8.
@@ -47,17 +47,16 @@ def save(
         raise ExportFileError(
             f"{target} exists already; pass overwrite=True to replace it, or choose another name."
         )
-    temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
-        # Not tempfile: its files are private, a published model has the usual mode.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        _publish(temporary, target, overwrite=overwrite)
+        with held_folder(target.parent, target.name) as folder:
+            temporary = folder / target.name
+            # Not tempfile: its files are private, a published model has the usual mode.
+            with temporary.open("xb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(temporary, target, overwrite=overwrite)
     except _TakenError:
         raise ExportFileError(
             f"{target} was created by another process meanwhile; "
@@ -68,10 +67,6 @@ def save(
             f"cannot write {target} ({len(payload):,} bytes): {error.strerror or error}. "
             "Check that the folder can be written and has room."
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
     return target
 
 

@@ -38,7 +38,10 @@ from keras_nns.cli import (
 )
 from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
+from tflite_export.cli.signals import Terminated, stopped_by_sigterm
+from tflite_export.cli.streams import any_text
 from tflite_export.errors import CalibrationWarning, ExportError
+from tflite_export.writing.text import visible
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
@@ -70,18 +73,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process by default.
 
     Returns:
-        The exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+        The exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted,
+        143 terminated.
     """
+    with any_text():
+        try:
+            given = _parser().parse_args(argv)
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 2
+        return _run(given)
+
+
+def _run(given: argparse.Namespace) -> int:
+    """Run a command that was parsed, and turn what it raises into messages."""
     try:
-        given = _parser().parse_args(argv)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
-    try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stopped_by_sigterm():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", CalibrationWarning)
             given.run(given)
             sys.stdout.flush()
+    except Terminated:
+        _say("terminated")
+        return 143
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
@@ -149,4 +162,4 @@ def _show_warning(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible(text), file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def run(given: Namespace) -> None:
             threads=given.threads,
         )
     if given.format == "json":
-        screen.result(json.dumps(card.to_json(), indent=1, ensure_ascii=False))
+        screen.data(card.to_json())
     elif given.format == "markdown":
         screen.result(card.to_markdown().rstrip())
     else:

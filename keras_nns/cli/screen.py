@@ -9,6 +9,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tflite_export.cli.streams import takes_unicode
+from tflite_export.writing.text import visible
+
 if TYPE_CHECKING:
     from keras_nns.tables import Table
 
@@ -22,12 +25,12 @@ def remark(given: Namespace, text: str) -> None:
 def note(given: Namespace, text: str) -> None:
     """Say beside the result what a reader of it must know, unless asked to be quiet."""
     if not given.quiet:
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
 
 
 def result(text: str) -> None:
     """Print what was asked for."""
-    print(text)
+    print(visible(text))
 
 
 def table(content: Table) -> None:
@@ -59,10 +62,15 @@ class Told(Protocol):
 def figures(given: Namespace, found: Told, *tables: Table) -> None:
     """Print what was found: as tables, or as JSON where that was asked for."""
     if given.json:
-        result(json_text(found))
+        data(found.to_json())
         return
     for content in tables:
         table(content)
+
+
+def data(content: Any) -> None:
+    """Print plain data as JSON; escaped where a stream does not take every character."""
+    print(json.dumps(content, indent=1, ensure_ascii=not takes_unicode(sys.stdout)))
 
 
 def json_text(found: Told) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.errors import FileError
+from tflite_export.writing.temporary import held_folder
 
 Path_ = str | PathLike[str]
 Json = dict[str, Any]
@@ -39,8 +39,9 @@ def _taken(path: Path_) -> FileError:
 def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends without an error.
 
-    A killed process leaves the old file or the new one, never a part of one. Of two processes that
-    write one new name, one succeeds and the other gets the error.
+    A killed process leaves the old file or the new one, never a part of one, and its temporary file
+    goes when the next process writes there. Of two processes that write one new name, one succeeds
+    and the other gets the error.
 
     Raises:
         FileError: The file exists and `overwrite` is false, also where another process made it
@@ -48,25 +49,25 @@ def replacing(path: Path_, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(path)
     refuse_existing(target, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.parent / f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}"
-        part.touch(exist_ok=False)
-    except OSError as error:
-        raise FileError(
-            f"Cannot write in the folder of {str(target)!r}: {error.strerror or error}."
-        ) from error
-    try:
-        yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        _publish(part, target, overwrite=overwrite)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"Cannot write {str(target)!r}: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(held_folder(target.parent, target.stem))
+            part = folder / f"part{target.suffix}"
+            part.touch(exist_ok=False)
+        except OSError as error:
+            raise FileError(
+                f"Cannot write in the folder of {str(target)!r}: {error.strerror or error}."
+            ) from error
+        try:
+            yield part
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            _publish(part, target, overwrite=overwrite)
+        except FileError:
+            raise
+        except OSError as error:
+            raise FileError(f"Cannot write {str(target)!r}: {error.strerror or error}.") from error
 
 
 def _publish(part: Path, target: Path, *, overwrite: bool) -> None:

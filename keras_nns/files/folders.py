@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from keras_nns.errors import FileError
 from keras_nns.files.atomic import Path_
+from tflite_export.writing.exchange import exchange
+from tflite_export.writing.temporary import REPLACED, held_folder
 
 
 @contextlib.contextmanager
@@ -22,9 +22,10 @@ def replacing_folder(
     """Give a temporary folder beside `path`; move it there when the block ends without an error.
 
     Work that is stopped half way, by an error, Ctrl-C or a full disk, leaves nothing, or the old
-    folder as it was. An old folder is replaced only where every file in it is one that the same
-    work would make: anything else is the user's. Of two processes that write one new folder, one
-    succeeds and the other gets the error.
+    folder as it was. Old and new change places in one step where the system can (Linux, macOS), so
+    that one of them is there at every moment. An old folder is replaced only where every file in it
+    is one that the same work would make: anything else is the user's. Of two processes that write
+    one new folder, one succeeds and the other gets the error.
 
     Args:
         path: The folder that shall be. An empty one that exists is as good as none.
@@ -42,27 +43,28 @@ def replacing_folder(
     """
     target = Path(path).resolve()
     _refuse(target, Path(path), made, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = _beside(target)
-        part.mkdir()
-    except OSError as error:
-        raise FileError(
-            f"Cannot write in the folder of {str(path)!r}: {error.strerror or error}. Choose "
-            "another folder."
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(held_folder(target.parent, target.name))
+            part = held / target.name
+            part.mkdir()
+        except OSError as error:
+            raise FileError(
+                f"Cannot write in the folder of {str(path)!r}: {error.strerror or error}. Choose "
+                "another folder."
+            ) from error
         yield part
         try:
             _refuse(target, Path(path), made, overwrite=overwrite)
-            if overwrite:
-                _swap(part, target)
+            if overwrite and target.exists():
+                exchange(part, target, held / REPLACED)
             else:
                 _claim(part, target, Path(path))
+        except FileError:
+            raise
         except OSError as error:
             raise FileError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
@@ -140,26 +142,3 @@ def _remove_empty(folder: Path) -> None:
             if inner.is_dir() and not inner.is_symlink():
                 _remove_empty(inner)
         folder.rmdir()
-
-
-def _swap(part: Path, target: Path) -> None:
-    """Put a finished folder in the place of an old one, which comes back if that fails."""
-    if not target.exists():
-        part.rename(target)
-        return
-    aside = _beside(target)
-    target.rename(aside)
-    try:
-        part.rename(target)
-    except BaseException:
-        if not target.exists():  # Else another process has put its folder there meanwhile.
-            aside.rename(target)
-        raise
-    finally:
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _beside(target: Path) -> Path:
-    """Name a hidden folder on the same disk."""
-    return target.with_name(f".{target.name[:40]}-{secrets.token_hex(4)}")

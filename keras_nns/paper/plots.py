@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from keras_nns.paper.beyond import Rivals, Sweep
 from keras_nns.paper.method import HIDDEN, Worth, snapshot, units_of
 from keras_nns.paper.tables import ZETAS, Step, Study
 from keras_nns.reporting.canvas import AFTER, BEFORE
+from tflite_export.writing.temporary import held_folder
 
 RIVAL = "#D55E00"
 """For what is chosen by contrast; stays apart from `AFTER` for every eye."""
@@ -72,8 +73,8 @@ def vectorised(study: Study, label: int) -> Figure:
     kernel = model.get_layer(HIDDEN).kernel.numpy().T
     zeroed = np.zeros_like(kernel)
     zeroed[kept] = kernel[kept]
-    with TemporaryDirectory() as folder:
-        bundle = store(model, plan, Path(folder, "label.safetensors"))
+    with held_folder(Path(tempfile.gettempdir()), "label") as folder:
+        bundle = store(model, plan, folder / "label.safetensors")
         name = f"{HIDDEN}/kernel"
         rows, back = (bundle.weights(plan, full=full)[name].T for full in (False, True))
     limit = float(np.quantile(np.abs(kernel), 0.99)) or 1.0

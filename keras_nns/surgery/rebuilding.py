@@ -6,6 +6,7 @@ import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from keras_nns.graph.keras_internals import Call, Key, calls, functional, is_gra
 from keras_nns.graph.rules import Keep, Stream
 from keras_nns.graph.rules.records import Binding, Blueprint
 from keras_nns.graph.tracing import Graph, TracedCall
+from tflite_export.writing.temporary import held_folder
 
 After = Callable[[TracedCall, list[Any]], list[Any]]
 """Called on the outputs of every call of the new model; returns what takes their place."""
@@ -275,9 +277,9 @@ def _adapt_parts(old: Any, new: Any) -> None:
 def _copy_other_state(old: Any, new: Any) -> None:
     """Carry over what a preprocessing layer learnt outside its variables (`adapt`)."""
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
-        with tempfile.TemporaryDirectory() as folder:
-            old.save_assets(folder)
-            new.load_assets(folder)
+        with held_folder(Path(tempfile.gettempdir()), "assets") as folder:
+            old.save_assets(str(folder))
+            new.load_assets(str(folder))
     if hasattr(new, "finalize_state"):
         new.finalize_state()
 

@@ -19,7 +19,7 @@ FOLDER = Path(tflite_export.__file__).parent
 
 # From the ground up: each imports only from those before it.
 PARTS = [
-    "errors", "variants", "files", "flatbuffer", "keras_model", "running", "conversion",
+    "errors", "variants", "writing", "files", "flatbuffer", "keras_model", "running", "conversion",
     "metadata", "operators", "c_array", "recipes", "converter", "verification", "deployment",
     "retraining", "tfmot", "cli",
 ]  # fmt: skip

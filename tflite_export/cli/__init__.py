@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tflite_export.cli import commands, options
+from tflite_export.cli.signals import Terminated, stopped_by_sigterm
+from tflite_export.cli.streams import any_text, takes_unicode
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
+from tflite_export.writing.text import visible
 
 __all__ = ["main"]
 
@@ -27,23 +30,32 @@ _EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused, 2 wrong usage."""
-    try:
-        given = _parser().parse_args(arguments)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
+    with any_text():
+        try:
+            given = _parser().parse_args(arguments)
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 2
+        return _run(given)
+
+
+def _run(given: argparse.Namespace) -> int:
+    """Run a command that was parsed, and turn what it raises into messages."""
     # Read by TensorFlow when it is first imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # A user's keras.json may name another backend, and only this one has a way to TFLite.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     command: Callable[[argparse.Namespace], None] = given.command
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stopped_by_sigterm():
             warnings.simplefilter("always", CalibrationWarning)
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             command(given)
     except ExportError as error:
         _say(f"error: {' '.join(str(error).split())}")
         return 1
+    except Terminated:
+        _say("terminated; nothing was written")
+        return 143
     except KeyboardInterrupt:
         _say("interrupted; nothing was written")
         return 130
@@ -164,7 +176,7 @@ def _card(given: argparse.Namespace) -> None:
 
 def _print_card(made: Any, form: str) -> None:
     if form == "json":
-        _out(json.dumps(made.to_json(), indent=1, ensure_ascii=False))
+        _out(json.dumps(made.to_json(), indent=1, ensure_ascii=not takes_unicode(sys.stdout)))
         return
     if form == "markdown":
         _out(made.to_markdown().rstrip())
@@ -255,8 +267,8 @@ def _samples(given: argparse.Namespace, path: str | None, model: Any) -> tuple[A
 
 def _out(text: str) -> None:
     """Results go to stdout, everything about them to stderr."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{visible(text)}\n")
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{visible(text)}\n")

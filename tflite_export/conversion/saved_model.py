@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tflite_export.keras_model.source import Source
 from tflite_export.variants import Variant
+from tflite_export.writing.temporary import held_folder
 
 Array = np.ndarray[Any, Any]
 SIGNATURE = "serving_default"
@@ -31,7 +33,8 @@ def convert(
     allow_flex: bool,
 ) -> bytes:
     """Convert a traced model; its inputs are named in_0, in_1, …, its outputs out_0, …."""
-    with tempfile.TemporaryDirectory(prefix="tflite_export_") as folder:
+    with held_folder(Path(tempfile.gettempdir()), "tflite_export") as held:
+        folder = str(held)
         _save(origin, folder, batch_size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.experimental_enable_resource_variables = False

@@ -1,6 +1,8 @@
 """The command line itself: help, errors, silence and interruption."""
 
 import argparse
+import io
+import json
 import os
 import re
 import shlex
@@ -270,3 +272,47 @@ def test_a_narrow_terminal_never_cuts_figures_off(columns, monkeypatch, capsys):
     assert row.split("  ")[0] == "Ankle boot"
     assert all(cell in row for cell in rows[0])
     assert out.endswith("What it is.\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_every_help_can_be_read_on_any_console(encoding, monkeypatch):
+    for command in ["", *NAMES]:
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main([*filter(None, [command]), "--help"]) == 0
+        out.flush()
+        assert out.buffer.getvalue().decode(encoding).startswith("usage: keras-nns")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_figures_can_be_read_on_any_console(encoding, model_and_data, monkeypatch):
+    model, data = map(str, model_and_data)
+    for argv in (["inspect", model], ["evaluate", model, data]):
+        texts = {}
+        for form in ([], ["--json"]):
+            out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+            monkeypatch.setattr(sys, "stdout", out)
+            assert main([*argv, *form]) == 0
+            out.flush()
+            texts[bool(form)] = out.buffer.getvalue().decode(encoding)
+        assert json.loads(texts[True])
+        assert "\\u" not in texts[False]
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_command_runs_without_a_stream(name, model_and_data, monkeypatch, tmp_path):
+    model, data = map(str, model_and_data)
+    monkeypatch.setattr(sys, name, None)
+    assert main(["observe", model, data, "-o", str(tmp_path / "a.npz")]) == 0
+    assert main(["inspect", str(tmp_path / "no.keras")]) == 1
+    assert (tmp_path / "a.npz").exists()
+
+
+def test_escape_codes_in_names_do_not_reach_the_terminal(model_and_data, tmp_path, capsys):
+    model, data = map(str, model_and_data)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"\x1b[31mlabel{i}" for i in range(3)))
+    main(["evaluate", model, data, "--label-names", str(names)])
+    main(["select", str(tmp_path / "\x1b[2J.npz"), "--all", "-o", str(tmp_path / "p.json")])
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err

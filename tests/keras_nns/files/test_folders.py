@@ -1,12 +1,15 @@
 """Folders are written whole or not at all, and never over files of the user's."""
 
 import os
+import sys
+import threading
 
 import pytest
 from races import race
 
 from keras_nns.errors import FileError
 from keras_nns.files.folders import replacing_folder, safe_names
+from tflite_export.writing import exchange
 
 MADE = ("page.md", "plans/*.json")
 
@@ -119,7 +122,38 @@ def test_work_that_is_stopped_leaves_what_was_there(error, old, tmp_path):
     assert len(list(tmp_path.iterdir())) == int(old)
 
 
+def no_exchange(*_):
+    return False
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="needs a swap of names")
+def test_there_is_a_folder_at_every_moment(tmp_path):
+    write(tmp_path / "out", text="old")
+    seen, done = set(), threading.Event()
+
+    def look():
+        while not done.is_set():
+            seen.add((tmp_path / "out").exists())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for _ in range(200):
+        write(tmp_path / "out", overwrite=True)
+    done.set()
+    looker.join()
+    assert seen == {True}
+
+
+def test_without_that_step_the_old_folder_moves_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "_swap_names", no_exchange)
+    write(tmp_path / "out", text="old")
+    write(tmp_path / "out", overwrite=True)
+    assert contents(tmp_path) == {"out/page.md": "new", "out/plans/3.json": "new"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "_swap_names", no_exchange)
     write(tmp_path / "out", text="old")
     rename = os.rename
     done = []
