@@ -87,6 +87,8 @@ class InputReader:
             hint = ""
             if len(self.names) == 1:
                 hint = " A list is read as one array for each input: use np.stack on samples."
+            elif len(x) == 1:
+                hint = " Pass them as one list or dict: a tuple is read as (inputs, labels)."
             raise DataError(
                 f"The model takes {len(self.names)} input(s) {list(self.names)}. "
                 f"Received: {len(x)}.{hint}"

@@ -8,7 +8,7 @@ one is made from a Python generator, for `model.fit`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -175,12 +175,25 @@ def from_generator(
         generator: Starts a pass; yields arrays in one structure.
         spec: A `Spec` for each array, in that structure.
         cardinality: How many elements a pass has, where that is known.
+
+    Returns:
+        The data set. A list of arrays comes out of it as a tuple: to `tf.data` a list is one array.
     """
-    signature = tree.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), spec)
-    made = tf.data.Dataset.from_generator(generator, output_signature=signature)
+    signature = tree.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), _as_tuples(spec))
+    made = tf.data.Dataset.from_generator(
+        lambda: map(_as_tuples, generator()), output_signature=signature
+    )
     if cardinality is None:
         return made
     return made.apply(tf.data.experimental.assert_cardinality(cardinality))
+
+
+def _as_tuples(structure: Any) -> Any:
+    if isinstance(structure, list | tuple):
+        return tuple(map(_as_tuples, structure))
+    if isinstance(structure, Mapping):
+        return {key: _as_tuples(part) for key, part in structure.items()}
+    return structure
 
 
 def repeated(arrays: Any, times: int) -> Any:
