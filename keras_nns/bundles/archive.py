@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.bundles import kept_rows
-from keras_nns.bundles.kept_rows import Mask, Values, VectorFile
+from keras_nns.bundles.kept_rows import Values, VectorFile
+from keras_nns.bundles.parent_weights import Mask
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import FileError, PlanError, SelectionError
 from keras_nns.files.atomic import Json, blame, parse_json
@@ -29,14 +30,21 @@ Which = str | Plan | Iterable[str | Plan]
 class _Plans(Mapping[str, Plan]):
     """Plans by name, each made when it is asked for: a bundle may hold thousands."""
 
-    def __init__(self, shared: Json, own: Mapping[str, Json]) -> None:
+    def __init__(self, shared: Json, own: Mapping[str, Json], layout: Layout) -> None:
         # Read once for all plans: uniting a sketch with itself then takes no time.
         sketch = {"seen": Seen.from_json(shared["seen"])} if "seen" in shared else {}
         self._shared = {**shared, **sketch}
         self._own = own
+        self._sizes = {group.name: group.size for group in layout.groups}
 
     def __getitem__(self, name: str) -> Plan:
-        return Plan.from_json({**self._shared, **self._own[name]})
+        plan = Plan.from_json({**self._shared, **self._own[name]})
+        if plan.sizes != self._sizes:
+            raise FileError(
+                f"The bundle is damaged: its subnetwork {name!r} has other unit groups than its "
+                "layout."
+            )
+        return plan
 
     def __contains__(self, name: object) -> bool:
         return name in self._own
@@ -86,8 +94,9 @@ class Bundle:
         with blame(path):
             try:
                 layout = Layout.from_json(content["layout"])
+                _check(content, layout, len(file.union))
                 shared = content["shared"]
-                plans = _Plans(shared, content["plans"])
+                plans = _Plans(shared, content["plans"], layout)
                 parent = Fingerprint.from_json(shared["parent"])
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise FileError(f"The bundle is damaged: {error!r}.") from error
@@ -184,7 +193,21 @@ class Bundle:
             raise SelectionError(
                 f"The bundle has no subnetwork {name!r}. Expected one of {list(self.plans)}."
             )
-        return self.plans[name]
+        with blame(self.path):
+            return self.plans[name]
+
+
+def _check(content: Json, layout: Layout, units: int) -> None:
+    """Raise `ValueError` where what a bundle says does not fit together."""
+    own = content["plans"]
+    if not own or not all(isinstance(one, dict) for one in (content["shared"], own, *own.values())):
+        raise ValueError("its subnetworks are not described")
+    if not isinstance(content["architecture"], str):
+        raise ValueError(f"its architecture is {content['architecture']!r}")
+    for member in (member for group in layout.groups for member in group.members):
+        start = content["starts"][member.layer]
+        if type(start) is not int or not 0 <= start <= units - len(member.units):
+            raise ValueError(f"units of {member.layer!r} begin at {start!r} of {units}")
 
 
 def unit_mask(plan: Plan, layout: Layout, starts: Mapping[str, int], count: int) -> Mask:

@@ -15,12 +15,20 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, get_args
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from keras_nns.bundles.parent_weights import (
+    PLAIN,
+    Mask,
+    Positions,
+    Weight,
+    dtype_named,
+    union_of,
+    weight_of,
+)
 from keras_nns.errors import FileError, SurgeryError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
@@ -28,66 +36,10 @@ from keras_nns.files.atomic import Json
 Values = Literal["exact", "float16", "int8"]
 VALUES: tuple[Values, ...] = get_args(Values)
 
-FIXED = -1
-"""The unit number of a position that no plan removes."""
-
 _FORMAT = "keras_nns.bundle"
 _VERSION = 1
 _AXES, _CHECKSUMS = ":axes", ":checksums"
 _SCALE = ":scale/"
-_PLAIN = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-          "float16", "float32", "float64")  # fmt: skip
-"""Types that numpy and safetensors both have; others are stored as unsigned integers."""
-
-Mask = NDArray[np.bool_]
-"""For every unit number, whether it stays, `(units,)`."""
-
-Positions = dict[int, NDArray[np.int64]]
-"""By axis, the positions that stay."""
-
-
-@dataclass(frozen=True, eq=False)
-class Weight:
-    """One weight of the parent, and which units lie along its axes.
-
-    Attributes:
-        name: Name of its tensor.
-        layer: Path of the layer.
-        index: Its place among the layer's variables.
-        shape: Its shape in the parent.
-        dtype: Its type in the parent.
-        axes: Unit numbers along each axis that carries units; `FIXED` where a position stays.
-        row: The axis whose positions are stored as rows; None for a weight that is stored whole.
-    """
-
-    name: str
-    layer: str
-    index: int
-    shape: tuple[int, ...]
-    dtype: str
-    axes: Mapping[int, NDArray[np.int32]]
-    row: int | None
-
-    def positions(self, kept: Mask) -> Positions:
-        """Return which positions of each axis stay.
-
-        Args:
-            kept: For every unit, whether it stays, and True behind them, which `FIXED` reads.
-        """
-        return {axis: kept[units].nonzero()[0] for axis, units in self.axes.items()}
-
-    def take(self, value: NDArray[Any], mask: Mask) -> NDArray[Any]:
-        """Return the part of the weight that stays."""
-        for axis, where in self.positions(np.append(mask, True)).items():
-            value = np.take(value, where, axis=axis)
-        return value
-
-    def place(self, part: NDArray[Any], mask: Mask) -> NDArray[Any]:
-        """Return the weight in the parent's shape: the part where it belongs, zeros elsewhere."""
-        where = self.positions(np.append(mask, True))
-        whole = np.zeros(self.shape, dtype=part.dtype)
-        whole[np.ix_(*(where.get(a, np.arange(n)) for a, n in enumerate(self.shape)))] = part
-        return whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,21 +222,11 @@ def _file(
     axes: NDArray[np.int32],
     checksums: NDArray[np.uint32],
 ) -> VectorFile:
-    packed = np.frombuffer(bytes.fromhex(header["union"]), np.uint8)
-    union = np.unpackbits(packed, count=header["units"]).astype(bool)
-    weights = tuple(
-        Weight(
-            name,
-            layer,
-            index,
-            tuple(shape),
-            dtype,
-            {int(a): axes[start : start + count] for a, (start, count) in places.items()},
-            row,
-        )
-        for name, layer, index, shape, dtype, places, row in header["weights"]
-    )
+    union = union_of(header)
+    weights = tuple(weight_of(entry, axes, len(union)) for entry in header["weights"])
     values = header["values"]
+    if values not in VALUES:
+        raise ValueError(f"values are stored as {values!r}")
     kept = np.append(union, True)
     start = 0
     own: dict[str, tuple[Positions, NDArray[np.uint32]]] = {}
@@ -334,9 +276,9 @@ def _stored_dtype(weight: Weight, values: Values) -> str:
     """Name the type in which a weight's numbers are stored."""
     if values != "exact" and len(weight.shape) > 1 and "float" in weight.dtype:
         return values
-    if weight.dtype in _PLAIN:
+    if weight.dtype in PLAIN:
         return weight.dtype
-    return f"uint{8 * _dtype(weight.dtype).itemsize}"
+    return f"uint{8 * dtype_named(weight.dtype).itemsize}"
 
 
 def _packed(
@@ -373,14 +315,13 @@ def _packed(
 def _unpacked(rows: NDArray[Any], scale: NDArray[np.float32] | None, dtype: str) -> NDArray[Any]:
     if scale is not None:
         each = scale.reshape(-1, *[1] * (rows.ndim - 1))
-        return (rows.astype(np.float32) * each).astype(_dtype(dtype))
-    stored_bits = dtype not in _PLAIN and rows.dtype.kind == "u"
-    return rows.view(_dtype(dtype)) if stored_bits else rows.astype(_dtype(dtype), copy=False)
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    # bfloat16 and the float8 types come with ml_dtypes, which Keras depends on.
-    return np.dtype(name if name in _PLAIN else getattr(ml_dtypes, name))
+        return (rows.astype(np.float32) * each).astype(dtype_named(dtype))
+    stored_bits = dtype not in PLAIN and rows.dtype.kind == "u"
+    return (
+        rows.view(dtype_named(dtype))
+        if stored_bits
+        else rows.astype(dtype_named(dtype), copy=False)
+    )
 
 
 def _row_checksums(rows: NDArray[Any], scale: NDArray[np.float32] | None) -> NDArray[np.uint32]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from keras_nns.bundles import kept_rows
 from keras_nns.bundles.archive import Bundle, Which, content_of, unit_mask
-from keras_nns.bundles.kept_rows import VALUES, Mask, Values, Weight
+from keras_nns.bundles.kept_rows import VALUES, Values
+from keras_nns.bundles.parent_weights import Mask, Weight
 from keras_nns.errors import FileError, ModelError, PlanError, SelectionError, SurgeryError
 from keras_nns.files.atomic import Json, refuse_existing
 from keras_nns.graph.tracing import Graph, trace

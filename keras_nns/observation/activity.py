@@ -326,8 +326,10 @@ class Activity:
     def _check(self) -> None:
         """Raise `ValueError` where arrays do not fit the labels, layers and statistics."""
         labels = len(self.label_names)
-        if self.samples.shape != (labels,):
-            raise ValueError(f"samples have shape {self.samples.shape}, for {labels} labels")
+        if self.samples.shape != (labels,) or self.samples.dtype.kind not in "iu":
+            raise ValueError(
+                f"samples are {self.samples.dtype} {self.samples.shape}, for {labels} labels"
+            )
         for name, layer in self.layers.items():
             expected = (labels, len(self.layout.of_layer(name)[1].units))
             needed = {field for s in self.statistics for field in _FIELDS[s]}
@@ -336,9 +338,9 @@ class Activity:
             if missing:
                 raise ValueError(f"layer {name!r} lacks {sorted(missing)}")
             for what, array in arrays.items():
-                if array.shape != expected:
+                if array.shape != expected or array.dtype.kind not in "iuf":
                     raise ValueError(
-                        f"{what} of layer {name!r} has shape {array.shape}, not {expected}"
+                        f"{what} of layer {name!r} is {array.dtype} {array.shape}, not {expected}"
                     )
 
 

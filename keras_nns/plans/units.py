@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ class Fingerprint:
     def from_json(cls, data: Json) -> Fingerprint:
         """Build a fingerprint from what `to_json` gave."""
         return cls(structure=str(data["structure"]), weights=str(data["weights"]))
+
+
+MOST_UNITS = 2**23
+"""More units than the largest models have; a file that claims more is damaged."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +97,25 @@ class Group:
 
     @classmethod
     def from_json(cls, data: Json) -> Group:
-        """Build a group from what `to_json` gave."""
-        size = int(data["size"])
-        protected = range(size) if data["protected"] == "all" else data["protected"]
+        """Build a group from what `to_json` gave.
+
+        Raises:
+            ValueError: It names units that the group has not.
+        """
+        size = data["size"]
+        if type(size) is not int or not 0 <= size <= MOST_UNITS:
+            raise ValueError(f"a group has {size!r} units; 0 to {MOST_UNITS:,} are possible")
+        every = "all" if data["protected"] == "all" else list(data["protected"])
+        protected = range(size) if every == "all" else _units(every, size)
         return cls(
             name=str(data["name"]),
             size=size,
-            members=tuple(Member(str(layer), _unpack(units)) for layer, units in data["members"]),
-            protected=frozenset(int(unit) for unit in protected),
+            members=tuple(
+                Member(str(layer), _unpack(units, size)) for layer, units in data["members"]
+            ),
+            protected=frozenset(protected),
             reasons=tuple(str(reason) for reason in data["reasons"]),
-            parts=tuple(tuple(int(unit) for unit in part) for part in data.get("parts", ())),
+            parts=tuple(_units(part, size) for part in data.get("parts", ())),
         )
 
 
@@ -157,8 +171,19 @@ class Layout:
 
     @classmethod
     def from_json(cls, data: list[Json]) -> Layout:
-        """Build a layout from what `to_json` gave."""
-        return cls(tuple(Group.from_json(group) for group in data))
+        """Build a layout from what `to_json` gave.
+
+        Raises:
+            ValueError: It names units that its groups have not, or more than a model can have.
+        """
+        # Said in a few digits, written out they would fill the memory.
+        claimed = sum(group["size"] for group in data)
+        if not claimed <= MOST_UNITS:
+            raise ValueError(f"the groups have {claimed} units; {MOST_UNITS:,} are possible")
+        groups = tuple(Group.from_json(group) for group in data)
+        if len({group.name for group in groups}) != len(groups):
+            raise ValueError("two groups have one name")
+        return cls(groups)
 
 
 def _pack(units: tuple[int, ...]) -> int | list[int]:
@@ -166,8 +191,20 @@ def _pack(units: tuple[int, ...]) -> int | list[int]:
     return len(units) if units == tuple(range(len(units))) else list(units)
 
 
-def _unpack(units: int | list[int]) -> tuple[int, ...]:
-    return tuple(range(units)) if isinstance(units, int) else tuple(int(u) for u in units)
+def _unpack(units: int | list[int], size: int) -> tuple[int, ...]:
+    if type(units) is not int:
+        return _units(units, size)
+    if not 0 <= units <= size:
+        raise ValueError(f"a layer has {units} of {size} units")
+    return tuple(range(units))
+
+
+def _units(numbers: Any, size: int) -> tuple[int, ...]:
+    """Check that numbers are those of units."""
+    found = tuple(numbers)
+    if not all(type(unit) is int and 0 <= unit < size for unit in found):
+        raise ValueError(f"a group of {size} units has the units {found!r}"[:200])
+    return found
 
 
 def mask_of(kept: tuple[int, ...], size: int) -> NDArray[np.bool_]:
