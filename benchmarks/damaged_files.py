@@ -40,6 +40,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns.bundles import kept_rows
 from keras_nns.data.formats import read_idx
+from keras_nns.data.named import load_dataset
 from tflite_export.cli.sample_files import read_samples
 
 MEMORY = 2**31
@@ -225,7 +226,7 @@ def kinds(folder: Path) -> dict[str, tuple[bytes, Callable[..., Any] | None, Cal
         "bundle.safetensors": (found["bundle.safetensors"], hand_made_bundle, use_bundle),
         "child.keras": (found["child.keras"], hand_made_keras, nns.load_model),
         "child.h5": (found["child.h5"], None, nns.load_model),
-        "data.npz": (found["data.npz"], hand_made_npz, nns.load_dataset),
+        "data.npz": (found["data.npz"], hand_made_npz, load_dataset),
         "samples.npz": (found["data.npz"], hand_made_npz, lambda p: read_samples(str(p))),
         "x-idx3-ubyte": (idx, hand_made_idx, read_idx),
         "x-idx3-ubyte.gz": (gzip.compress(idx), hand_made_idx, read_idx),

@@ -7,7 +7,8 @@ NNSError
 ├── PlanError        a plan of another model, or one that would empty a layer (also a ValueError)
 ├── SurgeryError     a cut that cannot be made exactly (also a ValueError)
 │   └── ProofError   a cut that was made and is not equal to its masked parent
-└── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
+├── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
+└── BackendError     Keras runs on another backend than TensorFlow (also an ImportError)
 
 Beside it stands DataWarning: data that a trained model answers by chance.
 """
@@ -49,7 +50,12 @@ class FileError(NNSError, OSError):
     """A file that is missing, damaged, foreign or in the way."""
 
 
+class BackendError(NNSError, ImportError):
+    """Keras that runs on a backend which this package does not speak."""
+
+
 __all__ = [
+    "BackendError",
     "DataError",
     "FileError",
     "ModelError",

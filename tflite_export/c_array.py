@@ -9,6 +9,18 @@ from tflite_export.flatbuffer import container
 
 __all__ = ["to_c"]
 
+# C23 and C++23; `alignas` and the like are macros in C, and no better as names.
+_KEYWORDS = """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
+    char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+    constinit continue decltype default delete do double dynamic_cast else enum explicit export
+    extern false float for friend goto if inline int long main mutable namespace new noexcept not
+    not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires
+    restrict return short signed sizeof static static_assert static_cast struct switch template this
+    thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned using
+    virtual void volatile wchar_t while xor xor_eq
+"""
+
 
 def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
     """Write a model as a C header with an aligned array.
@@ -25,7 +37,7 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
         The header, for C and C++.
 
     Raises:
-        OptionError: `name` is no C identifier.
+        OptionError: `name` is no C identifier, or one that C and C++ have taken.
         FlatbufferError: `flat` is not a TFLite model.
 
     Example:
@@ -33,6 +45,11 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise OptionError(f"name must be a C identifier. Received: {name!r}.")
+    if name in _KEYWORDS.split() or "__" in name or re.match(r"_[A-Z_]", name):
+        raise OptionError(
+            f"name must be free to use: {name!r} is a word of C or C++, or reserved for compilers. "
+            f"Call it {name.strip('_').replace('__', '_') or 'array'}_model, for instance."
+        )
     stamp = container.check(flat)
     if stamp is not None and not metadata:
         flat = flat[: stamp.length]

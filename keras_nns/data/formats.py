@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import re
@@ -14,16 +15,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.encodings import label_array
 from keras_nns.engine import datasets
 from keras_nns.engine.failures import OperationFailed, reason
-from keras_nns.engine.images import decode
+from keras_nns.engine.images import decode, from_files
 from keras_nns.errors import DataError, FileError
-from keras_nns.files.atomic import archive_entries, blame, read_bytes, read_entry
+from keras_nns.files.atomic import blame, read_bytes
+from tflite_export.reading import archives
 
 Path_ = str | PathLike[str]
 
@@ -72,13 +73,15 @@ class ImageFolder:
         path: The folder.
         label_names: Names of the sub-folders, sorted: label 0 is the first.
         files: The images, in the order in which they are read.
-        ignored: Number of other files, which are left out.
+        labels: Which sub-folder each lies in.
+        notes: What was left out, and which names were hard to read.
     """
 
     path: str
     label_names: tuple[str, ...]
     files: tuple[str, ...]
-    ignored: int
+    labels: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -103,25 +106,16 @@ class ImageFolder:
         Raises:
             DataError: Images cannot be given with that many channels.
         """
-        if None in shape:
-            own = self.first_shape()
-            shape = [own[i] if size is None else size for i, size in enumerate(shape)]
-        height, width, channels = shape
-        modes = {1: "grayscale", 3: "rgb", 4: "rgba"}
-        if channels not in modes:
+        own = self.first_shape() if None in shape else (0, 0, 0)
+        height, width, channels = (
+            known if size is None else size for size, known in zip(shape, own, strict=True)
+        )
+        if channels not in (1, 3, 4):
             raise DataError(
                 f"Images have 1, 3 or 4 channels. Received: a model or a request for {channels}."
             )
-        images = keras.utils.image_dataset_from_directory(
-            self.path,
-            label_mode="int",
-            color_mode=modes[channels],
-            batch_size=batch_size,
-            image_size=(height, width),
-            shuffle=False,
-            seed=0,  # Unused without shuffling, but None would draw from numpy's global generator.
-            data_format="channels_last",
-            verbose=False,
+        images = from_files(
+            self.files, self.labels, size=(height, width), channels=channels, batch_size=batch_size
         )
 
         def read(first: int) -> Iterator[tuple[Any, Any]]:
@@ -209,29 +203,47 @@ def _folder(path: Path) -> Found:
         unused = [p.name for p in found["test"][1:]]
         notes = [f"The split of the folders: {found['test'][0].name}/ is held out."]
         notes += [f"{unused} left out."] if unused else []
-        return Found(both, (*notes, *_ignored(train, test)))
+        return Found(both, (*notes, *train.notes, *test.notes))
     images = _image_folder(path)
-    return Found({"all": images}, _ignored(images))
-
-
-def _ignored(*folders: ImageFolder) -> tuple[str, ...]:
-    count = sum(folder.ignored for folder in folders)
-    return (f"{count} files that are not images were left out.",) if count else ()
+    return Found({"all": images}, images.notes)
 
 
 def _image_folder(path: Path) -> ImageFolder:
-    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     files: list[str] = []
-    ignored = 0
-    for name in names:
+    labels: list[int] = []
+    others = hidden = 0
+    for label, name in enumerate(folders):
         # The order of keras.utils.image_dataset_from_directory.
         for folder, _, entries in sorted(os.walk(path / name)):
-            images = [e for e in sorted(entries) if e.lower().endswith(_IMAGE_SUFFIXES)]
+            # A Mac writes what it knows of x.png beside it into ._x.png.
+            shown = [e for e in sorted(entries) if not e.startswith(".")]
+            images = [e for e in shown if e.lower().endswith(_IMAGE_SUFFIXES)]
             files += [str(Path(folder, entry)) for entry in images]
-            ignored += len(entries) - len(images)
+            labels += [label] * len(images)
+            others += len(shown) - len(images)
+            hidden += len(entries) - len(shown)
     if not files:
         raise FileError(f"Folder {str(path)!r} holds no data set. Expected {ACCEPTED}.")
-    return ImageFolder(str(path), tuple(names), tuple(files), ignored)
+    notes = [f"{others} files that are not images were left out."] if others else []
+    notes += [f"{hidden} hidden files were left out."] if hidden else []
+    names = [_readable(name) for name in folders]
+    foreign = [name for name, folder in zip(names, folders, strict=True) if name != folder]
+    if foreign:
+        notes.append(f"Names of folders that are not UTF-8 were read as Latin-1: {foreign}.")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"{str(path)!r} has two folders for each of {twice}. Rename or unite them.")
+    return ImageFolder(str(path), tuple(names), tuple(files), tuple(labels), tuple(notes))
+
+
+def _readable(name: str) -> str:
+    """Return a file's name as text, also one that is not UTF-8, as old archives unpack."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
 
 
 def _decode(file: str) -> NDArray[np.uint8]:
@@ -288,25 +300,43 @@ def read_idx(path: Path_) -> NDArray[Any]:
     """
     data = read_bytes(path)
     with blame(path):
-        if data[:2] == b"\x1f\x8b":
-            try:
-                data = gzip.decompress(data)
-            except (EOFError, OSError, zlib.error) as error:
-                raise FileError(f"The file is damaged or cut short: {error}.") from error
-        start = 4 + 4 * data[3] if len(data) > 3 else 4
-        if len(data) < start or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-            raise FileError(f"This is not an IDX file: it starts with {data[:4]!r}.")
-        shape = tuple(np.frombuffer(data[4:start], dtype=">u4").tolist())
-        dtype = np.dtype(_IDX_TYPES[data[2]])
-        expected = start + math.prod(shape) * dtype.itemsize
-        if len(data) != expected:
-            raise FileError(
-                f"The file is damaged or cut short: its header, shape {shape}, asks for {expected} "
-                f"bytes and there are {len(data)}."
-            )
-        return (
-            np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+        packed = data[:2] == b"\x1f\x8b"
+        stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if packed else io.BytesIO(data)
+        try:
+            return _read_idx(stream, len(data), packed=packed)
+        except (EOFError, OSError, zlib.error) as error:
+            if isinstance(error, FileError):
+                raise
+            raise FileError(f"The file is damaged or cut short: {error}.") from error
+
+
+def _read_idx(stream: gzip.GzipFile | io.BytesIO, size: int, *, packed: bool) -> NDArray[Any]:
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_TYPES or not start[3]:
+        raise FileError(f"This is not an IDX file: it starts with {start!r}.")
+    sizes = stream.read(4 * start[3])
+    if start[3] > 32 or len(sizes) < 4 * start[3]:
+        raise FileError(f"The file is damaged or cut short: it claims {start[3]} axes.")
+    shape = tuple(np.frombuffer(sizes, dtype=">u4").tolist())
+    dtype = np.dtype(_IDX_TYPES[start[2]])
+    expected = math.prod(shape) * dtype.itemsize
+    there = size - 4 - len(sizes)
+    # Packed, it is read no further than a file of this size can hold.
+    if not (archives.fits(expected, size) if packed else expected == there):
+        raise _cut_short(shape, expected, f"there are {there}{' packed ones' if packed else ''}")
+    values = stream.read(expected + 1)
+    if len(values) != expected:
+        raise _cut_short(
+            shape, expected, f"there are {'more' if len(values) > expected else len(values)}"
         )
+    return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _cut_short(shape: Sequence[int], expected: int, there: str) -> FileError:
+    return FileError(
+        f"The file is damaged or cut short: its header, shape {tuple(shape)}, asks for {expected} "
+        f"bytes of values and {there}."
+    )
 
 
 def _npz(path: Path) -> Found:
@@ -317,10 +347,12 @@ def _npz(path: Path) -> Found:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = [
-                    entry.removesuffix(".npy") for entry in archive_entries(archive, _end(path))
+                    entry.removesuffix(".npy") for entry in archives.entries(archive, _end(path))
                 ]
                 arrays = {
-                    name: read_entry(archive, f"{name}.npy") for name in wanted if name in entries
+                    name: archives.array(archive, f"{name}.npy")
+                    for name in wanted
+                    if name in entries
                 }
         except Exception as error:  # zlib.error and struct.error derive from Exception alone.
             if "allow_pickle" in str(error):
@@ -357,7 +389,5 @@ def _npz(path: Path) -> Found:
 
 
 def _end(path: Path) -> bytes:
-    """Read the last 64 KiB of a file, where an archive tells how many entries it has."""
     with path.open("rb") as stream:
-        stream.seek(-min(2**16 + 22, path.stat().st_size), os.SEEK_END)
-        return stream.read()
+        return archives.end_of(stream)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+
+from keras_nns.engine.backend import tf
 
 
 class Accumulator:

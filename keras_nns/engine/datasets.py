@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.engine.backend import tf
 from keras_nns.engine.tensors import dtype_of
 
 Dataset: Any = tf.data.Dataset

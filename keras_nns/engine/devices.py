@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
+from keras_nns.engine.backend import tf
 
 
 def has_gpu() -> bool:

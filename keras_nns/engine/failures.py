@@ -5,7 +5,7 @@ Another backend names its own errors here; a backend that raises Python's own ne
 
 from __future__ import annotations
 
-import tensorflow as tf
+from keras_nns.engine.backend import tf
 
 OperationFailed: type[Exception] = tf.errors.OpError
 """Root of what an operation raises on values that it cannot take. See `reason`."""

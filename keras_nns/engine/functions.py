@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
+from keras_nns.engine.backend import tf
 
 _MODULES = (tf.nn, tf.math)
 

@@ -6,13 +6,14 @@ sensitive to it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_nns.engine.backend import tf
 from keras_nns.engine.failures import reason
 
 _AT_ONCE = 1024
@@ -31,6 +32,43 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         return np.asarray(tf.io.decode_image(data, expand_animations=False))
     except tf.errors.OpError as error:
         raise ValueError(reason(error)) from error
+
+
+def from_files(
+    files: Sequence[str],
+    labels: Sequence[int],
+    *,
+    size: tuple[int, int],
+    channels: int,
+    batch_size: int,
+) -> Any:
+    """Return a data set of images in files, decoded and resized as they are asked for.
+
+    What `keras.utils.image_dataset_from_directory` does with the files that it finds: here they are
+    named, also those whose names are not UTF-8.
+
+    Args:
+        files: Paths of the images, in the order to give them.
+        labels: The label of each.
+        size: Height and width to give, bilinear.
+        channels: 1, 3 or 4.
+        batch_size: Images in a batch.
+
+    Returns:
+        Batches of float32 images 0..255 `(batch, *size, channels)` and int32 labels.
+    """
+
+    def read(file: Any, label: Any) -> Any:
+        image = tf.io.decode_image(
+            tf.io.read_file(file), channels=channels, expand_animations=False
+        )
+        image = tf.image.resize(image, size)
+        image.set_shape((*size, channels))
+        return image, label
+
+    paths = tf.constant([os.fsencode(file) for file in files], tf.string)
+    data = tf.data.Dataset.from_tensor_slices((paths, tf.constant(labels, tf.int32)))
+    return data.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
 def resize(x: NDArray[Any], size: Sequence[int]) -> NDArray[np.float32]:

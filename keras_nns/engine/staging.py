@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.engine.backend import tf
 from keras_nns.engine.devices import steps_end_at_once
 
 _ALIGNED = 64

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
 from keras import tree
+
+from keras_nns.engine.backend import tf
 
 
 class Stepper:

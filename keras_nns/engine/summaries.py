@@ -8,8 +8,9 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-import tensorflow as tf
 from numpy.typing import NDArray
+
+from keras_nns.engine.backend import tf
 
 
 class SummaryWriter:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+
+from keras_nns.engine.backend import tf
 
 
 def is_tensor(x: Any) -> bool:

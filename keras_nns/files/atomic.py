@@ -7,6 +7,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -16,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.errors import FileError
+from tflite_export.reading import archives
 from tflite_export.writing.temporary import held_folder
 
 Path_ = str | PathLike[str]
 Json = dict[str, Any]
+
+_TRIED = 2**20
+"""Bytes that are compressed to see whether the others will shrink."""
 
 
 def refuse_existing(path: Path_, *, overwrite: bool) -> None:
@@ -170,9 +175,25 @@ def write_arrays(
     """
     text = json.dumps({"format": format, **header}, ensure_ascii=False)
     entries = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
-    stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **entries)
-    write_bytes(path, stream.getvalue(), overwrite=overwrite)
+    # The fastest level: others take five times as long for a few percent.
+    with (
+        replacing(path, overwrite=overwrite) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for name, array in entries.items():
+            whole = np.ascontiguousarray(array)
+            archive.compression = zipfile.ZIP_DEFLATED if _shrinks(whole) else zipfile.ZIP_STORED
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, whole, allow_pickle=False)
+
+
+def _shrinks(array: NDArray[Any]) -> bool:
+    """Whether compressing is worth its time, by what becomes of a part from the middle."""
+    if array.dtype.hasobject:  # Which is refused where it is written.
+        return True
+    data = array.reshape(-1).view(np.uint8)
+    middle = data[max(0, len(data) // 2 - _TRIED // 2) :][:_TRIED]
+    return len(middle) == 0 or len(zlib.compress(middle.tobytes(), 1)) < 0.9 * len(middle)
 
 
 def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -203,45 +224,5 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
 
 def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive_entries(archive, data):
-            yield entry.removesuffix(".npy"), read_entry(archive, entry)
-
-
-def read_entry(archive: zipfile.ZipFile, entry: str) -> NDArray[Any]:
-    """Read one array of an `.npz`.
-
-    It is read to its end, which is where its checksum is compared: numpy stops where the shape in
-    the entry's own header says, and would miss that the header is damaged.
-
-    Raises:
-        zipfile.BadZipFile: The entry is damaged. Damage shows in other exceptions too.
-    """
-    with archive.open(entry) as stream:
-        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):
-            raise zipfile.BadZipFile(f"{entry} holds more than its shape {array.shape}")
-    return array
-
-
-def archive_entries(archive: zipfile.ZipFile, data: bytes) -> list[str]:
-    """Return the names of an archive's entries, all of them.
-
-    A damaged length in the directory makes `zipfile` skip what follows without a word; the number
-    of entries stands at the end of the file. A damaged name shows beside the one that stands where
-    the entry begins.
-
-    Args:
-        archive: The archive.
-        data: Its bytes; the last 64 KiB suffice.
-
-    Raises:
-        zipfile.BadZipFile: Entries are missing, or under another name.
-    """
-    names = archive.namelist()
-    end = data.rfind(b"PK\x05\x06")
-    count = int.from_bytes(data[end + 10 : end + 12], "little")
-    if count not in (len(names), 0xFFFF):
-        raise zipfile.BadZipFile(f"{len(names)} of {count} entries are left")
-    for name in names:
-        archive.open(name).close()
-    return names
+        for entry in archives.entries(archive, data):
+            yield entry.removesuffix(".npy"), archives.array(archive, entry)

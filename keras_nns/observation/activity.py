@@ -328,7 +328,8 @@ class Activity:
         labels = len(self.label_names)
         if self.samples.shape != (labels,) or self.samples.dtype.kind not in "iu":
             raise ValueError(
-                f"samples are {self.samples.dtype} {self.samples.shape}, for {labels} labels"
+                f"samples are {self.samples.dtype} of shape {self.samples.shape}, for {labels} "
+                "labels"
             )
         for name, layer in self.layers.items():
             expected = (labels, len(self.layout.of_layer(name)[1].units))
@@ -340,7 +341,8 @@ class Activity:
             for what, array in arrays.items():
                 if array.shape != expected or array.dtype.kind not in "iuf":
                     raise ValueError(
-                        f"{what} of layer {name!r} is {array.dtype} {array.shape}, not {expected}"
+                        f"{what} of layer {name!r} is {array.dtype} of shape {array.shape}, not "
+                        f"{expected}"
                     )
 
 

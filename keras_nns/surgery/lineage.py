@@ -25,6 +25,7 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint
 from keras_nns.surgery import keras2
 from keras_nns.surgery.operating_points import BalancedDecisions
+from tflite_export.reading import archives
 
 Head = Literal["parent", "labels", "other", "binary"]
 HEADS: tuple[str, ...] = get_args(Head)
@@ -330,7 +331,7 @@ def _check_entries(name: str) -> None:
         return
     try:
         with zipfile.ZipFile(name) as archive:
-            atomic.archive_entries(archive, atomic.read_bytes(name))
+            archives.entries(archive, atomic.read_bytes(name))
             damaged = archive.testzip()
     except Exception as error:  # zlib.error and struct.error derive from Exception alone.
         raise FileError(_loading_failed(name, error)) from error

@@ -273,6 +273,16 @@ def test_c_names_are_identifiers(flat: bytes) -> None:
             tflite_export.to_c(flat, name)
 
 
+@pytest.mark.parametrize("name", ["int", "class", "typeof", "co_await", "_Model", "__m", "my__m"])
+def test_c_names_are_free_to_use(flat: bytes, name: str) -> None:
+    with pytest.raises(
+        tflite_export.OptionError, match=r"reserved for compilers. Call it (\w+),"
+    ) as e:
+        tflite_export.to_c(flat, name)
+    better = str(e.value).split("Call it ")[1].split(",")[0]
+    assert f" {better}[]" in tflite_export.to_c(flat, better)
+
+
 def test_open_sizes_are_not_counted_as_one() -> None:
     inputs = keras.Input((None, None, 3))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))

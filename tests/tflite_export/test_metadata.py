@@ -237,3 +237,28 @@ def test_mediapipes_own_schema_reads_it(flat: bytes, digit_labels: list[str]) ->
     assert file.type == theirs.AssociatedFileType.TENSOR_AXIS_LABELS
     with zipfile.ZipFile(io.BytesIO(flat)) as archive:
         assert archive.read(file.name.decode()).decode().splitlines() == digit_labels
+
+
+def test_names_that_no_reader_could_read_are_refused(flat: bytes, digit_labels: list[str]) -> None:
+    foreign = "caf\udce9"  # What `os.fsdecode` makes of a name in Latin-1.
+    with pytest.raises(tflite_export.MetadataError, match="write 'café' instead"):
+        tflite_export.add_metadata(flat, labels=[foreign, *digit_labels[1:]])
+    with pytest.raises(tflite_export.MetadataError, match="write 'café' instead"):
+        tflite_export.add_metadata(flat, files={foreign: b""})
+    with pytest.raises(tflite_export.MetadataError, match="255 bytes"):
+        tflite_export.add_metadata(flat, files={"é" * 128: b""})
+    longest = "é" * 127 + "a"
+    assert (
+        longest
+        in tflite_export.read_metadata(
+            tflite_export.add_metadata(flat, files={longest: b"text"})
+        ).files
+    )
+
+
+def test_a_file_that_claims_more_than_its_bytes_can_be_takes_no_memory(flat: bytes) -> None:
+    data = bytearray(tflite_export.add_metadata(flat, files={"note.txt": b"text"}))
+    at = data.rfind(b"PK\x01\x02") + 24
+    data[at : at + 4] = (2**31).to_bytes(4, "little")
+    with pytest.raises(tflite_export.FlatbufferError, match="claims 2,147,483,648 bytes"):
+        tflite_export.read_metadata(bytes(data))

@@ -19,9 +19,9 @@ FOLDER = Path(tflite_export.__file__).parent
 
 # From the ground up: each imports only from those before it.
 PARTS = [
-    "errors", "variants", "writing", "files", "flatbuffer", "keras_model", "running", "conversion",
-    "metadata", "operators", "c_array", "recipes", "converter", "verification", "deployment",
-    "retraining", "tfmot", "cli",
+    "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model", "running",
+    "conversion", "metadata", "operators", "c_array", "recipes", "converter", "verification",
+    "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip
 
 

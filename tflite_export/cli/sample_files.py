@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tflite_export.cli.options import SAMPLE_FILES
 from tflite_export.errors import ExportFileError, OptionError
+from tflite_export.reading import archives
 
 __all__ = ["entries", "read_samples"]
 
 Array = np.ndarray[Any, Any]
-
-_END = 2**16 + 22
-"""Bytes within which the end of an archive tells how many entries it has."""
 
 
 def entries(path: str) -> tuple[str, ...] | None:
@@ -87,38 +83,16 @@ def _whole(array: Array) -> bool:
     return bool(np.isfinite(array).all()) and np.array_equal(np.rint(array), array)
 
 
-def _entries(archive: zipfile.ZipFile, file: BinaryIO) -> list[str]:
-    """Name all arrays of an `.npz`.
-
-    `zipfile` skips entries behind a damaged length without a word; how many there are stands at the
-    end of the file.
-    """
-    file.seek(-min(_END, file.seek(0, os.SEEK_END)), os.SEEK_END)
-    end = file.read()
-    place = end.rfind(b"PK\x05\x06") + 10
-    count, names = int.from_bytes(end[place : place + 2], "little"), archive.namelist()
-    if count not in (len(names), 0xFFFF):
-        raise zipfile.BadZipFile(f"{len(names)} of {count} entries are left")
-    return [name.removesuffix(".npy") for name in names]
-
-
-def _entry(archive: zipfile.ZipFile, name: str) -> Array:
-    """Read an array to the end of its entry, which is where its checksum is compared."""
-    with archive.open(f"{name}.npy") as stream:
-        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):
-            raise zipfile.BadZipFile(f"{name} holds more than its shape {array.shape}")
-    return array
-
-
 def _load(path: str, *, names_only: bool = False) -> Any:
     try:
         with Path(path).open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
-            names = _entries(loaded.zip, file)
-            return {name: None if names_only else _entry(loaded.zip, name) for name in names}
+            return {
+                name.removesuffix(".npy"): None if names_only else archives.array(loaded.zip, name)
+                for name in archives.entries(loaded.zip, archives.end_of(file))
+            }
     except OSError as error:
         raise ExportFileError(f"cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, EOFError, KeyError) as error:

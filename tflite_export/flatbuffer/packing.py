@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,11 @@ from tflite_export.flatbuffer.metadata_types import (
     Normalization,
     TensorMetadata,
 )
+from tflite_export.reading import archives
 
 LABEL_FILE = "labels.txt"
+_LONGEST_NAME = 255
+"""Bytes of a file's name: zip takes 65,535, the file systems it is unpacked on take these."""
 # A fixed date, so that the same model gives the same bytes on every day.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -91,7 +95,7 @@ def label_files(metadata: Metadata) -> dict[str, str]:
     labelled = [item.name for item in metadata.outputs if item.labels]
     if len(labelled) == 1:
         return {labelled[0]: LABEL_FILE}
-    return {name: f"labels_{_safe(name)}.txt" for name in labelled}
+    return {name: f"labels_{_safe(name)[:100]}.txt" for name in labelled}
 
 
 def pack(model: Any, metadata: Metadata) -> bytes:
@@ -129,7 +133,11 @@ def _files(flat: bytes, stamp: container.Stamp | None) -> dict[str, bytes]:
         return {}
     try:
         with zipfile.ZipFile(io.BytesIO(flat)) as archive:
-            files = {info.filename: archive.read(info) for info in archive.infolist()}
+            files = {}
+            for info in archive.infolist():
+                if not archives.fits(info.file_size, info.compress_size):
+                    raise zipfile.BadZipFile(f"{info.filename} claims {info.file_size:,} bytes")
+                files[info.filename] = archive.read(info)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         if stamp is None:
             # A model without associated files: the usual case for other people's.
@@ -311,7 +319,7 @@ def _labels(output: str, labels: Any, width: int) -> tuple[str, ...]:
             f"labels must be a list of names. Received: {type(labels).__name__}. "
             "Read a label file with Path(...).read_text().splitlines()."
         )
-    names = tuple(str(label) for label in labels)
+    names = tuple(_text(str(label), f"a label of output {output!r}") for label in labels)
     if len(names) != width:
         raise MetadataError(
             f"{len(names)} labels were given, but output {output!r} has width {width}. "
@@ -336,7 +344,25 @@ def _file_name(name: Any) -> str:
         raise MetadataError(
             f"{name!r} cannot be the name of an associated file; use a plain relative name."
         )
+    if len(_text(str(path), "the name of an associated file").encode()) > _LONGEST_NAME:
+        raise MetadataError(
+            f"the name of an associated file may have {_LONGEST_NAME:,} bytes. Received: one of "
+            f"{len(str(path).encode()):,}, {str(path)[:40]!r}…; choose a shorter one."
+        )
     return str(path)
+
+
+def _text(value: str, what: str) -> str:
+    """Check that a text can be written as UTF-8, as every reader of the format reads it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        plain = os.fsencode(value).decode("latin-1", "replace")
+        raise MetadataError(
+            f"{what} is no text that UTF-8 can write: {value!r}. It may come from a file name in "
+            f"another encoding; write {plain!r} instead."
+        ) from None
+    return value
 
 
 def _contents(name: str, contents: Any) -> bytes:

@@ -20,6 +20,13 @@ import tensorflow as tf
 from tflite_export.errors import ConversionError, OptionError
 from tflite_export.keras_model.ports import Kernel, Port
 
+if keras.config.backend() != "tensorflow":
+    raise ConversionError(
+        f"only TensorFlow has a way to TFLite, and here Keras runs on {keras.config.backend()!r}. "
+        "Save the model as .keras and export it in a process with KERAS_BACKEND=tensorflow, set "
+        "before Keras is imported; the command line does so itself."
+    )
+
 Array = np.ndarray[Any, Any]
 
 # Layers whose loop over time turns into TensorFlow-only list operations unless the

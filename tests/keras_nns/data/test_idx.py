@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 
 import keras
 import numpy as np
@@ -170,3 +171,29 @@ def test_real_idx_files(shared_data):
         assert splits.x_test.shape == (10_000, 28, 28, 1)
         assert (splits.x_train.min(), splits.x_train.max()) == (0, 1)
     np.testing.assert_array_equal(np.bincount(splits.y_train), [6000] * 10)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_idx_file_that_claims_more_than_it_holds_takes_no_memory(tmp_path, packed):
+    """Its header is 16 bytes; what it asks for is never made room for."""
+    data = struct.pack(">BBBB3I", 0, 0, 8, 3, 2**20, 2**10, 2**10) + bytes(1000)
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    tracemalloc.start()
+    with pytest.raises(FileError, match="cut short"):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_more_behind_a_packed_idx_file_is_read_no_further(tmp_path):
+    data = idx_bytes(images(4)[0]) + bytes(2**25)
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(gzip.compress(data))
+    tracemalloc.start()
+    with pytest.raises(FileError, match="there are more"):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -317,3 +319,41 @@ def test_real_npz_files(shared_data):
     pictures = load_dataset(shared_data / "cifar10" / "train_first4000_lossless.npz")
     assert pictures.x_train.shape == (3200, 32, 32, 3)
     assert pictures.x_train.max() == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_come_as_keras_reads_them(tmp_path, channels):
+    write_images(tmp_path, {"a": 3, "b": 4}, shape=(7, 9, 3))
+    modes = {1: "grayscale", 3: "rgb", 4: "rgba"}
+    kerases = keras.utils.image_dataset_from_directory(
+        tmp_path, color_mode=modes[channels], image_size=(5, 4), batch_size=3, shuffle=False,
+        label_mode="int", verbose=False,
+    )  # fmt: skip
+    read = find(tmp_path).reader(shape=(5, 4, channels), batch_size=3, scale=False)
+    for mine, theirs in zip(read(0), kerases, strict=True):
+        np.testing.assert_array_equal(mine[0], theirs[0])
+        np.testing.assert_array_equal(mine[1], theirs[1])
+
+
+def test_folders_in_another_encoding_and_what_a_mac_leaves(tmp_path):
+    x, y = write_images(tmp_path, {"b": 5, os.fsdecode(b"caf\xe9"): 6})
+    for hidden in ("._000.png", ".DS_Store"):
+        (tmp_path / "b" / hidden).write_bytes(b"\0\5\x16\7")
+    batches = as_batches(tmp_path, model=image_model(labels=2), batch_size=2)
+    found, labels = gather(batches)
+    np.testing.assert_allclose(found, x / np.float32(255), rtol=1e-6)
+    np.testing.assert_array_equal(labels, y)
+    assert batches.label_names == ("b", "café")
+    splits = load_dataset(tmp_path)
+    same_samples(splits, x / np.float32(255), y)
+    assert splits.label_names == ("b", "café")
+    assert splits.notes[:2] == (
+        "2 hidden files were left out.",
+        "Names of folders that are not UTF-8 were read as Latin-1: ['café'].",
+    )
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path):
+    write_images(tmp_path, {"café": 2, os.fsdecode(b"caf\xe9"): 2})
+    with pytest.raises(DataError, match=r"two folders for each of \['café'\]"):
+        load_dataset(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 
 import numpy as np
@@ -62,4 +63,26 @@ def test_a_shape_that_says_less_than_there_is(path):
         for name, data in entries.items():
             archive.writestr(name, data)
     with pytest.raises(FileError, match="holds more than its shape"):
+        load_dataset(path)
+
+
+def test_a_shape_that_claims_more_than_its_entry_takes_no_memory(tmp_path):
+    header = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": (2**36,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(64))
+        archive.writestr("y.npy", header.getvalue() + bytes(64))
+    with pytest.raises(FileError, match="has the shape"):
+        load_dataset(path)
+
+
+def test_an_entry_larger_than_its_bytes_can_be_is_refused(path):
+    """Deflate makes data at most 1,032 times smaller."""
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x01\x02") + 24
+    data[at : at + 4] = (2**31).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=r"claims 2,147,483,648 bytes"):
         load_dataset(path)

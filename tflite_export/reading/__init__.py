@@ -1,0 +1,1 @@
+"""What comes in from files, held against what is there."""
