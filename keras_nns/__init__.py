@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from keras_nns.selection.overlap import overlap
     from keras_nns.surgery.cleaning.simplification import simplify
     from keras_nns.surgery.cutting import cut, fingerprint, mask, prove
-    from keras_nns.surgery.lineage import lineage, load_model, save_model
+    from keras_nns.surgery.lineage import lineage, save_model
+    from keras_nns.surgery.loading import load_model
     from keras_nns.surgery.unfolding import unfold
     from keras_nns.surgery.vocabulary import keep_tokens
     from keras_nns.training.distillation import distill
@@ -86,7 +87,8 @@ _HOME = {
     "selection.overlap": ["overlap"],
     "surgery.cleaning.simplification": ["simplify"],
     "surgery.cutting": ["cut", "fingerprint", "mask", "prove"],
-    "surgery.lineage": ["lineage", "load_model", "save_model"],
+    "surgery.lineage": ["lineage", "save_model"],
+    "surgery.loading": ["load_model"],
     "surgery.unfolding": ["unfold"],
     "surgery.vocabulary": ["keep_tokens"],
     "training.distillation": ["distill"],

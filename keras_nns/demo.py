@@ -28,7 +28,8 @@ from keras_nns.selection.activations import Score, contrast, name_of
 from keras_nns.selection.choosing import select
 from keras_nns.selection.tuning import LOSS, Tuning, choose_zeta
 from keras_nns.shipping.tflite_files import labelled_samples
-from keras_nns.surgery.lineage import load_model, save_model
+from keras_nns.surgery.lineage import save_model
+from keras_nns.surgery.loading import load_model
 
 MADE = (
     "parent.keras",

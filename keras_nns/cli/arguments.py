@@ -91,17 +91,26 @@ def add_output(parser: argparse.ArgumentParser, what: str, *, default: str | Non
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model file as an argument, and whether it may run code."""
+    """Add the model file as an argument, and what of its author's own it may hold."""
     parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file")
-    add_unsafe(parser)
+    add_own_code(parser)
 
 
-def add_unsafe(parser: argparse.ArgumentParser) -> None:
-    """Add whether model files may run code."""
+def add_own_code(parser: argparse.ArgumentParser) -> None:
+    """Add whether model files may run code, and which modules define what they hold."""
     parser.add_argument(
         "--unsafe",
         action="store_true",
         help="load models with Lambda layers, which run code of whoever wrote the file",
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a Python module before models are loaded, for layers and functions that it "
+        "registers with @keras.saving.register_keras_serializable(); may be repeated",
     )
 
 

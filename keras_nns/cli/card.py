@@ -31,7 +31,7 @@ def add(commands: arguments.Commands) -> None:
         example=EXAMPLE,
     )
     options.add_card(parser)
-    arguments.add_unsafe(parser)
+    arguments.add_own_code(parser)
     parser.add_argument(
         "--samples",
         metavar="DATA",

@@ -26,7 +26,7 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help=".keras files that cut wrote, one for each label"
     )
-    arguments.add_unsafe(parser)
+    arguments.add_own_code(parser)
     arguments.add_output(parser, "model (.keras)")
     parser.add_argument(
         "--calibrate-on",

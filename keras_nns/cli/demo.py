@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from keras_nns.cli import arguments, screen, select
+from keras_nns.cli import arguments, reading, screen, select
 from keras_nns.cli.quiet import start_backend
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--model", metavar="PATH", help="a .keras or .h5 file to operate on instead of training"
     )
-    arguments.add_unsafe(parser)
+    arguments.add_own_code(parser)
     arguments.add_output(parser, "folder", default="nns_demo")
     parser.add_argument(
         "--score",
@@ -64,6 +64,7 @@ def run(given: Namespace) -> None:
     """Run the demo and print what came of it."""
     with screen.working(given, "starting TensorFlow") as tell:
         start_backend()
+        reading.import_modules(given)
         from keras_nns.demo import run_demo
 
         done = run_demo(

@@ -56,7 +56,7 @@ def add_host_and_donor(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="name of every label of the host, where its file does not tell",
     )
-    arguments.add_unsafe(parser)
+    arguments.add_own_code(parser)
 
 
 def run(given: Namespace) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,28 @@ def model(given: Namespace, path: str) -> Any:
         FileError: The file is missing, damaged, or holds code.
     """
     start_backend()
-    from keras_nns.surgery.lineage import load_model
+    from keras_nns.surgery.loading import load_model
 
+    import_modules(given)
     return load_model(path, unsafe=given.unsafe)
+
+
+def import_modules(given: Namespace) -> None:
+    """Import what the user named with --import, from the folder at hand too.
+
+    Raises:
+        FileError: There is no such module, or it fails.
+    """
+    if given.modules and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in given.modules:
+        try:
+            import_module(name)
+        except Exception as error:  # It is the user's own code.
+            raise FileError(
+                f"Cannot import {name!r}: {' '.join(str(error).split())}. --import takes the name "
+                "of a Python module, as `python -c 'import NAME'` does."
+            ) from error
 
 
 def models(given: Namespace, *paths: str) -> list[Any]:

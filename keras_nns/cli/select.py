@@ -57,7 +57,7 @@ def add(commands: arguments.Commands) -> None:
         metavar="MODEL",
         help=f"the observed model, for the scores of weights: {', '.join(arguments.WEIGHT_SCORES)}",
     )
-    arguments.add_unsafe(parser)
+    arguments.add_own_code(parser)
     add_rule(parser)
     parser.add_argument(
         "--min-units",

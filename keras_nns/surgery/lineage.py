@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from importlib import import_module
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import keras
@@ -20,12 +17,9 @@ from keras_nns.data.sketch import Seen, unite
 from keras_nns.errors import FileError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
-from keras_nns.graph.rules import load_extras
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint
-from keras_nns.surgery import keras2
 from keras_nns.surgery.operating_points import BalancedDecisions
-from tflite_export.reading import archives
 
 Head = Literal["parent", "labels", "other", "binary"]
 HEADS: tuple[str, ...] = get_args(Head)
@@ -279,113 +273,3 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
         if record is not None:
             with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(RECORD, json.dumps(record.to_json(), ensure_ascii=False))
-
-
-def load_model(path: str | PathLike[str], *, unsafe: bool = False) -> Any:
-    """Read a model from a `.keras` or `.h5` file, with its lineage where it has one.
-
-    Files of Keras 1 and 2 keep the meaning that they had, with a warning: Keras 3's `hard_sigmoid`
-    is another function, and it refuses arguments that say nothing in an `.h5` file (`groups` of
-    DepthwiseConv2D, `time_major` of LSTM, …), which are left out.
-
-    Args:
-        path: The file.
-        unsafe: Whether code in the file (Lambda layers) may run. Only for files you trust.
-
-    Returns:
-        A `keras.Model`.
-
-    Raises:
-        FileError: The file is missing, damaged, not a model, or holds code and `unsafe` is false.
-    """
-    name = os.fspath(path)
-    if not Path(path).is_file():
-        raise FileError(f"Cannot read {name!r}: no such file.")
-    if not name.endswith((".keras", ".h5", ".hdf5")):
-        raise FileError(f"Expected a `.keras` or `.h5` model file. Received: {name!r}.")
-    _check_entries(name)
-    _import_extras(name)
-    try:
-        if keras2.is_h5(path):
-            model = keras2.read_h5(path, unsafe=unsafe)
-        else:
-            model = keras.saving.load_model(path, safe_mode=not unsafe)
-        keras2.restore_meaning(model, path)
-    except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
-        raise FileError(_loading_failed(name, error)) from error
-    if name.endswith(".keras"):
-        with zipfile.ZipFile(path) as archive:
-            if RECORD in archive.namelist():
-                with atomic.blame(path):
-                    set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
-    return model
-
-
-def _check_entries(name: str) -> None:
-    """Compare the checksums in a `.keras` file: Keras reads parts of it and would miss damage.
-
-    Raises:
-        FileError: An entry is damaged, or the file is no archive.
-    """
-    if not name.endswith(".keras"):
-        return
-    try:
-        with zipfile.ZipFile(name) as archive:
-            archives.entries(archive, atomic.read_bytes(name))
-            damaged = archive.testzip()
-    except Exception as error:  # zlib.error and struct.error derive from Exception alone.
-        raise FileError(_loading_failed(name, error)) from error
-    if damaged is not None:
-        raise FileError(f"{name!r} is damaged: the checksum of its entry {damaged!r} is wrong.")
-
-
-def _import_extras(name: str) -> None:
-    """Import KerasHub where a file holds layers of it: Keras finds only classes that it knows.
-
-    Raises:
-        FileError: It is not installed.
-    """
-    if not name.endswith(".keras"):
-        return
-    with zipfile.ZipFile(name) as archive:
-        if "config.json" not in archive.namelist() or b"keras_hub" not in archive.read(
-            "config.json"
-        ):
-            return
-    try:
-        import_module("keras_hub")
-    except ImportError as error:
-        raise FileError(
-            f"{name!r} holds layers of KerasHub. Install it: pip install 'keras-nns[hub]'."
-        ) from error
-    load_extras()
-
-
-def _is_of_keras_2(name: str) -> bool:
-    try:
-        return keras2.version_of(name).startswith("2.")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return False
-
-
-def _loading_failed(name: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "Lambda" in text and ("safe" in text or "unsafe" in text):
-        return (
-            f"{name!r} holds a Lambda layer, which is code. If you trust where the file comes "
-            "from, pass unsafe=True (--unsafe in a shell)."
-        )
-    refused = re.search(r"(?:Unrecognized|unexpected) keyword argument.*", text)
-    if name.endswith(".keras") and refused is not None and _is_of_keras_2(name):
-        return (
-            f"{name!r} was written by Keras 2, and Keras 3 refuses a part of its configuration: "
-            f"{refused[0][:150]}. Save the model as `.h5` with Keras 2 (tf_keras); that can be "
-            "read."
-        )
-    own = re.search(r"(?:Could not locate class|Unknown layer:?) '(\w+)'", text)
-    if own is not None:
-        return (
-            f"{name!r} holds {own[1]}, which is its author's own. Before loading, import the "
-            "module that defines it, with @keras.saving.register_keras_serializable() on it."
-        )
-    return f"{name!r} is damaged, cut short, or not a Keras model: {text[:400]}"
