@@ -25,14 +25,13 @@ from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statist
 from keras_nns.observation.probing import (
     Hear,
     Layers,
-    Place,
-    Tap,
+    hear_padding,
     listening,
     taps_of,
-    values_at,
 )
 from keras_nns.observation.streaming import Observer
 from keras_nns.observation.sums import Sums
+from keras_nns.observation.unit_values import Place, Tap, values_at
 from keras_nns.plans.units import Fingerprint
 from keras_nns.reporting import image_files, plots
 
@@ -289,6 +288,8 @@ class _Gatherer:
                 if traced.call.operation is layer:
                     for index, tensor in enumerate(keras.tree.flatten(outputs)):
                         heard[keys[count], index] = tensor
+                    for reading in traced.readings:
+                        hear_padding(heard, reading, traced.call, given)
                 for reading in traced.readings:
                     if reading.held is layer:
                         heard[keys[count], reading] = keras.tree.flatten(given)[0]

@@ -98,7 +98,8 @@ def _watch(
     classes = graph.class_of[units]
     for reading in graph.calls[key].readings:
         if np.array_equal(graph.class_of[reading.units], classes):
-            return WatchPoint(key, 0, -1, nonnegative=True, reading=reading)
+            never_below = reading.values is not None
+            return WatchPoint(key, 0, -1, nonnegative=never_below, reading=reading)
     merged = False
     nonnegative = graph.calls[key].passing.nonnegative
     while True:

@@ -20,8 +20,9 @@ from keras_nns.graph.tracing import Graph, Output, trace
 from keras_nns.observation.forward import answering_output
 from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
 from keras_nns.observation.passes import run_compiled
-from keras_nns.observation.probing import Layers, Tap, by_sample, run_watched, taps_of
+from keras_nns.observation.probing import Layers, run_watched, taps_of
 from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
+from keras_nns.observation.unit_values import Tap, along_steps, by_sample
 from keras_nns.plans.units import Fingerprint, Layout
 from keras_nns.progress import Verbose, track
 from keras_nns.surgery.lineage import lineage
@@ -330,14 +331,17 @@ def _effects(
         g = gradients[point.place]
         # Nothing leads from here to the output: removing the unit changes nothing there.
         g = ops.zeros_like(a) if g is None else ops.cast(g, "float32")
-        if point.reading is None:
+        inside = point.reading
+        if inside is None or inside.values is None:
+            a, g = (along_steps(point, one, seen) for one in (a, g))
             others = [axis for axis in range(1, len(a.shape)) if axis != point.axis % len(a.shape)]
             effect, slope = -_summed(g * a, others), _summed(g, others)
         else:
             # A unit is a block of values here, and its value the norm of what it adds.
-            values = point.reading.values(seen[point.place])
-            between = list(range(1, len(values.shape) - 1))
+            values = inside.values(seen[point.place])
             product = ops.sum(ops.reshape(g * a, (*ops.shape(values), -1)), axis=-1)
+            values, product = (along_steps(point, one, seen) for one in (values, product))
+            between = list(range(1, len(values.shape) - 1))
             effect = -_summed(product, between)
             slope = _summed(ops.divide_no_nan(product, values), between)
         over = [] if point.rows == 1 else [1]

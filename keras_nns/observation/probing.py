@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_nns.engine import operations
 from keras_nns.engine.derivatives import Tape
 from keras_nns.engine.layers import losses_kept
 from keras_nns.engine.tensors import is_floating, is_tensor
@@ -26,33 +25,9 @@ from keras_nns.graph.keras_internals import (
 from keras_nns.graph.rules.records import Reading
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.graph.watching import WatchPoint, watch_points
-
-Place = tuple[Key, int | Reading]
-"""A tensor: which output of which call, or what is read inside it."""
+from keras_nns.observation.unit_values import Place, Tap, Values, counted_positions, values_at
 
 Layers = Sequence[str] | Callable[[Any], bool] | None
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One watched layer.
-
-    Attributes:
-        name: Path of the layer.
-        points: Where it is watched, one for each call of the layer.
-        units: How many units it has.
-        spread: Whether its output has positions (pixels, steps) to average over.
-    """
-
-    name: str
-    points: tuple[WatchPoint, ...]
-    units: int
-    spread: bool
-
-    @property
-    def nonnegative(self) -> bool:
-        """Whether the units can never be below zero."""
-        return all(point.nonnegative for point in self.points)
 
 
 def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
@@ -116,92 +91,6 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Values:
-    """A layer's unit values for a batch, each `(batch, units)` float32.
-
-    Attributes:
-        signed: The mean over all positions.
-        absolute: The mean of the absolute value.
-        active: The share of positions with an absolute value above a bar; None where not asked for.
-    """
-
-    signed: Any
-    absolute: Any
-    active: Any = None
-
-
-def unit_values(
-    tap: Tap, tensors: Sequence[Any], samples: Any, *, above: float | None = None
-) -> Values:
-    """Reduce a layer's outputs to one value per sample and unit: the mean over all positions.
-
-    Steps that a Keras mask leaves out do not count. A layer that is called several times has the
-    mean over its calls.
-
-    Args:
-        tap: The watched layer.
-        tensors: What it gave, one tensor for each call.
-        samples: How many samples there are.
-        above: The bar for positions that are active; None leaves them uncounted.
-    """
-    signed, absolute, active = [], [], []
-    for point, tensor in zip(tap.points, tensors, strict=True):
-        x = ops.cast(tensor, "float32")
-        weights = _step_weights(tensor, point.axis % len(x.shape))
-        signed.append(_mean(point, x, weights, samples))
-        if not point.nonnegative:
-            absolute.append(_mean(point, ops.abs(x), weights, samples))
-        else:
-            absolute.append(signed[-1])
-        if above is not None:
-            over = ops.cast(ops.abs(x) > above, "float32")
-            active.append(_mean(point, over, weights, samples))
-    mean = _average(signed)
-    return Values(
-        mean,
-        mean if tap.nonnegative else _average(absolute),
-        _average(active) if active else None,
-    )
-
-
-def _mean(point: WatchPoint, x: Any, weights: Any, samples: Any) -> Any:
-    """Take the mean over all that a sample has for a unit: positions, and rows."""
-    rows = by_sample(point, _mean_over_positions(x, point.axis % len(x.shape), weights), samples)
-    return rows if point.rows == 1 else ops.mean(rows, axis=1)
-
-
-def by_sample(point: WatchPoint, x: Any, samples: Any) -> Any:
-    """Return rows `(rows, units)` as `(samples, rows of one, units)`, where one has several."""
-    return x if point.rows == 1 else ops.reshape(x, (samples, -1, x.shape[-1]))
-
-
-def _average(values: list[Any]) -> Any:
-    return values[0] if len(values) == 1 else operations.total(values) / float(len(values))
-
-
-def _step_weights(tensor: Any, axis: int) -> Any:
-    mask = getattr(tensor, "_keras_mask", None)
-    if mask is None or len(tensor.shape) < 3 or axis == 1 or len(mask.shape) != 2:
-        return None
-    kept = ops.cast(mask, "float32")
-    return kept / ops.maximum(ops.sum(kept, axis=1, keepdims=True), 1.0)
-
-
-def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
-    others = [a for a in range(1, len(x.shape)) if a != axis]
-    if not others:
-        return x
-    if step_weights is not None:
-        shape = [-1 if a < 2 else 1 for a in range(len(x.shape))]
-        dynamic = ops.shape(step_weights)
-        shape = [dynamic[0], dynamic[1]] + [1] * (len(x.shape) - 2)
-        x = ops.sum(x * ops.reshape(step_weights, shape), axis=1)
-        others = [a - 1 for a in others if a != 1]
-        return ops.mean(x, axis=others) if others else x
-    return ops.mean(x, axis=others)
-
-
 def run_taps(
     graph: Graph, taps: Sequence[Tap], inputs: Any, *, above: float | None = None
 ) -> list[Values]:
@@ -209,13 +98,6 @@ def run_taps(
     seen, _ = run_watched(graph, taps, inputs)
     samples = ops.shape(tree.flatten(inputs)[0])[0]
     return [values_at(tap, seen, samples, above=above) for tap in taps]
-
-
-def values_at(
-    tap: Tap, seen: Mapping[Place, Any], samples: Any, *, above: float | None = None
-) -> Values:
-    """Return a layer's unit values from what was seen; the rest as in `unit_values`."""
-    return unit_values(tap, [tensor_at(point, seen) for point in tap.points], samples, above=above)
 
 
 def run_watched(
@@ -251,6 +133,7 @@ def run_watched(
         _record(tape, flat)
         for point in points:
             seen[point.key, point.output] = flat[point.output]
+            hear_padding(seen, point.reading, call, (args, kwargs))
         return outputs
 
     given = standardise_inputs(graph.model, inputs)
@@ -264,6 +147,12 @@ def _record(tape: Tape | None, tensors: Sequence[Any]) -> None:
     for tensor in tensors:
         if is_tensor(tensor) and is_floating(tensor):
             tape.watch(tensor)
+
+
+def hear_padding(seen: dict[Place, Any], reading: Reading | None, call: Call, given: Any) -> None:
+    """Keep what a call was told of the positions that count, where a reading goes by it."""
+    if reading is not None and reading.padding is not None:
+        seen[call.key, reading.padding] = counted_positions(call.operation, given, reading.padding)
 
 
 Hear = Callable[[Any, Any], None]
@@ -315,16 +204,6 @@ def altering(operation: Any, change: Callable[[Any, Any], Any]) -> Iterator[None
             del vars(operation)["call"]
         else:
             vars(operation)["call"] = own
-
-
-def tensor_at(point: WatchPoint, seen: Mapping[Place, Any]) -> Any:
-    """Return the tensor that is watched at a point, with its mask, from what was seen."""
-    if point.reading is None:
-        return seen[point.place]
-    values = point.reading.values(seen[point.place])
-    # Read inside the layer: the positions that count are those of what it returns.
-    values._keras_mask = getattr(seen[point.key, point.output], "_keras_mask", None)
-    return values
 
 
 class Probe(keras.Model):

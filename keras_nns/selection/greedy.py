@@ -16,7 +16,8 @@ from keras_nns.errors import SelectionError
 from keras_nns.graph.tracing import trace
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.passes import run_compiled
-from keras_nns.observation.probing import Tap, run_taps, taps_of
+from keras_nns.observation.probing import run_taps, taps_of
+from keras_nns.observation.unit_values import Tap
 from keras_nns.selection.activations import Score, Scores
 
 Float = NDArray[np.float64]

@@ -22,7 +22,7 @@ from keras_nns.graph.keras_internals import (
     structure,
 )
 from keras_nns.graph.partial_layers import partial_form
-from keras_nns.graph.rules import load_extras, rule_of
+from keras_nns.graph.rules import load_extras, rule_of, unfolds
 from keras_nns.graph.tracing import trace
 
 TOLERANCE = 1e-5
@@ -158,7 +158,7 @@ class _Unfolder:
                 return free
         if type(layer) is keras.layers.TimeDistributed and rule_of(layer.layer) is None:
             call: Callable[..., Any] = partial(_step_by_step, layer.layer)
-        elif rule_of(layer) is not None or not holds_only_parts(layer):
+        elif not holds_only_parts(layer) or (rule_of(layer) is not None and not unfolds(layer)):
             return layer
         else:
             call = layer.call

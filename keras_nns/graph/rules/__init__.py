@@ -23,7 +23,7 @@ from keras_nns.graph.rules import (
     shaping,
     wrappers,
 )
-from keras_nns.graph.rules.base import Rule, Site, rule_of, rules
+from keras_nns.graph.rules.base import Rule, Site, rule_of, rules, unfolds
 from keras_nns.graph.rules.base import rule as register
 from keras_nns.graph.rules.elementwise import register_elementwise
 from keras_nns.graph.rules.records import FIXED, Keep, Stream, Units
@@ -57,10 +57,11 @@ __all__ = [
     "rule_of",
     "rules",
     "shaping",
+    "unfolds",
     "wrappers",
 ]
 
-KERAS_HUB = ("embeddings", "gemma", "gpt", "llama", "vision")
+KERAS_HUB = ("embeddings", "encoders", "gemma", "gpt", "llama", "vision")
 """The modules with the rules of KerasHub's layers, one for each kin."""
 
 

@@ -12,6 +12,7 @@ queries (a zero there adds nothing to any product of a query with a key).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,10 +147,10 @@ def _leave(site: Site, dense: Any, heads: Units, values: Units, units: Units | N
 def _watch_heads(site: Site, dense: Any, heads: Units) -> None:
     # A quantised projection runs by another way than its `call`, and its units are protected.
     if dense.quantization_mode is None:
-        site.watch(heads, dense, _shares(dense, len(heads)))
+        site.watch(heads, dense, shares(dense, len(heads)))
 
 
-def _shares(dense: Any, heads: int) -> Callable[[Any], Any]:
+def shares(dense: Any, heads: int) -> Callable[[Any], Any]:
     """Make the function from what is projected to the norm of what each head adds to the output.
 
     Of a head's values `v` `(dimensions,)` and rows `W` `(dimensions, units)` it is `|v W|`, found
@@ -157,18 +158,20 @@ def _shares(dense: Any, heads: int) -> Callable[[Any], Any]:
     Query heads that share a key and value head count as one.
     """
 
-    def shares(inputs: Any) -> Any:
+    def norms(inputs: Any) -> Any:
         values = ops.cast(inputs, "float32")
         kernel = ops.cast(dense.kernel, "float32")
-        rows = ops.reshape(kernel, (heads, kernel.shape[0] * kernel.shape[1] // heads, -1))
-        between = [ops.shape(values)[axis] for axis in range(len(values.shape) - 2)]
+        # Heads and their dimensions lie on two axes, or on one.
+        inner = 1 if len(kernel.shape) == 2 else 2
+        rows = ops.reshape(kernel, (heads, math.prod(kernel.shape[:inner]) // heads, -1))
+        between = [ops.shape(values)[axis] for axis in range(len(values.shape) - inner)]
         values = ops.reshape(values, (*between, heads, rows.shape[1]))
         gram = ops.matmul(rows, ops.transpose(rows, (0, 2, 1)))
         squares = ops.sum(ops.einsum("...hd,hde->...he", values, gram) * values, axis=-1)
         # Rounding may take what is close to 0 below it.
         return ops.sqrt(ops.maximum(squares, 0.0))
 
-    return shares
+    return norms
 
 
 def _divide_by_root(site: Site, dense: Any, keys: Units) -> None:

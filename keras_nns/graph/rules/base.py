@@ -193,6 +193,16 @@ class Site:
         """
         self._blueprint().make = make
 
+    def kept_shapes(self, keep: Keep) -> list[Shape]:
+        """Return the shapes of the layer's variables, in order, once units have left."""
+        bindings = self._blueprint().bindings
+        shapes = []
+        for index, variable in enumerate(self._root.variables):
+            axes = bindings[index].axes if index in bindings else {}
+            sizes = enumerate(variable.shape)
+            shapes.append(tuple(keep.count(axes[a]) if a in axes else n for a, n in sizes))
+        return shapes
+
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
         self.call_edits.append(edit)
@@ -267,7 +277,14 @@ class Site:
         """Say that units go through one to one, so that a layer may be watched behind this call."""
         self.passing = Passing(True, merges, nonlinear, nonnegative)
 
-    def watch(self, units: Units, held: Any, values: Callable[[Any], Any]) -> None:
+    def watch(
+        self,
+        units: Units,
+        held: Any,
+        values: Callable[[Any], Any] | None = None,
+        *,
+        padding: str | None = None,
+    ) -> None:
         """Say where units are seen that act inside the layer (the heads of an attention).
 
         The units of a layer inside a wrapper are not watched: it is run in the wrapper's own way.
@@ -277,9 +294,14 @@ class Site:
             held: A layer that this one holds and calls once; its input carries the units, as equal
                 blocks along its last two axes taken together.
             values: From that input `(batch, …)` to values `(batch, …, units)`, never negative.
-                What lies between is averaged over.
+                What lies between is averaged over. None: the values are the input's, one on each
+                place of its last axis. An input whose samples and steps lie along one axis is
+                taken apart by the samples of what the layer returns.
+            padding: Name of the argument of the layer's call that is true at the positions that
+                count, `(batch, steps)` or `(batch, 1, steps)`. None goes by the Keras mask of what
+                the layer returns, as is done where the argument is not given.
         """
-        self.readings.append(Reading(units, held, values))
+        self.readings.append(Reading(units, held, values, padding))
 
     def part(
         self,
@@ -320,14 +342,21 @@ class Site:
 Rule = Callable[[Site], None]
 
 _RULES: dict[type, Rule] = {}
+_UNFOLDING: set[type] = set()
 
 
-def rule(*types: type) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of layer or operation types, by exact type."""
+def rule(*types: type, unfolds: bool = False) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of layer or operation types, by exact type.
+
+    Args:
+        *types: The types.
+        unfolds: Whether `unfold` writes them out all the same, into parts that say more.
+    """
 
     def register(function: Rule) -> Rule:
         for kind in types:
             _RULES[kind] = function
+            (_UNFOLDING.add if unfolds else _UNFOLDING.discard)(kind)
         return function
 
     return register
@@ -336,6 +365,11 @@ def rule(*types: type) -> Callable[[Rule], Rule]:
 def rule_of(operation: Any) -> Rule | None:
     """Return the rule of an operation's exact type, or None: a subclass may compute otherwise."""
     return _RULES.get(type(operation))
+
+
+def unfolds(operation: Any) -> bool:
+    """Return whether a layer that has a rule is written out all the same."""
+    return type(operation) in _UNFOLDING
 
 
 def rules() -> Mapping[type, Rule]:

@@ -161,8 +161,11 @@ class Reading:
         units: Their numbers.
         held: The layer inside on whose input they are seen.
         values: From that input to their values, never negative, with the units on the last axis.
+            None: the input's last axis has the values themselves.
+        padding: The argument of the call that says which positions count, true where they do.
     """
 
     units: Units
     held: Any
-    values: Callable[[Any], Any]
+    values: Callable[[Any], Any] | None
+    padding: str | None = None

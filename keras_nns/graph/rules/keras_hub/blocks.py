@@ -1,57 +1,247 @@
-"""What the blocks of all kinds of transformers have in common."""
+"""What the blocks of all kinds of transformers have in common: heads and hidden units.
+
+A rule names the attributes of its kind of block. Which axis of a projection carries the units is
+read from the projection itself, and from the class's own arguments whether it can be told the size
+of a head, so that a cut layer is of the stock class where that can say what is left.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from keras_hub.src.utils.keras_utils import gelu_approximate
 
+from keras_nns.graph.rules.attention import shares
 from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.elementwise import is_elementwise, register_elementwise
-from keras_nns.graph.rules.records import Units
+from keras_nns.graph.rules.keras_hub.sized import (
+    Sized,
+    at,
+    config_of,
+    inner,
+    is_savable,
+    sized,
+    stock_of,
+)
+from keras_nns.graph.rules.records import Edit, Keep, Units
 
 register_elementwise(gelu_approximate)
 
+DENSE = ("_query_dense", "_key_dense", "_value_dense", "_output_dense")
+PUBLIC_DENSE = ("query_dense", "key_dense", "value_dense", "output_dense")
+PROJECTORS = ("query_projector", "key_projector", "value_projector", "output_projector")
 
-def remake(holder: Any, name: str, new: Any, *shapes: Any) -> None:
-    """Put a sublayer in the place of one that the base class has built too wide.
+_QUERY_HEADS = ("num_heads", "_num_heads", "num_query_heads", "_num_query_heads")
+_SHARED_HEADS = ("num_key_value_heads", "_num_key_value_heads")
+_GROUPS = ("num_key_value_groups", "_num_key_value_groups")
+_HEAD_SIZE = ("head_dim", "key_value_dim")
 
-    KerasHub divides the width of the stream by the number of heads, which fits no layer that lost
-    some of its heads, and takes no other size. So its own `build` runs, and what holds heads is
-    made again. It stays at its place among the sublayers, which is the order of the weights.
+
+class Block:
+    """What a rule says of a layer that is a transformer block, or holds several.
 
     Args:
-        holder: The layer that holds it.
-        name: The attribute that it is.
-        new: What takes its place, not yet built.
-        *shapes: What `new` is built for.
+        site: The call of the layer.
+        padding: The argument of its call that is true at the positions that count.
     """
-    old = getattr(holder, name)
-    place = next(i for i, layer in enumerate(holder._layers) if layer is old)
-    new.build(*shapes)
-    holder._tracker.untrack(old)
-    setattr(holder, name, new)
-    holder._layers.insert(place, holder._layers.pop())
+
+    def __init__(self, site: Site, *, padding: str | None = None) -> None:
+        self._site = site
+        self._padding = padding
+        self._layer = site.operation
+        self._config = config_of(self._layer)
+        self._attributes: dict[tuple[str, str], Edit] = {}
+        self._answers: dict[tuple[str, str], Edit] = {}
+        self._edits: dict[str, Edit] = {}
+
+    def attention(
+        self,
+        path: str,
+        names: Sequence[str],
+        *,
+        part: str = "",
+        kind: str = "heads",
+        merged: Sequence[str] = (),
+        holders: Sequence[str] = ("",),
+    ) -> Units:
+        """Describe an attention: each key and value head leaves with its query heads.
+
+        One key and value head for all stays, and each query head leaves by itself.
+
+        Args:
+            path: Where it lies in the layer.
+            names: Its projections: of queries, keys, values, and the output's.
+            part: Name of the block that it lies in, where the layer holds several.
+            kind: What the heads are called.
+            merged: Its attributes that count the dimensions of all heads.
+            holders: Where further layers lie that know the number of heads.
+
+        Returns:
+            The query heads, one number for each: heads of a group have the same.
+        """
+        site, layer = self._site, at(self._layer, path)
+        *made, out = (getattr(layer, name) for name in names)
+        total = _known(layer, _QUERY_HEADS)
+        shared = _known(layer, _SHARED_HEADS, total)
+        alone = shared == 1
+        heads = site.make(total if alone else shared, f"{part}{kind}")
+        queries = heads if alone else np.repeat(heads, total // shared)
+        groups: list[Units | None] = [queries, *[None if alone else heads] * (len(made) - 1)]
+        for dense, units in zip(made, groups, strict=True):
+            if units is not None:
+                self._make(dense, units)
+        self._read(out, queries)
+        site.reads(heads)
+        if quantised([*made, out]):
+            site.protect(heads, _quantised(site))
+        else:
+            site.watch(heads, out, shares(out, len(heads)), padding=self._padding)
+        if any(name in self._config for name in _HEAD_SIZE) and not part:
+            for name in (*_QUERY_HEADS, *(_SHARED_HEADS if not alone else ())):
+                if name in self._config:
+                    self._edits[name] = _count(heads if name in _SHARED_HEADS else queries)
+            if self._config.get("head_dim", 0) is None:
+                size = made[0].kernel.shape[-1]
+                self._edits["head_dim"] = lambda keep: None if keep.all(heads) else size
+            return queries
+        for holder in (path, *holders):
+            self._tell(holder, _QUERY_HEADS, _count(queries))
+            if not alone:
+                self._tell(holder, _SHARED_HEADS, _count(heads))
+            else:
+                self._tell(holder, _GROUPS, _count(queries))
+        size = out.kernel.shape[inner(out, 0)] // total
+        self._tell(path, merged, lambda keep: size * keep.count(queries))
+        return queries
+
+    def hidden(
+        self,
+        up: Sequence[str],
+        down: str,
+        *,
+        activation: Any = None,
+        key: str | None = "intermediate_dim",
+        times: int = 1,
+        part: str = "",
+        kind: str = "hidden",
+    ) -> Units:
+        """Describe a feed-forward part.
+
+        Args:
+            up: Where the projections lie that make hidden units (a gate and what it gates).
+            down: Where the one lies that reads them.
+            activation: What is applied between them.
+            key: The argument of the layer's class that counts them; None where none does.
+            times: What it counts for each of them.
+            part: Name of the block that it lies in, where the layer holds several.
+            kind: What the units are called.
+
+        Returns:
+            The units.
+        """
+        site = self._site
+        made, out = [at(self._layer, path) for path in up], at(self._layer, down)
+        units = site.make(out.kernel.shape[inner(out, 0)], f"{part}{kind}")
+        for dense in made:
+            self._make(dense, units)
+        self._read(out, units)
+        site.reads(units)
+        if not is_elementwise(activation):
+            site.protect(units, f"{site.title} has an activation that may mix units")
+        if quantised([*made, out]):
+            site.protect(units, _quantised(site))
+        else:
+            site.watch(units, out, padding=self._padding)
+        if key is not None:
+            self._edits[key] = lambda keep: times * keep.count(units)
+        return units
+
+    def tell(self, path: str, name: str, value: Edit) -> None:
+        """Say what an attribute of a layer inside becomes."""
+        self._attributes[path, name] = value
+
+    def answer(self, path: str, method: str, value: Edit) -> None:
+        """Say what a method of a layer inside gives once heads have left."""
+        self._answers[path, method] = value
+
+    def finish(self, kind: type | None = None) -> None:
+        """Say that nothing of the stream leaves, and what the new layer is made of.
+
+        Args:
+            kind: The class of the new layer, where a file of KerasHub's own is not read back.
+        """
+        site, layer = self._site, self._layer
+        if site.outputs is None:
+            site.protect_all(f"{site.title} normalises over the features of its stream")
+            site.emit(*[{} for _ in site.shapes])
+
+        def make(keep: Keep) -> tuple[type, dict[str, Any]]:
+            config = {**self._config, **{key: edit(keep) for key, edit in self._edits.items()}}
+            new = {place: edit(keep) for place, edit in self._attributes.items()}
+            stock = is_savable(layer) and not isinstance(layer, Sized)
+            if stock and all(_has(layer, place, value) for place, value in new.items()):
+                return kind or type(layer), config
+            answers = {place: edit(keep) for place, edit in self._answers.items()}
+            sizes = {
+                "shapes": [list(shape) for shape in site.kept_shapes(keep)],
+                "attributes": _by_path(new),
+                "answers": _by_path(answers),
+            }
+            return sized(stock_of(layer)), {**config, "sizes": sizes}
+
+        site.rebuild(make)
+
+    def _make(self, dense: Any, units: Units) -> None:
+        axis = inner(dense, 1)
+        self._site.bind(dense._kernel, {axis: _filling(units, dense._kernel.shape[axis])})
+        if dense.bias is not None:
+            self._site.bind(dense.bias, {0: _filling(units, dense.bias.shape[0])})
+
+    def _read(self, dense: Any, units: Units) -> None:
+        axis = inner(dense, 0)
+        axes = {axis: _filling(units, dense._kernel.shape[axis])}
+        self._site.bind(dense._kernel, axes, silence=(axis,))
+
+    def _tell(self, path: str, names: Sequence[str], value: Edit) -> None:
+        for name in names:
+            if name in vars(at(self._layer, path)):
+                self.tell(path, name, value)
 
 
-def keep_stream(site: Site) -> None:
-    """Protect the residual stream, and say that what comes out carries no units."""
-    site.protect_all(f"{site.title} normalises over the features of its stream")
-    site.emit(*[{} for _ in site.shapes])
+def _has(layer: Any, place: tuple[str, str], value: Any) -> bool:
+    path, name = place
+    return bool(getattr(at(layer, path), name) == value)
 
 
-def shared_heads(site: Site, query_heads: int, heads: int) -> tuple[Units, Units | None]:
-    """Make heads; one key and value head for all stays, and each query head leaves by itself."""
-    made = site.make(query_heads if heads == 1 else heads, "heads")
-    site.reads(made)
-    return (made, None) if heads == 1 else (np.repeat(made, query_heads // heads), made)
+def _by_path(found: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    paths: dict[str, dict[str, Any]] = {}
+    for (path, name), value in found.items():
+        paths.setdefault(path, {})[name] = value
+    return paths
 
 
-def hidden_units(site: Site, count: int, activation: Any) -> Units:
-    """Make the hidden units of a feed-forward part."""
-    hidden = site.make(count, "hidden")
-    site.reads(hidden)
-    if not is_elementwise(activation):
-        site.protect(hidden, f"{site.title} has an activation that may mix units")
-    return hidden
+def quantised(projections: Sequence[Any]) -> bool:
+    """Return whether projections were given LoRA factors or quantised weights."""
+    return any(p.lora_enabled or p.quantization_mode is not None for p in projections)
+
+
+def _quantised(site: Site) -> str:
+    return (
+        f"{site.title} has LoRA or quantised projections; merge the factors, quantise what was cut"
+    )
+
+
+def _known(layer: Any, names: Sequence[str], default: int | None = None) -> int:
+    found = [getattr(layer, name) for name in names if hasattr(layer, name)]
+    return int(found[0] if found or default is None else default)
+
+
+def _count(units: Units) -> Edit:
+    return lambda keep: keep.count(units)
+
+
+def _filling(units: Units, size: int) -> Units:
+    """Return units along an axis on which each has a block of places."""
+    return np.repeat(units, size // len(units))

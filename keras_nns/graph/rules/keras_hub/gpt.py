@@ -1,71 +1,75 @@
-"""Decoders that hold one attention and one feed-forward part: GPT-2, OPT, Bart."""
+"""Decoders with as many key and value heads as query heads, and one way into the hidden units."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras_hub import layers
+from keras_hub.src.models.bloom.bloom_decoder import BloomDecoder
+from keras_hub.src.models.falcon.falcon_transformer_decoder import FalconTransformerDecoder
+from keras_hub.src.models.gpt_neo_x.gpt_neo_x_decoder import GPTNeoXDecoder
+from keras_hub.src.models.whisper.whisper_decoder import WhisperDecoder
 
 from keras_nns.graph.rules.base import Site, rule
-from keras_nns.graph.rules.keras_hub.blocks import hidden_units, keep_stream, remake
-from keras_nns.graph.rules.records import Keep
+from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
+from keras_nns.graph.rules.keras_hub.sized import at, sized
+from keras_nns.graph.rules.records import Units
+
+_UP, _DOWN = "_feedforward_intermediate_dense", "_feedforward_output_dense"
 
 
-@keras.saving.register_keras_serializable("keras_nns")
-class SizedTransformerDecoder(layers.TransformerDecoder):
-    """A `keras_hub.layers.TransformerDecoder` whose heads do not fill the width of the stream.
-
-    Args:
-        num_heads: Number of heads.
-        head_dim: Dimensions of each.
-        **kwargs: As in the base class.
-    """
-
-    def __init__(self, num_heads: int, head_dim: int, **kwargs: Any) -> None:
-        self.head_dim = head_dim  # Read by `build`, which the base class calls.
-        super().__init__(num_heads=num_heads, **kwargs)
-
-    def build(self, decoder_sequence_shape: Any, encoder_sequence_shape: Any = None) -> None:
-        """Make the weights, those of the self-attention for heads of the given size."""
-        super().build(decoder_sequence_shape, encoder_sequence_shape)
-        config = self._self_attention_layer.get_config()
-        sizes = {"key_dim": self.head_dim, "value_dim": self.head_dim}
-        attention = type(self._self_attention_layer).from_config({**config, **sizes})
-        shapes = (decoder_sequence_shape, decoder_sequence_shape)
-        remake(self, "_self_attention_layer", attention, *shapes)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what the layer was made with."""
-        return {**super().get_config(), "head_dim": self.head_dim}
-
-
-@rule(layers.TransformerDecoder, SizedTransformerDecoder)
+@rule(
+    *(layers.TransformerDecoder, sized(layers.TransformerDecoder)),
+    *(WhisperDecoder, sized(WhisperDecoder)),
+)
 def transformer_decoder(site: Site) -> None:
-    """Heads of the self-attention and hidden units of the feed-forward part (GPT-2, OPT, Bart)."""
+    """Heads of each attention by themselves, and hidden units (GPT-2, OPT, Bart, Whisper)."""
     layer = site.operation
-    keep_stream(site)
-    heads = site.make(layer.num_heads, "heads")
+    block = Block(site, padding="decoder_padding_mask")
+    block.attention("_self_attention_layer", DENSE)
     if layer._cross_attention_layer is not None:
-        site.protect(heads, f"{site.title} attends to two sequences with one number of heads")
-    attention = layer._self_attention_layer
-    for dense in (attention._query_dense, attention._key_dense, attention._value_dense):
-        site.bind(dense._kernel, {1: heads})
-        site.bind(dense.bias, {0: heads})
-    site.bind(attention._output_dense._kernel, {0: heads}, silence=(0,))
-    site.reads(heads)
-    hidden = hidden_units(site, layer.intermediate_dim, layer.activation)
-    up, down = layer._feedforward_intermediate_dense, layer._feedforward_output_dense
-    site.bind(up._kernel, {1: hidden})
-    site.bind(up.bias, {0: hidden})
-    site.bind(down._kernel, {0: hidden}, silence=(0,))
+        block.attention("_cross_attention_layer", DENSE, kind="cross_heads")
+    block.hidden([_UP], _DOWN, activation=layer.activation)
+    block.finish()
 
-    def make(keep: Keep) -> tuple[type, dict[str, Any]]:
-        sizes = {
-            "num_heads": keep.count(heads),
-            "head_dim": attention.key_dim,
-            "intermediate_dim": keep.count(hidden),
-        }
-        return SizedTransformerDecoder, {**layer.get_config(), **sizes}
 
-    site.rebuild(make)
+def _neox_config(layer: Any) -> dict[str, Any]:
+    """Return what a layer was made with: its own `get_config` names what nobody may pass."""
+    config: dict[str, Any] = GPTNeoXDecoder.get_config(layer)
+    del config["decoder_sequence_shape"]
+    return config
+
+
+@rule(GPTNeoXDecoder, sized(GPTNeoXDecoder, _neox_config))
+def neox_decoder(site: Site) -> None:
+    """Heads, of which one projection makes queries, keys and values, and hidden units."""
+    block = Block(site, padding="decoder_padding_mask")
+    block.attention("_self_attention_layer", ("_qkv_dense", "_output_dense"), merged=["hidden_dim"])
+    block.hidden([_UP], _DOWN, activation=site.operation.activation)
+    block.finish()
+
+
+@rule(BloomDecoder, sized(BloomDecoder))
+def bloom_decoder(site: Site) -> None:
+    """Heads, each with the slope of its bias (ALiBi), and hidden units."""
+    block = Block(site, padding="decoder_padding_mask")
+    heads = block.attention("_self_attention_layer", DENSE)
+    _keep_slopes(block, site, "_self_attention_layer._alibi_layer", heads)
+    block.hidden(["_mlp_intermediate_dense"], "_mlp_output_dense")
+    block.finish()
+
+
+@rule(FalconTransformerDecoder, sized(FalconTransformerDecoder))
+def falcon_decoder(site: Site) -> None:
+    """Heads, each with the slope of its bias (ALiBi), and hidden units."""
+    block = Block(site, padding="decoder_padding_mask")
+    heads = block.attention("attention_layer", PUBLIC_DENSE)
+    _keep_slopes(block, site, "", heads)
+    block.hidden(["dense_h_to_4h"], "dense_4h_to_h")
+    block.finish()
+
+
+def _keep_slopes(block: Block, site: Site, path: str, heads: Units) -> None:
+    """Let heads keep the slopes of the parent: a class computes them from the number of heads."""
+    slopes = at(site.operation, path)._get_slopes(len(heads))
+    block.answer(path, "_get_slopes", lambda keep: [slopes[head] for head in keep.where(heads)])

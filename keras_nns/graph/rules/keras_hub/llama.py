@@ -1,22 +1,19 @@
-"""Decoders with grouped heads, rotated positions and a gated feed-forward part: Llama."""
+"""Decoders with grouped heads, rotated positions and a gated feed-forward part."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
-from keras.layers import EinsumDense
-from keras_hub.src.models.llama.llama_attention import LlamaAttention
 from keras_hub.src.models.llama.llama_decoder import LlamaTransformerDecoder
+from keras_hub.src.models.mistral.mistral_transformer_decoder import MistralTransformerDecoder
+from keras_hub.src.models.phi3.phi3_decoder import Phi3Decoder
+from keras_hub.src.models.qwen.qwen_decoder import QwenTransformerDecoder
+from keras_hub.src.models.qwen3.qwen3_decoder import Qwen3TransformerDecoder
 
 from keras_nns.graph.rules.base import Site, rule
-from keras_nns.graph.rules.keras_hub.blocks import (
-    hidden_units,
-    keep_stream,
-    remake,
-    shared_heads,
-)
-from keras_nns.graph.rules.records import Keep
+from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
+from keras_nns.graph.rules.keras_hub.sized import sized
 
 _LLAMA = (
     "rope_max_wavelength",
@@ -28,65 +25,6 @@ _LLAMA = (
     "layer_norm_epsilon",
     "dropout",
 )
-
-
-class _SizedLlamaAttention(LlamaAttention):
-    """Llama's attention, its heads not filling the width of the stream.
-
-    Args:
-        head_dim: Dimensions of each head.
-        **kwargs: As in the base class.
-    """
-
-    def __init__(self, head_dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.head_dim = head_dim
-
-    def build(self, inputs_shape: Any) -> None:
-        """Make the weights for heads of the given size."""
-        super().build(inputs_shape)
-        self._inv_norm_factor = self.head_dim**-0.5
-        for name in ("_query_dense", "_key_dense", "_value_dense"):
-            config = getattr(self, name).get_config()
-            _, heads, _ = config["output_shape"]
-            sizes = {"output_shape": (None, heads, self.head_dim)}
-            remake(self, name, EinsumDense.from_config({**config, **sizes}), inputs_shape)
-        output = EinsumDense.from_config(self._output_dense.get_config())
-        shape = (None, None, self.num_query_heads, self.head_dim)
-        remake(self, "_output_dense", output, shape)
-
-
-@keras.saving.register_keras_serializable("keras_nns")
-class SizedLlamaTransformerDecoder(LlamaTransformerDecoder):
-    """Llama's decoder layer, its heads not filling the width of the stream.
-
-    Args:
-        num_query_heads: Number of query heads.
-        head_dim: Dimensions of each.
-        **kwargs: As in the base class.
-    """
-
-    def __init__(self, num_query_heads: int, head_dim: int, **kwargs: Any) -> None:
-        super().__init__(num_query_heads=num_query_heads, **kwargs)
-        self.head_dim = head_dim
-
-    def build(self, decoder_sequence_shape: Any) -> None:
-        """Make the weights, those of the self-attention for heads of the given size."""
-        super().build(decoder_sequence_shape)
-        config = {
-            "num_query_heads": self.num_query_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            **{key: getattr(self, key) for key in _LLAMA if key != "layer_norm_epsilon"},
-            "kernel_initializer": self.kernel_initializer,
-            "dtype": self.dtype_policy,
-            "name": self._self_attention_layer.name,
-        }
-        attention = _SizedLlamaAttention(self.head_dim, **config)
-        remake(self, "_self_attention_layer", attention, decoder_sequence_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what the layer was made with."""
-        return {**_llama_config(self), "head_dim": self.head_dim}
 
 
 def _llama_config(layer: Any) -> dict[str, Any]:
@@ -102,29 +40,29 @@ def _llama_config(layer: Any) -> dict[str, Any]:
     }
 
 
-@rule(LlamaTransformerDecoder, SizedLlamaTransformerDecoder)
-def llama_decoder(site: Site) -> None:
+def _qwen3_config(layer: Any) -> dict[str, Any]:
+    """Return what a layer was made with: its own `get_config` leaves an argument out."""
+    config = Qwen3TransformerDecoder.get_config(layer)
+    return {**config, "head_dim": layer._self_attention_layer.head_dim}
+
+
+@rule(
+    *(LlamaTransformerDecoder, sized(LlamaTransformerDecoder, _llama_config)),
+    *(MistralTransformerDecoder, sized(MistralTransformerDecoder)),
+    *(QwenTransformerDecoder, sized(QwenTransformerDecoder)),
+    *(Qwen3TransformerDecoder, sized(Qwen3TransformerDecoder, _qwen3_config)),
+    *(Phi3Decoder, sized(Phi3Decoder)),
+)
+def gated_decoder(site: Site) -> None:
     """Key and value heads with their query heads, and hidden units of the gated part."""
     layer = site.operation
-    keep_stream(site)
-    queries, heads = shared_heads(site, layer.num_query_heads, layer.num_key_value_heads)
-    attention = layer._self_attention_layer
-    site.bind(attention._query_dense._kernel, {1: queries})
-    site.bind(attention._key_dense._kernel, {1: heads})
-    site.bind(attention._value_dense._kernel, {1: heads})
-    site.bind(attention._output_dense._kernel, {0: queries}, silence=(0,))
-    hidden = hidden_units(site, layer.intermediate_dim, layer.activation)
-    site.bind(layer._feedforward_intermediate_dense._kernel, {1: hidden})
-    site.bind(layer._feedforward_gate_dense._kernel, {1: hidden})
-    site.bind(layer._feedforward_output_dense._kernel, {0: hidden}, silence=(0,))
-
-    def make(keep: Keep) -> tuple[type, dict[str, Any]]:
-        sizes = {
-            "num_query_heads": keep.count(queries),
-            "num_key_value_heads": 1 if heads is None else keep.count(heads),
-            "head_dim": attention._query_dense._kernel.shape[-1],
-            "intermediate_dim": keep.count(hidden),
-        }
-        return SizedLlamaTransformerDecoder, {**_llama_config(layer), **sizes}
-
-    site.rebuild(make)
+    phi = isinstance(layer, Phi3Decoder)
+    block = Block(site, padding="decoder_padding_mask")
+    block.attention("attention" if phi else "_self_attention_layer", PUBLIC_DENSE if phi else DENSE)
+    feedforward = "feedforward" if phi else "_feedforward"
+    block.hidden(
+        [f"{feedforward}_intermediate_dense", f"{feedforward}_gate_dense"],
+        f"{feedforward}_output_dense",
+        activation=layer.activation,
+    )
+    block.finish()
