@@ -78,8 +78,9 @@ def config_of(layer: Any) -> dict[str, Any]:
     # A layer that was made narrower has other attributes than its class was given.
     if "_made_with" in vars(layer):
         return {**vars(layer)["_made_with"], **keras.layers.Layer.get_config(layer)}
-    kind = stock_of(layer)
-    return dict(_CONFIGS.get(kind, kind.get_config)(layer))  # type: ignore[attr-defined]
+    kind: Any = stock_of(layer)
+    config = _CONFIGS.get(kind)
+    return dict(kind.get_config(layer) if config is None else config(layer))
 
 
 def is_savable(layer: Any) -> bool:
