@@ -1,4 +1,4 @@
-"""Inspect: the unit groups of a model, what each unit costs, and what cannot be cut and why."""
+"""Inspect: the unit groups of a model, what a unit costs, what is not seen or cut, and why."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from keras_nns.files.atomic import Json
 from keras_nns.graph.estimates import Estimates
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
+from keras_nns.graph.unwatched import unwatched
 from keras_nns.plans.units import Group
 from keras_nns.tables import Table, count
 
@@ -28,6 +29,8 @@ class GroupCost:
         multiply_adds: Multiply-adds per sample that leave with one unit; None where they depend on
             sizes the model leaves open.
         reasons: Why units cannot be removed.
+        unwatched: Why `observe` does not see the units, though some could be removed; empty where
+            it does.
     """
 
     name: str
@@ -37,6 +40,7 @@ class GroupCost:
     parameters: int
     multiply_adds: int | None
     reasons: tuple[str, ...]
+    unwatched: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Inspection:
                 f"{group.prunable} of {group.units}",
                 count(group.parameters),
                 count(group.multiply_adds),
+                f"no: {group.unwatched}" if group.unwatched else "yes" if group.prunable else "",
                 "; ".join(group.reasons),
             )
             for group in self.groups
@@ -77,11 +82,12 @@ class Inspection:
                 "can be cut",
                 "parameters each",
                 "multiply-adds each",
+                "watched",
                 "protected because",
             ),
             rows,
             f"{self.model}: {prunable} units can be cut; {self.parameters:,} parameters{macs}.",
-            prose=(0, 5),
+            prose=(0, 5, 6),
         )
 
     def to_markdown(self) -> str:
@@ -102,6 +108,8 @@ class Inspection:
                     "prunable": g.prunable,
                     "parameters_per_unit": g.parameters,
                     "multiply_adds_per_unit": g.multiply_adds,
+                    "watched": not g.unwatched,
+                    "unwatched_because": g.unwatched,
                     "reasons": list(g.reasons),
                 }
                 for g in self.groups
@@ -142,6 +150,7 @@ def inspect(model: Any, *, inputs: Any = None) -> Inspection:
     everything = Keep(np.ones(graph.unit_count, dtype=bool))
     parameters = estimates.of("parameters", everything)
     macs = None if open_sizes else estimates.of("macs", everything)
+    unseen = unwatched(graph, ())
     groups = []
     for group in graph.layout.groups:
         keep = _without_one(graph, group)
@@ -154,6 +163,7 @@ def inspect(model: Any, *, inputs: Any = None) -> Inspection:
                 parameters=round(parameters - estimates.of("parameters", keep)),
                 multiply_adds=None if macs is None else round(macs - estimates.of("macs", keep)),
                 reasons=group.reasons,
+                unwatched=unseen.get(group.name, ""),
             )
         )
     return Inspection(

@@ -14,9 +14,9 @@ from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.devices import has_gpu
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import Graph
+from keras_nns.graph.unwatched import unwatched
 from keras_nns.observation.activity import STATISTICS, Activity, LayerActivity
 from keras_nns.observation.unit_values import Tap, Values
-from keras_nns.observation.unwatched import unwatched
 from keras_nns.plans.units import Fingerprint
 
 _FAR = 64.0

@@ -15,7 +15,7 @@ from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity, Float
 from keras_nns.plans.keep_rules import KeepRule, above, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
-from keras_nns.plans.units import mask_of
+from keras_nns.plans.units import Member, mask_of
 from keras_nns.selection.activations import Score, mean_activation, name_of
 
 Label = int | str
@@ -63,7 +63,8 @@ def select(
     """Choose which units stay for one label, for several, or for each.
 
     Units of layers that were not observed stay, and so do protected ones; where they could not be
-    observed, a warning names them with the reason. For several labels the
+    observed, a warning names them with the reason, unless others of the same layer could (the heads
+    of an attention whose dimensions stay). For several labels the
     plan is the union of the labels' own plans, unless the keep rule is global: then each unit's
     highest score over the labels is compared across the network.
 
@@ -231,16 +232,27 @@ def _free(activity: Activity, name: str, values: Float) -> NDArray[np.bool_]:
 
 
 def _warn_of_unknown(activity: Activity, scores: Mapping[str, Float], score: str) -> None:
-    """Warn of units that stay because no layer shows them, not of those left out on purpose."""
+    """Warn of units that stay because no layer shows them, not of those left out on purpose.
+
+    Dimensions of keys and values are left out: their heads are chosen among, and the plan counts
+    them apart.
+    """
+    chosen = {_layer_of(member) for name in scores for member in activity.layout[name].members}
     reasons = {
         name: reason
         for name, reason in unknown_groups(activity, scores, score).items()
         if name in activity.unwatched
+        and not chosen.issuperset(map(_layer_of, activity.layout[name].members))
     }
     if reasons:
         warnings.warn(
             f"Units of which nothing is known stay: {listed(reasons)}. {_REMEDY}", stacklevel=3
         )
+
+
+def _layer_of(member: Member) -> str:
+    """Return the layer that makes units, of whatever kind they are."""
+    return member.layer.partition(":")[0]
 
 
 def _check_scores(

@@ -19,11 +19,13 @@ from keras_nns.graph.keras_internals import (
     functional,
     holds_only_parts,
     is_graph,
+    room_for,
     structure,
 )
 from keras_nns.graph.partial_layers import partial_form
-from keras_nns.graph.rules import load_extras, rule_of, unfolds
+from keras_nns.graph.rules import Keep, load_extras, rule_of, unfolds
 from keras_nns.graph.tracing import trace
+from keras_nns.surgery.rebuilding import Rebuilder
 
 TOLERANCE = 1e-5
 """Largest difference of an unfolded model from the original, relative to the output's scale."""
@@ -68,8 +70,7 @@ def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> A
         raise ModelError(f"Expected a keras.Model. Received: {type(model).__name__}.")
     load_extras()
     if is_graph(model):
-        functional(model)
-        copy = _copied(model)
+        copy = _graph_copied(model)
     else:
         if inputs is None or not model.built:
             raise ModelError(
@@ -185,16 +186,28 @@ def _step_by_step(inner: Any, inputs: Any, training: Any = None, mask: Any = Non
     return ops.reshape(answer, (-1, inputs.shape[1], *answer.shape[1:]))
 
 
-def _copied(model: Any, symbols: Any = None) -> Any:
+def _graph_copied(model: Any) -> Any:
+    """Copy a graph layer by layer: the class of a whole model may not say all that it was told."""
+    graph = trace(model)
+    everything = Keep(np.ones(graph.unit_count, dtype=bool))
+    try:
+        with room_for(len(graph.calls)):
+            return Rebuilder(graph, everything).run()
+    except SurgeryError as error:
+        raise ModelError(
+            f"Model {model.name!r} cannot be copied from its `get_config`: {error}"
+        ) from error
+
+
+def _copied(model: Any, symbols: Any) -> Any:
     try:
         copy = type(model).from_config(model.get_config())
-        if symbols is not None:
-            copy(symbols)
+        copy(symbols)
         copy.set_weights(model.get_weights())
     except Exception as error:  # a user's own layers may raise anything
         raise ModelError(
-            f"Model {model.name!r} cannot be copied from its `get_config`: {_brief(error)} Every "
-            "layer of your own, and a model that is a subclass, needs one, as for saving."
+            f"Model {model.name!r} cannot be copied from its `get_config`: {_brief(error)} A model "
+            "that is a subclass needs one, as for saving."
         ) from error
     return copy
 

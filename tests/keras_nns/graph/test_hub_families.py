@@ -61,6 +61,15 @@ def answers(model, x):
     return [np.asarray(y) for y in keras.tree.flatten(model(x, training=False))]
 
 
+def test_a_backbone_with_tied_embeddings_is_written_out(model_of):
+    """Its own configuration does not say that they are tied: a copy would have two tables."""
+    model = model_of("SmolLM")
+    flat = nns.unfold(model)
+    assert len(flat.weights) == len(model.weights)
+    x = sample_inputs(trace(model), 2, seed=3)
+    np.testing.assert_array_equal(answers(flat, x)[0], answers(model, x)[0])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_units_leave_exactly_and_are_all_watched(name, families, model_of, tmp_path):
     model = model_of(name)

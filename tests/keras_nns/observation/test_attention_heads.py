@@ -148,9 +148,6 @@ def test_training_gathers_what_observing_sees():
     assert "call" not in vars(layer.output_dense)
 
 
-STAY = "nothing is known stay: 'attention:key', 'attention:value' .they act inside MultiHeadAttent"
-
-
 def test_selecting_takes_away_the_head_that_adds_nothing():
     layer = multi_head()
     model, x = attending(layer), sequences(33)
@@ -159,8 +156,7 @@ def test_selecting_takes_away_the_head_that_adds_nothing():
     layer.output_dense.kernel.assign(kernel)
     activity = nns.observe(model, (x, np.arange(33) % 3))
     assert np.array_equal(activity.mean("attention:heads")[:, 1], np.zeros(3))
-    with pytest.warns(UserWarning, match=STAY):
-        plan = nns.select(activity, labels="all", keep=nns.above(0.01))
+    plan = nns.select(activity, labels="all", keep=nns.above(0.01))
     assert plan.kept["attention:heads"] == (0, 2)
     small = nns.cut(model, plan, prove=True)
     assert small.get_layer("attention").num_heads == 2
@@ -170,9 +166,14 @@ def test_selecting_takes_away_the_head_that_adds_nothing():
 def test_dimensions_of_keys_and_values_stay_unless_a_plan_names_them():
     model = attending(multi_head())
     activity = nns.observe(model, (sequences(), np.arange(11) % 3))
-    with pytest.warns(UserWarning, match=STAY):
-        plan = nns.select(activity, labels=0, keep=nns.top(1))
+    # Their heads are chosen among: no warning, but the plan counts them apart.
+    plan = nns.select(activity, labels=0, keep=nns.top(1))
     assert [len(plan.kept[f"attention:{kind}"]) for kind in ("heads", "key", "value")] == [1, 4, 4]
+    assert str(plan).endswith("and all 8 of which nothing is known")
+    groups = {group.name: group.unwatched for group in nns.inspect(model).groups}
+    assert groups["attention:heads"] == ""
+    assert "they act inside MultiHeadAttention" in groups["attention:key"]
+    assert "no: they act inside" in nns.inspect(model).to_markdown()
 
 
 def test_half_precision_heads_are_watched_in_full():
@@ -197,8 +198,7 @@ def test_labels_may_be_something_else_than_what_a_model_answers():
         model, (tokens, np.array(activity.label_names)[kinds]), label_names=activity.label_names
     )
     assert nns.observe(model, (tokens, kinds)).label_names == ("0", "1", "2")
-    with pytest.warns(UserWarning, match="nothing is known stay"):
-        plan = nns.select(activity, labels="code", keep=nns.top(2))
+    plan = nns.select(activity, labels="code", keep=nns.top(2))
     small = nns.cut(model, plan, prove=True)
     assert small.output_shape == (None, STEPS, 9)
     assert small.get_layer("hidden").units == small.get_layer("attention").num_heads == 2
