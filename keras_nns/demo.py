@@ -266,7 +266,6 @@ def _trained(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model, 
     parent.fit(
         data.x_train, targets, batch_size=_BATCH, epochs=epochs, verbose=0, callbacks=[monitor]
     )
-    assert monitor.activity is not None
     note = (
         f"The network was trained here: {epochs} epochs of Adam in batches of {_BATCH}, seed "
         f"{seed}, nothing tuned on the held-out part. It was watched on its training samples when "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import rich.box
 import rich.console
 import rich.table
+from rich.cells import cell_len
 from rich.text import Text
 
 from tflite_export.writing.text import visible
@@ -20,6 +22,8 @@ UNDEFINED = "–"
 _MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
 _BLOCK_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#=]))")
 _WIDTH = 120
+_NAME = 24
+"""Columns of names are never folded to less, unless all names are shorter."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,21 @@ class Table:
         for i, column in enumerate(self.columns):
             # What is figured stays whole; only names may be folded when a terminal is narrow.
             words = i in self.prose
-            table.add_column(Text(column), justify="left" if words else "right", no_wrap=not words)
+            table.add_column(
+                Text(column),
+                justify="left" if words else "right",
+                no_wrap=not words,
+                # Else many columns of figures would leave nothing of the names.
+                min_width=min(self._longest(i), _NAME) if words else None,
+            )
         for row in self.rows:
             # A name of the user's may hold a line end, or what a terminal obeys.
             table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in row))
         return table
+
+    def _longest(self, column: int) -> int:
+        cells = (self.columns[column], *(row[column] for row in self.rows))
+        return max(map(cell_len, map(visible, cells)))
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, every cell escaped; the caption is not part of it."""
@@ -62,15 +76,58 @@ class Table:
         lines = [" | ".join(escape(cell) for cell in row) for row in (self.columns, *self.rows)]
         return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
+    def to_html(self) -> str:
+        """Return the table and its caption as HTML, every cell escaped."""
+
+        def row(kind: str, cells: tuple[str, ...]) -> str:
+            sides = ("left" if i in self.prose else "right" for i in range(len(cells)))
+            return "".join(
+                f'<{kind} style="text-align:{side}">{html.escape(visible(cell))}</{kind}>'
+                for side, cell in zip(sides, cells, strict=True)
+            )
+
+        body = "".join(f"<tr>{row('td', cells)}</tr>" for cells in self.rows)
+        head = f"<thead><tr>{row('th', self.columns)}</tr></thead>"
+        table = f"<table>{head}<tbody>{body}</tbody></table>" if self.rows else ""
+        return f"{table}<p>{html.escape(visible(self.caption))}</p>" if self.caption else table
+
     def __str__(self) -> str:
+        if not self.rows and self.caption:  # Column names alone say nothing.
+            return visible(self.caption)
         stream = io.StringIO()
         console = rich.console.Console(
             file=stream, width=_WIDTH, color_system=None, legacy_windows=False, highlight=False
         )
+        # Wider than a page where figures would be cut off: what shows it breaks the lines.
+        lengths = [self._longest(i) for i in range(len(self.columns))]
+        least = [min(n, _NAME) if i in self.prose else n for i, n in enumerate(lengths)]
+        console.width = max(_WIDTH, sum(least) + 3 * len(least))
         console.print(self.to_rich())
         lines = [line.rstrip() for line in stream.getvalue().splitlines()]
         text = "\n".join(line for line in lines if line)
         return f"{text}\n{visible(self.caption)}" if self.caption else text
+
+
+class Tabular:
+    """What is shown as a table: printed, and in a notebook."""
+
+    def to_table(self) -> Table:
+        """Return it as a table."""
+        raise NotImplementedError
+
+    def to_markdown(self) -> str:
+        """Return it as a Markdown table."""
+        return self.to_table().to_markdown()
+
+    def __str__(self) -> str:
+        return str(self.to_table())
+
+    def __repr__(self) -> str:
+        caption = self.to_table().caption.splitlines()
+        return f"<{type(self).__name__}{f': {caption[0]}' if caption else ''}>"
+
+    def _repr_html_(self) -> str:
+        return self.to_table().to_html()
 
 
 def escape(text: str) -> str:

@@ -103,7 +103,7 @@ class ActivityMonitor(keras.callbacks.Callback):
             _require_tensorboard()
         self.every = every
         self.keep_history = keep_history
-        self.activity: Activity | None = None
+        self._activity: Activity | None = None
         self.history: dict[int, Activity] = {}
         self._data, self._y = data, y
         self._log_dir = log_dir
@@ -119,9 +119,23 @@ class ActivityMonitor(keras.callbacks.Callback):
         self._writer: SummaryWriter | None = None
         self._epoch = 0
 
+    @property
+    def activity(self) -> Activity:
+        """The activity of the last watched epoch.
+
+        Raises:
+            DataError: No epoch has been watched yet.
+        """
+        if self._activity is None:
+            raise DataError(
+                "The monitor has not watched an epoch yet. Pass it to fit, as callbacks=[monitor], "
+                "and read its activity afterwards."
+            )
+        return self._activity
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Get ready: trace the model, check the data, or enter the training step."""
-        self.activity = None
+        self._activity = None
         self.history = {}
         if self._log_dir is not None:
             self._writer = SummaryWriter(self._log_dir)
@@ -164,15 +178,16 @@ class ActivityMonitor(keras.callbacks.Callback):
             self._writer = None
 
     def _watch_if_changed(self) -> None:
-        if self.activity is None or self.activity.fingerprint.weights != weights_digest(self.model):
+        seen = self._activity
+        if seen is None or seen.fingerprint.weights != weights_digest(self.model):
             self._watch()
 
     def _watch(self) -> None:
         if self._gatherer is not None:
-            self.activity = self._gatherer.activity()
+            self._activity = self._gatherer.activity()
         else:
             assert self._observer is not None
-            self.activity = self._observer.observe(
+            self._activity = self._observer.observe(
                 self._data, self._y, batch_size=self._batch_size, verbose=self._verbose
             )
         if self.keep_history:

@@ -33,6 +33,7 @@ from keras_nns.cli import (
     select,
     simplify,
     sweep,
+    to_c,
     transfer,
     transplant,
 )
@@ -45,7 +46,8 @@ from tflite_export.writing.text import visible
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
-    patch, transplant, transfer, add_label, remove_label, evaluate, export, card, report, reproduce,
+    patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, card, report,
+    reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -35,7 +35,7 @@ def result(text: str) -> None:
 
 def table(content: Table) -> None:
     """Print a table with its caption; in colours where there is a terminal."""
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or not content.rows:
         result(str(content))
         return
     from rich.console import Console

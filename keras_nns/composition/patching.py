@@ -25,8 +25,8 @@ from keras_nns.observation.holdout import Division
 from keras_nns.observation.moments import HALVES
 
 
-@dataclass(frozen=True, eq=False)
-class Patched:
+@dataclass(frozen=True, repr=False, eq=False)
+class Patched(tables.Tabular):
     """A host with one label patched, or as it was. Printing it gives a table.
 
     Attributes:
@@ -88,9 +88,6 @@ class Patched:
             "before": self.before.to_json(),
             "after": self.after.to_json(),
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def patch(
@@ -190,14 +187,14 @@ def patch(
     own = after[name].recall - before[name].recall
     overall = (own + others * (len(stock.names) - 1)) / len(stock.names)
     rose = (
-        f"the balanced accuracy of {name!r} rose by {100 * gain:.2f} ± {100 * error:.2f} points, "
-        f"the mean recall of the others by {100 * others:.2f}."
+        f"the balanced accuracy of {name!r} {_moved(gain)} ± {100 * error:.2f} points, the mean "
+        f"recall of the others {_moved(others)}."
     )
     against = ""
     if gain <= sure:
-        against = f" It takes more than {100 * sure:.2f} to be more than chance."
+        against = f" A rise must be above {100 * sure:.2f} to be more than chance."
     elif overall <= 0:
-        against = f" The mean recall over all labels rose by {100 * overall:.2f}."
+        against = f" The mean recall over all labels {_moved(overall)}, so nothing is won."
     accepted = not against
     return Patched(
         new if accepted else host,
@@ -211,6 +208,13 @@ def patch(
         after,
         int(survey.samples[list(HALVES)].sum()),
     )
+
+
+def _moved(change: float) -> str:
+    """Say which way a share went, in points."""
+    if not round(100 * change, 2):
+        return "stayed as it was"
+    return f"{'rose' if change > 0 else 'fell'} by {abs(100 * change):.2f}"
 
 
 def _check(held_out: float, confidence: float, most_lost: float) -> None:

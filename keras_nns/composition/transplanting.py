@@ -61,8 +61,8 @@ class Origin:
     why: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Transplanted:
+@dataclass(frozen=True, repr=False, eq=False)
+class Transplanted(tables.Tabular):
     """A small architecture that answers some labels as a large network does.
 
     Printing it gives two tables: where each layer started, and what training gained.

@@ -14,8 +14,9 @@ import numpy as np
 from keras_nns.data.batches import Batch
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.extraction.tasks import Task
-from keras_nns.observation.activity import Activity, Float
+from keras_nns.observation.activity import Activity
 from keras_nns.observation.holdout import Division
+from keras_nns.observation.layer_sums import Float
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import Plan
 from keras_nns.selection.activations import Score, contrast, name_of

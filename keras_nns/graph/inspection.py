@@ -13,7 +13,7 @@ from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.graph.unwatched import unwatched
 from keras_nns.plans.units import Group
-from keras_nns.tables import Table, count
+from keras_nns.tables import Table, Tabular, count
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class GroupCost:
     unwatched: str = ""
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Tabular):
     """The unit groups of a model. Print it for a table.
 
     Attributes:
@@ -90,10 +90,6 @@ class Inspection:
             prose=(0, 5, 6),
         )
 
-    def to_markdown(self) -> str:
-        """Return the groups as a Markdown table."""
-        return self.to_table().to_markdown()
-
     def to_json(self) -> Json:
         """Return the inspection as plain data."""
         return {
@@ -115,9 +111,6 @@ class Inspection:
                 for g in self.groups
             ],
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def inspect(model: Any, *, inputs: Any = None) -> Inspection:

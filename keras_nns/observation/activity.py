@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, Literal, get_args
 
@@ -14,13 +14,13 @@ from keras_nns.data.labels import label_number
 from keras_nns.data.sketch import Seen, unite
 from keras_nns.errors import DataError, FileError, SelectionError
 from keras_nns.files import atomic
+from keras_nns.observation.layer_sums import Float, LayerActivity, add
+from keras_nns.observation.strongest import By, Strongest, strongest
 from keras_nns.plans.units import Fingerprint, Layout
 
 Statistic = Literal["fired", "mean", "variance", "maximum", "active"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
-
-Float = NDArray[np.float64]
 
 _FORMAT = "keras_nns.activity"
 _VERSION = 1
@@ -33,36 +33,7 @@ _FIELDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class LayerActivity:
-    """Sums over samples for the units of one layer, each of shape `(labels, units)`.
-
-    A unit's value for one sample is the mean of its output over all positions (pixels, steps). For
-    layers whose output can be negative `magnitude` and `fired` take the mean of the absolute
-    output, so that a unit that answers with -1 counts as active.
-
-    Attributes:
-        total: Sum of the value, or None where the mean was not watched.
-        magnitude: Sum of the absolute value; the same array as `total` where nothing is negative.
-        fired: How many samples had an absolute value above the threshold, int64, or None.
-        deviation: Sum of squared differences from the label's mean value, or None.
-        maximum: Largest absolute value, -inf for a label without samples, or None.
-        active: Sum of the share of positions whose absolute value was above the threshold, or None.
-    """
-
-    total: Float | None = None
-    magnitude: Float | None = None
-    fired: NDArray[np.int64] | None = None
-    deviation: Float | None = None
-    maximum: Float | None = None
-    active: Float | None = None
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what was watched, by name."""
-        return {f.name: a for f in fields(self) if (a := getattr(self, f.name)) is not None}
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activity:
     """Streamed statistics for every (label, unit) of every watched layer of a model.
 
@@ -170,6 +141,49 @@ class Activity:
         """
         return label_number(label, self.label_names)
 
+    def top(
+        self,
+        label: int | str,
+        k: int = 10,
+        *,
+        layers: str | Sequence[str] | None = None,
+        by: By = "firing",
+    ) -> Strongest:
+        """Return the units that carry a label: that answer to it and not to the others.
+
+        Args:
+            label: The label's number or name.
+            k: How many units.
+            layers: Path of a layer, or several; None looks at all that were watched.
+            by: `"firing"`: on how much larger a share of the label's samples they fire than of the
+                other labels' (Youden's index, of the unit as a detector). `"mean"`: how much larger
+                their mean absolute value is, in shares of the layer's largest.
+
+        Returns:
+            The units, the strongest first; printing it gives a table.
+
+        Raises:
+            SelectionError: There is no such label, layer or way; the label or all others have no
+                samples; or what is compared was not watched.
+
+        Example:
+            >>> activity.top(3).units[0].unit  # doctest: +SKIP
+            17
+        """
+        if by not in get_args(By):
+            raise SelectionError(f"Expected `by` to be one of {get_args(By)}. Received: {by!r}.")
+        read = self.firing_rate if by == "firing" else self.magnitude
+        chosen = [layers] if isinstance(layers, str) else list(layers or self.layers)
+        number = self.label(label)
+        return strongest(
+            {layer: read(layer) for layer in chosen},
+            number,
+            self.label_names[number],
+            self.samples > 0,
+            k=k,
+            by=by,
+        )
+
     def _array(self, layer: str, field: str, statistic: str) -> NDArray[Any]:
         if layer not in self.layers:
             raise SelectionError(f"Layer {layer!r} was not watched. Watched: {list(self.layers)}.")
@@ -212,7 +226,7 @@ class Activity:
             self,
             samples=self.samples + other.samples,
             layers={
-                name: _add(mine, other.layers[name], self.samples, other.samples)
+                name: add(mine, other.layers[name], self.samples, other.samples)
                 for name, mine in self.layers.items()
             },
             seen=unite(self.seen, other.seen),
@@ -239,6 +253,9 @@ class Activity:
         return True
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def __str__(self) -> str:
         units = sum(next(iter(a.arrays().values())).shape[1] for a in self.layers.values())
@@ -344,37 +361,3 @@ class Activity:
                         f"{what} of layer {name!r} is {array.dtype} of shape {array.shape}, not "
                         f"{expected}"
                     )
-
-
-def _add(
-    one: LayerActivity,
-    other: LayerActivity,
-    n_one: NDArray[np.int64],
-    n_other: NDArray[np.int64],
-) -> LayerActivity:
-    def total(name: str) -> Any:
-        a, b = getattr(one, name), getattr(other, name)
-        return None if a is None or b is None else a + b
-
-    summed = total("total")
-    same = one.magnitude is one.total and other.magnitude is other.total
-    deviation = None
-    if one.deviation is not None and other.deviation is not None:
-        assert one.total is not None and other.total is not None
-        # Chan, Golub, LeVeque 1979: two sums of squared differences around their own means.
-        n_a, n_b = n_one[:, None].astype(np.float64), n_other[:, None].astype(np.float64)
-        n = n_a + n_b
-        gap = other.total / np.maximum(n_b, 1) - one.total / np.maximum(n_a, 1)
-        both = np.where((n_a > 0) & (n_b > 0), gap**2 * n_a * n_b / np.maximum(n, 1), 0.0)
-        deviation = one.deviation + other.deviation + both
-    maximum = None
-    if one.maximum is not None and other.maximum is not None:
-        maximum = np.maximum(one.maximum, other.maximum)
-    return LayerActivity(
-        total=summed,
-        magnitude=summed if same else total("magnitude"),
-        fired=total("fired"),
-        active=total("active"),
-        deviation=deviation,
-        maximum=maximum,
-    )

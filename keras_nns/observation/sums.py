@@ -15,7 +15,8 @@ from keras_nns.engine.devices import has_gpu
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import Graph
 from keras_nns.graph.unwatched import unwatched
-from keras_nns.observation.activity import STATISTICS, Activity, LayerActivity
+from keras_nns.observation.activity import STATISTICS, Activity
+from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.observation.unit_values import Tap, Values
 from keras_nns.plans.units import Fingerprint
 

@@ -68,7 +68,7 @@ class Choice:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Which units of which group stay, for which labels, and why.
 
@@ -146,6 +146,45 @@ class Plan:
         decided = {name for choice in self.choices for name, _ in choice.thresholds}
         whole = [name for name, units in self.kept.items() if len(units) == self.sizes[name]]
         return tuple(name for name in whole if self.choices and name not in decided)
+
+    def why(self, group: str, unit: int) -> str:
+        """Say whether a unit stays, and by which scores that was chosen.
+
+        Args:
+            group: Name of the unit group.
+            unit: The unit's number.
+
+        Raises:
+            PlanError: The plan has no such group or unit.
+
+        Example:
+            >>> print(plan.why("dense", 17))  # doctest: +SKIP
+            Unit 17 of 'dense' stays.
+            For cat, above(0.4): its mean_activation is 1.3, and 0.6 was enough.
+        """
+        if group not in self.kept:
+            raise PlanError(f"No unit group {group!r}. Expected one of {list(self.kept)}.")
+        if not 0 <= unit < self.sizes[group]:
+            raise PlanError(
+                f"Group {group!r} has units 0 to {self.sizes[group] - 1}. Received: {unit}."
+            )
+        stays = unit in self.kept[group]
+        lines = [f"Unit {unit} of {group!r} {'stays' if stays else 'goes'}."]
+        for choice in self.choices:
+            names = self.label_names
+            who = ", ".join(names[i] if names else str(i) for i in choice.labels)
+            scores, least = dict(choice.scores).get(group), dict(choice.thresholds).get(group)
+            asked = f"For {who or 'no label'}, {choice.keep}:"
+            if scores is not None and not isinf(scores[unit]):
+                enough = "nothing was kept" if least is None else f"{least:.4g} was enough"
+                lines.append(f"{asked} its {choice.score} is {scores[unit]:.4g}, and {enough}.")
+            elif group in self.unknown:
+                lines.append(f"{asked} nothing is known of these units, so all stay.")
+            else:
+                lines.append(f"{asked} chosen by {choice.score}; its score was not recorded.")
+        if not self.choices:
+            lines.append("The plan was written by hand.")
+        return "\n".join(lines)
 
     @property
     def keeps_all(self) -> bool:
@@ -310,6 +349,9 @@ class Plan:
         """
         with atomic.blame(path):
             return cls.from_json(atomic.parse_json(atomic.read_bytes(path)))
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
     def __str__(self) -> str:
         labels = ", ".join(self.names) or "no label"

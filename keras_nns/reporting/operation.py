@@ -23,7 +23,7 @@ from keras_nns.shipping.tflite_files import card_table, device_card, extras
 from keras_nns.surgery.cutting import cut, prove
 from keras_nns.surgery.lineage import Head
 from keras_nns.surgery.proving import Proof
-from keras_nns.tables import Table
+from keras_nns.tables import Table, Tabular
 
 MERGED = "merged"
 PARENT = "parent"
@@ -34,8 +34,8 @@ _TIMED = 0.1
 Tell = Callable[[str], object]
 
 
-@dataclass(frozen=True, eq=False)
-class Operation:
+@dataclass(frozen=True, repr=False, eq=False)
+class Operation(Tabular):
     """Cut networks and what is known about them.
 
     Attributes:

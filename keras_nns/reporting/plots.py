@@ -263,17 +263,20 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
             (new, 0.2, AFTER, "subnetwork"),
         ):
             axes.barh(places + shift, values, height=0.38, color=colour, label=name)
+            ends = np.nan_to_num(values)
             if told:
                 side = [
                     pair[shift > 0].intervals.get(title, (math.nan, math.nan)) for pair in pairs
                 ]
-                axes.hlines(places + shift, *np.transpose(side), color="#444444", linewidth=0.8)
+                low, high = np.transpose(side)
+                axes.hlines(places + shift, low, high, color="#444444", linewidth=0.8)
+                # The figure stands behind the interval, which would strike it through.
+                ends = np.fmax(ends, high)
             # A bar of length 0 and a figure that is undefined look the same without a word.
-            for place, value in zip(places + shift, values, strict=True):
+            for place, value, end in zip(places + shift, values, ends, strict=True):
                 word = "undefined" if math.isnan(value) else f"{value:.2f}"
-                end = 0.0 if math.isnan(value) else float(value)
                 axes.text(end + 0.01, place, word, va="center", fontsize=6.5, color="#444444")
-        axes.set_xlim(0, 1.1)
+        axes.set_xlim(0, 1.12)
         axes.set_xticks(np.linspace(0, 1, 6))
         axes.set_title(title)
         axes.set_xlabel(title)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from keras_nns.data.labels import label_number
 from keras_nns.errors import SelectionError
-from keras_nns.observation.activity import Activity, Float
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.keep_rules import KeepRule, above, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import Member, mask_of

@@ -21,8 +21,8 @@ from keras_nns.observation.probing import Layers, Probe, taps_of
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Modularity:
+@dataclass(frozen=True, repr=False, eq=False)
+class Modularity(tables.Tabular):
     """How alike the units are that samples of labels use. Printing it gives a table.
 
     Attributes:
@@ -93,9 +93,6 @@ class Modularity:
             "active": plain(self.active),
             **dict(zip(names, plain(np.array(overall)), strict=True)),
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def modularity(

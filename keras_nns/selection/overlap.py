@@ -17,8 +17,8 @@ from keras_nns.plans.units import mask_of
 from keras_nns.surgery.lineage import lineage
 
 
-@dataclass(frozen=True, eq=False)
-class Overlap:
+@dataclass(frozen=True, repr=False, eq=False)
+class Overlap(tables.Tabular):
     """How many of their parent's units subnetworks share. Printing it gives a table.
 
     Attributes:
@@ -103,9 +103,6 @@ class Overlap:
             f"{tables.share(self.coupling)}."
         )
         return tables.Table(("subnetwork", *self.names), rows, caption)
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def overlap(subnets: Iterable[Any] | Mapping[str, Any]) -> Overlap:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
-from keras_nns.observation.activity import Activity, Float
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.plans.units import Group
 

@@ -11,7 +11,8 @@ from keras import layers
 from keras_nns.errors import SelectionError
 from keras_nns.graph.rules import FIXED
 from keras_nns.graph.tracing import Graph, trace
-from keras_nns.observation.activity import Activity, Float
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.layer_sums import Float
 from keras_nns.selection.activations import Join, Score, Scores, by_group, joined
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from keras_nns.data.batches import as_batches
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.graph.tracing import trace
-from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Float, Statistic
+from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
+from keras_nns.observation.layer_sums import Float
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.keep_rules import KeepRule, fraction
 from keras_nns.plans.kept_units import Plan

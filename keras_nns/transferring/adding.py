@@ -33,8 +33,8 @@ from keras_nns.transferring.removing import SAMPLES, logits_apart
 _RATE = 3e-3
 
 
-@dataclass(frozen=True, eq=False)
-class Extension:
+@dataclass(frozen=True, repr=False, eq=False)
+class Extension(tables.Tabular):
     """A network with one label more, and what was kept of the others. Printing it gives a table.
 
     Attributes:
@@ -77,9 +77,6 @@ class Extension:
         return tables.Table(
             ("label", "samples", "recall", "specificity", "balanced acc."), tuple(rows), caption
         )
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 @random_untouched()

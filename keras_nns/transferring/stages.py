@@ -53,8 +53,8 @@ class Stage:
     course: Course
 
 
-@dataclass(frozen=True, eq=False)
-class Transfer:
+@dataclass(frozen=True, repr=False, eq=False)
+class Transfer(tables.Tabular):
     """A network that was taught other labels. Printing it gives a table.
 
     Attributes:
@@ -115,9 +115,6 @@ class Transfer:
                 for stage in self.stages
             ],
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 @random_untouched()

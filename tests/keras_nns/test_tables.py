@@ -65,3 +65,25 @@ def test_a_printed_table_shows_markup_as_text():
 )
 def test_figures_are_written_the_same_everywhere(written, expected):
     assert written == expected
+
+
+def test_names_stay_beside_many_columns():
+    """Ten labels of ten columns are wider than a page, and rows without names say nothing."""
+    names = [f"subnetwork_{i}" for i in range(10)]
+    rows = tuple((name, *("1,234 (0.123)" for _ in names)) for name in names)
+    text = str(tables.Table(("subnetwork", *names), rows))
+    for name in names:
+        assert any(line.split()[:1] == [name] for line in text.splitlines())
+    assert text.count("1,234 (0.123)") == 100
+
+
+def test_a_table_without_rows_is_its_caption():
+    assert str(tables.Table(("layer", "change"), (), "Nothing was done.")) == "Nothing was done."
+
+
+def test_a_notebook_shows_cells_as_text():
+    table = tables.Table(("label", "n"), (("<b>a</b>\x1b[31m", "1"),), "what & how")
+    html = table.to_html()
+    assert "&lt;b&gt;a&lt;/b&gt;\\x1b[31m" in html
+    assert "<p>what &amp; how</p>" in html
+    assert html.count("<tr>") == 2

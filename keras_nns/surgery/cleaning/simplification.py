@@ -21,8 +21,8 @@ from keras_nns.surgery.proving import Proof, difference, has_lower_precision
 from keras_nns.surgery.rebuilding import Rebuilder
 
 
-@dataclass(frozen=True, eq=False)
-class Simplification:
+@dataclass(frozen=True, repr=False, eq=False)
+class Simplification(tables.Tabular):
     """A simplified model, and what was done to it. Printing it gives a table.
 
     Attributes:
@@ -45,10 +45,9 @@ class Simplification:
             f"{tables.count(self.model.count_params())} parameters are left; largest difference "
             f"{self.proof.absolute:.2g}, {self.proof.relative:.2g} of the output's scale."
         )
+        if not rows:
+            caption = f"There was nothing to simplify. {caption}"
         return tables.Table(("layer", "change", "units"), rows, caption, prose=(0, 1))
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def simplify(model: keras.Model, *, fold_batch_norm: bool = False) -> Simplification:

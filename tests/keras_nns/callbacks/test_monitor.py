@@ -239,3 +239,8 @@ def test_mixed_precision_and_several_steps_per_execution(data):
     seen = nns.observe(net, data)
     np.testing.assert_array_equal(monitor.activity.samples, seen.samples)
     np.testing.assert_allclose(monitor.activity.mean("half"), seen.mean("half"), rtol=2e-3)
+
+
+def test_an_activity_that_is_not_there_yet_is_a_message():
+    with pytest.raises(nns.errors.DataError, match=r"callbacks=\[monitor\]"):
+        nns.ActivityMonitor().activity  # noqa: B018

@@ -145,3 +145,12 @@ def test_a_network_without_a_graph_is_exported_by_its_recorded_shape(tmp_path, c
     model.save(tmp_path / "plain.keras")
     assert main(["export", f"{tmp_path}/plain.keras", "-o", f"{tmp_path}/plain.tflite"]) == 0
     assert "verified on 64 generated inputs" in capsys.readouterr().out
+
+
+def test_a_c_array_of_any_tflite_file(tmp_path, capsys):
+    flat = tflite_export.convert(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    (tmp_path / "pets.tflite").write_bytes(flat)
+    assert main(["to-c", str(tmp_path / "pets.tflite"), "-o", str(tmp_path / "pets-1.h")]) == 0
+    assert (tmp_path / "pets-1.h").read_text() == tflite_export.to_c(flat, "pets_1")
+    assert main(["to-c", str(tmp_path / "pets.tflite"), "-o", str(tmp_path / "int.h")]) == 1
+    assert "int_model" in capsys.readouterr().err

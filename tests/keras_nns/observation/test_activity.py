@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import keras_nns as nns
 from keras_nns.files import atomic
-from keras_nns.observation.activity import STATISTICS, Activity, LayerActivity
+from keras_nns.observation.activity import STATISTICS, Activity
+from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.plans.units import Fingerprint, Group, Layout, Member
 
 # TensorFlow's tensors under numpy 2, when Keras writes weights.
@@ -279,3 +280,46 @@ def test_foreign_files_are_refused(tmp_path):
     for foreign in (path, plan, empty, tmp_path / "nowhere", tmp_path):
         with pytest.raises(nns.errors.FileError, match=foreign.name):
             Activity.load(foreign)
+
+
+def test_the_units_that_carry_a_label():
+    """Firing rates by hand: unit 1 of b fires on all of label 0 and on nothing else."""
+    layout = Layout(tuple(Group(n, 3, (Member(n, (0, 1, 2)),)) for n in ("a", "b")))
+    fired = {"a": [[5, 10, 0], [5, 10, 4], [5, 10, 0]], "b": [[8, 10, 0], [0, 0, 4], [4, 0, 0]]}
+    total = {"a": [[1, 9, 0], [1, 9, 9], [1, 9, 0]], "b": [[0.1, 0.3, 0], [0, 0, 1], [0.1, 0, 0]]}
+    layers = {
+        name: LayerActivity(
+            total=np.array(total[name], float), magnitude=np.array(total[name], float),
+            fired=np.array(fired[name]),
+        )
+        for name in ("a", "b")
+    }  # fmt: skip
+    activity = Activity(
+        Fingerprint("s", "w"), layout, ("x", "y", "z"), np.array([10, 10, 10]), layers
+    )
+    top = activity.top("x", 3)
+    assert [(one.layer, one.unit) for one in top.units] == [("b", 1), ("b", 0), ("a", 0)]
+    assert (top.units[0].own, top.units[0].others) == (1.0, 0.0)
+    assert (top.units[1].own, top.units[1].others) == (0.8, 0.2)
+    assert [one.unit for one in activity.top(0, 1, layers="a").units] == [0]
+    # In shares of each layer's largest mean: .3 of 1 in b is more than nothing of 9 in a.
+    assert [(one.layer, one.unit) for one in activity.top(0, 1, by="mean").units] == [("b", 1)]
+    assert "x" in str(top) and "b" in top._repr_html_()
+    for wrong, words in (
+        ({"by": "gradient"}, "firing"), ({"k": 0}, "at least 1"), ({"layers": "c"}, "not watched"),
+    ):  # fmt: skip
+        with pytest.raises(nns.errors.SelectionError, match=words):
+            activity.top(0, **wrong)
+    alone = replace(activity, samples=np.array([10, 0, 0]))
+    with pytest.raises(nns.errors.SelectionError, match="another label"):
+        alone.top(0)
+
+
+def test_what_is_shown_in_a_notebook_is_short():
+    layout = Layout((Group("a", 5000, (Member("a", tuple(range(5000))),)),))
+    sums = LayerActivity(fired=np.ones((2, 5000), np.int64))
+    activity = Activity(
+        Fingerprint("s", "w"), layout, ("x", "y"), np.array([1, 1]), {"a": sums}, ("fired",)
+    )
+    assert repr(activity) == "<Activity of 5000 units in 1 layers for 2 labels over 2 samples>"
+    assert repr(sums) == "<LayerActivity: fired of 5000 units>"

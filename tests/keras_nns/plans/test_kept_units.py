@@ -209,3 +209,27 @@ def test_a_missing_file_gives_one_error(tmp_path):
         Plan.load(tmp_path / "nowhere.json")
     with pytest.raises(FileError, match="Cannot read"):
         Plan.load(tmp_path)
+
+
+def test_a_plan_says_why_a_unit_stays():
+    scores = (("first", (0.5, 0.25, -math.inf, 1 / 3, 0.0)),)
+    plan = Plan(
+        PARENT, SIZES, {"first": (0, 1), "block/second": (0, 1, 2), "third": (0,)}, (1,), NAMES,
+        choices=(
+            Choice((1,), "mean_activation", "above(0.4)", (("first", 0.25),), scores),
+            Choice((1,), "contrast", "top(1)", (("first", 2.0),)),
+        ),
+    )  # fmt: skip
+    assert plan.why("first", 1).splitlines() == [
+        "Unit 1 of 'first' stays.",
+        "For dog, top(1): chosen by contrast; its score was not recorded.",
+        "For dog, above(0.4): its mean_activation is 0.25, and 0.25 was enough.",
+    ]
+    assert "Unit 3 of 'first' goes." in plan.why("first", 3)
+    assert "nothing is known of these units" in plan.why("block/second", 0)
+    assert "by hand" in simple().why("first", 0)
+    with pytest.raises(PlanError, match=r"'first', 'block/second'"):
+        plan.why("fourth", 0)
+    with pytest.raises(PlanError, match="0 to 4"):
+        plan.why("first", 5)
+    assert repr(plan) == f"<{plan}>"

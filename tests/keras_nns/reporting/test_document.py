@@ -12,7 +12,7 @@ from keras_nns.errors import SelectionError
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import Comparison, compare
 from keras_nns.judgement.figures import Evaluation, LabelFigures
-from keras_nns.observation.activity import LayerActivity
+from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import union
 from keras_nns.reporting import findings

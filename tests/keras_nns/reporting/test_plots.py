@@ -18,7 +18,8 @@ from keras_nns.graph.costs import Costs
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.comparison import Comparison
 from keras_nns.judgement.figures import Evaluation, LabelFigures
-from keras_nns.observation.activity import Activity, LayerActivity
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Fingerprint, Group, Layout, Member
 from keras_nns.reporting import canvas

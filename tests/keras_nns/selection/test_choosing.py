@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_nns as nns
-from keras_nns.observation.activity import Activity, LayerActivity
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.plans.keep_rules import KeepRule
 from keras_nns.plans.units import Fingerprint, Group, Layout, Member
 
