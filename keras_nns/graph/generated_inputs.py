@@ -20,6 +20,8 @@ _OPEN_SIZE = {2: 32, 3: 32, 4: 64, 5: 16}
 Powers of two, so that what was pooled and is enlarged again fits what it is joined to.
 """
 
+_MOST_TIMES = 4096
+
 _WORDS = ("", "a", "b", "one", "two words", "1")
 
 
@@ -98,11 +100,14 @@ def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) ->
     model = functional(graph.model)
     # A layer with one vector for each position (KerasHub's) takes no longer sequence.
     held = [getattr(layer, "sequence_length", None) for layer in graph.model._flatten_layers()]
-    steps = min((length for length in held if isinstance(length, int)), default=64)
+    steps = min((length for length in held if isinstance(length, int)), default=None)
+    # Longer where that is too short for what the model crops off or looks at once.
+    times = _times(graph.model, count) if steps is None else 1
     for index, tensor in enumerate(model.inputs):
         # A stateful model is built for one batch size and takes no other.
         batch = count if tensor.shape[0] is None else tensor.shape[0]
-        side = min(_OPEN_SIZE.get(len(tensor.shape), 8), steps)
+        side = _OPEN_SIZE.get(len(tensor.shape), 8) * times
+        side = side if steps is None else min(side, steps)
         shape = (batch, *[d if d is not None else side for d in tensor.shape[1:]])
         size = vocabularies.get(index)
         if str(tensor.dtype) == "string":
@@ -122,6 +127,44 @@ def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) ->
         # Keras takes tensors or arrays, not some of each.
         arrays = [as_tensor(array) for array in arrays]
     return tree.pack_sequence_as(model._inputs_struct, arrays)
+
+
+def _times(model: Any, count: int) -> int:
+    """Return by how much open sizes are longer than usual, so that an answer is left of them."""
+    if all(d is not None for tensor in functional(model).inputs for d in tensor.shape[1:]):
+        return 1
+    most = 1
+    while not _leaves_an_answer(model, count, most):
+        most *= 2
+        if most > _MOST_TIMES:
+            return 1  # It fails for another reason.
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        if _leaves_an_answer(model, count, middle):
+            most = middle
+        else:
+            least = middle
+    return most if most == 1 else most + 1
+
+
+def _leaves_an_answer(model: Any, count: int, times: int) -> bool:
+    graph = functional(model)
+    inputs = [
+        keras.KerasTensor(
+            [
+                (d if d is not None else _OPEN_SIZE.get(len(tensor.shape), 8) * times)
+                for d in (tensor.shape[0] or count, *tensor.shape[1:])
+            ],
+            tensor.dtype,
+        )
+        for tensor in graph.inputs
+    ]
+    try:
+        found = graph.compute_output_spec(tree.pack_sequence_as(graph._inputs_struct, inputs))
+    except Exception:  # Layers say in their own ways that a sequence is too short for them.
+        return False
+    return all(d is None or d > 0 for one in tree.flatten(found) for d in one.shape)
 
 
 def _vocabularies(graph: Graph) -> dict[int, int]:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -17,7 +18,6 @@ import keras
 from keras_nns.errors import FileError
 from keras_nns.files import atomic
 from keras_nns.graph.rules import load_extras
-from keras_nns.surgery.foreign_files import refuse_foreign
 from keras_nns.surgery.lineage import RECORD, origin_from, set_lineage
 from keras_nns.surgery.old_files.checking import compare_with_tf_keras
 from keras_nns.surgery.old_files.meaning import unmasked
@@ -26,6 +26,7 @@ from keras_nns.surgery.old_files.reading import read
 from keras_nns.surgery.old_files.translation import RefusedError
 from keras_nns.surgery.old_files.versions import is_h5, is_old, version_of
 from tflite_export.reading import archives
+from tflite_export.reading.model_files import what_else
 
 
 def load_model(
@@ -54,7 +55,7 @@ def load_model(
             holds code and `unsafe` is false.
     """
     name = os.fspath(path)
-    refuse_foreign(name)
+    _refuse_foreign(name)
     _check_entries(name)
     _import_extras(name)
     custom = dict(custom_objects or {})
@@ -73,13 +74,26 @@ def load_model(
             stacklevel=2,
         )
     if is_old(version):
-        _check(model, name, version)
+        _check(model, name, version, custom)
     if name.endswith(".keras"):
         with zipfile.ZipFile(path) as archive:
             if RECORD in archive.namelist():
                 with atomic.blame(path):
                     set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
     return model
+
+
+def _refuse_foreign(name: str) -> None:
+    """Refuse what is no model file of Keras.
+
+    Raises:
+        FileError: It is none; the message says what it is.
+    """
+    if not Path(name).exists():
+        raise FileError(f"Cannot read {name!r}: no such file.")
+    found = what_else(name)
+    if found is not None:
+        raise FileError(f"Expected a `.keras` or `.h5` model file. {name!r} is {found}.")
 
 
 def _read(name: str, *, unsafe: bool, custom: dict[str, Any]) -> tuple[Any, Mended]:
@@ -100,7 +114,7 @@ def _read(name: str, *, unsafe: bool, custom: dict[str, Any]) -> tuple[Any, Mend
         return model, mended
 
 
-def _check(model: Any, name: str, version: str) -> None:
+def _check(model: Any, name: str, version: str, custom: dict[str, Any]) -> None:
     """Warn of what Keras 3 computes otherwise all the same."""
     layers = unmasked(model)
     if layers:
@@ -110,7 +124,7 @@ def _check(model: Any, name: str, version: str) -> None:
             "answers differ for padded sequences. Give it sequences without padding.",
             stacklevel=3,
         )
-    found = compare_with_tf_keras(model, name)
+    found = compare_with_tf_keras(model, name, custom_objects=custom)
     if found is not None and not found.agrees:
         warnings.warn(
             f"{name!r} was written by Keras {version}, and tf_keras answers otherwise on "

@@ -16,6 +16,7 @@ from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text, takes_unicode
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
+from tflite_export.reading.model_files import what_else
 from tflite_export.writing.text import visible
 
 __all__ = ["main"]
@@ -224,6 +225,9 @@ def _to_c(given: argparse.Namespace) -> None:
 def _load(path: str, *, unsafe: bool) -> Any:
     if not Path(path).exists():
         raise ExportFileError(f"cannot read {path}: there is no such file.")
+    found = what_else(path)
+    if found is not None:
+        raise ExportFileError(f"cannot load {path} as a Keras model: it is {found}.")
     from tflite_export.running.silence import captured
 
     failure: Exception | None = None

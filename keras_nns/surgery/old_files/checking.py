@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -40,12 +41,15 @@ class Check:
         return self.difference <= TOLERANCE
 
 
-def compare_with_tf_keras(model: Any, path: Path) -> Check | None:
+def compare_with_tf_keras(
+    model: Any, path: Path, *, custom_objects: Mapping[str, Any]
+) -> Check | None:
     """Compare on generated inputs.
 
     Args:
         model: The model, as it was read here.
         path: Its file.
+        custom_objects: Classes and functions of the user, by name.
 
     Returns:
         What was found; None where tf_keras is not installed or cannot read the file itself, or
@@ -54,7 +58,9 @@ def compare_with_tf_keras(model: Any, path: Path) -> Check | None:
     if find_spec("tf_keras") is None or not is_graph(model):
         return None
     try:
-        old = import_module("tf_keras").models.load_model(os.fspath(path), compile=False)
+        old = import_module("tf_keras").models.load_model(
+            os.fspath(path), custom_objects=dict(custom_objects), compile=False
+        )
     except Exception:  # It has its own limits, such as other configurations of Keras 1.
         return None
     inputs = telling_inputs(trace(model), model, _SAMPLES, seed=0)

@@ -47,3 +47,13 @@ def test_a_model_takes_what_is_generated_for_it(build):
     sizes = {group.name: group.size for group in graph.layout.prunable}
     plan = nns.Plan(graph.fingerprint, sizes, dict.fromkeys(sizes, (0, 2)))
     assert nns.prove(model, plan).exact
+
+
+@pytest.mark.parametrize("crop", [10, 100, 5000])
+def test_open_lengths_are_long_enough_for_what_is_cropped(crop):
+    inputs = keras.Input((None, 4))
+    x = layers.Conv1D(3, 3, padding="same", activation="relu", name="c")(inputs)
+    model = keras.Model(inputs, layers.Conv1D(2, 5)(layers.Cropping1D(crop)(x)))
+    x = sample_inputs(trace(model), 2, seed=0)
+    assert model(x).shape[1] >= 1
+    assert x.shape[1] < 2 * crop + 3 * 32
