@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Each worker has a core. Threads beyond that wait for one another in every small matrix product:
+# a regression of scikit-learn's takes four times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import keras
 import pytest
@@ -25,6 +31,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data sets: set KERAS_NNS_DATA to their folder (not at {folder})")
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
