@@ -13,6 +13,7 @@ import ast
 import inspect
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,10 +69,12 @@ def vowels(folder: Path | None) -> Data:
     return _parted("UCI Japanese Vowels", map(str, range(9)), (x, x_test, y, y_test))
 
 
-def messages(folder: Path | None, length: int = 40, words: int = 2000) -> Data:
+def messages(
+    folder: Path | None, length: int = 40, words: int = 2000, *, quick: bool = False
+) -> Data:
     """Text messages, ham or spam, as word numbers; or lines of three kinds of text as symbols."""
     if folder is None:
-        x, y = lines(length, 900)
+        x, y = lines(length, 150 if quick else 900)
         parts = train_test_split(x, y, test_size=0.3, stratify=y, random_state=0)
         return _parted(f"{length} symbols of prose, code, tables", KINDS, parts)
     file = np.load(folder / "text" / "sms_tokens.npz")
@@ -90,6 +93,7 @@ def _parted(name, labels, parts) -> Data:
     return Data(name, tuple(labels), x, y, x_valid, y_valid, x_test, y_test)
 
 
+@cache
 def texts() -> dict[str, str]:
     """Three kinds of text: docstrings, code without them, and tables of numbers."""
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}

@@ -16,15 +16,17 @@ from keras import layers, ops
 import keras_nns as nns
 import tflite_export
 
-STEPS, WIDTH, HEADS, HIDDEN, BLOCKS = 48, 48, 6, 128, 2
+STEPS, WIDTH, HEADS, HIDDEN = 48, 48, 6, 128
 SHARES = ((0.5, 0.25), (0.5, 0.5), (0.75, 0.5), (1, 0.5))  # of heads, of feed-forward units
 WORSE = 1.10  # how much perplexity on its own kind a cut may cost, on validation text
 given = options(__doc__)
 COUNT = 20 if given.quick else 700  # training steps
+BLOCKS = 1 if given.quick else 2
+PIECES = 150 if given.quick else 1900  # of every kind of text
 keras.utils.set_random_seed(given.seed)
 
 # One symbol more than the model reads: the last is only to be foretold.
-text, kind = lines(STEPS + 1, 1900, given.seed)
+text, kind = lines(STEPS + 1, PIECES, given.seed)
 part = np.random.default_rng(given.seed).choice(3, len(text), p=[0.7, 0.15, 0.15])
 
 
@@ -74,12 +76,13 @@ def is_attention(layer: keras.Layer) -> bool:
 watched = part == 0
 seen = (text[watched, :-1], kind[watched])
 heads = nns.observe(model, seen, label_names=KINDS, layers=is_attention)
-units = nns.observe(model, seen, label_names=KINDS, layers=["hidden_0", "hidden_1"])
+hidden = [f"hidden_{block}" for block in range(BLOCKS)]
+units = nns.observe(model, seen, label_names=KINDS, layers=hidden)
 print("heads of the first block, how much each adds on each kind of text:")
 print(np.round(heads.mean("attention_0:heads"), 2))
 
 networks = {"whole": model}
-for number, name in enumerate(KINDS):
+for number, name in enumerate(KINDS[:1] if given.quick else KINDS):
     own, most = of_kind(1, number), WORSE * perplexity(model, of_kind(1, number))
     print(f"\n{name}, validation text: {most / WORSE:.2f} whole")
     for some_heads, some_units in SHARES[:1] if given.quick else SHARES:

@@ -36,7 +36,7 @@ speakers = keras.Sequential(
 study(trained(data, speakers, 60), data, quick=given.quick)
 
 keras.utils.set_random_seed(given.seed)
-data = messages(given.data)
+data = messages(given.data, quick=given.quick)
 readers = keras.Sequential(
     [
         keras.Input(data.x_train.shape[1:], dtype="int32", name="symbols"),

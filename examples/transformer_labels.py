@@ -13,7 +13,7 @@ from keras import layers, ops
 SYMBOLS, WIDTH, HEADS, HIDDEN = 2000, 32, 8, 64
 given = options(__doc__)
 keras.utils.set_random_seed(given.seed)
-data = messages(given.data)
+data = messages(given.data, quick=given.quick)
 steps = data.x_train.shape[1]
 
 inputs = keras.Input((steps,), dtype="int32", name="symbols")

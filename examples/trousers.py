@@ -36,7 +36,7 @@ def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 if given.quick:
-    digits, clothes = (drawn(2000, 0), drawn(500, 1)), (drawn(1500, 2), drawn(500, 3))
+    digits, clothes = (drawn(1000, 0), drawn(200, 1)), (drawn(1000, 2), drawn(200, 3))
     clothes = [(np.swapaxes(x, 1, 2), y) for x, y in clothes]
 else:
     both = [load_dataset(given.data / n if given.data else n) for n in ("mnist", "fashion_mnist")]
@@ -83,7 +83,7 @@ threes = digits[0][0][20_000:][digits[0][1][20_000:] == 3]
 if given.quick:
     threes = digits[0][0][digits[0][1] == 3]
 
-how = {"label_names": names, "held_out": 0, "epochs": 20 if given.quick else 40, "batch_size": 20}
+how = {"label_names": names, "held_out": 0, "epochs": 4 if given.quick else 40, "batch_size": 20}
 ways = {
     "features, new head": lambda data: nns.transfer(three, *data, rates=[0.01], **how),
     "fine-tuned in stages": lambda data: nns.transfer(three, *data, rates=[0.01, 0.001], **how),

@@ -6,12 +6,11 @@ empty folder, with nothing at hand but what the package installs.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,8 +20,9 @@ _LARGEST_PICTURE = 150_000
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", PAGES)
-def test_the_code_of_a_page_runs(name, tmp_path):
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
     page = (ROOT / "docs" / name).read_text()
     blocks = [
         (match[1], page.count("\n", 0, match.start(1)))
@@ -34,19 +34,13 @@ def test_the_code_of_a_page_runs(name, tmp_path):
     for code, start in blocks:
         for number, line in enumerate(code.splitlines()):
             lines[start + number] = line
+    # As typed, but trained little: what is right does not depend on it.
+    typed = re.sub(r"\bepochs=\d+", "epochs=2", "\n".join(lines))
     script = tmp_path / f"{Path(name).stem}_page.py"
-    script.write_text("\n".join(lines))
-    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    ran = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == 0, f"docs/{name}, by its own line numbers:\n{ran.stderr[-2000:]}"
+    script.write_text(typed)
+    monkeypatch.chdir(tmp_path)
+    with mpl.rc_context():
+        runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.parametrize("name", PAGES)
