@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import applications
+from shallow_applications import application
 
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
@@ -30,7 +31,7 @@ SIDES = {
     "VGG": 32,
 }
 FAST = ("MobileNetV2",)
-# One of every family runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all.
+# One of every family runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all, whole.
 FAMILIES = (
     "ConvNeXtTiny",
     "DenseNet121",
@@ -56,14 +57,19 @@ def architectures() -> list[str]:
     )
 
 
-def build(name: str) -> Any:
+def build(name: str, *, shallow: bool = False) -> Any:
     """Build an architecture on its smallest input, with statistics worth dividing by."""
     side = next((n for prefix, n in SIDES.items() if name.startswith(prefix)), 32)
     keras.utils.set_random_seed(0)
-    model = getattr(applications, name)(
+    model = application(
+        name,
+        shallow=shallow,
         # Without a softmax at the end, which would make small differences smaller still.
-        weights=None, input_shape=(side, side, 3), classes=7, classifier_activation=None
-    )  # fmt: skip
+        weights=None,
+        input_shape=(side, side, 3),
+        classes=7,
+        classifier_activation=None,
+    )
     random = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if type(layer).__name__ == "LayerScale":
@@ -121,7 +127,9 @@ def random_plan(graph: Any, share: float, seed: int) -> Plan:
     return Plan(graph.fingerprint, sizes=sizes, kept=kept)
 
 
-def measure(name: str, shares: tuple[float, ...] = SHARES) -> dict[str, Any]:
+def measure(
+    name: str, shares: tuple[float, ...] = SHARES, *, shallow: bool = False
+) -> dict[str, Any]:
     """Trace an architecture, cut it to each share, and compare with its mask.
 
     Returns:
@@ -129,7 +137,7 @@ def measure(name: str, shares: tuple[float, ...] = SHARES) -> dict[str, Any]:
         in the parent's answers, and the answers' spread over images, all relative to the scale of
         the output; and the share of parameters that is left.
     """
-    model = build(name)
+    model = build(name, shallow=shallow)
     graph = trace(model)
     groups = graph.layout.groups
     x = images(model, 2, np.random.default_rng(1))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
 from keras import applications, layers
+from shallow_applications import ALL, application
 
 import tflite_export
 
 # Smallest sides their pooling leaves something of, in pixels.
 SIDES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 SIDE = 64
-# One of every kind of block runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all.
+# One of every kind of block runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all, whole.
 FAMILIES = ("ConvNeXtTiny", "EfficientNetV2B0", "MobileNetV3Small", "NASNetMobile", "ResNet50V2")
 
 
@@ -37,10 +37,15 @@ def build(name: str) -> tuple[keras.Model, np.ndarray]:
     """
     keras.utils.set_random_seed(0)
     side = next((n for prefix, n in SIDES.items() if name.startswith(prefix)), SIDE)
-    model = getattr(applications, name)(
+    model = application(
+        name,
+        shallow=not ALL,
         # Logits: behind a softmax, untrained weights all answer the same.
-        weights=None, input_shape=(side, side, 3), classes=7, classifier_activation=None
-    )  # fmt: skip
+        weights=None,
+        input_shape=(side, side, 3),
+        classes=7,
+        classifier_activation=None,
+    )
     for layer in model._flatten_layers():
         if isinstance(layer, layers.BatchNormalization) and layer.scale:
             layer.gamma.assign(np.full(layer.gamma.shape, 0.3))
@@ -51,7 +56,7 @@ def build(name: str) -> tuple[keras.Model, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", architectures())
 def test_architecture(name: str, record_property: Callable[[str, object], None]) -> None:
-    if name not in FAMILIES and not os.environ.get("KERAS_NNS_ALL_APPLICATIONS"):
+    if name not in FAMILIES and not ALL:
         pytest.skip("one of each kind runs; set KERAS_NNS_ALL_APPLICATIONS=1 to run this one")
     model, samples = build(name)
     flat = tflite_export.convert(model)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import architectures as module
 import pytest
 from architectures import FAMILIES, FAST, SHARES, architectures, measure
+from shallow_applications import ALL
 
 from keras_nns.surgery.proving import TOLERANCE
 
@@ -30,13 +30,13 @@ def test_every_architecture_was_measured_and_is_exact():
     [
         name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
         for name in architectures()
-        if name in (*FAST, *FAMILIES) or os.environ.get("KERAS_NNS_ALL_APPLICATIONS")
+        if name in (*FAST, *FAMILIES) or ALL
     ],
 )
 def test_cut_equals_mask(name):
     """Every share for one architecture, half for one of each family; all of it on request."""
-    every = name in FAST or os.environ.get("KERAS_NNS_ALL_APPLICATIONS")
-    result = measure(name, SHARES if every else (0.5,))
+    every = name in FAST or ALL
+    result = measure(name, SHARES if every else (0.5,), shallow=not ALL)
     assert result["free"] > 0.2 * result["units"]
     for share, found in result["shares"].items():
         assert found["difference"] <= TOLERANCE
