@@ -38,6 +38,7 @@ def check(recipe, share, seed):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=12, derandomize=True, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
 def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
@@ -45,7 +46,7 @@ def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=int(GRAPHS or 120), derandomize=GRAPHS is None, **unhurried)
+@settings(max_examples=int(GRAPHS or 60), derandomize=GRAPHS is None, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
 def test_cut_equals_mask_on_many_random_graphs(recipe, share, seed):
     assume(check(recipe, share, seed))
@@ -67,6 +68,7 @@ def renamed(model, order):
     return copy, names
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_how_layers_are_named_or_in_which_order():
     start = keras.Input((STEPS, 3))
     one, two = L.Dense(6, activation="tanh")(start), L.Dense(6)(start)
@@ -114,6 +116,7 @@ def test_nothing_depends_on_how_layers_are_named_or_in_which_order():
         np.testing.assert_array_equal(cut(copy, plan)(x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ONE) + sorted(TWO))
 def test_every_part_is_exact_by_itself(name):
     assert check([(name, 0, 1, 2), ("dense", 0, 0, 1)], 0.5, 3)
