@@ -135,6 +135,7 @@ def test_every_room_has_its_place_in_the_order():
     assert len(ROOMS) == len(set(ROOMS))
 
 
+@pytest.mark.slow
 def test_rooms_import_only_from_those_before_them():
     for name, tree in modules():
         room = name.split("/")[0]
@@ -144,6 +145,7 @@ def test_rooms_import_only_from_those_before_them():
                 assert ROOMS.index(parts[1]) <= ROOMS.index(room), f"{name} imports {target}"
 
 
+@pytest.mark.slow
 def test_no_module_imports_in_a_circle():
     names = {name for name, _ in modules()}
     builds_on = {
@@ -198,6 +200,7 @@ def test_the_exporter_stands_alone():
             assert target.split(".")[0] != "keras_nns", path.name
 
 
+@pytest.mark.slow
 def test_the_library_neither_prints_nor_logs_nor_pickles():
     for name, tree in modules():
         roots = {target.split(".")[0] for target in imported(tree)}

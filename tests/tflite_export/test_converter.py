@@ -58,6 +58,7 @@ def snapshot(model: keras.Model) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_answers_as_keras_does(case: tuple[str, keras.Model, Any]) -> None:
     name, model, samples = case
     model(samples)
@@ -114,6 +115,7 @@ def test_names_are_the_layers_and_the_order_is_the_models(flat: bytes) -> None:
     assert [detail["name"] for detail in interpreter.get_output_details()] == ["scores"]
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_keep_the_models_order() -> None:
     inputs = [keras.Input((2,), name=f"in_{number}") for number in range(12)]
     outputs = [layers.Dense(1, name=f"out_{n}")(tensor) for n, tensor in enumerate(inputs)]
@@ -123,6 +125,7 @@ def test_inputs_and_outputs_keep_the_models_order() -> None:
     assert [d["name"] for d in interpreter.get_output_details()] == [f"out_{n}" for n in range(12)]
 
 
+@pytest.mark.slow
 def test_equal_output_names_are_told_apart() -> None:
     inputs = keras.Input((2,), name="x")
     twice = layers.Dense(2, name="twice")
@@ -131,6 +134,7 @@ def test_equal_output_names_are_told_apart() -> None:
     assert [tensor.name for tensor in metadata.outputs] == ["twice", "twice_1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 16, None])
 def test_batch_size(cnn: keras.Model, pixels: np.ndarray, batch_size: int | None) -> None:
     flat = tflite_export.convert(cnn, batch_size=batch_size)
@@ -140,6 +144,7 @@ def test_batch_size(cnn: keras.Model, pixels: np.ndarray, batch_size: int | None
     assert tflite_export.verify(flat, cnn, pixels).samples == len(pixels)
 
 
+@pytest.mark.slow
 def test_an_open_batch_takes_every_size(cnn: keras.Model, pixels: np.ndarray) -> None:
     flat = tflite_export.convert(cnn, batch_size=None)
     runner = Interpreter(model_content=flat).get_signature_runner()
@@ -155,6 +160,7 @@ def test_recurrent_models_say_why_an_open_batch_is_refused() -> None:
         tflite_export.convert(model, batch_size=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, None])
 def test_unrolled_loops_have_no_loop_and_the_same_answer(batch_size: int | None) -> None:
     model = keras.Sequential(
@@ -168,6 +174,7 @@ def test_unrolled_loops_have_no_loop_and_the_same_answer(batch_size: int | None)
     assert tflite_export.verify(flat, model, samples).relative <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_compiled_and_fitted_model_keeps_its_training_state(pixels: np.ndarray) -> None:
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dropout(0.5), layers.Dense(3)]
@@ -182,6 +189,7 @@ def test_a_compiled_and_fitted_model_keeps_its_training_state(pixels: np.ndarray
     assert int(model.optimizer.iterations) == 2 * iterations
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(
     cnn: keras.Model, pixels: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,10 +197,12 @@ def test_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(cnn: keras.Model) -> None:
     assert tflite_export.convert(cnn) == tflite_export.convert(cnn)
 
 
+@pytest.mark.slow
 def test_conversions_in_threads_do_not_mix(cnn: keras.Model) -> None:
     expected = tflite_export.convert(cnn)
     results: list[bytes] = []
@@ -207,6 +217,7 @@ def test_conversions_in_threads_do_not_mix(cnn: keras.Model) -> None:
     assert results == [expected] * 3
 
 
+@pytest.mark.slow
 def test_flex_operators_are_named_and_only_let_in_when_asked(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -221,6 +232,7 @@ def test_flex_operators_are_named_and_only_let_in_when_asked(
     assert "FlexCholesky" in operators(tflite_export.convert(model, allow_flex=True))
 
 
+@pytest.mark.slow
 def test_operators_that_flex_lacks_too_are_not_promised() -> None:
     inputs = keras.Input((4,), name="x")
     model = keras.Model(inputs, keras.ops.erfinv(inputs))
@@ -272,6 +284,7 @@ def quantized_by_keras() -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "options", "error", "words"),
     [
@@ -290,6 +303,7 @@ def test_what_cannot_be_converted_says_why(
         tflite_export.convert(make(), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -317,6 +331,7 @@ def test_wrong_options_name_the_fix(
     assert issubclass(error, tflite_export.ExportError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_rebuilt_models_keep_the_names_of_their_inputs(policy: str) -> None:
     """A clone calls its inputs after tensors; the file goes by the user's layers."""
@@ -337,6 +352,7 @@ def test_text_is_refused_with_what_to_do() -> None:
         tflite_export.convert(model)
 
 
+@pytest.mark.slow
 def test_images_of_bytes_are_resized_as_predict_does() -> None:
     """Called directly, Keras rounds what it resizes; in `predict`, and in the file, it does not."""
     model = keras.Sequential([keras.Input((9, 9, 3), dtype="uint8"), layers.Resizing(6, 6)])
@@ -349,6 +365,7 @@ def test_images_of_bytes_are_resized_as_predict_does() -> None:
     np.testing.assert_allclose(answer, model.predict(images, verbose=0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_outputs_of_a_subclass_keep_their_keys() -> None:
     class Heads(keras.Model):
         def __init__(self) -> None:
@@ -368,6 +385,7 @@ def test_outputs_of_a_subclass_keep_their_keys() -> None:
         np.testing.assert_allclose(answers[name], value, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sizes_that_nobody_can_tell_are_named() -> None:
     inputs = keras.Input((None, None, 1), name="image")
     x = layers.UpSampling2D()(layers.MaxPooling2D()(inputs))
@@ -378,6 +396,7 @@ def test_sizes_that_nobody_can_tell_are_named() -> None:
         tflite_export.convert(model)
 
 
+@pytest.mark.slow
 def test_argmax_inside_the_model_says_what_to_do() -> None:
     inputs = keras.Input((5,))
     model = keras.Model(inputs, keras.ops.argmax(layers.Dense(3)(inputs), axis=-1))

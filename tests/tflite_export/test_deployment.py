@@ -17,6 +17,8 @@ from sklearn.metrics import accuracy_score, recall_score
 
 import tflite_export
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 Digits = tuple[np.ndarray, np.ndarray]
 

@@ -97,6 +97,7 @@ def test_read_metadata_gives_back_what_was_put_in(
     assert tflite_export.read_metadata(str(path)) == metadata
 
 
+@pytest.mark.slow
 def test_metadata_changes_no_answer(cnn: keras.Model, flat: bytes, pixels: np.ndarray) -> None:
     plain = tflite_export.convert(cnn)
     left, right = (
@@ -136,6 +137,7 @@ def test_adding_nothing_changes_nothing(flat: bytes) -> None:
     assert tflite_export.add_metadata(flat) == flat
 
 
+@pytest.mark.slow
 def test_labels_of_several_outputs() -> None:
     inputs = keras.Input((3,), name="x")
     heads = [keras.layers.Dense(n, name=f"head{n}")(inputs) for n in (2, 3, 4)]

@@ -17,6 +17,8 @@ import tflite_export
 from tflite_export.conversion import calibration
 from tflite_export.keras_model import decisions
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 Digits = tuple[np.ndarray, np.ndarray]
 

@@ -14,6 +14,8 @@ from tflite_export.flatbuffer import container
 from tflite_export.keras_model.source import kernels
 from tflite_export.running.resemblance import Resemblance, resemblance
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 
 

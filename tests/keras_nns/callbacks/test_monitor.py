@@ -39,12 +39,14 @@ def fit(model, data, *callbacks, epochs=1, **settings):
     model.fit(*data, epochs=epochs, verbose=0, batch_size=32, callbacks=list(callbacks), **settings)
 
 
+@pytest.mark.slow
 def test_given_data_gives_what_observe_gives_after_training(model, data):
     monitor = nns.ActivityMonitor(data=data)
     fit(model, data, monitor, epochs=2)
     assert monitor.activity == nns.observe(model, data)
 
 
+@pytest.mark.slow
 def test_activity_is_of_the_final_weights_whatever_every_says(model, data):
     monitor = nns.ActivityMonitor(data=data, every=2, keep_history=True)
     fit(model, data, monitor, epochs=3)
@@ -53,6 +55,7 @@ def test_activity_is_of_the_final_weights_whatever_every_says(model, data):
     assert monitor.history[1] != monitor.history[2]
 
 
+@pytest.mark.slow
 def test_restored_best_weights_are_watched_again(model, data):
     stop = keras.callbacks.EarlyStopping(monitor="loss", patience=0, restore_best_weights=True)
     monitor = nns.ActivityMonitor(data=data)
@@ -61,6 +64,7 @@ def test_restored_best_weights_are_watched_again(model, data):
     assert monitor.activity.fingerprint == nns.fingerprint(model)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without(data):
     def trained(*callbacks):
         keras.utils.set_random_seed(1)
@@ -78,12 +82,14 @@ def test_training_is_the_same_with_and_without(data):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_gathering_sees_every_training_sample_once(model, data):
     monitor = nns.ActivityMonitor()
     fit(model, data, monitor, epochs=3)
     np.testing.assert_array_equal(monitor.activity.samples, np.bincount(data[1], minlength=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["numbers", "one-hot"])
 def test_samples_of_weight_0_are_not_gathered(model, data, form):
     x, y = data
@@ -104,6 +110,7 @@ def test_samples_of_weight_0_are_not_gathered(model, data, form):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gathering_equals_observing_when_nothing_moves(data):
     """Without dropout and with a learning rate of zero, training and inference are the same."""
     inputs = keras.Input((8, 1))
@@ -130,6 +137,7 @@ def test_gathering_equals_observing_when_nothing_moves(data):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["one-hot", "column", "floats"])
 def test_gathering_reads_labels_in_every_form(model, data, form):
     x, y = data
@@ -143,6 +151,7 @@ def test_gathering_reads_labels_in_every_form(model, data, form):
     np.testing.assert_array_equal(monitor.activity.samples, np.bincount(y, minlength=4))
 
 
+@pytest.mark.slow
 def test_gathering_leaves_no_trace_in_the_model(model, data):
     before = {layer.name: set(vars(layer)) for layer in model.layers}
     nodes = {layer.name: len(layer._inbound_nodes) for layer in model.layers}
@@ -156,6 +165,7 @@ def test_gathering_leaves_no_trace_in_the_model(model, data):
     np.testing.assert_array_equal(monitor.activity.samples, seen)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_step_puts_the_model_back(model, data):
 
     def interrupted(x, y):
@@ -177,6 +187,7 @@ def test_an_interrupted_training_step_puts_the_model_back(model, data):
     assert model.train_function is plain
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_histograms_and_pictures(model, data, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -209,6 +220,7 @@ def test_targets_without_labels_are_refused(data):
         fit(net2, (data[0], targets), nns.ActivityMonitor())
 
 
+@pytest.mark.slow
 def test_labels_the_model_does_not_have_are_refused(data):
     net = keras.Sequential([keras.Input((8,)), layers.Dense(4, activation="relu"), layers.Dense(3)])
     net.compile("sgd", lambda y, p: tf.reduce_mean(tf.square(p), axis=-1))
@@ -221,6 +233,7 @@ def test_every_below_one_is_refused():
         nns.ActivityMonitor(every=0)
 
 
+@pytest.mark.slow
 def test_layers_by_name(model, data):
     monitor = nns.ActivityMonitor(layers=["second"])
     fit(model, data, monitor)
@@ -229,6 +242,7 @@ def test_layers_by_name(model, data):
         fit(model, data, nns.ActivityMonitor(layers=["nonsense"]))
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_several_steps_per_execution(data):
     inputs = keras.Input((8,))
     x = layers.Dense(12, activation="relu", dtype="mixed_float16", name="half")(inputs)

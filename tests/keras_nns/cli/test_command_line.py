@@ -64,6 +64,7 @@ def model_and_data(tmp_path):
     return tmp_path / "net.keras", tmp_path / "data.npz"
 
 
+@pytest.mark.slow
 def test_help_is_instant():
     def seconds():
         start = time.perf_counter()
@@ -176,6 +177,7 @@ def test_version(capsys):
     assert re.fullmatch(r"keras-nns \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_tensorflow_is_silent(model_and_data, tmp_path):
     model, data = model_and_data
     process = keras_nns("observe", model, data, "-o", tmp_path / "activity.npz")
@@ -209,6 +211,7 @@ def test_quiet_says_nothing(model_and_data, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing(tmp_path):
     # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -243,6 +246,7 @@ def test_ctrl_c_keeps_what_was_there(model_and_data, tmp_path, monkeypatch, caps
     assert output.read_bytes() == b"earlier"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(model_and_data, tmp_path):
     model, data = model_and_data
     with keras_nns("evaluate", model, data, "--json") as process:

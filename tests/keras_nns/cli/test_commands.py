@@ -87,6 +87,7 @@ def answers(model, x):
     return np.asarray(model(x, training=False))
 
 
+@pytest.mark.slow
 def test_inspect(run, parent):
     expected = nns.inspect(parent)
     assert json.loads(run("inspect @parent.keras --json")) == expected.to_json()
@@ -95,6 +96,7 @@ def test_inspect(run, parent):
     assert [group.parameters for group in expected.groups] == [15, 16, 9]
 
 
+@pytest.mark.slow
 def test_observe(run, activity, tmp_path):
     out = run("observe @parent.keras @data.npz -o seen.npz")
     # The training part, when there are two.
@@ -102,6 +104,7 @@ def test_observe(run, activity, tmp_path):
     assert "20 units in 2 layers for 3 labels over 160 samples" in out
 
 
+@pytest.mark.slow
 def test_observe_has_the_options_of_the_function(run, parent, shop, tmp_path):
     run(
         "observe @parent.keras @data.npz --part test --layers two --statistics mean,maximum "
@@ -120,6 +123,7 @@ def test_observe_has_the_options_of_the_function(run, parent, shop, tmp_path):
     assert nns.Activity.load(tmp_path / "seen.npz") == expected
 
 
+@pytest.mark.slow
 def test_a_path_without_parts_is_read_whole_unless_a_part_is_asked_for(run, tmp_path):
     run("observe @parent.keras @test.npz -o all.npz")
     run("observe @parent.keras @test.npz --part train -o train.npz")
@@ -216,6 +220,7 @@ def test_a_rule_reads_back_from_its_name(rule):
     np.testing.assert_array_equal(read(scores), rule(scores))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["parent", "labels", "other", "binary"])
 def test_cut_and_mask(head, run, activity, parent, x, tmp_path):
     plan = nns.select(activity, ["cat", "eel"], keep=nns.top(5))
@@ -231,6 +236,7 @@ def test_cut_and_mask(head, run, activity, parent, x, tmp_path):
     assert small.count_params() < parent.count_params()
 
 
+@pytest.mark.slow
 def test_cut_can_leave_the_proof_out(run, activity, tmp_path):
     nns.select(activity, "cat").save(tmp_path / "plan.json")
     assert "not proven" in run("cut @parent.keras plan.json --no-prove -o small.keras")
@@ -243,6 +249,7 @@ def test_merge(run, activity, tmp_path):
     assert nns.Plan.load(tmp_path / "both.json") == cat | eel
 
 
+@pytest.mark.slow
 def test_evaluate(run, parent, shop):
     data = np.load(shop / "data.npz")
     expected = nns.evaluate(parent, data["x_test"], data["y_test"])
@@ -252,6 +259,7 @@ def test_evaluate(run, parent, shop):
     assert "over 80 samples" in str(expected)
 
 
+@pytest.mark.slow
 def test_evaluate_against_the_parent(run, activity, parent, shop, tmp_path):
     small = nns.cut(parent, nns.select(activity, "dog"), head="binary")
     nns.save_model(small, tmp_path / "dog.keras")
@@ -264,6 +272,7 @@ def test_evaluate_against_the_parent(run, activity, parent, shop, tmp_path):
     assert "dog" in table and "multiply-adds" in table
 
 
+@pytest.mark.slow
 def test_compose_and_judge_beside_others(run, activity, parent, shop, tmp_path):
     plans = nns.select(activity, "each", keep=nns.top(6))
     subnets = [nns.cut(parent, plan, head="binary") for plan in plans]
@@ -291,6 +300,7 @@ def test_compose_and_judge_beside_others(run, activity, parent, shop, tmp_path):
     assert "plain" in run(line)
 
 
+@pytest.mark.slow
 def test_labels_that_move(run, activity, parent, shop, tmp_path):
     data = np.load(shop / "data.npz")
     train, test = (data["x_train"], data["y_train"]), data["x_test"]
@@ -341,6 +351,7 @@ def test_labels_that_move(run, activity, parent, shop, tmp_path):
     assert nns.lineage(nns.load_model(tmp_path / "small.keras")).label_names == ("cat", "eel")
 
 
+@pytest.mark.slow
 def test_what_a_patch_does_not_better_is_not_written(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # What the data is made by: nothing can be better.
@@ -354,6 +365,7 @@ def test_what_a_patch_does_not_better_is_not_written(shop, tmp_path, monkeypatch
     assert not (tmp_path / "out.keras").exists()
 
 
+@pytest.mark.slow
 def test_export_knows_the_labels_of_a_cut_model(run, activity, parent, x, tmp_path):
     small = nns.cut(parent, nns.select(activity, ["cat", "eel"]), head="labels")
     nns.save_model(small, tmp_path / "small.keras")
@@ -364,6 +376,7 @@ def test_export_knows_the_labels_of_a_cut_model(run, activity, parent, x, tmp_pa
     assert f"{len(flat):,} bytes" in out and "verified on 64 generated inputs" in out
 
 
+@pytest.mark.slow
 def test_export_quantized_on_samples_with_given_labels(shop, tmp_path, monkeypatch, capsys):
     (tmp_path / "names.txt").write_text("Katze\nHund\nAal\n")
     monkeypatch.chdir(tmp_path)
@@ -377,6 +390,7 @@ def test_export_quantized_on_samples_with_given_labels(shop, tmp_path, monkeypat
     assert metadata.labels == ("Katze", "Hund", "Aal") and metadata.quantize == "int8"
 
 
+@pytest.mark.slow
 def test_export_of_a_subnetwork_takes_the_parents_data(run, activity, parent, tmp_path):
     small = nns.cut(parent, nns.select(activity, "dog"), head="binary")
     nns.save_model(small, tmp_path / "dog.keras")
@@ -384,6 +398,7 @@ def test_export_of_a_subnetwork_takes_the_parents_data(run, activity, parent, tm
     assert tflite_export.read_metadata(tmp_path / "dog.tflite").labels == ("dog",)
 
 
+@pytest.mark.slow
 def test_report(run, tmp_path):
     run("select @activity.npz --each -o plans")
     out = run(
@@ -399,6 +414,7 @@ def test_report(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page", "plans"]
 
 
+@pytest.mark.slow
 def test_images_are_read_from_folders_at_the_models_scale(run, tmp_path):
     random = np.random.default_rng(0)
     for label in ("day", "night"):
@@ -427,6 +443,7 @@ def test_images_are_read_from_folders_at_the_models_scale(run, tmp_path):
     assert (one.mean("conv").max(axis=1) > 0).all()
 
 
+@pytest.mark.slow
 def test_simplify_and_cut_with_what_it_does(run, activity, parent, x, tmp_path):
     layers = keras.layers
     model = keras.models.clone_model(parent)
@@ -449,6 +466,7 @@ def test_simplify_and_cut_with_what_it_does(run, activity, parent, x, tmp_path):
     assert len(nns.load_model(tmp_path / "folded.keras").layers) == 2
 
 
+@pytest.mark.slow
 def test_labels_are_taught_added_and_removed(run, shop, tmp_path):
     data = np.load(shop / "data.npz")
     x, y = np.concatenate([data["x_train"]] * 3), np.concatenate([data["y_train"]] * 3)

@@ -17,9 +17,12 @@ from keras_nns import demo
 from keras_nns.cli import main
 from keras_nns.data.named import load_dataset
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 LABELS = ("bar", "dot/s", "ring")
 
 
@@ -279,7 +282,6 @@ def test_the_network_fits_the_data_and_can_be_cut(shape, kinds, several):
     assert nns.prove(model, plan, samples=x).exact
 
 
-@pytest.mark.slow
 def test_the_newcomers_first_command(tmp_path):
     """The main job, as it is typed: silent but for its result, and within two minutes."""
     start = time.monotonic()

@@ -87,6 +87,7 @@ def both_ways(line, shop, tmp_path, monkeypatch, capsys):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", SAME)
 def test_the_same_file_and_the_same_words(line, shop, tmp_path, monkeypatch, capsys):
     ours, theirs = both_ways(line, shop, tmp_path, monkeypatch, capsys)
@@ -97,6 +98,7 @@ def test_the_same_file_and_the_same_words(line, shop, tmp_path, monkeypatch, cap
     assert ("generated" in ours[2].out) == ("--samples" not in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", REFUSED)
 def test_the_same_refusals(line, shop, tmp_path, monkeypatch, capsys):
     ours, theirs = both_ways(line, shop, tmp_path, monkeypatch, capsys)
@@ -106,6 +108,7 @@ def test_the_same_refusals(line, shop, tmp_path, monkeypatch, capsys):
     assert last[0] == last[1]
 
 
+@pytest.mark.slow
 def test_flex_is_let_in_and_said_by_both(shop, tmp_path, monkeypatch, capsys):
     inputs = keras.Input((4, 4), name="x")
     keras.Model(inputs, keras.ops.linalg.cholesky(inputs)).save(shop / "odd.keras")
@@ -116,6 +119,7 @@ def test_flex_is_let_in_and_said_by_both(shop, tmp_path, monkeypatch, capsys):
         assert "not verified: LiteRT cannot run FlexCholesky" in said.out
 
 
+@pytest.mark.slow
 def test_both_cards_measure_the_same(shop, capsys, monkeypatch):
     monkeypatch.chdir(shop)
     rows = []
@@ -130,6 +134,7 @@ def test_both_cards_measure_the_same(shop, capsys, monkeypatch):
     assert [row["variant"] for row in rows[0]] == ["float32", "int8", "recipe:int8"]
 
 
+@pytest.mark.slow
 def test_a_network_without_a_graph_is_exported_by_its_recorded_shape(tmp_path, capsys):
     @keras.saving.register_keras_serializable("test_cli_export")
     class Plain(keras.Model):

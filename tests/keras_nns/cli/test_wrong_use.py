@@ -187,6 +187,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "fragment"), WRONG.values(), ids=WRONG)
 def test_wrong_use(line, fragment, models, tmp_path, monkeypatch, capsys):
     shutil.copytree(models, tmp_path, dirs_exist_ok=True)
@@ -202,6 +203,7 @@ def test_wrong_use(line, fragment, models, tmp_path, monkeypatch, capsys):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_lambda_is_loaded_when_the_user_says_so(models, tmp_path, capsys):
     line = f"observe {models}/lambda.keras {models}/data.npz --unsafe -o {tmp_path}/out.npz"
     assert main(line.split()) == 0

@@ -13,9 +13,12 @@ from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.lineage import Composition, origin_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 NAMES = ("cat", "dog", "eel", "fox")
 
 

@@ -12,9 +12,12 @@ import tflite_export
 from keras_nns.graph.tracing import trace
 from keras_nns.surgery.lineage import Composition, origin_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 NAMES = ("cat", "dog", "eel", "fox")
 
 

@@ -9,9 +9,12 @@ import keras_nns as nns
 import tflite_export
 from keras_nns.surgery.lineage import origin_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 NAMES = ("cat", "dog", "eel", "fox")
 
 

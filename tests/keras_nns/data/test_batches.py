@@ -71,6 +71,7 @@ def samples(size, shape=(3,), labels=4):
     return rng.random((size, *shape), dtype=np.float32), rng.integers(0, labels, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 30), batch_size=st.integers(1, 12), skipped=st.integers(0, 5))

@@ -93,6 +93,7 @@ def test_a_path_of_two_parts_asks_which(tmp_path):
         find(tmp_path, part="val")
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([(8, "u1"), (9, "i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]),
     hnp.array_shapes(max_dims=4, max_side=5),
@@ -164,6 +165,7 @@ def test_idx_labels_of_another_set_are_refused(tmp_path):
         load_dataset(tmp_path)
 
 
+@pytest.mark.slow
 def test_real_idx_files(shared_data):
     for name in ("mnist", "fashion_mnist"):
         splits = load_dataset(shared_data / name)

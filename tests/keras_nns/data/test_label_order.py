@@ -60,6 +60,7 @@ def test_categories_come_in_their_own_order(form):
     np.testing.assert_array_equal(part.labels, codes[places])
 
 
+@pytest.mark.slow
 def test_an_ordered_category_is_judged_as_keras_judges_its_codes():
     x, y = blobs(3, 300)
     model = trained(3)
@@ -180,6 +181,7 @@ def dataset():
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", KEPT)
 def test_class_names_are_found_behind_what_leaves_labels_alone(way):
     batches = as_batches(KEPT[way](dataset()), model=trained(2))

@@ -57,6 +57,7 @@ def numbered(draw):
     return np.array(y), count
 
 
+@pytest.mark.slow
 @given(numbered())
 def test_every_encoding_of_the_same_labels_is_read_alike(labels):
     y, count = labels

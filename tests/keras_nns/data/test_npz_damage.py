@@ -33,6 +33,7 @@ def directory(path):
         return archive.start_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [0x00, 0x01, 0x10, 0xFF])
 def test_every_byte_of_the_directory_counts(path, how):
     whole, sound = path.read_bytes(), read(path)

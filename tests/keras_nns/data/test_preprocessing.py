@@ -85,6 +85,7 @@ TAKES_WHOLE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TAKES_WHOLE)
 def test_what_stands_behind_the_input_is_found(case):
     make, expected = TAKES_WHOLE[case]
@@ -143,6 +144,7 @@ def plain(colours):
     return trained(colours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["npz", "folder", "parts"])
 @pytest.mark.parametrize("which", ["rescaling", "plain"])
 def test_a_file_is_judged_as_keras_judges_it(form, which, colours, request, tmp_path, capsys):
@@ -183,6 +185,7 @@ def test_a_file_is_judged_as_keras_judges_it(form, which, colours, request, tmp_
         assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [nns.observe, nns.evaluate])
 def test_a_model_that_answers_by_chance_is_named(verb, rescaling, plain, colours):
     x, y = colours
@@ -197,6 +200,7 @@ def test_a_model_that_answers_by_chance_is_named(verb, rescaling, plain, colours
     verb(plain, x[place] / np.float32(255), y[place])
 
 
+@pytest.mark.slow
 def test_the_way_to_warn_of_chance_in_other_verbs(rescaling, colours):
     x, y = colours[0] / np.float32(255), colours[1]
     with pytest.warns(DataWarning, match="as by chance"):

@@ -78,6 +78,7 @@ def test_too_little_evidence_says_nothing():
     check_scale(model, x[few], y[few])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", ["zeros", "random_normal"])
 def test_an_untrained_model_is_never_refused(bias):
     rng = np.random.default_rng(3)
@@ -144,6 +145,7 @@ def test_models_whose_answers_show_no_scale_are_not_called(make, monkeypatch):
     check_scale(model, inputs, y)
 
 
+@pytest.mark.slow
 def test_a_model_trained_by_others(shared_data):
     model = keras.models.load_model(
         shared_data / "models" / "cifar10_resnet8_mlperftiny.h5", compile=False

@@ -113,6 +113,7 @@ def test_little_is_hashed_of_much_data(data):
     assert sketch(data[0][:150], 40, everything=False).hashed == 40 + 32 + 32 + 30
 
 
+@pytest.mark.slow
 def test_a_sketch_survives_files(parent, data, small, tmp_path):
     activity = nns.observe(parent, *data, verbose=False)
     activity.save(tmp_path / "a.npz")
@@ -135,6 +136,7 @@ def test_a_sketch_survives_files(parent, data, small, tmp_path):
             nns.Plan.load(tmp_path / "d.json")
 
 
+@pytest.mark.slow
 def test_the_samples_observed_are_no_samples_to_judge_on(parent, small, data):
     x, y = data
     honest = (x[600:], y[600:])
@@ -154,6 +156,7 @@ def test_the_samples_observed_are_no_samples_to_judge_on(parent, small, data):
     nns.evaluate(parent, x[:600], y[:600])
 
 
+@pytest.mark.slow
 def test_what_a_repair_saw_counts_too(parent, small, data):
     x, y = data
     fixed = nns.repair(small, parent, x[600:800], y[600:800], steps=nns.steps.fold_means()).model
@@ -253,6 +256,7 @@ def test_what_no_picture_was_stays_as_it_is():
     assert len(set(sample_hashes(x[:, :1]).tolist())) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", SCALED)
 def test_pictures_observed_in_another_scale_are_no_samples_to_judge_on(way):
     x, y = pictures(90), np.arange(90) % 3

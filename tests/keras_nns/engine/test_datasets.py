@@ -64,6 +64,7 @@ def test_some_of_the_elements():
     assert datasets.cardinality(some) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, 2), None], ids=["known", "unknown rank"])
 def test_a_zero_for_every_sample(shape):
     data = tf.data.Dataset.from_generator(

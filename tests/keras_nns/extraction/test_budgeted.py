@@ -24,6 +24,7 @@ from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.selection.ranking import Ranking
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     ),

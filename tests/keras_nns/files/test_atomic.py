@@ -51,6 +51,7 @@ def test_arrays_read_back_equal(tmp_path, good):
     read(path)
 
 
+@pytest.mark.slow
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 @settings(max_examples=400)
 def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path_factory, good, place, bit):
@@ -172,6 +173,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_processes_that_write_one_new_name_one_is_told(tmp_path, monkeypatch, links):
     if not links:  # As on file systems that have none.

@@ -46,6 +46,7 @@ def test_an_empty_folder_is_as_good_as_none(tmp_path):
     assert len(contents(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_of_two_processes_that_write_one_new_folder_one_is_told(tmp_path, old):
     for turn in range(5):

@@ -133,6 +133,7 @@ def test_open_dimensions_are_read_from_a_batch():
         costs.count_macs(model, inputs=np.zeros((9, 3)))
 
 
+@pytest.mark.slow
 def test_several_inputs_are_taken_by_name():
     a, b = keras.Input((None, 3), name="first"), keras.Input((None, 2), name="a_second")
     pool = layers.GlobalAveragePooling1D()

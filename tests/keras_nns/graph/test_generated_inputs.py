@@ -32,6 +32,7 @@ def several():
     return keras.Model({"a": a, "b": b}, layers.Dense(2)(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [words, tokens, several])
 def test_a_model_takes_what_is_generated_for_it(build):
     model = build()

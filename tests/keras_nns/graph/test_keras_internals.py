@@ -113,6 +113,7 @@ def run(call, args, kwargs):
     return call.operation(*args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_walking_a_model_is_running_it(build):
     model, x = build()
@@ -127,6 +128,7 @@ def test_walking_a_model_is_running_it(build):
     tree.assert_same_structure(outputs, model(x, training=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_every_call_has_its_own_key_and_the_path_of_its_layer(build):
     model, x = build()
@@ -212,6 +214,7 @@ def test_inputs_are_read_as_the_model_reads_them():
     assert {str(tensor.dtype) for tensor in flat} <= {"<dtype: 'float32'>", "float32"}
 
 
+@pytest.mark.slow
 def test_calls_come_before_those_that_read_them():
     for build in MODELS:
         model, _ = build()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 from keras import layers as L
 from keras import ops
 
@@ -29,6 +30,7 @@ def windows():
     return model, random.normal(size=(9, 4, 6, 3)).astype("float32"), np.arange(9) % 2
 
 
+@pytest.mark.slow
 def test_rows_that_windows_put_among_samples_are_gathered_again():
     """Halves of a picture lie behind one another as so many samples."""
     model, data, labels = windows()
@@ -53,6 +55,7 @@ def test_rows_that_windows_put_among_samples_are_gathered_again():
     np.testing.assert_allclose(gradients.layers["inside"].slope, alone, **CLOSE)
 
 
+@pytest.mark.slow
 def test_the_callback_and_the_probe_gather_rows_too():
     model, data, labels = windows()
     expected = nns.observe(model, (data, labels))

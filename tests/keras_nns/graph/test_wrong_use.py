@@ -144,6 +144,7 @@ def test_a_plan_with_other_groups_lists_those_that_differ():
         cut(model, plan)
 
 
+@pytest.mark.slow
 def test_random_numbers_in_inference_are_named_by_the_proof():
     class Noise(L.Layer):
         def __init__(self, **kwargs):
@@ -170,6 +171,7 @@ def split_in_two():
     return randomise(keras.Model(start, L.Dense(3, activation="softmax", name="answer")(x)))
 
 
+@pytest.mark.slow
 def test_a_plan_that_leaves_nothing_to_a_layer_behind_a_split_is_refused():
     model = split_in_two()
     assert trace(model).layout["both"].parts == ((4, 5),)
@@ -180,6 +182,7 @@ def test_a_plan_that_leaves_nothing_to_a_layer_behind_a_split_is_refused():
     assert prove(model, keep(model, both=(0, 5))).exact
 
 
+@pytest.mark.slow
 def test_a_selection_leaves_something_to_every_layer_behind_a_split(tmp_path):
     model = split_in_two()
     kernel = model.get_layer("both").kernel.numpy()
@@ -290,6 +293,7 @@ def test_a_layer_that_cannot_be_rebuilt_is_named():
         cut(model, keep(model, after=(0,)))
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_docs_runs(forgetting):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "rules.md").read_text(), re.DOTALL)
     assert len(blocks) == 4

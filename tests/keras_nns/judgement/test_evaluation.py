@@ -250,6 +250,7 @@ def test_multi_label_heads(several):
     assert other.accuracy == pytest.approx(((p[:, :3] >= 0.5) == truth).all(axis=1).mean())
 
 
+@pytest.mark.slow
 def test_one_hot_data_is_single_label_unless_told_otherwise(scores):
     outputs, labels = scores
     hot = np.eye(4)[labels]
@@ -289,6 +290,7 @@ def test_outputs_that_do_not_fit_are_refused(scores):
     assert named.rows == evaluate(echo(4), np.maximum(outputs, 0), labels, label_names=NAMES).rows
 
 
+@pytest.mark.slow
 def test_data_is_gone_over_once_and_batches_make_no_difference(scores):
     outputs, labels = scores
     passes = []
@@ -326,6 +328,7 @@ def replies(draw):
     )
 
 
+@pytest.mark.slow
 @given(replies(), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_figures_agree_with_each_other_and_with_counting(case, multi_label):
@@ -345,6 +348,7 @@ def test_figures_agree_with_each_other_and_with_counting(case, multi_label):
         assert result.accuracy == pytest.approx(right / len(labels))
 
 
+@pytest.mark.slow
 @given(replies(), st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
 def test_the_order_of_samples_does_not_matter(case, random):

@@ -109,6 +109,7 @@ def one_label(draw):
     return truth, scores, weights
 
 
+@pytest.mark.slow
 @given(one_label())
 @settings(deadline=None)
 def test_figures_of_resamples_are_those_of_the_samples_repeated(case):
@@ -153,6 +154,7 @@ def test_intervals_of_a_share_are_those_of_the_binomial():
     assert f"{result[1].intervals['recall'][0]:.3f}–" in str(result)
 
 
+@pytest.mark.slow
 def test_intervals_depend_on_the_seed_alone_and_hold_the_figures(replies):
     outputs, labels = replies
     state = np.random.get_state()[1].copy()

@@ -151,6 +151,7 @@ def test_answers_that_exclude_each_other_weigh_alike():
     assert found.before.rows[0].auc == pytest.approx(roc_auc_score(y == 0, cats(x)))
 
 
+@pytest.mark.slow
 def test_answers_decided_by_themselves_have_a_point_each():
     random = np.random.default_rng(5)
     truth = random.random((800, 3)) < (0.1, 0.5, 0.8)

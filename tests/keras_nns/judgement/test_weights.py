@@ -72,6 +72,7 @@ def small(parent):
     return nns.cut(parent, nns.select(activity, 1, keep=nns.top(4)), head="binary")
 
 
+@pytest.mark.slow
 def test_a_repair_weighs_samples_as_often_as_they_are_repeated(parent, small):
     again = np.repeat(np.arange(400), W.astype(int))
     for balance in (False, True):

@@ -91,6 +91,7 @@ def test_a_sum_is_one_pass_over_both_parts(seed, left, right):
     assert parts.layers["tanh"].magnitude is not parts.layers["tanh"].total
 
 
+@pytest.mark.slow
 def test_observing_two_halves_adds_up_to_observing_the_whole(case):
     def observed(part):
         x = case.x
@@ -195,6 +196,7 @@ def test_it_cannot_be_a_key():
 # Files --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_files_read_back_equal(case, tmp_path):
     path = tmp_path / "activity.npz"
     for statistics in (STATISTICS, ("fired",), ("variance",), ("fired", "mean")):
@@ -222,6 +224,7 @@ def good(tmp_path_factory):
     return path.read_bytes()
 
 
+@pytest.mark.slow
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 @settings(max_examples=200)
 def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path_factory, good, place, bit):

@@ -77,6 +77,7 @@ def test_a_heads_value_is_the_norm_of_what_it_adds(settings):
     close(watched_heads(model, x), expected)
 
 
+@pytest.mark.slow
 def test_causal_heads_are_watched_with_the_mask_in_force():
     layer = multi_head()
     model, x = attending(layer, use_causal_mask=True), sequences()
@@ -137,6 +138,7 @@ def test_the_layers_are_left_as_they_were():
     assert "call" not in vars(layer) and "call" not in vars(layer.output_dense)
 
 
+@pytest.mark.slow
 def test_training_gathers_what_observing_sees():
     layer = multi_head()
     model, x, y = attending(layer), sequences(64), np.arange(64) % 3
@@ -148,6 +150,7 @@ def test_training_gathers_what_observing_sees():
     assert "call" not in vars(layer.output_dense)
 
 
+@pytest.mark.slow
 def test_selecting_takes_away_the_head_that_adds_nothing():
     layer = multi_head()
     model, x = attending(layer), sequences(33)
@@ -183,6 +186,7 @@ def test_half_precision_heads_are_watched_in_full():
     np.testing.assert_allclose(watched_heads(model, x), expected, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.slow
 def test_labels_may_be_something_else_than_what_a_model_answers():
     """A model that answers a symbol at every step; the labels are kinds of text."""
     inputs = keras.Input((STEPS,), dtype="int32")

@@ -178,6 +178,7 @@ def test_an_interrupt_inside_a_step_leaves_sums_and_sketch_of_the_same_batches(
     same(found.seen, expected.seen)
 
 
+@pytest.mark.slow
 def test_the_command_deletes_it_once_the_result_is_written(model, tmp_path, monkeypatch, capsys):
     x, y = samples(1)
     np.savez(tmp_path / "data.npz", x=x, y=y)

@@ -53,6 +53,7 @@ def values_and_gradients(case, name):
     )
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_against_the_rest_of_the_model(case):
     """Sequential, nested, convolutions, recurrent taps, shared layers, several inputs."""
     found = nns.observe_gradients(case.model, case.x, case.y, batch_size=7)
@@ -194,6 +195,7 @@ def effects(model, data, **options):
     return layer.effect
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_models_own_or_the_one_passed(small):
     _, x, y = small
     data = (x, y)
@@ -334,6 +336,7 @@ def test_what_cannot_be_right_is_refused(small, cases):
         nns.observe_gradients(model, (np.full_like(x, np.nan), y))
 
 
+@pytest.mark.slow
 def test_where_no_gradient_goes_it_says_so(small):
     _, x, y = small
     inputs = keras.Input((4,))
@@ -344,6 +347,7 @@ def test_where_no_gradient_goes_it_says_so(small):
             nns.observe_gradients(keras.Model(inputs, last), (x, y), loss="mse")
 
 
+@pytest.mark.slow
 def test_labels_without_samples_are_not_a_number(small):
     model, x, y = small
     some = y != 2
@@ -354,6 +358,7 @@ def test_labels_without_samples_are_not_a_number(small):
         assert np.isfinite(values[:2]).all() and np.isnan(values[2]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_attention_heads_are_blocks_of_what_the_projection_reads(grouped):
     """Scaling a head's rows of the output projection a little changes the loss by its score."""

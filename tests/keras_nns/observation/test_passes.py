@@ -32,6 +32,7 @@ def test_every_sample_is_seen_once_in_its_order(at_once):
     assert steps.numpy() == sum(-(-size // (at_once or size)) for size in sizes)
 
 
+@pytest.mark.slow
 def test_models_are_as_before_also_when_a_batch_fails():
     recurrent = keras.layers.GRU(2, stateful=True)
     model = keras.Sequential([keras.Input((3, 2), batch_size=4), recurrent])

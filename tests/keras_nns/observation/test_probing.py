@@ -22,6 +22,7 @@ def watched(model):
     }
 
 
+@pytest.mark.slow
 def test_a_probe_answers_what_the_layers_give(case):
     probe = nns.probe(case.model)
     found = probe.predict(case.x, verbose=0, batch_size=7)
@@ -32,6 +33,7 @@ def test_a_probe_answers_what_the_layers_give(case):
         np.testing.assert_allclose(found[name], signed, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_probe_follows_its_parent(plain):
     model = keras.models.clone_model(plain.model)
     probe = nns.probe(model, layers=["tanh"])
@@ -43,6 +45,7 @@ def test_a_probe_follows_its_parent(plain):
     assert probe.parent is model
 
 
+@pytest.mark.slow
 def test_a_probe_can_stand_in_a_model_of_the_users(plain):
     probe = nns.probe(plain.model, layers="relu")
     inputs = keras.Input((6,))
@@ -85,6 +88,7 @@ def test_a_residual_branch_is_watched_behind_the_sum_only_where_a_nonlinearity_f
     assert watched(model) == {"stem": [("stem", 1)], "branch": [("branch", 1)]}
 
 
+@pytest.mark.slow
 def test_channels_that_stand_first_are_watched_there():
     inputs = keras.Input((8, 6))
     x = L.Permute((2, 1), name="turned")(L.Conv1D(3, 3, name="conv")(inputs))

@@ -45,6 +45,7 @@ def assert_right(activity, case, which, labels, threshold=0.0):
                 np.testing.assert_allclose(found[label], values, **CLOSE, err_msg=(name, figure))
 
 
+@pytest.mark.slow
 def test_every_statistic_is_that_of_a_plain_loop(case):
     activity = nns.observe(case.model, case.x, case.y, statistics=STATISTICS, batch_size=5)
     assert set(activity.layers) == set(case.seen)
@@ -56,18 +57,21 @@ def test_every_statistic_is_that_of_a_plain_loop(case):
     assert activity.fingerprint == nns.fingerprint(case.model)
 
 
+@pytest.mark.slow
 def test_a_unit_fires_above_the_threshold(plain):
     activity = nns.observe(plain.model, plain.x, plain.y, threshold=0.7, statistics=STATISTICS)
     assert_right(activity, plain, {label: plain.y == label for label in range(4)}, 4, 0.7)
     assert 0 < activity.layers["tanh"].fired.sum() < len(plain.x) * 4
 
 
+@pytest.mark.slow
 def test_a_sample_of_several_labels_counts_for_each(plain):
     hot = np.random.default_rng(3).random((len(plain.x), 4)) < 0.4
     activity = nns.observe(plain.model, plain.x, hot, statistics=STATISTICS, batch_size=4)
     assert_right(activity, plain, dict(enumerate(hot.T)), 4)
 
 
+@pytest.mark.slow
 def test_labels_can_be_names(plain):
     names = ("elk", "ant", "cow", "bee")
     y = np.array(names)[plain.y]
@@ -78,6 +82,7 @@ def test_labels_can_be_names(plain):
     assert activity.label("cow") == 2
 
 
+@pytest.mark.slow
 def test_layers_are_chosen_by_name_and_by_predicate(plain, cases):
     def observed(layers, case=plain):
         return list(nns.observe(case.model, case.x, case.y, layers=layers).layers)
@@ -113,6 +118,7 @@ def test_options_that_make_no_sense_are_refused(plain, options, message):
         nns.observe(plain.model, plain.x, plain.y, **options)
 
 
+@pytest.mark.slow
 def test_one_statistic_alone_is_what_it_is_among_all(plain):
     whole = nns.observe(plain.model, plain.x, plain.y, statistics=STATISTICS)
     figure = {"fired": "firing_rate", "mean": "magnitude", "active": "active_share"}
@@ -166,6 +172,7 @@ def assert_same(before, after):
             assert value == after[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["observe", "probe", "call a probe", "a failed observe"])
 def test_nothing_of_the_users_changes(how):
     model = stateful_model()
@@ -260,6 +267,7 @@ def in_batches(x, y, size=4):
     return [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("lost"), KeyboardInterrupt()])
 def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(plain, tmp_path, error):
     path = tmp_path / "checkpoint"
@@ -276,6 +284,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(plain, tmp_path, e
     assert len(read) == len(batches)
 
 
+@pytest.mark.slow
 def test_an_interrupt_between_two_lines_of_python_counts_no_batch_twice(
     plain, tmp_path, monkeypatch
 ):
@@ -300,6 +309,7 @@ def test_an_interrupt_between_two_lines_of_python_counts_no_batch_twice(
     assert nns.observe(plain.model, plain.x, plain.y, batch_size=4, checkpoint=path) == whole
 
 
+@pytest.mark.slow
 def test_states_that_carry_over_batches_go_on_too(tmp_path):
     model = stateful_model()
     random = np.random.default_rng(0)
@@ -323,6 +333,7 @@ def stopped(plain, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused(plain, stopped, tmp_path):
     batches = in_batches(plain.x, plain.y)
 
@@ -344,6 +355,7 @@ def test_a_checkpoint_of_another_run_is_refused(plain, stopped, tmp_path):
     resumed()
 
 
+@pytest.mark.slow
 def test_a_damaged_or_foreign_checkpoint_is_refused(plain, stopped):
     def resumed():
         nns.observe(plain.model, lambda: iter(in_batches(plain.x, plain.y)), checkpoint=stopped)
@@ -368,6 +380,7 @@ def test_a_run_spoilt_by_nan_leaves_no_checkpoint_of_it(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_its_last_batch_is_complete(plain, tmp_path):
     path = tmp_path / "checkpoint"
     batches = in_batches(plain.x, plain.y)
@@ -463,6 +476,7 @@ def test_half_precision_is_summed_in_single(tmp_path):
         np.testing.assert_allclose(activity.maximum("conv")[label, 1], expected.max(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_watching_again_reads_the_weights_as_they_are(plain):
     from keras_nns.observation.streaming import Observer
 
@@ -488,6 +502,7 @@ def test_the_bar_shows_when_asked_and_leaves_standard_output_alone(plain, capfd)
     assert "observing" in err
 
 
+@pytest.mark.slow
 def test_many_models_are_observed_without_a_warning_of_tensorflow(plain, caplog):
     for _ in range(8):
         nns.observe(plain.model, (plain.x, plain.y))

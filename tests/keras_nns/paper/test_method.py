@@ -35,6 +35,7 @@ def answers(model, x):
     return np.asarray(model(x)).argmax(axis=1)
 
 
+@pytest.mark.slow
 def test_the_base_model(paper):
     model, x, y, _ = paper
     right = answers(model, x) == y
@@ -43,6 +44,7 @@ def test_the_base_model(paper):
     assert per_label == list(BASE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operate", [nns.mask, nns.cut], ids=["mask", "cut"])
 @pytest.mark.parametrize("zeta", TABLE_5)
 def test_one_network_for_each_label(paper, zeta, operate):
@@ -56,6 +58,7 @@ def test_one_network_for_each_label(paper, zeta, operate):
     assert found == list(TABLE_5[zeta])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zeta", TABLE_5)
 def test_a_cut_network_holds_the_kept_parameters(paper, zeta):
     model, _, _, activity = paper

@@ -33,6 +33,7 @@ def heights(axes):
     return np.array([bar.get_height() for bar in axes.patches])
 
 
+@pytest.mark.slow
 def test_figure_2_is_the_snapshots(done, hidden):
     shown = drawn(plots.snapshots(done, LABEL).axes[0])
     np.testing.assert_allclose(shown, hidden[: len(shown)], atol=1e-5)
@@ -79,6 +80,7 @@ def test_figure_9_is_what_each_further_unit_does(done):
         assert curves["balanced accuracy"][count - 1] == pytest.approx(balanced)
 
 
+@pytest.mark.slow
 def test_all_orders_end_at_the_same_point(done):
     runs = beyond.orders(done, 0.4)[:7]
     (axes,) = plots.ordered(runs, 0.4).axes
@@ -87,6 +89,7 @@ def test_all_orders_end_at_the_same_point(done):
     assert len(axes.lines) == 7 and len(ends) == 1 and len(starts) > 1
 
 
+@pytest.mark.slow
 def test_every_axis_says_what_it_shows_and_every_curve_has_its_name(done):
     sweep = beyond.sweep(done, 3)
     grown = {label: tables.growth(done, label) for label in (1, LABEL)}

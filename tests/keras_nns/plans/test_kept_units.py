@@ -43,6 +43,7 @@ def sets(plan):
     return {name: set(units) for name, units in plan.kept.items()}
 
 
+@pytest.mark.slow
 @given(plans, plans, plans)
 def test_union_and_intersection_are_those_of_sets(a, b, c):
     assert sets(a | b) == {n: sets(a)[n] | sets(b)[n] for n in SIZES}
@@ -59,11 +60,13 @@ def test_union_and_intersection_are_those_of_sets(a, b, c):
     assert (a | b).labels == tuple(sorted({*a.labels, *b.labels}))
 
 
+@pytest.mark.slow
 @given(st.lists(plans, min_size=1, max_size=4))
 def test_merging_is_uniting_in_any_order(several):
     assert union(several) == union(reversed(several))
 
 
+@pytest.mark.slow
 @given(plans, plans)
 def test_relative_to_counts_among_the_units_that_are_left(p, q):
     smaller = Fingerprint("smaller", "weights")
@@ -77,6 +80,7 @@ def test_relative_to_counts_among_the_units_that_are_left(p, q):
         assert left.sizes[name] == len(there)
 
 
+@pytest.mark.slow
 @given(plans)
 def test_json_reads_back_equal_with_its_reasons(plan):
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
@@ -85,6 +89,7 @@ def test_json_reads_back_equal_with_its_reasons(plan):
     assert again.to_json() == plan.to_json()
 
 
+@pytest.mark.slow
 @given(plans)
 def test_a_plan_file_holds_the_scores_it_was_chosen_by(plan):
     again = Plan.from_json(json.loads(json.dumps(plan.to_json(scores=True), allow_nan=False)))
@@ -165,6 +170,7 @@ def test_a_file_cut_short_gives_one_error(tmp_path_factory, cut):
         Plan.load(path)
 
 
+@pytest.mark.slow
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
 @settings(max_examples=300)
 def test_a_damaged_file_gives_one_error_or_is_still_a_plan(tmp_path_factory, place, value):

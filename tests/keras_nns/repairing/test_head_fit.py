@@ -15,6 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 import keras_nns as nns
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def digits():

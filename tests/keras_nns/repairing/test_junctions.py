@@ -42,6 +42,7 @@ def value(model, name, x):
     return keras.Model(model.input, model.get_layer(name).output)(x).numpy().astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [False, True])
 def test_the_sum_is_fitted_as_nearly_as_the_branch_allows(norm):
     """Normal equations: what is still wrong with the sum is no combination of what it is from."""
@@ -62,6 +63,7 @@ def test_the_sum_is_fitted_as_nearly_as_the_branch_allows(norm):
         assert (np.abs(design.T @ lacking / len(X)).max() > 1e-3) == (i == 2)
 
 
+@pytest.mark.slow
 def test_a_projected_shortcut_makes_up_for_the_branch_or_the_other_way_round():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 3))

@@ -17,6 +17,7 @@ import keras_nns as nns
 from keras_nns.plans.kept_units import Plan
 
 
+@pytest.mark.slow
 def test_least_squares_of_a_dense_equals_numpy():
     model = mlp()
     plan = plan_of(model)
@@ -35,6 +36,7 @@ def test_least_squares_of_a_dense_equals_numpy():
     np.testing.assert_allclose(fixed.layers[1].bias, solution[-1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -94,6 +96,7 @@ def patches(x, layer, shape):
     return np.array(rows, dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_least_squares_recovers_a_unit_that_is_a_copy_of_another():
     model = mlp()
     first, second = model.layers[0], model.layers[1]
@@ -110,6 +113,7 @@ def test_least_squares_recovers_a_unit_that_is_a_copy_of_another():
     np.testing.assert_allclose(repair.model.layers[1].kernel, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_singular_system_is_solved_and_said():
     model = mlp()
     first = model.layers[0]
@@ -126,6 +130,7 @@ def test_a_singular_system_is_solved_and_said():
     assert np.isfinite(np.concatenate([w.ravel() for w in repair.model.get_weights()])).all()
 
 
+@pytest.mark.slow
 def test_the_ridge_keeps_a_fit_on_few_samples_from_getting_worse():
     model = randomise(
         chain((30,), L.Dense(40, activation="relu", name="wide"), L.Dense(3, name="answer"))
@@ -142,6 +147,7 @@ def test_the_ridge_keeps_a_fit_on_few_samples_from_getting_worse():
     assert errors["chosen"] <= errors["none"] * 1.05
 
 
+@pytest.mark.slow
 def test_balance_weighs_the_labels_samples_like_all_others():
     model = mlp()
     small = nns.cut(model, plan_of(model, labels=(1,)))
@@ -169,6 +175,7 @@ def answering(activation):
     )
 
 
+@pytest.mark.slow
 def test_a_labels_head_is_fitted_to_its_own_samples():
     model = answering("softmax")
     small = nns.cut(model, plan_of(model, labels=(1, 3)), head="labels")
@@ -184,6 +191,7 @@ def test_a_labels_head_is_fitted_to_its_own_samples():
     assert inputs_alone.samples + inputs_alone.held_out == len(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "head"), [("softmax", "other"), ("sigmoid", "labels")])
 def test_a_head_that_can_say_none_of_them_is_fitted_to_all_samples(activation, head):
     model = answering(activation)

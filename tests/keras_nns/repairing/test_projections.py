@@ -63,6 +63,7 @@ RECURRENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_input_kernels_of_recurrent_layers(kind):
     make, options, gates = RECURRENT[kind]
@@ -83,6 +84,7 @@ def test_input_kernels_of_recurrent_layers(kind):
     assert gain.measure == "unexplained" and gain.after < gain.before
 
 
+@pytest.mark.slow
 def test_means_go_into_the_biases_of_recurrent_layers():
     model, x = sequence(layers.LSTM(5, name="two")), samples()
     small = cut(model, one=KEPT["one"])
@@ -94,6 +96,7 @@ def test_means_go_into_the_biases_of_recurrent_layers():
     assert new - old == pytest.approx(shift, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_steps_that_a_mask_leaves_out_do_not_count():
     model, x = sequence(layers.LSTM(5, name="two"), mask=True), samples()
     x[::2, 3:] = 0
@@ -107,6 +110,7 @@ def test_steps_that_a_mask_leaves_out_do_not_count():
     assert np.asarray(fixed.model.get_layer("two").cell.kernel) == pytest.approx(kernel, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_both_ways_of_a_bidirectional_and_a_dense_of_every_step():
     middle = [
         layers.Bidirectional(layers.GRU(5, return_sequences=True), name="two"),
@@ -155,6 +159,7 @@ def heads_of(layer, x):
     return mixed.reshape(-1, *mixed.shape[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_projections_of_attention(use_bias):
     model, x = attention(use_bias=use_bias), samples()
@@ -182,6 +187,7 @@ def test_projections_of_attention(use_bias):
     assert labels[:4] == [f"two: {name}" for name in ("query", "key", "value", "output")]
 
 
+@pytest.mark.slow
 def test_what_heads_leave_behind_is_taken_up_where_nothing_else_is_missing():
     model, x = attention(), samples()
     small = cut(model, **{"two:heads": (0, 2)})
@@ -194,6 +200,7 @@ def test_what_heads_leave_behind_is_taken_up_where_nothing_else_is_missing():
     assert np.asarray(ours._key_dense.kernel) == pytest.approx(np.asarray(old._key_dense.kernel))
 
 
+@pytest.mark.slow
 def test_fewer_key_dimensions_are_scaled_as_the_cut_scales_them():
     model, x = attention(), samples()
     nothing = repaired(cut(model, **{"two:key": (0, 1)}), model, x)
@@ -207,6 +214,7 @@ def test_fewer_key_dimensions_are_scaled_as_the_cut_scales_them():
     assert np.asarray(fixed.kernel) == pytest.approx(np.asarray(old.kernel), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_grouped_queries_come_nearer():
     start = keras.Input((5, 4))
     x = layers.Dense(6, activation="tanh", name="one")(start)

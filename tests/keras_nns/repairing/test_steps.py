@@ -25,6 +25,7 @@ from keras_nns.plans.kept_units import Plan
 # Laws ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_repair_of_a_cut_that_removed_nothing_changes_nothing(make):
     model = make()
@@ -35,6 +36,7 @@ def test_repair_of_a_cut_that_removed_nothing_changes_nothing(make):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_neither_the_parent_nor_the_given_subnetwork_changes(make):
     model = make()
@@ -55,6 +57,7 @@ def test_neither_the_parent_nor_the_given_subnetwork_changes(make):
     assert type(fixed) is type(small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_least_squares_comes_nearer_to_the_parent(make):
     model = make()
@@ -76,6 +79,7 @@ def test_least_squares_comes_nearer_to_the_parent(make):
 # Means ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_folding_is_exact_where_what_was_removed_is_constant(use_bias):
     model = randomise(
@@ -103,6 +107,7 @@ def test_folding_is_exact_where_what_was_removed_is_constant(use_bias):
     assert gain(repair, "unexplained", "two").note == ("" if use_bias else "got a bias")
 
 
+@pytest.mark.slow
 def test_folding_adds_the_removed_units_mean_times_their_weights():
     model = mlp()
     plan = plan_of(model, share=1.0)
@@ -118,6 +123,7 @@ def test_folding_adds_the_removed_units_mean_times_their_weights():
     )
 
 
+@pytest.mark.slow
 def test_folding_twice_changes_nothing_more():
     model = residual()
     small = nns.cut(model, plan_of(model))
@@ -129,6 +135,7 @@ def test_folding_twice_changes_nothing_more():
     assert gain(once, "unexplained", "branch").note == "bias into 'behind'"
 
 
+@pytest.mark.slow
 def test_steps_do_not_take_back_what_another_put_into_a_batch_norm():
     model = residual()
     small = nns.cut(model, plan_of(model))
@@ -155,6 +162,7 @@ def settled():
     return model, x
 
 
+@pytest.mark.slow
 def test_batch_norms_get_the_statistics_that_the_subnetwork_has():
     model, x = settled()
     small = nns.cut(model, plan_of(model))
@@ -168,6 +176,7 @@ def test_batch_norms_get_the_statistics_that_the_subnetwork_has():
     assert [g.layer for g in repair.gains if g.layer] == ["behind"]
 
 
+@pytest.mark.slow
 def test_a_mix_of_other_data_does_not_leak_into_batch_norms():
     model, x = settled()
     small = nns.cut(model, plan_of(model, share=1.0))
@@ -179,6 +188,7 @@ def test_a_mix_of_other_data_does_not_leak_into_batch_norms():
 # Data and memory -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_any_form_of_the_data_gives_the_same_repair():
     import tensorflow as tf
 
@@ -202,6 +212,7 @@ def test_any_form_of_the_data_gives_the_same_repair():
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_held_out_has_no_say():
     model = mlp()
     small = nns.cut(model, plan_of(model))
@@ -262,6 +273,7 @@ def test_moments_survive_a_large_mean():
     np.testing.assert_allclose(sums.of(*HALVES).covariance, covariance, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
@@ -277,6 +289,7 @@ def test_a_repaired_model_survives_its_file(tmp_path):
     nns.repair(again, model, inputs_of(model, 80))
 
 
+@pytest.mark.slow
 def test_the_report_is_a_table_and_plain_data():
     model = mlp()
     repair = nns.repair(nns.cut(model, plan_of(model)), model, inputs_of(model, 80))
@@ -287,6 +300,7 @@ def test_the_report_is_a_table_and_plain_data():
     assert [g["step"] for g in data["gains"]] == [g.step for g in repair.gains]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_refitted_is_said():
     model = randomise(
         chain(
@@ -367,6 +381,7 @@ def test_a_stateful_layer_is_refused():
         nns.repair(small, model, inputs_of(model, 60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [list, dict])
 def test_models_of_several_inputs(form):
     one, two = keras.Input((4,), name="one"), keras.Input((3,), name="two")
@@ -385,6 +400,7 @@ def test_models_of_several_inputs(form):
     assert found.after < found.before
 
 
+@pytest.mark.slow
 def test_layers_called_twice_and_nested_models():
     start = keras.Input((4, 5))
     shared = L.Dense(5, activation="relu", name="shared")

@@ -74,6 +74,7 @@ def shares(head, logits, y):
     return probabilities, np.array([where.get(label, none) for label in y])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("head", LABELS)
 def test_the_temperature_minimises_the_log_loss(head, balance, data):
@@ -100,6 +101,7 @@ def test_the_temperature_minimises_the_log_loss(head, balance, data):
     assert f"temperature {found:.3g}" in gain.note
 
 
+@pytest.mark.slow
 def test_no_decision_changes_and_what_was_too_sure_is_calibrated(data):
     x, y = data
     parent = parent_of("softmax")
@@ -115,6 +117,7 @@ def test_no_decision_changes_and_what_was_too_sure_is_calibrated(data):
     assert gain.after == pytest.approx(gain.before, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sigmoid", None])
 def test_answers_that_stand_alone_and_logits(kind, data):
     x, y = data
@@ -136,6 +139,7 @@ def test_answers_that_stand_alone_and_logits(kind, data):
     assert ratio == pytest.approx(np.exp(best.x), rel=0.01)
 
 
+@pytest.mark.slow
 def test_behind_a_calibrated_head_and_not_before_what_changes_features(data):
     x, y = data
     parent = parent_of("softmax")

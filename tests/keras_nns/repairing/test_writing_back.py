@@ -72,6 +72,7 @@ def shift(model, by):
         weight.assign_add(np.full(weight.shape, by, "float32"))
 
 
+@pytest.mark.slow
 def test_a_plan_replays_on_the_file_of_its_parent_bit_for_bit(model, tmp_path):
     x = inputs_of(model, 40)
     plan = nns.select(nns.observe(model, x, np.arange(40) % 3), [0, 2], keep=nns.fraction(0.4))
@@ -117,6 +118,7 @@ def test_written_back_by_hand():
     np.testing.assert_array_equal(rest, expected)
 
 
+@pytest.mark.slow
 def test_written_back_after_training_it_answers_what_the_subnetwork_answers(model, tmp_path):
     x = inputs_of(model, 8)
     small = nns.cut(model, plan_for(model, 1))
@@ -132,6 +134,7 @@ def test_written_back_after_training_it_answers_what_the_subnetwork_answers(mode
         np.testing.assert_array_equal(old, weight.numpy())
 
 
+@pytest.mark.slow
 def test_what_was_not_trained_goes_back_to_the_parent_itself(model):
     small = nns.cut(model, plan_for(model, 2))
     full = nns.write_back(small, model, rest="parent")
@@ -150,6 +153,7 @@ def test_settings_of_the_parent_are_carried():
     assert nns.lineage(full) is None
 
 
+@pytest.mark.slow
 def test_merging_untrained_subnetworks_is_cutting_to_the_union(model):
     one, two = plan_for(model, 1, (0,), 0.3), plan_for(model, 2, (1,), 0.3)
     merged = nns.merge([nns.cut(model, one), nns.cut(model, two)], model)
@@ -159,6 +163,7 @@ def test_merging_untrained_subnetworks_is_cutting_to_the_union(model):
     assert nns.lineage(merged) == nns.lineage(union)
 
 
+@pytest.mark.slow
 def test_subnetworks_trained_apart_need_a_rule():
     model = mlp()
     plans = [
@@ -268,6 +273,7 @@ def test_overlap_by_hand():
         nns.overlap([one, plan_for(model, 0)])
 
 
+@pytest.mark.slow
 @settings(max_examples=8, derandomize=True, **unhurried)
 @given(recipe=recipes, seed=seeds)
 def test_random_graphs_go_back_where_they_came_from(recipe, seed):

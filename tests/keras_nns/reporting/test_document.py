@@ -23,6 +23,8 @@ from keras_nns.surgery.cutting import cut, prove
 from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("cat", "<b>dog</b>", "eel|x", "fox_1")
 
 

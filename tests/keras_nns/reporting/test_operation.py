@@ -57,6 +57,7 @@ def test_answers_are_named_where_there_is_one_for_each_output(parts):
     assert answer_names(two, ("a", "b", "c")) is None
 
 
+@pytest.mark.slow
 def test_every_network_is_proven_exported_and_judged(parts):
     model, activity, plans, x, y = parts
     told = []
@@ -84,6 +85,7 @@ def test_every_network_is_proven_exported_and_judged(parts):
         assert nns.lineage(network.model).head == "binary"
 
 
+@pytest.mark.slow
 def test_without_export_there_are_no_files(parts):
     model, activity, plans, x, y = parts
     done = operate(model, activity, plans, x, y, merged=False, allow_overlap=True)

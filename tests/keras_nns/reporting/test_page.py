@@ -157,6 +157,7 @@ def test_names_are_shown_and_never_obeyed(text):
     assert {tag for tag, _ in reader.tags} <= allowed
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
 @settings(max_examples=150, deadline=None)
 def test_any_text_comes_out_as_it_went_in(text):

@@ -218,6 +218,7 @@ def test_costs_are_drawn_with_their_share_of_the_parent():
         plots.sizes({})
 
 
+@pytest.mark.slow
 def test_a_hundred_labels_and_two_thousand_units_stay_readable(tmp_path):
     # Two dollars are mathematics to matplotlib, and its font has no Chinese.
     odd = tuple(f"$x_{i}$ 猫\n" + "long " * 20 for i in range(100))
@@ -236,6 +237,7 @@ def test_a_hundred_labels_and_two_thousand_units_stay_readable(tmp_path):
         assert len(names(figure.axes[0].yaxis)) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 9000), (9000, 3)])
 def test_what_is_finer_than_the_pixels_is_averaged_and_never_smeared(shape):
     figure = Figure(figsize=(6, 6), dpi=100)
@@ -255,6 +257,7 @@ def test_what_is_finer_than_the_pixels_is_averaged_and_never_smeared(shape):
         np.testing.assert_allclose(inner, value / 3 * 255, atol=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_saving_is_atomic_and_never_overwrites_unasked(tmp_path, kind):
     figure = plots.sizes({"net": Costs(200, 100, 800)})

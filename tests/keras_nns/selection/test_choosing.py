@@ -52,6 +52,7 @@ def papers_rule(activity, label, zeta):
     return kept
 
 
+@pytest.mark.slow
 @given(activities(), st.integers(0, 2), st.sampled_from([0, 0.3, 0.4, 0.5, 1]))
 def test_one_label_is_the_papers_equation(activity, label, zeta):
     plan = nns.select(activity, label, keep=nns.above(zeta))
@@ -62,6 +63,7 @@ def test_one_label_is_the_papers_equation(activity, label, zeta):
     assert plan.sizes == SIZES
 
 
+@pytest.mark.slow
 @given(activities())
 def test_several_labels_are_the_union_of_their_own_plans(activity):
     each = nns.select(activity, "each")
@@ -73,6 +75,7 @@ def test_several_labels_are_the_union_of_their_own_plans(activity):
     assert nns.select(activity, "all") == nns.select(activity) == nns.merge(each)
 
 
+@pytest.mark.slow
 @given(activities(), st.integers(1, 7))
 def test_a_global_rule_compares_the_whole_network_and_all_its_labels(activity, k):
     plan = nns.select(activity, [0, 2], keep=nns.top(k, scope="global"), min_units=0)
@@ -199,6 +202,7 @@ def test_a_label_without_samples_does_not_disturb_the_others():
     assert nns.select(activity, [0, 1]).labels == (0, 1)
 
 
+@pytest.mark.slow
 def test_every_layer_of_a_group_keeps_a_unit_where_their_units_differ():
     """Two branches are put behind one another and added to a third: one group of three layers."""
     inputs = keras.Input((4,))
@@ -219,6 +223,7 @@ def test_every_layer_of_a_group_keeps_a_unit_where_their_units_differ():
             assert set(member.units) & set(plan.kept[group.name])
 
 
+@pytest.mark.slow
 @given(activities(), st.integers(1, 6), st.sampled_from(["layer", "global"]), st.integers(1, 4))
 def test_kept_units_are_rounded_up_by_the_best_of_the_rest(activity, multiple, scope, k):
     labels, rule = [0, 2], nns.top(k, scope=scope)

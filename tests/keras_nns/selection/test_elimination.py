@@ -92,6 +92,7 @@ def test_without_importance_nothing_is_lost():
     assert eliminate([nothing], range(6))[1].max() == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=12))
 def test_rising_losses_rise_and_keep_their_sum(losses):
     found = rising(np.array(losses))

@@ -35,6 +35,7 @@ def by_hand(values, own, count):
     return chosen
 
 
+@pytest.mark.slow
 def test_each_next_unit_is_the_one_that_helps_most():
     model, x, y = model_and_data()
     score = nns.scores.forward_selection(model, (x, y), batch_size=40)
@@ -67,6 +68,7 @@ def test_a_copy_of_a_chosen_unit_comes_last():
     assert (ranks[:, :2].min(axis=1) <= 2 / 7).all()
 
 
+@pytest.mark.slow
 def test_the_score_names_itself_and_its_model():
     model, x, y = model_and_data()
     score = nns.scores.forward_selection(model, (x, y))

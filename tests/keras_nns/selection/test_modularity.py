@@ -74,6 +74,7 @@ def test_every_pair_counts(model, data, threshold):
     assert json.loads(json.dumps(found.to_json()))["coupling"] == pytest.approx(found.coupling)
 
 
+@pytest.mark.slow
 def test_a_modular_network_has_cohesion_and_no_coupling():
     net = keras.Sequential(
         [keras.Input((3,)), layers.Dense(6, activation="relu", name="d"), layers.Dense(3)]

@@ -35,6 +35,7 @@ def losses(model, x, y, **options):
     return score(nns.observe(model, (x, y)))["hidden"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [True, False])
 def test_the_loss_is_how_much_the_margin_changes_when_the_rest_is_refitted(softmax):
     model, (x, y) = dense(softmax), data()
@@ -53,6 +54,7 @@ def test_the_loss_is_how_much_the_margin_changes_when_the_rest_is_refitted(softm
     np.testing.assert_allclose(found[first], after[first], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_both_halves_weigh_alike_and_the_margin_is_against_all_others():
     model, (x, y) = dense(), data()
     found = losses(model, x, y, labels=2)
@@ -77,6 +79,7 @@ def test_both_halves_weigh_alike_and_the_margin_is_against_all_others():
     np.testing.assert_allclose(found[first], after[first], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_unit_that_never_fires_or_says_what_another_does_goes_first():
     model, (x, y) = dense(), data()
     kernel, bias = model.layers[0].get_weights()
@@ -91,6 +94,7 @@ def test_a_unit_that_never_fires_or_says_what_another_does_goes_first():
     assert found[2 if order[1] == 5 else 5] > 10 * found[order[1]]
 
 
+@pytest.mark.slow
 def test_alone_other_samples_do_not_count():
     model, (x, y) = dense(), data()
     found = losses(model, x, y, labels=[0, 2], alone=True)
@@ -99,6 +103,7 @@ def test_alone_other_samples_do_not_count():
     assert not np.allclose(losses(model, x, y, labels=[0, 2]), found)
 
 
+@pytest.mark.slow
 def test_a_convolution_over_the_whole_image_is_a_dense_layer():
     random = np.random.default_rng(0)
     x, y = random.normal(size=(120, 4, 3, 2)).astype("float32"), np.arange(120) % 3
@@ -122,6 +127,7 @@ def test_a_convolution_over_the_whole_image_is_a_dense_layer():
     assert first.min() > 0
 
 
+@pytest.mark.slow
 def test_layers_that_take_turns_give_the_same(monkeypatch):
     x, y = data()
     keras.utils.set_random_seed(0)
@@ -145,6 +151,7 @@ def test_layers_that_take_turns_give_the_same(monkeypatch):
         losses(model, x, y, labels=[0, 3])
 
 
+@pytest.mark.slow
 def test_steps_that_are_masked_do_not_count():
     random = np.random.default_rng(1)
     x = random.normal(size=(80, 3, 4)).astype("float32")
@@ -176,6 +183,7 @@ def residual(attention=False):
     return keras.Model(inputs, L.Dense(3, activation="softmax")(h))
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_by_all_behind_it():
     random = np.random.default_rng(1)
     x, y = random.normal(size=(90, 8, 6)).astype("float32"), np.arange(90) % 3
@@ -193,6 +201,7 @@ def test_a_stream_is_read_by_all_behind_it():
     assert less["hidden"][0].max() <= 1e-6 * whole["hidden"][0].min()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_refitted_has_the_square_of_its_effect():
     random = np.random.default_rng(1)
     x, y = random.normal(size=(60, 8, 6)).astype("float32"), np.arange(60) % 3
@@ -213,6 +222,7 @@ def test_what_cannot_be_refitted_has_the_square_of_its_effect():
     np.testing.assert_allclose(found["lstm"][0], by_hand, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_sigmoid_outputs_are_decided_one_by_one():
     x, y = data(labels=2)
     keras.utils.set_random_seed(1)
@@ -229,6 +239,7 @@ def test_sigmoid_outputs_are_decided_one_by_one():
     np.testing.assert_allclose(losses(twice, x, y, labels=1), found, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_users_changes_and_the_result_is_the_same_again():
     model, (x, y) = dense(), data()
     before, weights = x.copy(), [w.copy() for w in model.get_weights()]
@@ -238,6 +249,7 @@ def test_nothing_of_the_users_changes_and_the_result_is_the_same_again():
     assert all((a == b).all() for a, b in zip(weights, model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_wrong_use():
     model, (x, y) = dense(), data()
     with pytest.raises(nns.errors.SelectionError, match="No label 9"):

@@ -127,6 +127,7 @@ def reference(score, observed):
     return {name: values.copy() for name, values in score(observed).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORES)
 def test_contract(case, watched, name):
     """Every score: an array for every prunable group, finite for every label that was seen."""
@@ -166,6 +167,7 @@ def check_contract(case, watched, name, join):
     assert {choice.score for choice in plan.choices} == {name_of(score)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORES)
 def test_layers_that_were_not_watched_are_not_scored(cases, name):
     """Groups without a watched layer are left out; units that only others make are -inf."""
@@ -178,6 +180,7 @@ def test_layers_that_were_not_watched_are_not_scored(cases, name):
     assert {name: len(units) for name, units in kept.items()} == {"relu": 5, "tanh": 1, "linear": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n, row in SCORES.items() if row.sums])
 def test_numbering_labels_otherwise_moves_their_rows(plain, name):
     order = np.array([2, 0, 1, 3])
@@ -188,6 +191,7 @@ def test_numbering_labels_otherwise_moves_their_rows(plain, name):
         np.testing.assert_allclose(score(moved)[group][order], values, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in SCORES.items() if row.joins])
 def test_joins_that_do_not_exist_are_refused(plain, name):
     observed = nns.observe(plain.model, plain.x, plain.y, statistics=STATISTICS)
@@ -196,6 +200,7 @@ def test_joins_that_do_not_exist_are_refused(plain, name):
         SCORES[name].make(plain, gradients, "median")(observed)
 
 
+@pytest.mark.slow
 def test_activity_scores_by_hand(plain):
     observed = nns.observe(plain.model, plain.x, plain.y)
     for layer, (signed, absolute) in plain.values().items():
@@ -221,6 +226,7 @@ def test_activity_scores_by_hand(plain):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [1, 2, 3])
 def test_magnitude_by_hand(cases, norm):
     """A unit's weights are those that compute it: its column of the kernel, without the bias."""
@@ -236,6 +242,7 @@ def test_magnitude_by_hand(cases, norm):
                 np.testing.assert_allclose(scores[layer][label], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_active_share_is_what_apoz_leaves(cases):
     """Every pixel counts, where firing_frequency asks for one."""
     case = cases("late activation")
@@ -249,6 +256,7 @@ def test_active_share_is_what_apoz_leaves(cases):
         assert (got <= nns.scores.firing_frequency(observed)["conv"][label] + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_d_prime_by_hand(plain):
     observed = nns.observe(plain.model, plain.x, plain.y, statistics=["mean", "variance"])
     for layer, (signed, _) in plain.values().items():
@@ -286,6 +294,7 @@ def test_weight_scores_by_hand(cases):
     assert found.max() == 1
 
 
+@pytest.mark.slow
 def test_a_recurrent_unit_is_computed_by_the_weights_of_all_its_gates(cases):
     case = cases("recurrent")
     observed = nns.observe(case.model, case.x, case.y)
@@ -313,6 +322,7 @@ def test_batch_norm_scale_is_that_of_the_norms_behind_a_unit(cases):
         nns.scores.batch_norm_scale(plain.model)
 
 
+@pytest.mark.slow
 def test_batch_norms_on_one_group_are_joined():
     inputs = keras.Input((4,))
     a = L.BatchNormalization(name="a_norm")(L.Dense(3, name="a")(inputs))
@@ -370,6 +380,7 @@ def test_contrast_needs_two_labels(plain):
         nns.scores.contrast(observed)
 
 
+@pytest.mark.slow
 def test_what_was_not_watched_is_not_scored(plain):
     fired = nns.observe(plain.model, plain.x, plain.y, statistics=["fired"])
     for score in (nns.scores.mean_activation, nns.scores.contrast):
@@ -395,6 +406,7 @@ def test_magnitude_is_of_the_model_that_was_observed(plain, cases):
             nns.scores.magnitude(plain.model, norm=norm)
 
 
+@pytest.mark.slow
 def test_names_say_what_was_asked_for(plain):
     assert name_of(nns.scores.mean_activation) == "mean_activation"
     assert name_of(partial(nns.scores.contrast, join="sum")) == "contrast(join='sum')"

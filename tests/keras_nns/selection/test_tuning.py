@@ -10,6 +10,8 @@ from sklearn.metrics import balanced_accuracy_score
 import keras_nns as nns
 from keras_nns.selection.tuning import LOSS, choose_zeta
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained():

@@ -102,6 +102,7 @@ def test_the_reasons_survive_a_file_and_a_sum(tmp_path):
     assert list(activity.unwatched) == ["block:hidden"]
 
 
+@pytest.mark.slow
 def test_weights_are_known_without_watching():
     """By hand: the norm of the column of `up` that computes a unit."""
     model = net(hidden=False)
@@ -112,6 +113,7 @@ def test_weights_are_known_without_watching():
     assert nns.cut(model, plan, prove=True).get_layer("block").units == 2
 
 
+@pytest.mark.slow
 def test_extraction_says_the_true_reason(tmp_path, monkeypatch, capsys):
     model = net(hidden=False)
     asked = {"labels": 1, "budget": nns.Budget(parameters=70)}

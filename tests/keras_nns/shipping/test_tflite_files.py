@@ -51,6 +51,7 @@ def subnetwork(parts, labels, head):
     return nns.cut(model, plan, head=head)
 
 
+@pytest.mark.slow
 def test_the_file_holds_the_record_of_its_network(parts, tmp_path):
     small = subnetwork(parts, [1, 2], "other")
     flat, _ = to_tflite(small, parts[2])
@@ -67,12 +68,14 @@ def test_the_file_holds_the_record_of_its_network(parts, tmp_path):
     assert tflite_files.packed_origin(parent) is None and parent.labels == NAMES
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_said(parts):
     flat = tflite_export.convert(parts[0], files={"keras_nns.json": {"format": "other"}})
     with pytest.raises(nns.errors.FileError, match="damaged"):
         tflite_files.packed_origin(tflite_export.read_metadata(flat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "head"), [(2, "parent"), ([0, 2], "labels"), ([1, 2], "other"), (2, "binary")]
 )
@@ -93,6 +96,7 @@ def test_every_head_is_judged_by_its_own_question(parts, labels, head):
     )
 
 
+@pytest.mark.slow
 def test_a_card_needs_one_label_each(parts):
     model, _, x, y = parts
     flats = {"net": to_tflite(model, x)[0]}
@@ -141,6 +145,7 @@ def test_ranges_are_measured_on_a_networks_own_labels(parts, monkeypatch):
     np.testing.assert_array_equal(seen["samples"], x)
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_files_costs(parts):
     model, activity, x, y = parts
     plans = nns.select(activity, labels="each")[:2]
@@ -170,6 +175,7 @@ def shop(parts, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_puts_parent_and_variants_side_by_side(shop, parts, capsys):
     argv = ["card", f"{shop}/net.keras", f"{shop}/cat.keras", f"{shop}/cat.tflite"]
     argv += ["--quantize", "int8", "--samples", f"{shop}/data.npz"]
@@ -209,6 +215,7 @@ def test_wrong_use_of_the_command(argv, words, shop, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_files_with_several_inputs_need_their_model(shop, tmp_path, capsys):
     inputs = [keras.Input((2,)), keras.Input((2,))]
     flat = tflite_export.convert(keras.Model(inputs, layers.Add()(inputs)))
@@ -217,6 +224,7 @@ def test_files_with_several_inputs_need_their_model(shop, tmp_path, capsys):
     assert "one input and one output" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_the_converters_log_in_a_file(tmp_path, capsys):
     inputs = keras.Input((4, 4))
     keras.Model(inputs, keras.ops.linalg.cholesky(inputs)).save(tmp_path / "odd.keras")

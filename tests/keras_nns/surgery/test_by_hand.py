@@ -184,6 +184,7 @@ def test_rms_normalization_still_divides_by_the_parents_count():
     agree(cut_to(model, one=kept), x, hidden @ u[kept] + c)
 
 
+@pytest.mark.slow
 def test_bidirectional():
     model = randomise(
         chain((3, 2), L.Bidirectional(L.SimpleRNN(4), name="both"), L.Dense(2, name="answer"))

@@ -47,6 +47,7 @@ WANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "loss"), WANTED)
 @pytest.mark.parametrize("function", [False, True])
 def test_a_subnetwork_of_a_file_of_old_can_be_trained(head, loss, function):
@@ -169,6 +170,7 @@ NUMBERED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NUMBERED)
 def test_what_counts_classes_is_renumbered(case):
     head, labels, given, wanted = NUMBERED[case]
@@ -324,6 +326,7 @@ def test_every_setting_of_keras_is_known_to_count_classes_or_not(module):
             assert settings <= COUNTED | UNCOUNTED, kind
 
 
+@pytest.mark.slow
 def test_a_subnetwork_whose_loss_was_left_out_learns_by_the_usual_one():
     model = four_classes("categorical_hinge", None)
     with pytest.warns(UserWarning, match="left out.*categorical_hinge"):

@@ -241,6 +241,7 @@ PER_STEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", PER_STEP)
 def test_what_a_wrapper_holds_says_what_the_numbers_mean(end):
     # Keras warns that the layer ends a mask.

@@ -50,6 +50,7 @@ def test_cutting_in_two_steps_is_cutting_to_what_both_keep(case, seed):
     assert_equal_models(nns.cut(first, again), nns.cut(case.model, p & q))
 
 
+@pytest.mark.slow
 def test_a_cut_to_a_selection_is_its_mask(case):
     activity = nns.observe(case.model, case.x, case.y)
     for plan in (nns.select(activity, 1), nns.select(activity, [0, 2], keep=nns.top(2))):
@@ -90,6 +91,7 @@ def test_an_activity_from_a_file_selects_the_same(plain, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_graph_deeper_than_the_recursion_limit_is_masked_and_proven():
     """Keras maps a graph by recursion, and a mask doubles its depth."""
     inputs = keras.Input((3,))
@@ -103,6 +105,7 @@ def test_a_graph_deeper_than_the_recursion_limit_is_masked_and_proven():
     assert sys.getrecursionlimit() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["masking", "embedding"])
 def test_a_sequential_that_masks_steps_is_cut_to_one(first):
     random = np.random.default_rng(0)

@@ -142,6 +142,7 @@ def adapted(mode):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 @pytest.mark.parametrize("mode", ["lora", "int8", "int4"])
 def test_what_was_done_to_a_projection_of_an_attention_is_done_to_its_copy(mode):

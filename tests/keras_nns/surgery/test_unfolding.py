@@ -187,6 +187,7 @@ def transformer():
     return keras.Model(tokens, L.Dense(3, name="answer")(x))
 
 
+@pytest.mark.slow
 def test_the_stream_of_a_transformer_is_cut_exactly(tmp_path):
     model = randomise(transformer())
     x = np.random.default_rng(0).integers(0, 7, (6, 5))

@@ -147,6 +147,7 @@ def test_what_is_sure_keeps_its_gradient():
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], 60 - np.log(3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_what_numpy_says(clouds):
     """Cross-entropy with the labels, and T² times the divergence from the parent's answers."""
     small = small_of(clouds, "labels", (1, 3))
@@ -179,6 +180,7 @@ def test_the_loss_is_what_numpy_says(clouds):
 # Laws -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["parent", "labels", "other", "binary"])
 def test_distilling_comes_nearer_to_the_parent(clouds, head):
     """With labels and without; and nothing of the user's changes."""
@@ -211,6 +213,7 @@ def test_distilling_comes_nearer_to_the_parent(clouds, head):
     assert keras.config.floatx() == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_seed_gives_the_same_model_again(clouds, tmp_path):
     small = small_of(clouds)
@@ -231,6 +234,7 @@ def test_a_seed_gives_the_same_model_again(clouds, tmp_path):
     np.testing.assert_array_equal(np.asarray(back(X)), np.asarray(done(X)))
 
 
+@pytest.mark.slow
 def test_what_makes_it_worse_is_not_kept(clouds):
     small = small_of(clouds)
     far = {"epochs": 9, "patience": 2, "optimizer": keras.optimizers.SGD(50.0)}
@@ -245,6 +249,7 @@ def test_what_makes_it_worse_is_not_kept(clouds):
         assert "kept the old weights of 2" in str(done)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_told(clouds):
     small = small_of(clouds, units=2)
     done = nns.distill(small, clouds, (X, Y), epochs=5, patience=None, batch_size=16)
@@ -257,6 +262,7 @@ def test_the_best_epoch_is_kept_and_told(clouds):
     assert "measured on the same" in str(without)
 
 
+@pytest.mark.slow
 def test_callbacks_are_called_and_progress_is_silent(clouds, capfd):
     seen = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
@@ -288,6 +294,7 @@ def test_batch_norms_can_be_frozen():
             assert norm.trainable
 
 
+@pytest.mark.slow
 def test_functional_models_datasets_and_float16():
     start = keras.Input((6,), name="in")
     x = L.Dense(9, activation="relu", dtype="mixed_float16", name="one")(start)
@@ -308,6 +315,7 @@ def test_functional_models_datasets_and_float16():
 # Fine-tuning ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "loss", "metric"),
     [
@@ -354,6 +362,7 @@ def test_a_loss_for_logits_becomes_one_for_probabilities(clouds):
     assert yes_or_no.get_config()["from_logits"] is False
 
 
+@pytest.mark.slow
 def test_fine_tuning_needs_no_lineage_and_no_compile():
     for end, width in (
         ("softmax", 4),
@@ -381,6 +390,7 @@ def test_distilling_answers_that_stand_alone():
             assert done.gains[0].after < done.gains[0].before
 
 
+@pytest.mark.slow
 def test_distilling_a_number():
     model = parent("linear", width=1)
     activity = nns.observe(model, (X, Y % 2), verbose=False)

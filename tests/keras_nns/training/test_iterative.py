@@ -157,6 +157,7 @@ def train(model, x, y, epochs, callbacks=(), **options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_under_the_mask_is_training_the_cut_model():
     """All at once at the start: the same gradients, batch statistics and weights as when cut."""
     x, y = data()
@@ -172,6 +173,7 @@ def test_training_under_the_mask_is_training_the_cut_model():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_left_equals_the_masked_model_that_was_trained_and_validated():
     x, y = data()
     model = network(dropout=True)
@@ -192,6 +194,7 @@ def test_what_is_left_equals_the_masked_model_that_was_trained_and_validated():
     assert history.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_is_given_back():
     x, y = data()
     model = network()
@@ -265,6 +268,7 @@ def test_layers_that_are_called_twice_and_nested_ones():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_what_is_left():
     x, y = data()
     model = network()

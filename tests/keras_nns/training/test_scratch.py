@@ -75,6 +75,7 @@ def test_what_was_learned_is_forgotten_and_what_was_given_kept(small):
     assert all((value == weights(small)[name]).all() for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_it_learns_and_stands_beside(parent, small, data):
     x, y = data
     options = {"epochs": 8, "optimizer": keras.optimizers.Adam(0.03), "seed": 3}
@@ -119,6 +120,7 @@ def by_hand(x, y, rate, epochs):
     return lambda new: np.asarray(model(new))[:, 0] >= edges[1:][np.argmax((true - false)[1:])]
 
 
+@pytest.mark.slow
 def test_it_does_as_well_as_a_person_would(small):
     (x, y), test = rare(1), rare(2, 6000)
     options = {"epochs": 8, "batch_size": 64, "label_names": ["0", "1", "2"]}

@@ -78,11 +78,13 @@ VERBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_wrong_labels_of_little_weight_teach_nothing(trained, whole, verb):
     assert right(VERBS[verb](whole, trained, (X, NOISY, FEW))) > 0.9
 
 
+@pytest.mark.slow
 def test_wrong_labels_of_no_weight_teach_nothing_as_in_keras(trained, whole):
     by_keras = network()
     by_keras.fit(X, NOISY, sample_weight=MASK, epochs=8, verbose=0)
@@ -92,6 +94,7 @@ def test_wrong_labels_of_no_weight_teach_nothing_as_in_keras(trained, whole):
     assert right(tune(whole, trained, (X, NOISY))) < 0.5
 
 
+@pytest.mark.slow
 def test_a_new_label_is_learned_by_weight():
     known, parent = Y < 2, network(outputs=2)
     parent.fit(X[known], Y[known], epochs=8, verbose=0)
@@ -101,6 +104,7 @@ def test_a_new_label_is_learned_by_weight():
     assert figures["third"].balanced_accuracy > 0.85
 
 
+@pytest.mark.slow
 def test_class_weights_are_sample_weights_and_what_keras_does(whole):
     given = {"2": 0.0, 1: 3.0}
     done = nns.fine_tune(whole, (X, Y), epochs=4, class_weight=given)

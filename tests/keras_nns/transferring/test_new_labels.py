@@ -93,6 +93,7 @@ def test_the_old_is_kept_bit_for_bit_and_the_new_is_learnt(host, grown):
     assert new.get_compile_config()["loss"] == host.get_compile_config()["loss"]
 
 
+@pytest.mark.slow
 def test_a_grown_network_saves_grows_again_cuts_and_shrinks(host, grown, tmp_path):
     nns.save_model(grown.model, tmp_path / "grown.keras")
     again = nns.load_model(tmp_path / "grown.keras")
@@ -131,6 +132,7 @@ def test_what_is_left_answers_as_before(grown, label):
     assert figures.left_out > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["linear", "layer"])
 def test_other_endings(ending):
     model = network("linear", bias=ending == "linear")
@@ -142,6 +144,7 @@ def test_other_endings(ending):
     assert trace(grown.model).outputs[0].kind == ("linear" if ending == "linear" else "softmax")
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_gets_units_on_its_features():
     inputs = keras.Input((5, 5, 1))
     x = L.Flatten(name="flat")(L.Conv2D(3, 3, activation="relu", name="conv")(inputs))
@@ -175,6 +178,7 @@ def test_adding_refuses(host, wrong, error, words):
         nns.add_label(host, X, Y, **wrong)
 
 
+@pytest.mark.slow
 def test_adding_refuses_data_and_heads(host):
     old, new = Y < 3, Y == 3
     with pytest.raises(nns.errors.DataError, match=r"0 of 'd' beside what is held out"):

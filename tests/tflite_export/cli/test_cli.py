@@ -19,6 +19,8 @@ from tflite_export.cli import main
 from tflite_export.cli.sample_files import read_samples
 from tflite_export.errors import ExportFileError, OptionError
 
+pytestmark = pytest.mark.slow
+
 layers = keras.layers
 
 

@@ -208,6 +208,7 @@ def test_what_stands_in_is_a_stream_for_others(capfd: pytest.CaptureFixture[str]
     assert tuple(found) == real
 
 
+@pytest.mark.slow
 def test_converting_leaves_the_process_as_it_was() -> None:
     """In a process of its own: pytest gives the root logger handlers."""
     code = (

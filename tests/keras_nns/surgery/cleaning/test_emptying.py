@@ -14,6 +14,7 @@ import keras_nns as nns
 from keras_nns.graph.tracing import trace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
 def test_an_emptied_residual_block_is_removed_whole(activation):
     model = residual(activation)
@@ -58,6 +59,7 @@ def test_a_constant_goes_into_the_bias_before_it_where_there_is_one():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "join",
     [
@@ -84,6 +86,7 @@ def test_joins_with_a_branch_that_became_constant(join):
     assert_same(small, nns.mask(model, plan), inputs_of(model))
 
 
+@pytest.mark.slow
 def test_a_concatenation_does_without_what_is_empty():
     inputs = keras.Input((6, 6, 2))
     parts = [L.Conv2D(3, 3, activation="relu", name=f"part{i}")(inputs) for i in range(3)]
@@ -97,6 +100,7 @@ def test_a_concatenation_does_without_what_is_empty():
     assert "join" not in names(small)
 
 
+@pytest.mark.slow
 def test_an_emptied_attention_branch_gives_its_bias():
     inputs = keras.Input((4, 3))
     x = L.Dense(6, activation="tanh", name="stem")(inputs)
@@ -108,6 +112,7 @@ def test_an_emptied_attention_branch_gives_its_bias():
     assert "attention" not in names(small)
 
 
+@pytest.mark.slow
 def test_a_nested_block_is_emptied():
     inside = keras.Input((6,))
     hidden = L.Dense(4, activation="relu", name="hidden")(inside)

@@ -34,6 +34,7 @@ FOLDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequential", [True, False])
 @pytest.mark.parametrize("name", FOLDED)
 def test_batch_norms_are_folded(name, sequential):
@@ -82,6 +83,7 @@ def test_a_convolution_that_is_read_elsewhere_keeps_its_batch_norm():
     assert_same(done.model, model, inputs_of(model))
 
 
+@pytest.mark.slow
 def test_a_residual_network_loses_all_its_batch_norms():
     model = residual()
     before = [w.numpy() for w in model.weights]

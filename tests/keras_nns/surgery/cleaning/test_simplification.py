@@ -122,6 +122,7 @@ def test_a_padded_convolution_of_one_pixel_sees_no_border():
     assert_same(done.model, model, inputs_of(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -220,6 +221,7 @@ def test_a_layer_all_of_whose_units_are_constant_keeps_one():
     assert_same(done.model, model, inputs_of(model))
 
 
+@pytest.mark.slow
 def test_cut_and_simplify_in_one_call():
     model = residual()
     set_units(model.get_layer("stem"), [2], -1.0)
@@ -319,6 +321,7 @@ def check(recipe, seed):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=10, derandomize=True, **unhurried)
 @given(recipe=recipes, seed=seeds)
 def test_random_graphs_keep_their_function(recipe, seed):
