@@ -30,7 +30,7 @@ SIDES = {
     "NASNet": 32,
     "VGG": 32,
 }
-FAST = ("MobileNetV2",)
+EVERY_SHARE = ("MobileNetV2",)
 # One of every family runs with the tests; KERAS_NNS_ALL_APPLICATIONS=1 runs them all, whole.
 FAMILIES = (
     "ConvNeXtTiny",

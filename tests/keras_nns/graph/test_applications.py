@@ -7,7 +7,7 @@ from pathlib import Path
 
 import architectures as module
 import pytest
-from architectures import FAMILIES, FAST, SHARES, architectures, measure
+from architectures import EVERY_SHARE, FAMILIES, SHARES, architectures, measure
 from shallow_applications import ALL
 
 from keras_nns.surgery.proving import TOLERANCE
@@ -25,17 +25,13 @@ def test_every_architecture_was_measured_and_is_exact():
         assert all(one["difference"] <= TOLERANCE for one in found["shares"].values()), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-        for name in architectures()
-        if name in (*FAST, *FAMILIES) or ALL
-    ],
+    "name", [name for name in architectures() if name in (*EVERY_SHARE, *FAMILIES) or ALL]
 )
 def test_cut_equals_mask(name):
     """Every share for one architecture, half for one of each family; all of it on request."""
-    every = name in FAST or ALL
+    every = name in EVERY_SHARE or ALL
     result = measure(name, SHARES if every else (0.5,), shallow=not ALL)
     assert result["free"] > 0.2 * result["units"]
     for share, found in result["shares"].items():
