@@ -68,12 +68,14 @@ def test_a_subnetwork_of_a_file_of_old_can_be_trained(head, loss, function):
         assert small.evaluate(X, y, verbose=0, return_dict=True)["accuracy"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_stays_whatever_it_is_called():
     small = cut_of(mean_squared_error, None)
     small.predict(X[:1], verbose=0)
     assert small.evaluate(X, np.zeros((60, 2)), verbose=0) > 7
 
 
+@pytest.mark.slow
 def test_a_metric_that_wraps_a_function_of_ones_own_stays():
     metric = keras.metrics.MeanMetricWrapper(mean_squared_error, name="far")
     small = cut_of("mse", [metric])
@@ -297,6 +299,7 @@ def test_a_loss_without_a_meaning_is_left_out_by_name(head, loss):
         small.fit(X, np.zeros((60, small.output_shape[-1])), verbose=0)
 
 
+@pytest.mark.slow
 def test_the_one_value_of_a_yes_no_parent_is_that_of_its_label_1():
     model = keras.Sequential([keras.Input((5,)), L.Dense(3), L.Dense(1, activation="sigmoid")])
     model.compile("sgd", "binary_crossentropy", metrics=[M.Recall(class_id=0)])

@@ -40,6 +40,7 @@ def file(request):
     return FILES / request.param
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*was written by Keras 2")
 def test_it_answers_what_keras_2_answered(file):
     x, right = given(file.stem)
@@ -49,6 +50,7 @@ def test_it_answers_what_keras_2_answered(file):
         np.testing.assert_allclose(found[key], y, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*was written by Keras 2")
 @pytest.mark.parametrize("name", ["nested", "recurrent", "shared"])
 def test_it_is_cut_and_proven(name):
@@ -71,6 +73,7 @@ def test_what_was_changed_is_listed_in_one_warning():
     assert not model.compiled
 
 
+@pytest.mark.slow
 def test_how_it_was_compiled_is_kept():
     with pytest.warns(UserWarning, match="was written by Keras 2"):
         model = nns.load_model(FILES / "nested.h5")

@@ -79,6 +79,7 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequential", [True, False], ids=["sequential", "functional"])
 @pytest.mark.parametrize(("activation", "size", "oracle", "head", "labels"), ROWS)
 def test_a_head_answers_what_the_parent_says_of_its_labels(
@@ -258,6 +259,7 @@ def test_what_a_wrapper_holds_says_what_the_numbers_mean(end):
         np.testing.assert_allclose(answers, expected, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["binary", "other"])
 def test_a_mask_of_steps_is_none_of_labels(head):
     """Logits become probabilities in a layer of ours, which the mask of steps reaches."""

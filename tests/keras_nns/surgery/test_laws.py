@@ -39,6 +39,7 @@ def assert_equal_models(one, other):
     assert nns.fingerprint(one) == nns.fingerprint(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_cutting_in_two_steps_is_cutting_to_what_both_keep(case, seed):
     random = np.random.default_rng(seed)
@@ -64,6 +65,7 @@ def test_a_cut_to_a_selection_is_its_mask(case):
         assert nns.lineage(small).plan == plan
 
 
+@pytest.mark.slow
 def test_a_plan_that_keeps_everything_gives_an_equal_model(case):
     activity = nns.observe(case.model, case.x, case.y)
     plan = nns.select(activity, [0, 1, 2], keep=nns.fraction(1))

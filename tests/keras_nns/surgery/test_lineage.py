@@ -44,6 +44,7 @@ def path(tmp_path, small):
     return tmp_path / "small.keras"
 
 
+@pytest.mark.slow
 def test_a_subnetwork_remembers_its_parent(small, path):
     again = nns.load_model(path)
     origin = nns.lineage(again)
@@ -155,6 +156,7 @@ def written_by_keras_2(path, groups):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_groups_that_keras_2_wrote_are_left_out_with_a_warning(tmp_path):
     path = tmp_path / "old.h5"

@@ -99,6 +99,7 @@ def test_a_hard_sigmoid_keeps_its_meaning(dense):
     assert np.abs(keras.saving.load_model(path)(X) - right).max() > 0.02
 
 
+@pytest.mark.slow
 def test_it_survives_saving_cutting_and_shipping(dense, tmp_path):
     path, right = dense
     with pytest.warns(UserWarning, match=r"hard_sigmoid.*\(dense, activation\)"):
@@ -272,6 +273,7 @@ def compiled(tmp_path, training):
     return path, weights
 
 
+@pytest.mark.slow
 def test_a_rate_that_decays_is_kept(tmp_path):
     path, (kernel, bias) = compiled(tmp_path, COMPILED)
     model = nns.load_model(path)

@@ -77,6 +77,7 @@ def test_functions_of_the_users_own_go_along():
     )
 
 
+@pytest.mark.slow
 def test_functions_inside_a_wrapper_go_along():
     model = chain(
         (5, 4),
@@ -90,6 +91,7 @@ def test_functions_inside_a_wrapper_go_along():
     assert small.get_layer("cells").activation is bent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [tf.nn, ops, keras.activations], ids=["tf.nn", "ops", "keras"])
 def test_the_same_activation_by_any_name(module):
     model = chain(
@@ -111,6 +113,7 @@ def test_the_same_activation_by_any_name(module):
     np.testing.assert_allclose(np.sum(small(inputs_of(model)), axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_generated_inputs_fit_what_models_join():
     """Sides of a picture that is pooled and enlarged, a mask, words beside numbers."""
     picture = keras.Input((None, None, 1))

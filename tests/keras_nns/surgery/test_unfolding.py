@@ -88,6 +88,7 @@ def normal(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
+@pytest.mark.slow
 def test_blocks_become_nested_models_that_can_be_cut(model):
     x = normal(5, 6)
     weights = [w.copy() for w in model.get_weights()]
@@ -107,6 +108,7 @@ def test_blocks_become_nested_models_that_can_be_cut(model):
     assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
 
 
+@pytest.mark.slow
 def test_training_mode_reaches_the_parts(model):
     flat = nns.unfold(model)
     x = normal(64, 6)
@@ -115,6 +117,7 @@ def test_training_mode_reaches_the_parts(model):
     flat.fit(x, normal(64, 3), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_written_out_model_survives_a_file(model, tmp_path):
     flat = nns.unfold(model)
     nns.save_model(flat, tmp_path / "flat.keras")
@@ -133,6 +136,7 @@ def test_a_block_called_twice_is_written_out_once():
     assert nns.prove(flat, random_plan(trace(flat), 0.5, 0)).exact
 
 
+@pytest.mark.slow
 def test_a_model_with_a_call_of_its_own():
     x = {"x": normal(5, 6), "y": normal(5, 2)}
     model = Network(8)
@@ -207,6 +211,7 @@ def test_the_stream_of_a_transformer_is_cut_exactly(tmp_path):
     assert nns.inspect(small).multiply_adds
 
 
+@pytest.mark.slow
 def test_a_model_in_a_time_distributed_is_run_on_all_steps_at_once():
     frame = keras.Sequential(
         [
@@ -233,6 +238,7 @@ def test_a_model_in_a_time_distributed_is_run_on_all_steps_at_once():
         assert nns.prove(flat, random_plan(graph, share, seed), samples=x).exact
 
 
+@pytest.mark.slow
 def test_masked_steps_stay_in_their_time_distributed():
     inner = keras.Sequential([keras.Input((3,)), L.Dense(4)])
     model = keras.Sequential(

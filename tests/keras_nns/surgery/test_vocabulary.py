@@ -50,6 +50,7 @@ def test_texts_of_the_tokens_that_stay_are_answered_as_before(mask_zero):
     assert model.count_params() - small.count_params() == 8 * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_zero", [False, True])
 def test_tokens_that_were_cut_read_as_zeros(mask_zero):
     """Oracle: the parent with those rows set to zero, on texts of the whole vocabulary."""
@@ -62,6 +63,7 @@ def test_tokens_that_were_cut_read_as_zeros(mask_zero):
     np.testing.assert_allclose(small(x), model(x), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dimensions_and_tokens_leave_in_either_order(tmp_path):
     model = reader()
     plan = random_plan(trace(model), 0.5, 1)

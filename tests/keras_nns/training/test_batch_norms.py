@@ -95,6 +95,7 @@ def in_batches(x, size=32):
         yield [t[i : i + size] for t in x] if several else x[i : i + size], None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_the_answers_stay(make):
     model = unsettled(make())
@@ -111,6 +112,7 @@ def test_the_answers_stay(make):
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_training_begins_with_the_function_that_there_was(make):
     """On all of the data as one batch, training goes by the very statistics that were set."""
@@ -128,6 +130,7 @@ def test_training_begins_with_the_function_that_there_was(make):
     assert apart() < 1e-4
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_data():
     model = unsettled(images())
     x = data_for(model)
@@ -138,6 +141,7 @@ def test_statistics_are_those_of_the_data():
     np.testing.assert_allclose(norm.moving_variance, read.var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_padded_steps_do_not_count():
     model = unsettled(masked())
     x = data_for(model)
@@ -175,6 +179,7 @@ class Block(L.Layer):
         return self.norm(x, training=training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inside", "shape"), [(Block(), (6,)), (L.TimeDistributed(L.BatchNormalization()), (4, 6))]
 )
@@ -191,6 +196,7 @@ def test_one_inside_another_layer_stays(inside, shape):
     np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_all_is_padding_nothing_changes():
     model = unsettled(masked())
     before = [np.asarray(v) for v in model.variables]
@@ -209,6 +215,7 @@ def test_without_gamma_or_beta_it_stays(missing):
     np.testing.assert_array_equal(before, norm.moving_mean)
 
 
+@pytest.mark.slow
 def test_a_channel_that_never_varies():
     model = unsettled(dense())
     x = data_for(model)
@@ -228,6 +235,7 @@ def test_momentum_is_for_the_time_being(steps, momentum):
     assert norm.momentum == 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["distill", "fine_tune"])
 def test_training_with_no_rate_changes_next_to_nothing(verb):
     """Without it the network would end with other statistics, and other answers."""

@@ -105,6 +105,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "width", "head", "labels"), ENDS)
 def test_parent_and_subnetwork_are_asked_the_same(end, width, head, labels):
     """Logits, turned into probabilities by numpy, are the parent's mapped by `ask`, or its own."""
@@ -275,6 +276,7 @@ def test_callbacks_are_called_and_progress_is_silent(clouds, capfd):
     assert "val_loss" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_batch_norms_can_be_frozen():
     model = parent(norm=True)
     small = small_of(model)
@@ -347,6 +349,7 @@ def test_fine_tuning_keeps_how_it_was_compiled(clouds, head, loss, metric):
     assert (record.balanced is not None) == (head in ("other", "binary"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Model 'clouds' answers this data as by chance")
 def test_a_loss_for_logits_becomes_one_for_probabilities(clouds):
     """The parent ends in logits; a head that sums probabilities gives none."""
@@ -380,6 +383,7 @@ def test_fine_tuning_needs_no_lineage_and_no_compile():
     assert done.gains[0].after < done.gains[0].before
 
 
+@pytest.mark.slow
 def test_distilling_answers_that_stand_alone():
     model = parent("sigmoid")
     several = np.stack([Y == 0, Y > 1, Y < 2, Y == 3], axis=1).astype("int8")
@@ -421,6 +425,7 @@ def drawn(feed):
     return [len(y) for _, y in batches], *map(np.concatenate, zip(*batches, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 100])
 @pytest.mark.parametrize("constant", [True, False])
 def test_an_epoch_is_every_sample_once_in_a_new_order(block, constant, monkeypatch):
@@ -447,6 +452,7 @@ def test_what_is_no_full_batch_stays_alone():
     assert sizes == [10, 10, 5] and list(x) == list(range(25))
 
 
+@pytest.mark.slow
 def test_balance_draws_every_answer_equally_often():
     y = np.repeat([0, 1], [950, 50])
     _, _, found = drawn(feed_of(y, balance=True))
@@ -469,6 +475,7 @@ def test_what_is_judged_by_has_every_sample_of_the_rare_alike():
 # Wrong use --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -485,6 +492,7 @@ def test_options_that_make_no_sense(clouds, options, message):
         nns.distill(small_of(clouds), clouds, (X, Y), **options)
 
 
+@pytest.mark.slow
 def test_wrong_use(clouds):
     small = small_of(clouds)
     with pytest.raises(nns.errors.PlanError, match="does not say which model"):

@@ -41,6 +41,7 @@ def small_of(model: keras.Model, x: Any) -> keras.Model:
     return nns.cut(model, plan, head="labels")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["distill", "fine_tune"])
 def test_every_structure_of_inputs_ends_in_the_same_answers(verb):
     ended = {}
@@ -52,6 +53,7 @@ def test_every_structure_of_inputs_ends_in_the_same_answers(verb):
         np.testing.assert_allclose(ended[structure], ended["dict"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tuple_of_inputs_without_labels_is_told_from_inputs_and_labels():
     model = network("tuple")
     small = small_of(model, (A, B))
@@ -60,6 +62,7 @@ def test_a_tuple_of_inputs_without_labels_is_told_from_inputs_and_labels():
     assert nns.repair(small, model, [A, B]).samples > 50
 
 
+@pytest.mark.slow
 def test_a_list_of_one_input_is_trained():
     a = keras.Input((5,), name="a")
     hidden = layers.Dense(6, activation="relu", name="h")(a)

@@ -75,6 +75,7 @@ def sizes(plan):
     return {name: len(units) for name, units in plan.kept.items()}
 
 
+@pytest.mark.slow
 def test_in_steps_ends_where_it_should_and_tells_of_the_parent():
     model, (x, y) = network(), data()
     before = model.get_weights()
@@ -96,6 +97,7 @@ def test_in_steps_ends_where_it_should_and_tells_of_the_parent():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_one_step_is_select_and_cut():
     model, (x, y) = network(), data()
     (stage,) = nns.in_steps(model, (x, y), labels=[0, 2], share=0.5, steps=1, head="labels")
@@ -136,6 +138,7 @@ def test_each_step_scores_what_is_left_after_the_repair():
     nns.repair(stages[-1].model, model, (x, y))
 
 
+@pytest.mark.slow
 def test_in_steps_refuses_what_makes_no_sense():
     model, (x, y) = network(), data(20)
     with pytest.raises(nns.errors.SelectionError, match="once for each label"):
@@ -243,6 +246,7 @@ def test_recurrent_states_and_heads_are_silent_inside():
     np.testing.assert_allclose(trained(x).numpy(), small(x).numpy(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_that_are_called_twice_and_nested_ones():
     random = np.random.default_rng(1)
     left, right = (random.normal(size=(60, 4)).astype("float32") for _ in "ab")
@@ -286,6 +290,7 @@ def test_gradients_are_those_of_what_is_left():
     assert not seen[1][:, gone].any()
 
 
+@pytest.mark.slow
 def test_gradual_cut_refuses_what_makes_no_sense():
     x, y = data(40)
     for options in ({"begin": -1}, {"every": 0}, {"begin": 3, "end": 2}):

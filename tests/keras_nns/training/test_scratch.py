@@ -51,6 +51,7 @@ def weights(model):
     return {w.path.split("/", 1)[-1]: np.asarray(w) for w in model.weights}
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_forgotten_and_what_was_given_kept(small):
     before = weights(small)
     states = random.getstate(), np.random.get_state()[1].copy()

@@ -122,6 +122,7 @@ def test_class_weights_are_sample_weights_and_what_keras_does(whole):
     assert (np.asarray(done.model(TEST[0][known]))[:, 2]).mean() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -149,6 +150,7 @@ def drawn(made):
     return np.concatenate([np.asarray(rows[0])[:, 0] for rows in made.dataset()]).astype(int)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_drawn_by_weight():
     y = np.repeat([0, 1], [40, 10])
     weights = np.tile([1.0, 3.0], 25)

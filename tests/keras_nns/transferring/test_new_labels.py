@@ -67,6 +67,7 @@ def logits(model, x):
     return seen @ np.asarray(answer.kernel, np.float64) + np.asarray(answer.bias)
 
 
+@pytest.mark.slow
 def test_the_old_is_kept_bit_for_bit_and_the_new_is_learnt(host, grown):
     new, digest = grown.model, weights_digest(host)
     for name in ("one", "two"):
@@ -113,6 +114,7 @@ def test_a_grown_network_saves_grows_again_cuts_and_shrinks(host, grown, tmp_pat
     np.testing.assert_allclose(back(X), host(X), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [0, "b", 3])
 def test_what_is_left_answers_as_before(grown, label):
     done = nns.remove_label(grown.model, label, samples=X[:50])

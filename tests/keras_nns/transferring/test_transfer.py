@@ -77,6 +77,7 @@ def weights(model):
 # Features ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_features_are_what_the_layers_give(parent):
     x, y = images(50)
     extractor = nns.feature_extractor(parent)
@@ -126,6 +127,7 @@ def test_features_are_general(below, dense, wanted):
     assert names[-1] == last.name
 
 
+@pytest.mark.slow
 def test_an_extractor_shares_nothing_and_remembers(three, tmp_path):
     before = weights_digest(three)
     extractor = nns.feature_extractor(three)
@@ -140,6 +142,7 @@ def test_an_extractor_shares_nothing_and_remembers(three, tmp_path):
     np.testing.assert_array_equal(again(x), extractor(x))
 
 
+@pytest.mark.slow
 def test_features_of_any_data_and_names(parent, tmp_path):
     x, y = images(40)
     names = np.array(["d", "b", "c", "a"])
@@ -155,6 +158,7 @@ def test_features_of_any_data_and_names(parent, tmp_path):
         nns.features(extractor, stream, verbose=False)
 
 
+@pytest.mark.slow
 def test_a_feature_dataset_computes_once(parent, tmp_path):
     x, y = images(30)
     extractor = nns.feature_extractor(parent)
@@ -193,6 +197,7 @@ def test_extractors_refuse(parent):
 # Heads ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [2, 4])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_logistic_regression_becomes_a_layer(parent, labels, scaled):
@@ -217,6 +222,7 @@ def test_a_logistic_regression_becomes_a_layer(parent, labels, scaled):
     np.testing.assert_array_equal(np.argmax(model(x), axis=1), ridge.predict(seen))
 
 
+@pytest.mark.slow
 def test_heads_refuse(parent):
     x, y = images(60)
     extractor = nns.feature_extractor(parent)
@@ -262,6 +268,7 @@ X, Y = images(200, seed=2)
 KINDS = ["a", "b", "c", "d"]
 
 
+@pytest.mark.slow
 def test_the_head_alone_is_a_softmax_regression(parent):
     """Plain gradient descent, by hand, on all samples at once."""
     done = nns.transfer(

@@ -251,6 +251,7 @@ def test_the_record_of_a_subnetwork_follows_what_was_removed():
     )
 
 
+@pytest.mark.slow
 def test_simplified_models_are_ordinary_files(tmp_path):
     model = residual()
     plan = plan_of(model, **{"1_a": (), "stem": (0, 3)})
@@ -261,6 +262,7 @@ def test_simplified_models_are_ordinary_files(tmp_path):
     assert nns.lineage(nns.load_model(tmp_path / "lean.keras")) == nns.lineage(lean)
 
 
+@pytest.mark.slow
 def test_states_that_carry_over_stay_what_they_were():
     inputs = keras.Input(batch_shape=(2, 5, 3))
     x = L.LSTM(4, stateful=True, return_sequences=True, name="cells")(inputs)
