@@ -185,7 +185,15 @@ class GradualCut(keras.callbacks.Callback):
             raise ModelError(
                 "GradualCut under tf.distribute is not supported. Train on one device."
             )
-        hidden_layout(trace(self.model))
+        graph = trace(self.model)
+        hidden_layout(graph)
+        closed = [b.path for b in graph.blueprints.values() if b.close is not None]
+        if closed:
+            raise ModelError(
+                f"GradualCut cannot leave experts out while {closed[0]!r} is trained: a token that "
+                "one of them got would have to go to another. Take units away between trainings, "
+                "with nns.in_steps."
+            )
         batches = as_batches(
             self._data,
             self._y,

@@ -64,6 +64,10 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
                     [set(class_of[f.units].tolist()) for f in members],
                     number_of,
                 ),
+                least=max(
+                    (n for units, n in ledger.floors if set(class_of[units]) <= set(number_of)),
+                    default=1,
+                ),
             )
         )
     return Layout(tuple(groups))

@@ -17,12 +17,13 @@ from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.tracing import Graph, Output, trace
+from keras_nns.graph.watching import WatchPoint
 from keras_nns.observation.forward import answering_output
 from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
 from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Layers, run_watched, taps_of
 from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
-from keras_nns.observation.unit_values import Tap, along_steps, by_sample
+from keras_nns.observation.unit_values import Place, Tap, along_steps, by_sample
 from keras_nns.plans.units import Fingerprint, Layout
 from keras_nns.progress import Verbose, track
 from keras_nns.surgery.lineage import lineage
@@ -271,7 +272,7 @@ class _GradientSums:
         with Tape() as tape:
             seen, outputs = run_watched(self._graph, self._taps, inputs, tape=tape)
             value = ops.sum(self._objective(outputs[self._index], labels))
-        places = list(dict.fromkeys(p.place for tap in self._taps for p in tap.points))
+        places = list(dict.fromkeys(_asked(p) for tap in self._taps for p in tap.points))
         # Samples do not meet in inference mode: the sum's gradient is each sample's own.
         gradients = tape.gradients(value, [seen[place] for place in places])
         found = dict(zip(places, gradients, strict=True))
@@ -321,6 +322,12 @@ class _GradientSums:
         )
 
 
+def _asked(point: WatchPoint) -> Place:
+    """Return the tensor whose gradient tells how a loss depends on the units at a point."""
+    through = None if point.reading is None else point.reading.through
+    return point.place if through is None else (point.key, through)
+
+
 def _effects(
     tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any], samples: Any
 ) -> tuple[Any, Any]:
@@ -328,9 +335,9 @@ def _effects(
     effects, slopes = [], []
     for point in tap.points:
         a = ops.cast(seen[point.place], "float32")
-        g = gradients[point.place]
+        g = gradients[_asked(point)]
         # Nothing leads from here to the output: removing the unit changes nothing there.
-        g = ops.zeros_like(a) if g is None else ops.cast(g, "float32")
+        g = ops.zeros_like(seen[_asked(point)]) if g is None else ops.cast(g, "float32")
         inside = point.reading
         if inside is None or inside.values is None:
             a, g = (along_steps(point, one, seen) for one in (a, g))
@@ -339,7 +346,10 @@ def _effects(
         else:
             # A unit is a block of values here, and its value the norm of what it adds.
             values = inside.values(seen[point.place])
-            product = ops.sum(ops.reshape(g * a, (*ops.shape(values), -1)), axis=-1)
+            if inside.through is None:
+                product = ops.sum(ops.reshape(g * a, (*ops.shape(values), -1)), axis=-1)
+            else:
+                product = inside.through.products(a, seen[_asked(point)], g)
             values, product = (along_steps(point, one, seen) for one in (values, product))
             between = list(range(1, len(values.shape) - 1))
             effect = -_summed(product, between)

@@ -128,6 +128,10 @@ def run_watched(
             for point in points:
                 if point.reading is not None:
                     stack.enter_context(listening(point.reading.held, _first_input(seen, point)))
+                    through = point.reading.through
+                    if tape is not None and through is not None:
+                        hear = _answer(seen, (point.key, through))
+                        stack.enter_context(listening(through.held, hear))
             outputs = call.operation(*args, **kwargs)
         flat = tree.flatten(outputs)
         _record(tape, flat)
@@ -161,6 +165,13 @@ Hear = Callable[[Any, Any], None]
 def _first_input(seen: dict[Place, Any], point: WatchPoint) -> Hear:
     def hear(given: Any, _: Any) -> None:
         seen[point.place] = tree.flatten(given)[0]
+
+    return hear
+
+
+def _answer(seen: dict[Place, Any], place: Place) -> Hear:
+    def hear(_: Any, outputs: Any) -> None:
+        seen[place] = tree.flatten(outputs)[0]
 
     return hear
 

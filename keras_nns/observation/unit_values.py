@@ -11,11 +11,11 @@ from keras import ops
 
 from keras_nns.engine import operations
 from keras_nns.graph.keras_internals import Key
-from keras_nns.graph.rules.records import Reading
+from keras_nns.graph.rules.records import Reading, Through
 from keras_nns.graph.watching import WatchPoint
 
-Place = tuple[Key, int | str | Reading]
-"""A tensor: an output of a call, what is read inside it, or the argument that says what counts."""
+Place = tuple[Key, int | str | Reading | Through]
+"""A tensor: an output of a call, what is read or answered inside it, or what says what counts."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Group:
         protected: Numbers of the units that cannot be removed.
         reasons: Why they cannot, one sentence each.
         parts: Units that a layer reads by itself, behind a split that shares the group out.
+        least: How many units must stay, of whatever number.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Group:
     protected: frozenset[int] = frozenset()
     reasons: tuple[str, ...] = ()
     parts: tuple[tuple[int, ...], ...] = ()
+    least: int = 1
 
     @property
     def needs(self) -> list[list[int]]:
@@ -93,6 +95,7 @@ class Group:
             "protected": sorted(self.protected) if self.prunable else "all",
             "reasons": list(self.reasons),
             **({"parts": [list(part) for part in self.parts]} if self.parts else {}),
+            **({"least": self.least} if self.least > 1 else {}),
         }
 
     @classmethod
@@ -106,6 +109,9 @@ class Group:
         if type(size) is not int or not 0 <= size <= MOST_UNITS:
             raise ValueError(f"a group has {size!r} units; 0 to {MOST_UNITS:,} are possible")
         every = "all" if data["protected"] == "all" else list(data["protected"])
+        least = data.get("least", 1)
+        if type(least) is not int or not 1 <= least <= max(size, 1):
+            raise ValueError(f"{least!r} of {size} units of a group cannot be the least that stay")
         protected = range(size) if every == "all" else _units(every, size)
         return cls(
             name=str(data["name"]),
@@ -116,6 +122,7 @@ class Group:
             protected=frozenset(protected),
             reasons=tuple(str(reason) for reason in data["reasons"]),
             parts=tuple(_units(part, size) for part in data.get("parts", ())),
+            least=least,
         )
 
 

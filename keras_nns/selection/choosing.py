@@ -295,7 +295,8 @@ def _plan(
         for need in group.needs:
             # The floor holds for every layer of the group: joined, they need not share all units.
             units = np.array(need)
-            best = units[np.argsort(-values[units], kind="stable")[:min_units]]
+            floor = min_units if group.least == 1 else max(min_units, group.least)
+            best = units[np.argsort(-values[units], kind="stable")[:floor]]
             if mask[units].sum() < len(best):
                 mask[best] = True
         if mask.any():

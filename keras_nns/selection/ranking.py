@@ -268,8 +268,9 @@ def check_balance(balance: Balance) -> None:
 def least_of(group: Group, worth: Float) -> NDArray[np.bool_]:
     """Choose the fewest units that can be left of a group, `(units,)`.
 
-    Those that cannot go; and of every layer's own, one: a unit that is of most layers which have
-    none yet, of several such the one that is worth most.
+    Those that cannot go; of every layer's own, one: a unit that is of most layers which have none
+    yet, of several such the one that is worth most; and the best of the rest, up to as many as the
+    group cannot do without.
 
     Args:
         group: The unit group.
@@ -283,6 +284,9 @@ def least_of(group: Group, worth: Float) -> NDArray[np.bool_]:
             serves[need] += 1
         most = np.flatnonzero(serves == serves.max())
         kept[most[np.argmax(worth[most])]] = True
+    rest = np.flatnonzero(~kept)
+    short = max(0, group.least - int(kept.sum()))
+    kept[rest[np.argsort(-worth[rest], kind="stable")[:short]]] = True
     return kept
 
 

@@ -75,7 +75,7 @@ def masked(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None
         return values
 
     everything = Keep(np.ones(graph.unit_count, dtype=bool))
-    rebuilder = Rebuilder(graph, everything, after=after, dtype=dtype)
+    rebuilder = Rebuilder(graph, everything, after=after, dtype=dtype, closing=keep)
     with room_for(len(graph.calls)):
         model = rebuilder.run()
         _silence(graph, keep, rebuilder)

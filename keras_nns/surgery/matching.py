@@ -23,7 +23,8 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
 
     Raises:
         ModelError: The model has no graph to read, or nothing in it can be cut.
-        PlanError: The plan is of another model, names other groups, or empties a layer.
+        PlanError: The plan is of another model, names other groups, empties a layer, or leaves a
+            mixture fewer experts than it sends a token to.
     """
     if not isinstance(plan, Plan):
         several = " Cut them one by one, or unite them with merge(plans)."
@@ -53,6 +54,14 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
         )
     if not allow_empty:
         _refuse_empty_members(graph, plan)
+    for group in graph.layout.prunable:
+        stays = group.protected.union(plan.kept[group.name])
+        if len(stays) < group.least and group.least > 1:
+            raise PlanError(
+                f"The plan keeps {len(stays)} units of group {group.name!r}, whose layer uses "
+                f"{group.least} of them at once (experts that a token is sent to). Keep at least "
+                f"{group.least}."
+            )
     return graph
 
 

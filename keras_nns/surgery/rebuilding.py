@@ -34,15 +34,23 @@ class Rebuilder:
         after: Inserts something behind every call (what `mask` does). The result is then
             functional also where the parent is Sequential.
         dtype: Compute in this type instead of the parent's own (a proof is made in float32).
+        closing: Units that do nothing in layers which say how that is (`Site.rebuild`).
     """
 
     def __init__(
-        self, graph: Graph, keep: Keep, *, after: After | None = None, dtype: str | None = None
+        self,
+        graph: Graph,
+        keep: Keep,
+        *,
+        after: After | None = None,
+        dtype: str | None = None,
+        closing: Keep | None = None,
     ) -> None:
         self._graph = graph
         self._keep = keep
         self._after = after
         self._dtype = dtype
+        self._closing = closing
         # By id of the user's layer or model: it, and the new one.
         self._layers: dict[int, tuple[Any, Any]] = {}
         self._models: dict[int, tuple[Any, Any]] = {}
@@ -181,7 +189,10 @@ class Rebuilder:
         """Return what a new layer is made of: its type and its configuration."""
         blueprint = self._graph.blueprints.get(id(operation))
         if blueprint is not None and blueprint.make is not None:
-            kind, made = blueprint.make(self._keep)
+            if self._closing is None or blueprint.close is None:
+                kind, made = blueprint.make(self._keep)
+            else:
+                kind, made = blueprint.close(self._closing)
             return kind, _copied(made)
         try:
             with warnings.catch_warnings():

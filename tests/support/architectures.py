@@ -118,7 +118,8 @@ def random_plan(graph: Any, share: float, seed: int) -> Plan:
     random = np.random.default_rng(seed)
     kept = {}
     for group in graph.layout.prunable:
-        chosen = set(random.permutation(group.size)[: math.ceil(share * group.size)].tolist())
+        count = max(group.least, math.ceil(share * group.size))
+        chosen = set(random.permutation(group.size)[:count].tolist())
         for need in group.needs:
             if chosen.isdisjoint(need):
                 chosen.add(int(random.choice(need)))

@@ -131,6 +131,30 @@ FAMILIES: dict[str, HubFamily] = {
         lambda: models.FalconBackbone(**{**TEXT, "num_attention_heads": 4}),
         each(heads=4, hidden=12),
     ),
+    "Mixtral": HubFamily(
+        lambda: models.MixtralBackbone(**GROUPED, num_experts=4, top_k=2),
+        each(heads=2, experts=4, hidden=12),
+    ),
+    "Qwen MoE": HubFamily(
+        lambda: models.QwenMoeBackbone(
+            **GROUPED,
+            moe_intermediate_dim=10,
+            shared_expert_intermediate_dim=8,
+            num_experts=4,
+            top_k=2,
+        ),
+        each(heads=2, experts=4, hidden=10, shared_hidden=8),
+    ),
+    "Qwen 3 MoE": HubFamily(
+        lambda: models.Qwen3MoeBackbone(
+            **GROUPED, head_dim=4, moe_intermediate_dim=10, num_experts=4, top_k=2
+        ),
+        each(heads=2, experts=4, hidden=10),
+    ),
+    "GPT-OSS": HubFamily(
+        lambda: models.GptOssBackbone(**GROUPED, num_experts=4, top_k=2),
+        each(heads=2, experts=4, hidden=12),
+    ),
     "BERT": HubFamily(
         lambda: models.BertBackbone(**PLAIN, max_sequence_length=20), each(heads=4, hidden=12)
     ),

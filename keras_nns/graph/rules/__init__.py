@@ -61,7 +61,7 @@ __all__ = [
     "wrappers",
 ]
 
-KERAS_HUB = ("embeddings", "encoders", "gemma", "gpt", "llama", "vision")
+KERAS_HUB = ("embeddings", "encoders", "gemma", "gpt", "llama", "mixtures", "vision")
 """The modules with the rules of KerasHub's layers, one for each kin."""
 
 

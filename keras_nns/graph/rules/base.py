@@ -28,6 +28,7 @@ from keras_nns.graph.rules.records import (
     Reading,
     Shape,
     Stream,
+    Through,
     Units,
 )
 
@@ -185,13 +186,24 @@ class Site:
         path: Path = (key,) if isinstance(key, str) else key
         self._blueprint().edits[self._config + path] = edit
 
-    def rebuild(self, make: Callable[[Keep], tuple[type, dict[str, Any]]]) -> None:
+    def rebuild(
+        self,
+        make: Callable[[Keep], tuple[type, dict[str, Any]]],
+        *,
+        close: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None,
+    ) -> None:
         """Say which type and configuration the new layer is made from.
 
         For a layer whose own configuration cannot express what is left of it: its weights must come
         in the same order. It takes the place of `configure`.
+
+        Args:
+            make: From what is kept to the type and the configuration.
+            close: The same for the masked model: a full-size layer in which the units that do not
+                stay do nothing. None where zeros in weights are enough.
         """
         self._blueprint().make = make
+        self._blueprint().close = close
 
     def kept_shapes(self, keep: Keep) -> list[Shape]:
         """Return the shapes of the layer's variables, in order, once units have left."""
@@ -245,6 +257,10 @@ class Site:
             for units in stream.units.values():
                 self.protect(units, reason)
 
+    def at_least(self, units: Units, count: int) -> None:
+        """Say how many of these units a layer cannot do without."""
+        self._ledger.floors.append((units, count))
+
     def normalises(self, units: Units | None) -> None:
         """Say that a softmax runs over these units: removing one changes the others.
 
@@ -284,6 +300,7 @@ class Site:
         values: Callable[[Any], Any] | None = None,
         *,
         padding: str | None = None,
+        through: Through | None = None,
     ) -> None:
         """Say where units are seen that act inside the layer (the heads of an attention).
 
@@ -300,8 +317,9 @@ class Site:
             padding: Name of the argument of the layer's call that is true at the positions that
                 count, `(batch, steps)` or `(batch, 1, steps)`. None goes by the Keras mask of what
                 the layer returns, as is done where the argument is not given.
+            through: How a loss depends on units that are no blocks of the input.
         """
-        self.readings.append(Reading(units, held, values, padding))
+        self.readings.append(Reading(units, held, values, padding, through))
 
     def part(
         self,

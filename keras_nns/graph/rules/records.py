@@ -97,6 +97,8 @@ class Blueprint:
         bindings: Weights by position in `operation.variables`.
         edits: New configuration values by path in `operation.get_config()`.
         make: What the new layer is made of, type and configuration, in place of all edits.
+        close: What the layer of the masked model is made of, full-size, where units act inside in a
+            way that no zero in a weight ends.
     """
 
     path: str
@@ -104,6 +106,7 @@ class Blueprint:
     bindings: dict[int, Binding] = field(default_factory=dict)
     edits: dict[Path, Edit] = field(default_factory=dict)
     make: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
+    close: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
 
 
 @dataclass
@@ -131,6 +134,7 @@ class Ledger:
         self.protections: list[tuple[Units, str]] = []
         self.outputs: list[tuple[Units, str]] = []
         self.normalised: list[tuple[Units, str]] = []
+        self.floors: list[tuple[Units, int]] = []
         # With the layer that reads them, or nothing where it is an operation.
         self.read: list[tuple[Units, str]] = []
         self.count = 0
@@ -154,6 +158,20 @@ class Passing:
 
 
 @dataclass(frozen=True, eq=False)
+class Through:
+    """How a loss depends on units that are not blocks of what they are read from.
+
+    Attributes:
+        held: The layer inside whose answer carries what they do.
+        products: From what the units are read from, that answer and the loss's gradient there to
+            activation times gradient, with the units on the last axis.
+    """
+
+    held: Any
+    products: Callable[[Any, Any, Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
     """Where units are seen that act inside a layer and are gone in what it returns.
 
@@ -163,9 +181,11 @@ class Reading:
         values: From that input to their values, never negative, with the units on the last axis.
             None: the input's last axis has the values themselves.
         padding: The argument of the call that says which positions count, true where they do.
+        through: How a loss depends on them; None where they are equal blocks of the input.
     """
 
     units: Units
     held: Any
     values: Callable[[Any], Any] | None
     padding: str | None = None
+    through: Through | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 
 import keras
@@ -31,6 +32,7 @@ pytestmark = [
 NAMES = (
     *("Llama", "Llama 3", "SmolLM", "Mistral", "Qwen 2.5", "Qwen 3", "Phi-3"),
     *("Gemma", "Gemma 2", "Gemma 3", "GPT-2", "GPT-NeoX", "OPT", "Bloom", "Falcon"),
+    *("Mixtral", "Qwen MoE", "Qwen 3 MoE", "GPT-OSS"),
     *("BERT", "RoBERTa", "XLM-RoBERTa", "DistilBERT", "Electra", "ALBERT", "DeBERTa", "FNet"),
     *("T5", "Bart", "Whisper", "ViT", "DeiT"),
     *("CLIP, images", "CLIP, texts", "SigLIP, images", "SigLIP, texts"),
@@ -61,6 +63,19 @@ def answers(model, x):
     return [np.asarray(y) for y in keras.tree.flatten(model(x, training=False))]
 
 
+def test_the_page_of_coverage_names_every_family(families):
+    """Measured by `python tests/support/coverage_page.py --keras-hub`."""
+    import coverage_page
+
+    measured = json.loads(coverage_page.MEASURED_FAMILIES.read_text())
+    assert set(measured) == set(families)
+    for name, found in measured.items():
+        units = sum(found["leaves"].values())
+        assert units == sum(families[name].groups.values())
+        assert found["watched"] == list(found["leaves"])
+        assert found["difference"] <= TOLERANCE
+
+
 def test_a_backbone_with_tied_embeddings_is_written_out(model_of):
     """Its own configuration does not say that they are tied: a copy would have two tables."""
     model = model_of("SmolLM")
@@ -68,6 +83,20 @@ def test_a_backbone_with_tied_embeddings_is_written_out(model_of):
     assert len(flat.weights) == len(model.weights)
     x = sample_inputs(trace(model), 2, seed=3)
     np.testing.assert_array_equal(answers(flat, x)[0], answers(model, x)[0])
+
+
+@pytest.mark.parametrize("name", ["Llama", "GPT-2", "BERT", "ViT"])
+def test_hidden_units_leave_where_all_heads_stay(name, families, model_of):
+    model = model_of(name)
+    graph = trace(model)
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    kept = {n: range(size if n.endswith("heads") else size - 1) for n, size in sizes.items()}
+    plan = nns.Plan(graph.fingerprint, sizes, {n: tuple(units) for n, units in kept.items()})
+    assert nns.prove(model, plan, samples=sample_inputs(graph, 2, seed=3)).relative <= TOLERANCE
+    small = nns.cut(model, plan)
+    kinds = {type(layer).__module__.split(".")[0] for layer in small.layers}
+    # What a class can be told leaves it KerasHub's own; Llama's writes no configuration of itself.
+    assert ("keras_nns" in kinds) == (name in ("Llama", "ViT"))
 
 
 @pytest.mark.parametrize("name", NAMES)

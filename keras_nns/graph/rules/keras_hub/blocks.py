@@ -55,6 +55,9 @@ class Block:
         self._attributes: dict[tuple[str, str], Edit] = {}
         self._answers: dict[tuple[str, str], Edit] = {}
         self._edits: dict[str, Edit] = {}
+        self._routers: dict[str, Units] = {}
+        # Units that no argument of the class counts: without them it is not of the stock class.
+        self._untold: list[Units] = []
 
     def attention(
         self,
@@ -106,6 +109,7 @@ class Block:
                 size = made[0].kernel.shape[-1]
                 self._edits["head_dim"] = lambda keep: None if keep.all(heads) else size
             return queries
+        self._untold.append(queries)
         for holder in (path, *holders):
             self._tell(holder, _QUERY_HEADS, _count(queries))
             if not alone:
@@ -154,7 +158,9 @@ class Block:
             site.protect(units, _quantised(site))
         else:
             site.watch(units, out, padding=self._padding)
-        if key is not None:
+        if key is None:
+            self._untold.append(units)
+        else:
             self._edits[key] = lambda keep: times * keep.count(units)
         return units
 
@@ -165,6 +171,15 @@ class Block:
     def answer(self, path: str, method: str, value: Edit) -> None:
         """Say what a method of a layer inside gives once heads have left."""
         self._answers[path, method] = value
+
+    def route(self, path: str, experts: Units) -> None:
+        """Say which projection inside sends tokens to experts."""
+        self._routers[path] = experts
+        self._make(at(self._layer, path), experts)
+
+    def count(self, key: str, units: Units) -> None:
+        """Say which argument of the layer's class counts units."""
+        self._edits[key] = _count(units)
 
     def finish(self, kind: type | None = None) -> None:
         """Say that nothing of the stream leaves, and what the new layer is made of.
@@ -181,17 +196,32 @@ class Block:
             config = {**self._config, **{key: edit(keep) for key, edit in self._edits.items()}}
             new = {place: edit(keep) for place, edit in self._attributes.items()}
             stock = is_savable(layer) and not isinstance(layer, Sized)
-            if stock and all(_has(layer, place, value) for place, value in new.items()):
+            if stock and all(keep.all(units) for units in self._untold):
                 return kind or type(layer), config
             answers = {place: edit(keep) for place, edit in self._answers.items()}
             sizes = {
                 "shapes": [list(shape) for shape in site.kept_shapes(keep)],
                 "attributes": _by_path(new),
                 "answers": _by_path(answers),
+                "closed": {},
             }
             return sized(stock_of(layer)), {**config, "sizes": sizes}
 
-        site.rebuild(make)
+        def close(keep: Keep) -> tuple[type, dict[str, Any]]:
+            sizes = {
+                "shapes": [list(variable.shape) for variable in layer.variables],
+                "attributes": _by_path(
+                    {p: getattr(at(layer, p[0]), p[1]) for p in self._attributes}
+                ),
+                "answers": {},
+                "closed": {
+                    path: np.flatnonzero(~keep.mask(experts)).tolist()
+                    for path, experts in self._routers.items()
+                },
+            }
+            return sized(stock_of(layer)), {**self._config, "sizes": sizes}
+
+        site.rebuild(make, close=close if self._routers else None)
 
     def _make(self, dense: Any, units: Units) -> None:
         axis = inner(dense, 1)
@@ -208,11 +238,6 @@ class Block:
         for name in names:
             if name in vars(at(self._layer, path)):
                 self.tell(path, name, value)
-
-
-def _has(layer: Any, place: tuple[str, str], value: Any) -> bool:
-    path, name = place
-    return bool(getattr(at(layer, path), name) == value)
 
 
 def _by_path(found: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:

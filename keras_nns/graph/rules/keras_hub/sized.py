@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 from keras.layers import Dense, EinsumDense, InputSpec
 
 Config = Callable[[Any], dict[str, Any]]
@@ -27,7 +29,8 @@ class Sized:
     Args:
         sizes: `"shapes"`, one for each of its variables; `"attributes"`, new values by name for
             each layer inside it, by dotted path (`""` for the layer itself); and `"answers"`, what
-            methods of layers inside it give from now on, likewise.
+            methods of layers inside it give from now on, likewise; and `"closed"`, places of what a
+            projection inside it makes that nothing is sent to any more, by path.
         **kwargs: What the class takes.
     """
 
@@ -109,6 +112,17 @@ def narrow(layer: Any, sizes: Mapping[str, Any]) -> None:
             holder = _holder(layer, variable)
             _replace(holder, variable, tuple(shape))
             _tell(holder)
+    for path, places in sizes["closed"].items():
+        router = at(layer, path)
+        vars(router)["call"] = functools.partial(_without, router.call, list(places))
+
+
+def _without(call: Callable[..., Any], places: list[int], *args: Any, **kwargs: Any) -> Any:
+    """Give what a router gives, and minus infinity at places that are closed."""
+    logits = call(*args, **kwargs)
+    closed = np.zeros(logits.shape[-1], dtype=bool)
+    closed[places] = True
+    return ops.where(closed, ops.cast(-np.inf, logits.dtype), logits)
 
 
 def _given(value: Any, *_: Any) -> Any:
