@@ -46,8 +46,14 @@ PACKAGES = {
     "deepcut": "0.7.0.0",
 }
 
-# The function that deeplc itself gives: its files hold the name of a lambda alone.
-OWN = {"deeplc": {"<lambda>": lambda x: keras.ops.clip(keras.ops.leaky_relu(x, 0.1), -1e9, 20.0)}}
+
+@nns.rules.register_elementwise
+def clipped(x: Any) -> Any:
+    """The function that deeplc itself gives: its files hold the name of a lambda alone."""
+    return keras.ops.minimum(keras.ops.leaky_relu(x, 0.1), 20.0)
+
+
+OWN = {"deeplc": {"<lambda>": clipped}}
 
 
 def files(folder: Path, package: str, version: str) -> list[Path]:

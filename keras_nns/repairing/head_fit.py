@@ -108,7 +108,7 @@ class _CalibrateHead:
             x, truth = x[asked], truth[asked]
             weights = None if weights is None else weights[asked]
         # The answer asked for first: it is the one that samples are missing of.
-        check_samples(self.name, truth[:, ::-1], question.answers[::-1])
+        check_samples(self.name, truth[:, ::-1], question.answers[::-1], way=WITHOUT_HEAD)
         balance = summed if self.balance is None else self.balance
         if binary:
             fits = [logistic(x, truth[:, 1], balance, weights)]
@@ -352,8 +352,23 @@ def _no_head(model: Any, because: str) -> SurgeryError:
     )
 
 
-def check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+WITHOUT_HEAD = (
+    "Pass more, or leave the head as the cut made it: repair=[nns.steps.least_squares()], in a "
+    "shell --no-repair."
+)
+"""What to do where samples are too few for the last step of the usual repair."""
+
+
+def check_samples(
+    step: str, truth: NDArray[np.bool_], names: tuple[str, ...], *, way: str = "Pass more."
+) -> None:
     """Raise where an answer has too few samples to fit on.
+
+    Args:
+        step: What fits.
+        truth: Which samples are of which answer, `(samples, answers)`.
+        names: The answers.
+        way: What to do.
 
     Raises:
         DataError: The message says how many it takes.
@@ -364,5 +379,5 @@ def check_samples(step: str, truth: NDArray[np.bool_], names: tuple[str, ...]) -
             whose = repr(name) if yes < _LEAST else f"any other than {name!r}"
             raise DataError(
                 f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
-                f"has {min(yes, no)} of {whose} beside what is held out. Pass more."
+                f"has {min(yes, no)} of {whose} beside what is held out. {way}"
             )

@@ -39,8 +39,9 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
         )
     if not retrained and graph.fingerprint.weights != plan.fingerprint.weights:
         raise PlanError(
-            f"The weights of {model.name!r} have changed since the plan was made. Observe it again "
-            "and select from that, or pass retrained=True to apply the plan all the same."
+            f"The plan was made with other weights than those of {model.name!r}: for another model "
+            "of the same shape, or before this one was trained further. Observe this model and "
+            "select again; or, where it is the same one trained further, pass retrained=True."
         )
     sizes = {group.name: group.size for group in graph.layout.prunable}
     if dict(plan.sizes) != sizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -206,8 +207,9 @@ def _copied(model: Any, symbols: Any) -> Any:
         copy.set_weights(model.get_weights())
     except Exception as error:  # a user's own layers may raise anything
         raise ModelError(
-            f"Model {model.name!r} cannot be copied from its `get_config`: {_brief(error)} A model "
-            "that is a subclass needs one, as for saving."
+            f"Model {model.name!r} cannot be copied from its `get_config`: {_brief(error)} Give "
+            f"{type(model).__name__} a `get_config` that returns the arguments of its `__init__`, "
+            "as for saving."
         ) from error
     return copy
 
@@ -235,7 +237,9 @@ def _symbol(array: Any, name: str | None = None) -> Any:
 
 
 def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    # Keras adds an example of code, of which the beginning alone would say nothing.
+    said = str(error).split("Example:")[0]
+    return f"{type(error).__name__}: {textwrap.shorten(said, 300, placeholder=' …')}"
 
 
 def _check(model: Any, new: Any) -> None:

@@ -10,20 +10,19 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 
 _ORIGIN = "Give the Keras model that it was made from, a .keras or .h5 file"
-_TORCH = (
-    "weights of PyTorch, without the layers that they belong to. Build the network with Keras in "
-    "code, copy the weights into it with set_weights, and save it as .keras"
+_REBUILD = (
+    "Build the network with Keras in code, copy the weights into it with set_weights, and save it "
+    "as .keras"
 )
+_TORCH = f"weights of PyTorch, without the layers that they belong to. {_REBUILD}"
 _KINDS = {
     ".tflite": f"a TFLite file, which has no layers any more. {_ORIGIN}",
     ".pb": f"a graph of TensorFlow, which has no layers any more. {_ORIGIN}",
-    ".onnx": "an ONNX file. onnx2tf makes a Keras model of it: pip install onnx2tf, then "
-    "onnx2tf -i {0} -oh5 writes an .h5 file",
+    ".onnx": f"an ONNX file, which has no layers of Keras. {_REBUILD}",
     ".pt": _TORCH,
     ".pth": _TORCH,
     ".ckpt": _TORCH,
-    ".safetensors": "weights alone. Build the network with Keras in code, copy the weights into it "
-    "with set_weights, and save it as .keras",
+    ".safetensors": f"weights alone. {_REBUILD}",
     ".json": "the architecture of a model at most, without weights. Build the model of it with "
     "keras.models.model_from_json, load its weights, and save it as .keras",
     ".pkl": "a pickle, which runs code when it is read. Read it where you trust it, and save the "

@@ -100,7 +100,12 @@ def cell(
     site.configure((*config, key), units)
     for function in (one.activation, getattr(one, "recurrent_activation", None)):
         if not is_elementwise(function):
-            site.protect(units, f"{site.title} applies an activation that may mix units")
+            name = getattr(function, "__name__", type(function).__name__)
+            site.protect(
+                units,
+                f"{site.title} applies {name!r}, which may mix units; declare it with "
+                "keras_nns.rules.register_elementwise if it does not",
+            )
 
 
 def size_of_cell(one: Any) -> int:

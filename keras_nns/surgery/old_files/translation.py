@@ -109,6 +109,11 @@ class Translation:
             if said:
                 self._mended.add(f"{name} became {new}, which computes the same", where)
             name, config = new, edit(config)
+        if name == "RandomCrop":
+            raise RefusedError(
+                f"RandomCrop {where!r}, which cuts images to size in inference too; Keras 3 does "
+                "so in training alone"
+            )
         kind = getattr(keras.layers, name, None)
         if kind is None:
             return name, config

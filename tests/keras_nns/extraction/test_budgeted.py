@@ -545,3 +545,16 @@ def test_extract_and_sweep_from_a_shell(shop, capsys):
     assert len(json.loads((shop / "found.json").read_text())["points"]) == 3
     assert main([*words, "--sizes", "2", "--no-repair", "-o", "found.png"]) == 0
     assert (shop / "found.png").stat().st_size > 10_000
+
+
+def test_too_few_samples_for_the_head_name_a_way_that_works():
+    x = RNG.normal(size=(40, 12)).astype("float32")
+    y = np.arange(40) % LABELS
+    model = keras.Sequential(
+        [keras.Input((12,)), L.Dense(8, activation="relu"), L.Dense(LABELS, activation="softmax")]
+    )
+    given = {"labels": 1, "budget": nns.Budget(parameters=100)}
+    with pytest.raises(nns.errors.DataError, match=r"repair=\[nns\.steps\.least_squares\(\)\]"):
+        nns.extract(model, (x, y), **given)
+    small = nns.extract(model, (x, y), repair=[nns.steps.least_squares()], **given)
+    assert small.model.count_params() <= 100

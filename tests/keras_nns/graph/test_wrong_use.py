@@ -304,3 +304,11 @@ def test_the_coverage_page_is_what_the_table_says():
     assert (DOCS / "coverage.md").read_text() == coverage_page.render(), (
         "run python tests/support/coverage_page.py"
     )
+
+
+def test_a_cell_with_an_activation_of_the_users_own_names_the_way():
+    layer = keras.layers.LSTM(3, activation=lambda x: x / 2, name="lstm")
+    model = keras.Sequential([keras.Input((4, 2)), layer, keras.layers.Dense(2)])
+    (group,) = (one for one in trace(model).layout.groups if one.name == "lstm")
+    reasons = " ".join(group.reasons)
+    assert "register_elementwise" in reasons

@@ -28,7 +28,7 @@ FOLDERS = {
 }
 FILES = {
     "m.tflite": "TFLite file, which has no layers",
-    "m.onnx": r"ONNX file.*onnx2tf -i .*m\.onnx -oh5",
+    "m.onnx": "ONNX file.*set_weights",
     "m.pb": "graph of TensorFlow",
     "m.pt": "weights of PyTorch",
     "m.pth": "weights of PyTorch",

@@ -128,3 +128,18 @@ def test_a_sequential_that_masks_steps_is_cut_to_one(first):
     np.testing.assert_allclose(
         small.predict(x, verbose=0), oracle.predict(x, verbose=0), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_plan_for_another_model_of_the_same_shape_is_told_so():
+    """Nothing of either model has changed."""
+    first, second = (
+        keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(4, name="d"), keras.layers.Dense(2, name="e")]
+        )
+        for _ in range(2)
+    )
+    graph = trace(first)
+    plan = Plan(graph.fingerprint, {"d": 4}, {"d": (0, 1)})
+    with pytest.raises(nns.errors.PlanError, match="for another model of the same shape, or"):
+        nns.cut(second, plan)
+    assert nns.cut(second, plan, retrained=True).count_params() == 2 * 4 + 3 * 2

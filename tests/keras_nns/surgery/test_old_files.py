@@ -363,3 +363,10 @@ def test_what_tf_keras_answers_otherwise_is_told(tmp_path, monkeypatch):
         else:
             with pytest.warns(UserWarning, match=r"tf_keras answers otherwise.*by 0\.09"):
                 nns.load_model(path)
+
+
+def test_a_crop_that_keras_3_leaves_out_is_refused(tmp_path):
+    layer = L.RandomCrop(2, 2, name="crop")
+    path, _ = written(tmp_path, layer, shape=(4, 4, 1))
+    with pytest.raises(FileError, match=r"2\.3\.1.*RandomCrop 'crop'.*in training alone"):
+        nns.load_model(path)
