@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from keras_nns.engine.backend import tf
+from keras_nns.engine.devices import has_gpu
 
 
 def squared_difference(a: Any, b: Any) -> Any:
@@ -19,6 +23,17 @@ def squared_difference(a: Any, b: Any) -> Any:
 def columns_product(a: Any, b: Any) -> Any:
     """Return `aᵀ b` of two matrices `(rows, …)`, without turning `a` round in memory."""
     return tf.matmul(a, b, transpose_a=True)
+
+
+def gram(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return `rowsᵀ rows` of a matrix `(rows, columns)`.
+
+    BLAS knows that the answer is symmetric, and computes half of it.
+    """
+    if has_gpu():
+        held = tf.convert_to_tensor(rows)
+        return np.asarray(tf.matmul(held, held, transpose_a=True))
+    return np.asarray(rows.T @ rows)
 
 
 def rows_where(x: Any, chosen: Any) -> Any:

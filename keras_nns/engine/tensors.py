@@ -6,6 +6,7 @@ such, and how numpy may look at the memory of one without a copy.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,8 @@ def as_array(x: Any) -> NDArray[Any]:
         return np.asarray(memoryview(tensor))
     except ValueError:  # bfloat16 and its like
         return np.asarray(tensor.numpy())
+
+
+def size_in_bytes(x: Any) -> int:
+    """Return how much memory the values of a tensor take."""
+    return int(math.prod(x.shape)) * int(tf.as_dtype(x.dtype).size)

@@ -32,6 +32,7 @@ from keras_nns.judgement.comparison import Comparison
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
+from keras_nns.repairing.prepared import MEMORY
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
@@ -127,6 +128,7 @@ def extract(
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
+    memory: int = MEMORY,
 ) -> Extraction:
     """Make the subnetwork for some labels that a budget allows: observe, select, cut, repair.
 
@@ -160,6 +162,8 @@ def extract(
         batch_size: Samples in a batch, for arrays.
         label_names: Name of every label of the parent, in the order of its outputs.
         output: Name of the output that answers the labels, where the parent has several.
+        memory: How many bytes of activations may be kept at a time, beside the model's own forward
+            pass. With less, layers are reached from the input again: the same answer, later.
 
     Returns:
         The subnetwork as `.model`, with what it costs, what is the least there can be, and its
@@ -200,7 +204,7 @@ def extract(
         # Before the data are gone over, which may take long.
         smallest, least = smallest_needed(meter, budget, task)
     with clock("observe"):
-        parent = observe_parent(task, division, batch_size=batch_size)
+        parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
     with clock("score"):
         scored = score_units(parent, task, score, balance)
     ranking = rank_units(parent, task, scored, meter.weighed(budget.unit), without=smallest.empty)

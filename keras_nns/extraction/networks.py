@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import keras
 
-from keras_nns.extraction.observed import ObservedParent, pairs
+from keras_nns.extraction.observed import ObservedParent
 from keras_nns.extraction.tasks import Recipe, Task
-from keras_nns.judgement.comparison import Comparison, compare
+from keras_nns.judgement.comparison import Comparison, compare_outputs
+from keras_nns.observation.forward import Forward, answering_output
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
-from keras_nns.repairing.steps import Repair, repair
+from keras_nns.repairing.steps import Repair, mend
+from keras_nns.surgery.lineage import origin_of
 from keras_nns.training.distillation import distill
 from keras_nns.training.trained import Trained
 
@@ -26,12 +28,14 @@ class Network:
         plan: Which units it holds.
         repaired: What repair gained.
         trained: What distillation gained.
+        forward: Its forward pass, where it was compiled before.
     """
 
     model: keras.Model
     plan: Plan
     repaired: Repair | None = None
     trained: Trained | None = None
+    forward: Forward | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,29 +84,26 @@ def make_network(parent: ObservedParent, task: Task, recipe: Recipe, plan: Plan)
 
 def judge_network(parent: ObservedParent, task: Task, network: Network) -> Judged:
     """Judge a network beside its parent, on the samples held out."""
-    division = parent.division
-    comparison = compare(
+    record = origin_of(network.model)
+    output = task.output or answering_output(parent.model, record)
+    forward = network.forward
+    if forward is None or task.output is not None:
+        own = task.output or answering_output(network.model, record)
+        forward = Forward(network.model, own)
+    ran = parent.prepared.run("held_out", output, [forward])
+    comparison = compare_outputs(
         parent.model,
         network.model,
-        pairs(division.held_out),
-        label_names=division.label_names,
-        output=task.output,
-        allow_overlap=True,
+        ran,
+        label_names=parent.division.label_names,
+        output=output,
     )
     return Judged(network, comparison)
 
 
 def _repaired(parent: ObservedParent, network: Network, steps: Sequence[Step]) -> Network:
-    division = parent.division
-    repaired = repair(
-        network.model,
-        parent.model,
-        division.whole,
-        steps=steps,
-        held_out=division.share,
-        seed=division.seed,
-    )
-    return replace(network, model=repaired.model, repaired=repaired)
+    repaired, forward = mend(network.model, parent.prepared, steps)
+    return replace(network, model=repaired.model, repaired=repaired, forward=forward)
 
 
 def _trained(parent: ObservedParent, network: Network, recipe: Recipe) -> Network:
@@ -115,7 +116,7 @@ def _trained(parent: ObservedParent, network: Network, recipe: Recipe) -> Networ
         held_out=division.share,
         seed=division.seed,
     )
-    network = replace(network, model=trained.model, trained=trained)
+    network = replace(network, model=trained.model, trained=trained, forward=None)
     if not recipe.for_head:
         return network
     # Its features are others now. What was gained before stays on record.

@@ -19,6 +19,7 @@ from keras_nns.observation.holdout import Division
 from keras_nns.observation.layer_sums import Float
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import Plan
+from keras_nns.repairing.prepared import Prepared
 from keras_nns.selection.activations import Score, contrast, name_of
 from keras_nns.selection.choosing import (
     checked_scores,
@@ -38,15 +39,20 @@ class ObservedParent:
 
     Attributes:
         model: The model.
-        division: The data: what it was observed on, and what is held out.
+        prepared: What repairs of its networks share.
         activity: What was observed.
         batch_size: Samples in a batch of the data, for arrays.
     """
 
     model: keras.Model
-    division: Division
+    prepared: Prepared
     activity: Activity
     batch_size: int
+
+    @property
+    def division(self) -> Division:
+        """The data: what it was observed on, and what is held out."""
+        return self.prepared.division
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +102,26 @@ def open_division(
     return division
 
 
-def observe_parent(task: Task, division: Division, *, batch_size: int) -> ObservedParent:
+def observe_parent(
+    task: Task, division: Division, *, batch_size: int, memory: int
+) -> ObservedParent:
     """Observe a parent once, on what is not held out.
+
+    Args:
+        task: What networks are to answer.
+        division: The data.
+        batch_size: Samples in a batch of the data, for arrays.
+        memory: How many bytes of activations may be kept.
 
     Raises:
         SelectionError: The data has no sample of a label of the task.
         DataError: The data does not fit.
     """
     names = division.label_names
+    prepared = Prepared(task.model, division, memory=memory)
     activity = observe(task.model, pairs(division.to_fit), label_names=names, verbose=False)
     refuse_unobserved(activity, task.labels)
-    return ObservedParent(task.model, division, activity, batch_size)
+    return ObservedParent(task.model, prepared, activity, batch_size)
 
 
 def score_units(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -53,6 +53,7 @@ class Task:
     head: Head
     output: str | None
     answer: Answer
+    _last: dict[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Any:
@@ -69,9 +70,15 @@ class Task:
         return self.graph.keep(plan, outputs=self.answer.narrowed)
 
     def cut(self, plan: Plan) -> keras.Model:
-        """Return the network of a plan as it is cut."""
-        empty = bool(plan.empty)
-        return cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
+        """Return the network of a plan as it is cut. It is shared, and not to be changed.
+
+        What was cut last is kept: plans are measured before their networks are made.
+        """
+        if self._last.get("plan") != plan:
+            empty = bool(plan.empty)
+            model = cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
+            self._last.update(plan=plan, model=model)
+        return self._last["model"]
 
     def one_of_each(self) -> Plan:
         """Return the plan that keeps one unit of every layer.
@@ -200,8 +207,11 @@ def skeleton(task: Task, recipe: Recipe, plan: Plan) -> keras.Model:
     if not recipe.for_head:
         return small
     record = record_of(small, task.model)
-    # A copy: adding a layer to a Sequential leaves its layers called twice.
-    headed = with_plain_head(copied(small), record)
+    # Adding a layer to a Sequential leaves its layers called twice.
+    one = copied(small) if isinstance(small, keras.Sequential) else small
+    headed = with_plain_head(one, record)
+    if headed is small:
+        headed = copied(small)
     set_lineage(headed, replace(record, balanced=_decided(task)))
     return headed
 

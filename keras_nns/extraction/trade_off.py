@@ -29,6 +29,7 @@ from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import Comparison
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
+from keras_nns.repairing.prepared import MEMORY
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, Cost, Ranking, check_balance
@@ -171,6 +172,7 @@ def sweep(
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
+    memory: int = MEMORY,
 ) -> Sweep:
     """Make subnetworks of many sizes for some labels, from one observation, and judge each.
 
@@ -195,6 +197,7 @@ def sweep(
         batch_size: As in `extract`.
         label_names: As in `extract`.
         output: As in `extract`.
+        memory: As in `extract`.
 
     Returns:
         The subnetworks with their costs and figures, which `keras_nns.reporting.plots.trade_off`
@@ -226,7 +229,7 @@ def sweep(
     task = set_task(model, labels, label_names=division.label_names, head=head, output=output)
     recipe = write_recipe(task, repair, distill_epochs)
     meter = Meter(task, recipe, Clock())
-    parent = observe_parent(task, division, batch_size=batch_size)
+    parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
     scored = score_units(parent, task, score, balance)
     ranking = rank_units(parent, task, scored, meter.weighed(unit))
     plans = _plans(ranking, meter.estimate(unit), sizes)

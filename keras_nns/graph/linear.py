@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from keras import activations, layers, ops, tree
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from keras_nns.graph.keras_internals import Call, Key, functional, walk
@@ -79,21 +80,44 @@ def apply(layer: Any, x: Any, kernel: Any) -> Any:
     )
 
 
-def features(layer: Any, x: Any) -> Any:
+def features(layer: Any, x: NDArray[Any]) -> NDArray[Any]:
     """Return everything that one output of a layer is a weighted sum of.
 
-    A convolution's are the patches under its window, zeros where it is padded; they come from a
-    convolution with the identity for a kernel, which follows every stride, dilation and padding.
+    A convolution's are the patches under its window, zeros where it is padded.
+
+    Args:
+        layer: A layer for which `is_linear` holds.
+        x: Its input, as the layer takes it.
 
     Returns:
-        `(rows, features)` float32, one row for every sample and position; a kernel reshaped to
+        `(rows, features)`, one row for every sample and position; a kernel reshaped to
         `(features, outputs)` has its rows in the same order.
     """
     if isinstance(layer, layers.Dense):
-        return ops.reshape(ops.cast(x, "float32"), (-1, x.shape[-1]))
-    size = feature_count(layer)
-    identity = np.eye(size, dtype=np.float32).reshape(*layer.kernel.shape[:-1], size)
-    return ops.reshape(apply(layer, x, identity), (-1, size))
+        return x.reshape(-1, x.shape[-1])
+    if layer.data_format == "channels_first":
+        x = np.moveaxis(x, 1, -1)
+    size, strides, dilation = layer.kernel_size, layer.strides, layer.dilation_rate
+    spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    if layer.padding != "valid":
+        axes = zip(x.shape[1:-1], spans, strides, strict=True)
+        pads = [_padding(layer.padding, *axis) for axis in axes]
+        x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    inner = range(1, x.ndim - 1)
+    windows = sliding_window_view(x, spans, axis=tuple(inner))
+    # (samples, *positions, channels, *window), of which strides and dilation leave some.
+    chosen = [slice(None), *(slice(None, None, s) for s in strides), slice(None)]
+    windows = windows[(*chosen, *(slice(None, None, d) for d in dilation))]
+    windows = np.moveaxis(windows, x.ndim - 1, -1)
+    return windows.reshape(-1, feature_count(layer))
+
+
+def _padding(padding: str, length: int, span: int, stride: int) -> tuple[int, int]:
+    """Return how many zeros a convolution puts before and behind an axis."""
+    if padding == "causal":
+        return span - 1, 0
+    total = max((-(-length // stride) - 1) * stride + span - length, 0)
+    return total // 2, total - total // 2
 
 
 def feature_count(layer: Any) -> int:

@@ -299,14 +299,69 @@ def compare(
         setting = run(everyone, sketcher.watch(opened(calibrate, None)))
         guard.know("points are set on, as calibrate", sketcher.seen())
     ran = run(everyone, guard.watch(batches), judged=True)
+    return compare_outputs(
+        parent,
+        subnet,
+        ran,
+        label_names=names,
+        beside=others,
+        setting=setting,
+        labels=labels,
+        threshold=threshold,
+        output=parents_output,
+        multi_label=multi_label,
+        confidence=confidence,
+        seed=seed,
+        parent_tflite_bytes=parent_tflite_bytes,
+        tflite_bytes=tflite_bytes,
+    )
+
+
+def compare_outputs(
+    parent: keras.Model,
+    subnet: keras.Model,
+    ran: Ran,
+    *,
+    label_names: Sequence[str],
+    beside: Mapping[str, keras.Model] | None = None,
+    setting: Ran | None = None,
+    labels: Labels = None,
+    threshold: float | None = None,
+    output: str | None = None,
+    multi_label: bool | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
+    parent_tflite_bytes: int | None = None,
+    tflite_bytes: int | None = None,
+) -> Comparison:
+    """Judge a subnetwork beside its parent by what both gave; see `compare`.
+
+    Args:
+        parent: The parent model.
+        subnet: A subnetwork of it.
+        ran: What parent, subnetwork and those beside it gave, in this order.
+        label_names: Names of all the parent's labels.
+        beside: As in `compare`.
+        setting: What they gave for the samples that points are set on.
+        labels: As in `compare`.
+        threshold: As in `compare`.
+        output: Name of the parent's output that answers the labels, where it has several.
+        multi_label: As in `compare`.
+        confidence: As in `compare`.
+        seed: As in `compare`.
+        parent_tflite_bytes: As in `compare`.
+        tflite_bytes: As in `compare`.
+    """
+    origin, names, others = origin_of(subnet), label_names, dict(beside or {})
+    ours = [subnet, *others.values()]
     theirs, own, *rest = ran.outputs
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     question = question_of(origin, names, own.shape[1], subnet.name)
     whole = question_of(None, names, theirs.shape[1], parent.name)
     wanted = wanted_labels(labels, origin)
-    kind = trace(parent).output(parents_output).kind
+    kind = trace(parent).output(output).kind
     balanced = [balanced_decisions(origin_of(model)) for model in ours]
-    points: list[OperatingPoint | None] = [None] * len(everyone)
+    points: list[OperatingPoint | None] = [None] * (1 + len(ours))
     if setting is not None:
         known, _ = settle_labels(setting.labels, len(names), several)
         right = question.truth(known)

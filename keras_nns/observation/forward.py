@@ -89,7 +89,7 @@ class Ran:
 
 
 def run(
-    models: Sequence[tuple[keras.Model, str | None]],
+    models: Sequence[tuple[keras.Model, str | None] | Forward],
     batches: Iterable[Batch],
     *,
     every_step: bool = False,
@@ -99,7 +99,7 @@ def run(
 
     Args:
         models: Models that take the same inputs, each with the name of the output that answers the
-            labels; None for a model of one output.
+            labels; None for a model of one output. Or their forward passes, compiled before.
         batches: The data. It is gone over once, one batch in memory at a time.
         every_step: Take outputs of any shape, and lay those of a sample's steps in one row.
         judged: Whether parents among the models answer the labels, so that those are named that do
@@ -114,21 +114,21 @@ def run(
         DataWarning: A parent that is judged answers the first batch by chance.
     """
     look = check_first_batch if judged else check_scale
-    steps = [Forward(model, output) for model, output in models]
+    steps = [one if isinstance(one, Forward) else Forward(*one) for one in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
     weights: list[NDArray[np.float64]] = []
     first = None
     with ExitStack() as stack:
-        for model, _ in models:
-            stack.enter_context(undisturbed(model))
+        for step in steps:
+            stack.enter_context(undisturbed(step.model))
         for batch in batches:
             if first is None:
                 first = batch.inputs
-                for model, _ in models:
+                for step in steps:
                     # A subnetwork may well be wrong for another reason than the scale.
-                    if origin_of(model) is None:
-                        look(model, batch.inputs, batch.labels)
+                    if origin_of(step.model) is None:
+                        look(step.model, batch.inputs, batch.labels)
             labels.append(batch.labels)
             weights.append(np.ones(batch.size) if batch.weights is None else batch.weights)
             for step, rows in zip(steps, found, strict=True):

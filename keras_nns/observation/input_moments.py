@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,24 +13,26 @@ from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, unweighted
 from keras_nns.engine.derivatives import Tape
+from keras_nns.engine.steps import Stepper
+from keras_nns.engine.tensors import as_array
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph import linear
 from keras_nns.graph.keras_internals import (
     Call,
     accepts_training,
     standardise_inputs,
+    undisturbed,
     walk,
 )
 from keras_nns.graph.tracing import Graph, Output, TracedCall
 from keras_nns.observation.label_losses import Objective
 from keras_nns.observation.moments import MomentSums
-from keras_nns.observation.passes import run_compiled
 
 Float = NDArray[np.float64]
 
 _MOST = 2**27
 """Numbers of moments held at once, 1 GiB in float64; with more, layers take turns."""
-_VALUES = 2**23
+_VALUES = 2**22
 """About how many features are held at once while moments are summed."""
 _OWN, _REST = 0, 1
 
@@ -93,14 +96,50 @@ def readings(
     """Sum the moments of every layer's features and of the margin's gradients at its outputs."""
     found: dict[str, Reading] = {}
     for portion in _portions(layers):
-        sums = {
-            path: MomentSums(linear.feature_count(layer), int(layer.kernel.shape[-1]))
-            for path, layer in portion.items()
-        }
-        samples = _stream(question, portion, layers, sums, batches)
+        sums = {path: _Sums(layer) for path, layer in portion.items()}
+        samples = _stream(question, portion, sums, batches)
         for path, layer in portion.items():
             found[path] = _reading(question.graph, layers[path], layer, sums[path], samples)
     return found
+
+
+class _Sums:
+    """Moments of what one layer reads, and of the margin's gradients at its outputs.
+
+    Args:
+        layer: The layer.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self.features = MomentSums(linear.feature_count(layer), 0, dtype="float32")
+        self.slopes = MomentSums(int(layer.kernel.shape[-1]), 0, dtype="float32")
+
+    def add(
+        self,
+        x: NDArray[Any],
+        slopes: NDArray[Any],
+        part: NDArray[np.int32],
+        counts: NDArray[Any] | None,
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            x: What the layer is called on.
+            slopes: Gradients at its outputs, channels last.
+            part: Which part each sample is of, rising.
+            counts: Which steps of the samples count; None for all.
+        """
+        size = linear.feature_count(self._layer)
+        positions = math.prod(slopes.shape[1:-1])
+        most = max(1, _VALUES // (size * positions))
+        for start in range(0, len(part), most):
+            some = slice(start, start + most)
+            rows = linear.features(self._layer, x[some])
+            parts = part[some].repeat(positions)
+            weight = np.ones(len(rows)) if counts is None else counts[some].reshape(-1)
+            self.features.update(rows, None, parts, weight)
+            self.slopes.update(slopes[some].reshape(len(rows), -1), None, parts, weight)
 
 
 def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:
@@ -108,7 +147,7 @@ def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:
     held = 0
     for path, traced in layers.items():
         layer = traced.call.operation
-        size = (linear.feature_count(layer) + int(layer.kernel.shape[-1])) ** 2
+        size = linear.feature_count(layer) ** 2 + int(layer.kernel.shape[-1]) ** 2
         if size > _MOST:
             raise SelectionError(
                 f"reconstruction would hold {size:,} numbers for layer {path!r}, above {_MOST:,}. "
@@ -124,32 +163,28 @@ def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:
 
 
 def _stream(
-    question: Question,
-    portion: dict[str, Any],
-    layers: dict[str, TracedCall],
-    sums: dict[str, MomentSums],
-    batches: Batches,
+    question: Question, portion: dict[str, Any], sums: dict[str, _Sums], batches: Batches
 ) -> NDArray[np.int64]:
     """Go over the data once; return how many samples of either part there were."""
-    widest = max(
-        linear.feature_count(layer)
-        * linear.position_count(layer, layers[path].call.shapes[0])
-        for path, layer in portion.items()
-    )  # fmt: skip
     samples = np.zeros(2, dtype=np.int64)
+    paths: list[str] = []
 
-    def add(inputs: Any, part: Any) -> None:
-        _add(question, portion, sums, inputs, part)
+    def look(inputs: Any, part: Any) -> list[list[Any]]:
+        return _slopes(question, portion, inputs, part, paths)
 
-    def dealt() -> Iterator[tuple[Any, Any]]:
-        nonlocal samples
+    step = Stepper(look)
+    with undisturbed(question.graph.model):
         for batch in unweighted(batches, "reconstruction"):
             inputs, part = _dealt(question, batch)
             samples += np.bincount(part, minlength=2)
-            if len(part):
-                yield inputs, part
-
-    run_compiled(add, dealt(), models=[question.graph.model], at_once=max(1, _VALUES // widest))
+            if not len(part):
+                continue
+            found = step(inputs, part)
+            for path, seen in zip(paths, found, strict=True):
+                x, slopes, *counts = map(as_array, seen)
+                # A layer may be called on several rows for each sample.
+                each = part.repeat(len(x) // len(part))
+                sums[path].add(x, slopes, each, counts[0] if counts else None)
     if not samples[_OWN]:
         raise DataError("The data has no sample of the labels that the subnetwork is to answer.")
     return samples
@@ -159,22 +194,31 @@ def _dealt(question: Question, batch: Batch) -> tuple[Any, NDArray[np.int32]]:
     """Return a batch's inputs and whether each sample is of the labels; those alone if asked."""
     labels = list(question.labels)
     multi = batch.labels.ndim == 2
-    own = batch.labels[:, labels].any(axis=1) if multi else np.isin(batch.labels, labels)
-    if not question.alone:
-        return batch.inputs, np.where(own, _OWN, _REST).astype(np.int32)
-    return tree.map_structure(lambda t: t[own], batch.inputs), np.zeros(own.sum(), np.int32)
+    own = np.asarray(
+        batch.labels[:, labels].any(axis=1) if multi else np.isin(batch.labels, labels)
+    )
+    chosen = np.flatnonzero(own) if question.alone else np.argsort(~own, kind="stable")
+    part = np.where(own[chosen], _OWN, _REST).astype(np.int32)
+    return tree.map_structure(lambda t: np.asarray(t)[chosen], batch.inputs), part
 
 
-def _add(
-    question: Question,
-    portion: dict[str, Any],
-    sums: dict[str, MomentSums],
-    inputs: Any,
-    part: Any,
-) -> None:
-    """Add a batch to the moments. Runs inside a compiled step."""
+def _slopes(
+    question: Question, portion: dict[str, Any], inputs: Any, part: Any, paths: list[str]
+) -> list[list[Any]]:
+    """Return what layers are called on, and the margin's gradients at their outputs, call by call.
+
+    Runs inside a compiled step. Where steps are masked, which of them count comes third.
+
+    Args:
+        question: What is asked.
+        portion: The layers, by path.
+        inputs: A batch.
+        part: Which part each sample is of.
+        paths: Is filled with the paths of the calls.
+    """
     graph = question.graph
-    seen: list[tuple[str, Any, Any]] = []
+    seen: list[tuple[Any, Any]] = []
+    paths.clear()
     with Tape() as tape:
 
         def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -183,7 +227,8 @@ def _add(
                 x = tree.flatten((args, kwargs))[0]
                 before = _before_activation(layer, x)
                 tape.watch(before)
-                seen.append((call.path, x, before))
+                paths.append(call.path)
+                seen.append((x, before))
                 return _activated(layer, x, before)
             if accepts_training(layer):
                 kwargs = {**kwargs, "training": False}
@@ -192,21 +237,14 @@ def _add(
         outputs = walk(graph.model, standardise_inputs(graph.model, inputs), visit)
         answer = outputs[graph.outputs.index(question.answering)]
         value = ops.sum(question.margin(answer, part))
-    gradients = tape.gradients(value, [before for _, _, before in seen])
-    for (path, x, before), found in zip(seen, gradients, strict=True):
-        layer = portion[path]
-        slopes = ops.zeros_like(before) if found is None else found
-        rows = linear.features(layer, x)
-        slopes = ops.reshape(slopes, (-1, layer.kernel.shape[-1]))
-        positions = ops.shape(rows)[0] // ops.shape(part)[0]
-        sums[path].update(rows, slopes, ops.repeat(part, positions), _steps_that_count(x, rows))
-
-
-def _steps_that_count(x: Any, rows: Any) -> Any:
-    mask = getattr(x, "_keras_mask", None) if len(x.shape) == 3 else None
-    if mask is None:
-        return ops.ones(ops.shape(rows)[:1], "float64")
-    return ops.reshape(ops.cast(mask, "float64"), (-1,))
+    gradients = tape.gradients(value, [before for _, before in seen])
+    found = []
+    for (x, before), slopes in zip(seen, gradients, strict=True):
+        found.append([ops.cast(x, "float32"), ops.zeros_like(before) if slopes is None else slopes])
+        mask = getattr(x, "_keras_mask", None) if len(x.shape) == 3 else None
+        if mask is not None:
+            found[-1].append(ops.cast(mask, "float64"))
+    return found
 
 
 def _before_activation(layer: Any, x: Any) -> Any:
@@ -228,24 +266,23 @@ def _activated(layer: Any, x: Any, before: Any) -> Any:
 
 
 def _reading(
-    graph: Graph, traced: TracedCall, layer: Any, sums: MomentSums, samples: NDArray[np.int64]
+    graph: Graph, traced: TracedCall, layer: Any, sums: _Sums, samples: NDArray[np.int64]
 ) -> Reading:
     """Bring the moments of both parts together, each with half the weight."""
     size = linear.feature_count(layer)
     parts = [part for part in (_OWN, _REST) if samples[part]]
-    moments = [sums.of(part) for part in parts]
+    read = [sums.features.of(part) for part in parts]
     share = 1 / len(parts)
-    means = np.stack([m.mean[0] for m in moments])
+    means = np.stack([m.mean[0] for m in read])
     mean = means.mean(axis=0)
     covariance = sum(
-        share * (m.covariance[:size, :size] + np.outer(one - mean, one - mean))
-        for m, one in zip(moments, means, strict=True)
+        share * (m.covariance + np.outer(one - mean, one - mean))
+        for m, one in zip(read, means, strict=True)
     )
     importance = sum(
-        share * m.about_zero().second[size:, size:] / samples[part]
-        for m, part in zip(moments, parts, strict=True)
+        share * sums.slopes.of(part).about_zero().second / samples[part] for part in parts
     )
     kernel = np.asarray(layer.kernel, dtype=np.float64).reshape(size, -1)
-    read = units_read(graph, traced)
-    sets = np.tile(read, size // len(read))
+    units = units_read(graph, traced)
+    sets = np.tile(units, size // len(units))
     return Reading(np.asarray(covariance), kernel, np.asarray(importance), sets)

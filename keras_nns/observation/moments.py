@@ -19,6 +19,9 @@ HELD_OUT = 2
 PARTS = 3
 """Samples are dealt into two halves to fit on and a part that is held out."""
 
+_AT_ONCE = 2**21
+"""About how many numbers are multiplied at once: what fits near the processor."""
+
 _RIDGES = np.concatenate([10.0 ** np.arange(-9.0, 3.0), [np.inf]])
 """Penalties tried, in units of a standardised feature's variance; the last moves the bias alone."""
 
@@ -32,48 +35,62 @@ class MomentSums:
     Args:
         features: How many features.
         targets: How many targets.
+        dtype: In which type rows are multiplied, some thousands at a time; "float32" is twice as
+            fast, and enough where a ridge is added to what comes of it.
     """
 
-    def __init__(self, features: int, targets: int) -> None:
-        self._size = features + targets
+    def __init__(self, features: int, targets: int, *, dtype: str = "float64") -> None:
+        self._dtype = np.dtype(dtype)
+        size = features + targets
         self._features = features
-        self._count = Accumulator((PARTS,))
-        self._first = Accumulator((PARTS, self._size))
-        self._second = Accumulator((PARTS, self._size, self._size))
-        self._pivot = Pivot(self._size)
+        self._count = np.zeros(PARTS)
+        self._first = np.zeros((PARTS, size))
+        self._second = np.zeros((PARTS, size, size))
+        self._pivot: Float | None = None
 
-    def update(self, features: Any, targets: Any, part: Any, weight: Any) -> None:
-        """Add rows. Runs inside a compiled step.
+    def update(
+        self,
+        features: NDArray[Any],
+        targets: NDArray[Any] | None,
+        part: NDArray[Any],
+        weight: NDArray[Any],
+    ) -> None:
+        """Add rows.
 
         Args:
             features: `(rows, features)`.
-            targets: `(rows, targets)`.
-            part: Which part each row is of, `(rows,)` integers.
-            weight: How much each row counts, `(rows,)`.
+            targets: `(rows, targets)`; None where there are none.
+            part: Which part each row is of, `(rows,)` integers, rising.
+            weight: How much each row counts, `(rows,)`, 0 or more.
         """
-        rows = ops.cast(ops.concatenate([features, targets], axis=1), "float64")
-        weight = ops.cast(weight, "float64")
-        rows = self._pivot.off(rows)
-        counts, firsts, seconds = [], [], []
+        bounds = np.searchsorted(part, np.arange(PARTS + 1))
+        most = max(1, _AT_ONCE // len(self._first[0]))
         for number in range(PARTS):
-            mine = part == number
-            own, w = operations.rows_where(rows, mine), operations.rows_where(weight, mine)
-            weighted = own * w[:, None]
-            counts.append(ops.sum(w))
-            firsts.append(ops.sum(weighted, axis=0))
-            seconds.append(operations.columns_product(own, weighted))
-        self._count.add(ops.stack(counts))
-        self._first.add(ops.stack(firsts))
-        self._second.add(ops.stack(seconds))
+            for start in range(bounds[number], bounds[number + 1], most):
+                some = slice(start, min(start + most, bounds[number + 1]))
+                given = [features[some]] if targets is None else [features[some], targets[some]]
+                self._add(number, np.concatenate(given, axis=1, dtype=self._dtype), weight[some])
+
+    def _add(self, part: int, rows: NDArray[Any], weight: NDArray[Any]) -> None:
+        weight = weight.astype(self._dtype)
+        if self._pivot is None:
+            self._pivot = rows.mean(axis=0).astype(np.float64)
+        rows -= self._pivot.astype(self._dtype)
+        self._count[part] += weight.sum()
+        self._first[part] += weight @ rows
+        if not (weight == 1).all():
+            rows *= np.sqrt(weight)[:, None]
+        self._second[part] += operations.gram(rows)
 
     def of(self, *parts: int) -> Moments:
         """Return the moments of some parts together."""
         chosen = list(parts)
+        pivot = np.zeros(len(self._first[0])) if self._pivot is None else self._pivot
         return Moments(
-            count=float(self._count.numpy()[chosen].sum()),
-            first=self._first.numpy()[chosen].sum(axis=0),
-            second=self._second.numpy()[chosen].sum(axis=0),
-            pivot=self._pivot.numpy(),
+            count=float(self._count[chosen].sum()),
+            first=self._first[chosen].sum(axis=0),
+            second=self._second[chosen].sum(axis=0),
+            pivot=pivot,
             features=self._features,
         )
 

@@ -17,7 +17,7 @@ from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.rules.elementwise import standard
 from keras_nns.judgement.points import best_threshold, operating_point
 from keras_nns.judgement.question import Question, ask, question_of, whole_question
-from keras_nns.observation.forward import answering_output, run, settle_labels
+from keras_nns.observation.forward import Forward, run, settle_labels
 from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import FOLDS, log_odds, logistic
 from keras_nns.surgery.copying import copied
@@ -84,10 +84,9 @@ class _CalibrateHead:
         summed = record.head in ("binary", "other")
         anew = summed and not self.every_label
         head = find_head(treatment.model, record, anew=anew)
-        parent = treatment.parent, answering_output(treatment.parent, record)
-        ran = run([(head.features, None), parent], treatment.division.to_fit())
+        ran = treatment.run("to_fit", Forward(head.features, None))
         labels, several = settle_labels(ran.labels, len(names), None)
-        x, weights = ran.outputs[0].astype(np.float64), ran.weights
+        x, weights = ran.outputs[1].astype(np.float64), ran.weights
         asked_for = question_of(record, names, head.answers, treatment.model.name)
         if self.every_label and summed:
             question = whole_question(names)
@@ -127,7 +126,7 @@ class _CalibrateHead:
         head.put(treatment, kernel, bias)
         decided = None
         if balance or record.head == "binary":
-            theirs = ask(asked_for, ran.outputs[1], treatment.kind)
+            theirs = ask(asked_for, ran.outputs[0], treatment.kind)
             decided = beside_parent(asked_for, theirs, labels, several, ran.weights)
         treatment.note_balanced(decided)
         after = before if not head.replaced else kernel.size + bias.size

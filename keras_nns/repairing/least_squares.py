@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from keras_nns.engine.tensors import as_array
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.linear import channels
 from keras_nns.observation.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
@@ -17,6 +18,8 @@ from keras_nns.repairing.targets import Target, by_row, targets_of, why_not
 
 _UNEXPLAINED = "unexplained"
 _MOST_FEATURES = 8192
+_VALUES = 2**22
+"""About how many numbers of one layer are held at once while moments are summed."""
 _LEAST_OF_LABELS = 2
 
 
@@ -54,11 +57,10 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
     far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). Where a layer's output is
     added to something that is settled by then, as in a residual block, it is the sum that is
     fitted, so the branch makes up for what its shortcut lacks (section 3.3 there). What is needed
-    of the data
-    are second moments, summed in float64 in one pass for each layer: memory does not grow with
-    the number of samples. It does grow with the square of the inputs of one output; layers with
-    more than 8192 are left as they are, and the report says so. `fold_means` before it has no
-    effect: the bias is fitted anyway.
+    of the data are second moments, summed in float64: their memory does not grow with the number
+    of samples. It does grow with the square of the inputs of one output; layers with more than 8192
+    are left as they are, and the report says so. `fold_means` before it has no effect: the bias is
+    fitted anyway.
 
     Args:
         ridge: How much of a standardised input's variance is added against overfitting. The penalty
@@ -131,7 +133,7 @@ class _FoldMeans:
                 both = ops.concatenate([wanted - target.given(z), wanted], axis=1)
                 sums.update(both, *target.by_row(part, weight, both, z))
 
-        treatment.stream(path, update, within=target.within, values=2 * n * target.positions)
+        treatment.stream(path, update, within=target.within)
         shift = sums.mean(*HALVES)[:n]
         judged = _judged(treatment)
         mean, variance = sums.mean(*judged), sums.variance(*judged)
@@ -181,18 +183,32 @@ class _LeastSquares:
         self._check_samples(treatment, target.label, features, target.positions)
         sums = MomentSums(features, target.size)
 
-        def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> None:
+        def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> list[list[Any]]:
+            found = []
             for x, z in zip(parent, small, strict=True):
-                rows = target.rows(z)
-                sums.update(rows, target.wanted(x, z), *target.by_row(part, weight, rows, z))
+                wanted = target.wanted(x, z)
+                _, each = target.by_row(part, weight, wanted, z)
+                found.append([target.read(z), wanted, each])
+            return found
+
+        def then(found: list[list[Any]], part: NDArray[np.int32]) -> None:
+            for tensors in found:
+                read, wanted, each = map(as_array, tensors)
+                parts = part.repeat(len(wanted) // len(part))
+                rows = len(wanted) // len(read)
+                most = max(1, _VALUES // (features * rows))
+                for start in range(0, len(read), most):
+                    some = slice(start * rows, (start + most) * rows)
+                    given = target.rows(read[start : start + most])
+                    sums.update(given, wanted[some], parts[some], each[some])
 
         treatment.stream(
             path,
             update,
+            then=then,
             within=target.within,
             beside=target.beside,
             balance=self.balance,
-            values=features * target.positions,
         )
         kernel, bias = target.kernel(), target.bias()
         fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased)
@@ -261,9 +277,7 @@ class _RecalibrateBatchNorm:
                 both = ops.concatenate([given, channels(own, z)], axis=1)
                 sums.update(both, *by_row(part, weight, both))
 
-        traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
-        positions = _positions(own, traced.call.shapes[0])
-        treatment.stream(path, update, values=2 * size * positions)
+        treatment.stream(path, update)
         mean = sums.mean(*HALVES)
         variance = sums.variance(*HALVES)
         was, now = variance[:size], variance[size:]
@@ -307,8 +321,3 @@ def _kept_channels(treatment: Treatment, path: str) -> NDArray[np.int64]:
     norm, stream = traced.call.operation, traced.inputs[0]
     units = stream.on(norm.axis)
     return np.arange(stream.shape[norm.axis] or 0) if units is None else treatment.keep.where(units)
-
-
-def _positions(norm: Any, shape: tuple[int | None, ...]) -> int:
-    axis = norm.axis % len(shape)
-    return int(np.prod([size or 1 for a, size in enumerate(shape) if a not in (0, axis)]))

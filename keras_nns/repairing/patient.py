@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import linear
+from keras_nns.graph.programs import Program
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, ask, question_of, reply
-from keras_nns.observation.forward import answering_output, run, settle_labels
-from keras_nns.observation.holdout import Division
+from keras_nns.observation.forward import Forward, Ran, answering_output, settle_labels
 from keras_nns.observation.moments import HALVES
-from keras_nns.observation.passes import run_compiled
 from keras_nns.repairing.junctions import Junction
+from keras_nns.repairing.prepared import Part, Prepared
 from keras_nns.repairing.projections import Projection, inputs_at
+from keras_nns.repairing.stages import Stages, Values
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
@@ -33,10 +34,7 @@ DISTANCE = "distance"
 BALANCED = "balanced acc."
 """Mean of recall and specificity, and the mean of that over the labels answered."""
 
-_VALUES = 2**23
-"""About how many numbers of one layer are held at once while moments are summed."""
-
-Update = Callable[[list[Any], list[Any], Any, Any], None]
+Update = Callable[[list[Any], list[Any], Any, Any], Any]
 """`(parent's inputs, subnetwork's inputs, part, weight)`: one input for each call of the layer."""
 
 
@@ -88,8 +86,7 @@ class Treatment:
 
     Args:
         small: The subnetwork. It is copied and not changed.
-        parent: The model it was cut from. It is not changed.
-        division: The data.
+        prepared: The model it was cut from, and the data.
         answered_only: Leave out samples of labels that a `"labels"` head behind a softmax has no
             answer for, where the data has labels.
 
@@ -108,24 +105,24 @@ class Treatment:
         DataError: There are too few samples.
     """
 
-    def __init__(
-        self, small: Any, parent: Any, division: Division, *, answered_only: bool = False
-    ) -> None:
-        self.record = record_of(small, parent)
-        self.parent = parent
-        self.graph = trace(parent)
+    def __init__(self, small: Any, prepared: Prepared, *, answered_only: bool = False) -> None:
+        self.parent, self.graph = prepared.parent, prepared.graph
+        self.record = record_of(small, self.parent)
         answer = answer_of(self.graph, self.record.plan, self.record.head, self.record.output)
         self.keep: Keep = self.graph.keep(self.record.plan, outputs=answer.narrowed)
         self.kind = answer.kind
-        for model in (parent, small):
+        for model in (self.parent, small):
             refuse_state(model)
         alone = answers_labels_alone(self.record.head, self.kind)
-        if answered_only and alone and division.labelled:
-            division = division.of_labels(self.record.plan.labels)
-        self.division = division
-        self.survey = division.survey()
+        if answered_only and alone and prepared.division.labelled:
+            prepared = prepared.of_labels(self.record.plan.labels)
+        self._prepared = prepared
+        self.division = prepared.division
+        self.survey = prepared.survey
+        self._stages = Stages(self.division, memory=prepared.memory)
         self.gains: list[Gain] = []
         self.model = self._copied(small)
+        self._forward: Forward | None = None
         self._affected = linear.affected(self.graph, self.keep)
 
     def affected(self) -> Iterator[tuple[str, Any, Any]]:
@@ -146,41 +143,42 @@ class Treatment:
         path: str,
         update: Update,
         *,
+        then: Callable[[Any, NDArray[np.int32]], None] | None = None,
         within: tuple[Projection, Projection] | None = None,
         beside: tuple[Junction, Junction] | None = None,
         balance: bool = False,
-        values: int = 1,
     ) -> None:
         """Go over the data once, giving what one layer is called on in parent and subnetwork.
 
         Args:
             path: The layer.
             update: Called inside a compiled step.
+            then: Called behind each step with what `update` returned, and with which part each
+                sample of the batch is of, rising.
             within: The parent's and the own linear map within the layer whose inputs are wanted.
             beside: The parent's and the own sum that the layer's output goes into, where what it is
                 added to is wanted too: inputs are then pairs.
             balance: Give the plan's labels and all the rest the same total weight.
-            values: How many numbers `update` makes of one sample; batches are split by it.
         """
-        first, second = within or (None, None)
-        mine, own = beside or (None, None)
+        maps, sums = within or (None, None), beside or (None, None)
 
-        def read(inputs: Any) -> tuple[list[Any], list[Any]]:
-            return (
-                inputs_at(self.parent, path, inputs, first, mine),
-                inputs_at(self.model, path, inputs, second, own),
+        def look(there: Sequence[tuple[Program, Values]], part: Any, weight: Any) -> Any:
+            theirs, ours = (
+                inputs_at(program, path, values, inner, junction)
+                for (program, values), inner, junction in zip(there, maps, sums, strict=True)
             )
+            return update(theirs, ours, part, weight)
 
-        def add(inputs: Any, part: Any, weight: Any) -> None:
-            theirs, ours = read(inputs)
-            update(theirs, ours, part, weight)
+        def weigh(batch: Batch, part: NDArray[np.int32]) -> NDArray[np.float64]:
+            return self._weights(batch, part, balance)
 
-        weighted = (
-            (dealt.batch.inputs, dealt.part, self._weights(dealt.batch, dealt.part, balance))
-            for dealt in self.division
-        )
-        models = [self.parent, self.model]
-        run_compiled(add, weighted, models=models, at_once=max(1, _VALUES // max(1, values)))
+        for found, part in self._stages.run((self.parent, self.model), path, look, weigh):
+            if then is not None:
+                then(found, part)
+
+    def changed(self) -> None:
+        """Take it that any layer of the subnetwork may be another by now."""
+        self._stages.forget(1)
 
     def _weights(self, batch: Batch, part: NDArray[np.int32], balance: bool) -> NDArray[np.float64]:
         each = np.ones(batch.size) if batch.weights is None else batch.weights
@@ -264,6 +262,18 @@ class Treatment:
 
     # Judgement ----------------------------------------------------------------------------------
 
+    @property
+    def forward(self) -> Forward:
+        """The subnetwork's forward pass, compiled once for each model that takes its place."""
+        if self._forward is None or self._forward.model is not self.model:
+            self._forward = Forward(self.model, answering_output(self.model, self.record))
+        return self._forward
+
+    def run(self, part: Part, other: Forward, *, every_step: bool = False) -> Ran:
+        """Return what the parent answers for a part of the data, and what another model gives."""
+        output = answering_output(self.parent, self.record)
+        return self._prepared.run(part, output, [other], every_step=every_step)
+
     def measure(self) -> dict[str, float]:
         """Judge the subnetwork on what is held out, or on everything where nothing is.
 
@@ -271,13 +281,9 @@ class Treatment:
             `DISTANCE`, and `BALANCED` with labels.
         """
         record, names = self.record, self.division.label_names
-        models = [
-            (self.parent, answering_output(self.parent, record)),
-            (self.model, answering_output(self.model, record)),
-        ]
         labelled = self.division.labelled
         answers_alone = record.head == "parent" and not labelled
-        ran = run(models, self.division.held_out(), every_step=answers_alone)
+        ran = self.run("held_out", self.forward, every_step=answers_alone)
         theirs, ours = ran.outputs
         if answers_alone:
             return {DISTANCE: _mean_distance(ours, theirs, ran.weights)}

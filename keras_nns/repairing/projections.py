@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 from keras import layers, ops, tree
 from numpy.typing import NDArray
 
-from keras_nns.graph.keras_internals import Call, accepts_training, standardise_inputs, walk
-from keras_nns.graph.linear import calls_of
+from keras_nns.graph.keras_internals import Call
+from keras_nns.graph.programs import Program, Slot, infer
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation.probing import listening
@@ -189,18 +189,18 @@ def _einsum(name: str, dense: Any, rank: int | None) -> Iterator[Projection]:
 
 
 def inputs_at(
-    model: Any,
+    program: Program,
     path: str,
-    inputs: Any,
+    values: Mapping[Slot, Any],
     projection: Projection | None = None,
     junction: Junction | None = None,
 ) -> list[Any]:
     """Run a model's layers in inference mode; return what each call of one is called on.
 
     Args:
-        model: A Sequential or functional model.
+        program: The calls of a Sequential or functional model.
         path: The layer.
-        inputs: A batch, as the user passes it to the model.
+        values: What is known before its first call.
         projection: A linear map within the layer, where its input is wanted and not the layer's.
         junction: Where its output is added to something, if that is wanted too.
 
@@ -208,11 +208,10 @@ def inputs_at(
         The first argument of each call, with its Keras mask; with a junction, a pair of it and what
         the output is added to. What comes behind is not run.
     """
-    count = sum(call.path == path for call in calls_of(model))
+    places = program.places(path)
     found: list[Any] = []
 
-    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        layer = call.operation
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if junction is not None and call.key == junction.key:
             found[0] = (found[0], junction.beside(tree.flatten((args, kwargs))))
             raise _AllFoundError
@@ -231,17 +230,15 @@ def inputs_at(
                 stack.enter_context(listening(projection.inner, hear))
             elif call.path == path:
                 found.append(tree.flatten((args, kwargs))[0])
-                if len(found) == count and junction is None:
+                if len(found) == len(places) and junction is None:
                     raise _AllFoundError
-            if accepts_training(layer):
-                kwargs = {**kwargs, "training": False}
-            outputs = layer(*args, **kwargs)
-        if call.path == path and len(found) == count and junction is None:
+            outputs = infer(call, args, kwargs)
+        if call.path == path and len(found) == len(places) and junction is None:
             raise _AllFoundError
         return outputs
 
     with suppress(_AllFoundError):
-        walk(model, standardise_inputs(model, inputs), visit)
+        program.run(values, places[0], len(program.instructions), run)
     return found
 
 

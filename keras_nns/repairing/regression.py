@@ -88,41 +88,48 @@ def logistic(
     each = np.ones(len(x)) if weights is None else weights
     fitted = _balanced(classes, each) if balance else each
     count = int(classes.max()) + 1
-    losses, found = [], []
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x, classes))
-    for strength in _STRENGTHS:
-        probabilities = np.empty((len(x), count))
-        logits = np.empty((len(x), count if count > 2 else 1))
-        for train, test in folds:
-            scaler, model = _fit(x[train], classes[train], strength, balance, each[train])
-            z = scaler.transform(x[test])
-            probabilities[test] = model.predict_proba(z)
-            logits[test] = model.decision_function(z).reshape(len(z), -1)
-        losses.append(log_loss(classes, probabilities, sample_weight=fitted))
-        found.append(logits)
+    probabilities = np.empty((len(_STRENGTHS), len(x), count))
+    logits = np.empty((len(_STRENGTHS), len(x), count if count > 2 else 1))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    for train, test in folds.split(x, classes):
+        path = _Path(x[train], classes[train], balance, each[train])
+        z = path.scaler.transform(x[test])
+        for place, strength in enumerate(_STRENGTHS):
+            model = path.fit(strength)
+            probabilities[place, test] = model.predict_proba(z)
+            logits[place, test] = model.decision_function(z).reshape(len(z), -1)
+    losses = [log_loss(classes, given, sample_weight=fitted) for given in probabilities]
     best = int(np.argmin(losses))
-    scaler, model = _fit(x, classes, _STRENGTHS[best], balance, each)
-    kernel = model.coef_.T / scaler.scale_[:, None]
-    bias = model.intercept_ - scaler.mean_ @ kernel
-    return Regression(kernel, bias, _STRENGTHS[best], found[best])
+    path = _Path(x, classes, balance, each)
+    model = path.fit(_STRENGTHS[best])
+    kernel = model.coef_.T / path.scaler.scale_[:, None]
+    bias = model.intercept_ - path.scaler.mean_ @ kernel
+    return Regression(kernel, bias, _STRENGTHS[best], logits[best])
 
 
-def _fit(
-    x: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    strength: float,
-    balance: bool,
-    weights: NDArray[np.float64],
-) -> tuple[StandardScaler, LogisticRegression]:
-    scaler = StandardScaler().fit(x, sample_weight=weights)
-    if balance:
-        weights = _balanced(classes, weights)
-    model = LogisticRegression(C=strength, max_iter=_ITERATIONS)
-    with warnings.catch_warnings():
-        # The optimum is approached from any start; a hundredth of the way more changes nothing.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(scaler.transform(x), classes, sample_weight=weights)
-    return scaler, model
+class _Path:
+    """Regressions of the same samples by several penalties, each from where the last one ended."""
+
+    def __init__(
+        self,
+        x: NDArray[np.float64],
+        classes: NDArray[np.int64],
+        balance: bool,
+        weights: NDArray[np.float64],
+    ) -> None:
+        self.scaler = StandardScaler().fit(x, sample_weight=weights)
+        self._x, self._classes = self.scaler.transform(x), classes
+        self._weights = _balanced(classes, weights) if balance else weights
+        self._model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
+
+    def fit(self, strength: float) -> LogisticRegression:
+        """Return the regression of an inverse penalty, until the next one is fitted."""
+        self._model.set_params(C=strength)
+        with warnings.catch_warnings():
+            # The optimum is approached from any start; a hundredth of the way more changes nothing.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._model.fit(self._x, self._classes, sample_weight=self._weights)
+        return self._model
 
 
 def _balanced(classes: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,10 +12,12 @@ import keras
 from keras_nns import tables
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.files.atomic import Json
+from keras_nns.observation.forward import Forward
 from keras_nns.observation.holdout import Division
 from keras_nns.repairing.head_fit import calibrate_head
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.repairing.patient import Gain, Step, Treatment, record_of
+from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.surgery.lineage import add_seen
 
 
@@ -94,6 +96,7 @@ def repair(
     seed: int = 0,
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
+    memory: int = MEMORY,
 ) -> Repair:
     """Make a subnetwork right again without gradient steps.
 
@@ -121,6 +124,8 @@ def repair(
         seed: Which samples are held out.
         batch_size: Samples in a batch, for arrays.
         label_names: Name of every label of the parent, in the order of its outputs.
+        memory: How many bytes of activations may be kept from one layer's fit to the next. With
+            less, layers are reached from the input again: the same answer, later.
 
     Returns:
         The new model, with lineage and compile settings, and what was gained.
@@ -148,20 +153,31 @@ def repair(
         batch_size=batch_size,
         label_names=label_names,
     )
-    chosen = _chosen(steps, labelled=division.labelled)
-    treatment = Treatment(small, parent, division, answered_only=True)
+    return mend(small, Prepared(parent, division, memory=memory), steps)[0]
+
+
+def mend(
+    small: keras.Model, prepared: Prepared, steps: Step | Sequence[Step] | None
+) -> tuple[Repair, Forward]:
+    """Repair a subnetwork on data that was opened before; see `repair`.
+
+    Returns:
+        The repair; and the new model's forward pass, compiled.
+    """
+    chosen = _chosen(steps, labelled=prepared.division.labelled)
+    treatment = Treatment(small, prepared, answered_only=True)
     figures = treatment.measure()
     for step in chosen:
         step(treatment)
+        treatment.changed()
         now = treatment.measure()
         for measure, value in now.items():
             treatment.note(Gain(step.name, None, measure, figures[measure], value))
         figures = now
     add_seen(treatment.model, treatment.survey.seen)
     samples = treatment.survey.samples
-    return Repair(
-        treatment.model, tuple(treatment.gains), int(samples[0] + samples[1]), int(samples[2])
-    )
+    gains, fitted = tuple(treatment.gains), int(samples[0] + samples[1])
+    return Repair(treatment.model, gains, fitted, int(samples[2])), treatment.forward
 
 
 def _chosen(steps: Step | Sequence[Step] | None, *, labelled: bool) -> list[Step]:

@@ -37,8 +37,11 @@ class Target(Protocol):
     beside: tuple[Junction, Junction] | None
     """The sums that parent's and subnetwork's outputs go into, where those are fitted."""
 
-    def rows(self, x: Any) -> Any:
-        """Return `(rows, features)` of the subnetwork's input."""
+    def read(self, x: Any) -> Any:
+        """Return of the subnetwork's input what rows are made of, float32, as many for each."""
+
+    def rows(self, read: NDArray[Any]) -> NDArray[Any]:
+        """Return `(rows, features)` of what was read."""
 
     def given(self, x: Any) -> Any:
         """Return what the subnetwork's gives, before the activation, `(rows, outputs)`."""
@@ -124,8 +127,11 @@ class _Whole:
         traced = next(t for t in treatment.graph.calls.values() if t.call.path == path)
         self.positions = linear.position_count(theirs, traced.call.shapes[0])
 
-    def rows(self, x: Any) -> Any:
-        return linear.features(self._own, x)
+    def read(self, x: Any) -> Any:
+        return ops.cast(x, "float32")
+
+    def rows(self, read: NDArray[Any]) -> NDArray[Any]:
+        return linear.features(self._own, read)
 
     def given(self, x: Any) -> Any:
         given = linear.apply(self._own, x, self._own.kernel) + self._own_bias
@@ -180,8 +186,8 @@ class _Summed(_Whole):
                 spread, gamma, out=np.zeros_like(spread), where=np.abs(gamma) > 1e-6 * spread
             )
 
-    def rows(self, x: Any) -> Any:
-        return super().rows(x[0])
+    def read(self, x: Any) -> Any:
+        return super().read(x[0])
 
     def given(self, x: Any) -> Any:
         return super().given(x[0])
@@ -228,11 +234,14 @@ class _Within:
         self._matrix = (scale * self._theirs.matrix()[:, kept]).astype(np.float32)
         self._offset = (scale * self._theirs.offset()[kept]).astype(np.float32)
 
-    def rows(self, x: Any) -> Any:
+    def read(self, x: Any) -> Any:
         return self._own.rows(x)
 
+    def rows(self, read: NDArray[Any]) -> NDArray[Any]:
+        return read
+
     def given(self, x: Any) -> Any:
-        return ops.matmul(self.rows(x), self._own_matrix) + self._own_offset
+        return ops.matmul(self.read(x), self._own_matrix) + self._own_offset
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
         return ops.matmul(self._theirs.rows(theirs), self._matrix) + self._offset

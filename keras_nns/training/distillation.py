@@ -16,6 +16,7 @@ from keras_nns.observation.holdout import Division
 from keras_nns.observation.moments import HELD_OUT
 from keras_nns.repairing.head_fit import beside_parent
 from keras_nns.repairing.patient import Gain, Treatment, record_of
+from keras_nns.repairing.prepared import Prepared
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import add_seen
 from keras_nns.surgery.operating_points import BalancedDecisions
@@ -108,7 +109,7 @@ def distill(
         label_names=label_names,
     )
     with random_untouched():
-        treatment = Treatment(small, parent, division)
+        treatment = Treatment(small, Prepared(parent, division))
         pupil = Pupil.of(treatment)
         summed = pupil.question.head in ("binary", "other") and not pupil.alone
         drawn = (summed and division.labelled) if balance is None else balance

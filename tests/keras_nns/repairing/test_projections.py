@@ -7,6 +7,8 @@ from keras import layers
 from scipy.special import softmax
 
 import keras_nns as nns
+from keras_nns.graph.keras_internals import standardise_inputs
+from keras_nns.graph.programs import Program
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.projections import inputs_at, projections_of
@@ -45,9 +47,11 @@ def repaired(small, model, x, step=None):
 
 
 def rows_at(model, path, x):
-    return np.concatenate(
-        [np.asarray(v, "float64").reshape(-1, v.shape[-1]) for v in inputs_at(model, path, x)]
-    )
+    program = Program(model)
+    given = dict(zip(program.inputs, standardise_inputs(model, x), strict=True))
+    known = program.run(given, 0, program.places(path)[0])
+    found = inputs_at(program, path, known)
+    return np.concatenate([np.asarray(v, "float64").reshape(-1, v.shape[-1]) for v in found])
 
 
 def solved(z, target):

@@ -16,6 +16,7 @@ from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.judgement.question import ask
 from keras_nns.observation.holdout import Division
 from keras_nns.repairing.patient import Treatment
+from keras_nns.repairing.prepared import Prepared
 from keras_nns.surgery.copying import copied
 from keras_nns.training import sampling
 from keras_nns.training.logits import answering
@@ -117,7 +118,7 @@ def test_parent_and_subnetwork_are_asked_the_same(end, width, head, labels):
     division = Division(
         x, y, model=model, held_out=0.2, seed=0, batch_size=256, label_names=None
     )  # fmt: skip
-    treatment = Treatment(small, model, division)
+    treatment = Treatment(small, Prepared(model, division))
     pupil = Pupil.of(treatment)
     kind = trace(model).outputs[0].kind
     for network, own in ((copied(model), False), (treatment.model, True)):
@@ -142,7 +143,7 @@ def test_what_is_sure_keeps_its_gradient():
     small = small_of(model, "binary", (1,))
     assert (np.asarray(small(X)) == 1).all()
     division = Division(X, Y, model=model, held_out=0.2, seed=0, batch_size=64, label_names=None)
-    treatment = Treatment(small, model, division)
+    treatment = Treatment(small, Prepared(model, division))
     with answering(treatment.model, Pupil.of(treatment), own=True).open() as taught:
         logits = np.asarray(taught(X))
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], 60 - np.log(3), rtol=1e-5)
