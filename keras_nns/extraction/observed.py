@@ -19,7 +19,7 @@ from keras_nns.observation.holdout import Division
 from keras_nns.observation.layer_sums import Float
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import Plan
-from keras_nns.repairing.prepared import Prepared
+from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.selection.activations import Score, contrast, name_of
 from keras_nns.selection.choosing import (
     checked_scores,
@@ -103,7 +103,7 @@ def open_division(
 
 
 def observe_parent(
-    task: Task, division: Division, *, batch_size: int, memory: int
+    task: Task, division: Division, *, batch_size: int, memory: int = MEMORY
 ) -> ObservedParent:
     """Observe a parent once, on what is not held out.
 

@@ -69,16 +69,23 @@ class Task:
         """Return which of the parent's units the network of a plan has."""
         return self.graph.keep(plan, outputs=self.answer.narrowed)
 
-    def cut(self, plan: Plan) -> keras.Model:
-        """Return the network of a plan as it is cut. It is shared, and not to be changed.
+    def measured(self, plan: Plan) -> keras.Model:
+        """Return the network of a plan as it is cut, to be looked at and not to be changed.
 
-        What was cut last is kept: plans are measured before their networks are made.
+        It is kept, since plans are measured before their networks are made.
         """
         if self._last.get("plan") != plan:
-            empty = bool(plan.empty)
-            model = cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
-            self._last.update(plan=plan, model=model)
+            self._last.update(plan=plan, model=self.cut(plan))
         return self._last["model"]
+
+    def cut(self, plan: Plan) -> keras.Model:
+        """Return the network of a plan as it is cut, which is nobody else's."""
+        if self._last.get("plan") == plan:
+            model = self._last["model"]
+            self._last.clear()
+            return model
+        empty = bool(plan.empty)
+        return cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
 
     def one_of_each(self) -> Plan:
         """Return the plan that keeps one unit of every layer.
@@ -203,7 +210,7 @@ def write_recipe(task: Task, repair: bool | Step | Sequence[Step], epochs: int) 
 
 def skeleton(task: Task, recipe: Recipe, plan: Plan) -> keras.Model:
     """Return a model of the shape that the network of a plan will have in the end."""
-    small = task.cut(plan)
+    small = task.measured(plan)
     if not recipe.for_head:
         return small
     record = record_of(small, task.model)

@@ -112,8 +112,8 @@ class _Sums:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        self.features = MomentSums(linear.feature_count(layer), 0, dtype="float32")
-        self.slopes = MomentSums(int(layer.kernel.shape[-1]), 0, dtype="float32")
+        self.features = MomentSums(linear.feature_count(layer), 0)
+        self.slopes = MomentSums(int(layer.kernel.shape[-1]), 0)
 
     def add(
         self,
