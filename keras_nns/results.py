@@ -6,7 +6,7 @@ from keras_nns.data.splitting import Split
 from keras_nns.extraction.budgeted import Extraction
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.inspection import GroupCost, Inspection
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import Evaluation
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.modularity import Modularity

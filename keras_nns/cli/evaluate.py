@@ -67,7 +67,8 @@ def run(given: Namespace) -> None:
         models = [reading.model(given, path) for path in given.beside]
         beside = dict(zip(names, models, strict=True))
         data, label_names = reading.data(given, model, given.data)
-    from keras_nns.judgement.comparison import Comparison, compare
+    from keras_nns.judgement.compared import Comparison
+    from keras_nns.judgement.comparison import compare
     from keras_nns.judgement.evaluation import evaluate
 
     options: dict[str, Any] = {

@@ -28,7 +28,7 @@ from keras_nns.extraction.sizes import (
 from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
 from keras_nns.files.atomic import Json
 from keras_nns.graph.budgets import Budget, ambiguous
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step

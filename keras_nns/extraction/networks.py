@@ -9,7 +9,8 @@ import keras
 
 from keras_nns.extraction.observed import ObservedParent
 from keras_nns.extraction.tasks import Recipe, Task
-from keras_nns.judgement.comparison import Comparison, compare_outputs
+from keras_nns.judgement.compared import Comparison
+from keras_nns.judgement.comparison import compare_outputs
 from keras_nns.observation.forward import Forward, answering_output
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step

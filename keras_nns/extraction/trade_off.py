@@ -26,7 +26,7 @@ from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.prepared import MEMORY

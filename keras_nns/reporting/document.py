@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_nns import tables
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import LabelFigures, spread
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns import tables
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import LabelFigures
 from keras_nns.surgery.proving import Proof
 

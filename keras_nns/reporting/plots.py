@@ -21,7 +21,7 @@ from keras_nns.errors import SelectionError
 from keras_nns.extraction import trade_off as sweeping
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.comparison import Comparison
+from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan

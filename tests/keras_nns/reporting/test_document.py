@@ -10,7 +10,8 @@ from keras import layers
 
 from keras_nns.errors import SelectionError
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.comparison import Comparison, compare
+from keras_nns.judgement.compared import Comparison
+from keras_nns.judgement.comparison import compare
 from keras_nns.judgement.figures import Evaluation, LabelFigures
 from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.observation.streaming import observe
