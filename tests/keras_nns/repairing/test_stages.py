@@ -41,6 +41,7 @@ def assert_alike(one, other):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 3000, 2**30])
 def test_layers_one_after_another_equal_numpy(memory):
     model = deep()
@@ -68,6 +69,7 @@ def test_layers_one_after_another_equal_numpy(memory):
         theirs = np.tanh(given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [convolutional, residual, one_dimensional, masked])
 def test_what_is_kept_changes_nothing(make):
     model = make()
@@ -81,6 +83,7 @@ def test_what_is_kept_changes_nothing(make):
     assert_alike(kept, repaired(model, x, memory=10_000, batch_size=50))
 
 
+@pytest.mark.slow
 def test_steps_that_begin_anew_see_the_layers_as_they_are_by_then():
     model, x = deep(), RNG.normal(size=(300, 6)).astype("float32")
     steps = [nns.steps.fold_means(), nns.steps.least_squares(ridge=1.0)]
@@ -132,6 +135,7 @@ def counted(x, *, shuffled):
     return batches, passes
 
 
+@pytest.mark.slow
 def test_data_are_read_once_for_all_layers_where_memory_allows():
     read = {}
     for depth in (2, 5):
@@ -145,6 +149,7 @@ def test_data_are_read_once_for_all_layers_where_memory_allows():
     assert read[5, 0] == read[2, 0] + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 4000, 2**30])
 def test_data_in_another_order_in_every_pass(memory):
     model, x = deep(), RNG.normal(size=(300, 6)).astype("float32")
