@@ -181,7 +181,8 @@ def write_arrays(
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         for name, array in entries.items():
-            whole = np.ascontiguousarray(array)
+            # Not `ascontiguousarray`, which makes a single number an array of one.
+            whole = np.asarray(array, order="C")
             archive.compression = zipfile.ZIP_DEFLATED if _shrinks(whole) else zipfile.ZIP_STORED
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, whole, allow_pickle=False)

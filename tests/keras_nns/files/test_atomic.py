@@ -249,3 +249,13 @@ def test_folders_are_made_and_the_mode_is_that_of_an_ordinary_file(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileError, match="nowhere"):
         atomic.read_arrays(tmp_path / "nowhere", FORMAT)
+
+
+def test_arrays_keep_their_shape(tmp_path):
+    """A single number too: what reads it back assigns it to a variable without axes."""
+    arrays = {"number": np.float64(3.5), "none": np.zeros((0, 2)), "turned": np.eye(3)[:, ::2].T}
+    atomic.write_arrays(tmp_path / "a.npz", FORMAT, {}, arrays)
+    _, back = atomic.read_arrays(tmp_path / "a.npz", FORMAT)
+    for name, array in arrays.items():
+        assert back[name].shape == np.shape(array)
+        np.testing.assert_array_equal(back[name], array)

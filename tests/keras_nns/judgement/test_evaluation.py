@@ -406,6 +406,7 @@ ASKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "outputs", "head", "labels"), ASKED)
 def test_a_cut_that_removes_nothing_changes_no_figure(kind, outputs, head, labels, samples):
     x, y = samples
@@ -424,6 +425,7 @@ def test_a_cut_that_removes_nothing_changes_no_figure(kind, outputs, head, label
     assert np.array_equal(result.before.confusion, result.after.confusion)
 
 
+@pytest.mark.slow
 def test_multi_label_parents_are_compared_label_by_label(samples):
     x, _ = samples
     hot = np.random.default_rng(2).uniform(size=(200, 4)) < 0.4
@@ -483,6 +485,7 @@ def test_a_comparison_goes_over_the_data_once_and_reads_open_shapes_from_it():
     assert result.costs.macs == 7 * 3 * 2 + 2 * 4
 
 
+@pytest.mark.slow
 def test_nothing_of_the_models_changes(samples):
     x = keras.Input(batch_shape=(4, 5, 3))
     state = layers.GRU(8, stateful=True, name="hidden", activity_regularizer="l2")(x)
@@ -494,6 +497,7 @@ def test_nothing_of_the_models_changes(samples):
     assert not any(np.any(v.numpy()) for v in parent.get_layer("hidden").states)
 
 
+@pytest.mark.slow
 def test_many_models_are_run_without_a_word(samples, capfd, caplog):
     x, y = samples
     parent = net("softmax", 4)

@@ -200,6 +200,7 @@ def test_labels_that_a_subnetwork_never_saw(replies):
     assert "not made for" in result.to_markdown()
 
 
+@pytest.mark.slow
 def test_with_other_and_among(replies):
     outputs, labels = replies
     known = np.isin(labels, (1, 2))
@@ -225,6 +226,7 @@ def test_with_other_and_among(replies):
     assert [one.name for one in yes.unseen] == ["cat", "dog", "fox"]
 
 
+@pytest.mark.slow
 def test_models_side_by_side(replies):
     x = replies[0]
     parent = keras.Sequential([keras.Input((4,)), layers.Dense(5), layers.Dense(4, name="out")])

@@ -63,6 +63,7 @@ def at_best(known, labels, scores, y):
     return balanced_accuracy_score(y == 0, scores >= (edges[best] + float(lower)) / 2)
 
 
+@pytest.mark.slow
 def test_all_models_decide_at_their_best_point_on_the_same_samples():
     setting, (x, y) = samples(3000, 0), samples(2000, 1)
     parent, small = of_all(), about_cats()
@@ -89,6 +90,7 @@ def test_all_models_decide_at_their_best_point_on_the_same_samples():
     assert "decided from 0.5 on;" in str(as_they_are)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parent_known", [True, False])
 def test_a_subnetwork_remembers_its_parents_point(parent_known):
     (x, y), parent = samples(2000, 1), of_all()
@@ -111,6 +113,7 @@ def test_a_subnetwork_remembers_its_parents_point(parent_known):
     assert given.before.rows[0].recall == pytest.approx((cats(x)[y == 0] >= 0.3).mean())
 
 
+@pytest.mark.slow
 def test_a_drop_counts_the_auc():
     x, y = samples(4000, 2)
     # As good as the parent at one point, and worse at all others.
@@ -129,6 +132,7 @@ def test_a_drop_counts_the_auc():
     assert found.drop == found.drops["balanced accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_answers_that_exclude_each_other_weigh_alike():
     setting, (x, y) = samples(3000, 3), samples(2000, 4)
     truth, scores = np.eye(4, dtype=bool)[setting[1]], setting[0][:, :4].astype(float)

@@ -40,6 +40,7 @@ def parent():
     return model
 
 
+@pytest.mark.slow
 def test_figures_weigh_samples_as_scikit_learn_does(parent):
     found = nns.evaluate(parent, (X, Y, W), confidence=0.9)
     p, w, y = parent.predict(X, verbose=0)[USED], W[USED], Y[USED]
@@ -85,6 +86,7 @@ def test_a_repair_weighs_samples_as_often_as_they_are_repeated(parent, small):
             assert a.after == pytest.approx(b.after, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_head_is_fitted_by_weight(parent, small):
     done = nns.repair(
         small, parent, (X, Y, W), steps=nns.steps.calibrate_head(balance=False), held_out=0

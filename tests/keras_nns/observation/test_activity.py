@@ -75,6 +75,7 @@ def assert_close(one, other):
             )
 
 
+@pytest.mark.slow
 @given(activities, activities, activities)
 def test_addition_is_associative_and_commutative(a, b, c):
     assert_close((a + b) + c, a + (b + c))
@@ -116,6 +117,7 @@ def test_observing_two_halves_adds_up_to_observing_the_whole(case):
             )
 
 
+@pytest.mark.slow
 def test_size_does_not_depend_on_the_number_of_samples(plain, tmp_path):
     sizes = []
     for repeats in (1, 40):

@@ -76,6 +76,7 @@ def whole(x, y):
     return Broken(x, y, broken=None)
 
 
+@pytest.mark.slow
 def test_it_goes_on_over_the_same_data(model, stopped):
     x, y = samples(1)
     found = nns.observe(model, whole(x, y), checkpoint=stopped, **OPTIONS)
@@ -131,6 +132,7 @@ def test_a_data_set_that_shuffles_anew_is_refused(model, tmp_path):
         nns.observe(model, data, checkpoint=path, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_complete_one_gives_the_activity_at_once(model, tmp_path):
     path, (x, y) = tmp_path / "going.npz", samples(1)
     first = nns.observe(model, x, y, checkpoint=path, keep_checkpoint=True, **OPTIONS)
@@ -145,6 +147,7 @@ def same(one, other):
     assert (one.hashed, one.samples, one.limit) == (other.hashed, other.samples, other.limit)
 
 
+@pytest.mark.slow
 def test_what_was_seen_before_the_stop_is_not_forgotten(model, stopped):
     x, y = samples(1)
     activity = nns.observe(model, whole(x, y), checkpoint=stopped, **OPTIONS)
@@ -155,6 +158,7 @@ def test_what_was_seen_before_the_stop_is_not_forgotten(model, stopped):
         nns.evaluate(small, x[:110], y[:110])
 
 
+@pytest.mark.slow
 def test_an_interrupt_inside_a_step_leaves_sums_and_sketch_of_the_same_batches(
     model, tmp_path, monkeypatch
 ):

@@ -289,6 +289,7 @@ def test_the_head_alone_is_a_softmax_regression(parent):
     np.testing.assert_allclose(answer.bias, bias, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_what_is_unfrozen_moves_and_batch_norms_never(three):
     """Stage by stage from the top; the user's network stays as it is, bit for bit."""
     before, digest = weights(three), weights_digest(three)
@@ -315,6 +316,7 @@ def test_only_what_is_unfrozen_moves_and_batch_norms_never(three):
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
 
 
+@pytest.mark.slow
 def test_a_transfer_learns_remembers_and_is_an_ordinary_model(three, tmp_path):
     done = nns.transfer(three, X, np.array(KINDS)[Y], rates=[0.02, 0.002], epochs=15)
     test = images(200, seed=9)
@@ -342,6 +344,7 @@ def test_a_transfer_learns_remembers_and_is_an_ordinary_model(three, tmp_path):
         nns.compare(network(), done.model, test)
 
 
+@pytest.mark.slow
 def test_plain_keras_does_the_same(parent):
     """The recipe of the docs, with nothing of this package but the two models."""
     done = nns.transfer(
