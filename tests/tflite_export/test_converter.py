@@ -106,6 +106,7 @@ def test_every_kind_of_model_answers_as_keras_does(case: tuple[str, keras.Model,
         np.testing.assert_allclose(answers[key], value, atol=tolerance * np.abs(value).max())
 
 
+@pytest.mark.slow
 def test_names_are_the_layers_and_the_order_is_the_models(flat: bytes) -> None:
     interpreter = Interpreter(model_content=flat)
     assert interpreter.get_signature_list() == {

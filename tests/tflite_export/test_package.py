@@ -82,6 +82,7 @@ def test_importing_loads_and_prints_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_reading_metadata_needs_no_tensorflow(flat: bytes, tmp_path: Path) -> None:
     path = tflite_export.save(flat, tmp_path / "model.tflite")
     code = (
@@ -117,6 +118,7 @@ def test_each_part_imports_only_from_those_before_it() -> None:
                 assert PARTS.index(parts[1]) <= own, f"{name} imports {target}"
 
 
+@pytest.mark.slow
 def test_no_module_imports_in_a_circle() -> None:
     names = {name for name, _ in modules()}
     builds_on = {

@@ -233,6 +233,7 @@ def test_what_tfmot_lacks_is_told_in_its_words(part: Digits) -> None:
         tflite_export.train_quantized(model, *part, epochs=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "options", "words"),
     [
