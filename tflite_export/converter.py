@@ -15,13 +15,14 @@ import numpy as np
 
 from tflite_export import recipes
 from tflite_export.conversion import calibration, saved_model
-from tflite_export.errors import ConversionError, ExportError, OptionError
+from tflite_export.errors import ConversionError, ExportError, FlatbufferError, OptionError
 from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.recipes import Recipe
+from tflite_export.running.interpreter import Runner
 from tflite_export.running.silence import captured
 from tflite_export.variants import Variant, variant
 
@@ -124,7 +125,28 @@ def convert(
         files=files,
         ranges=_ranges(origin, values or ()),
     )
-    return packing.pack(finished, metadata)
+    flat = packing.pack(finished, metadata)
+    if not allow_flex:
+        _loaded(flat, origin)
+    return flat
+
+
+def _loaded(flat: bytes, origin: Source) -> None:
+    """Make sure that LiteRT can load what the converter wrote, where its sizes are known.
+
+    Raises:
+        ConversionError: It cannot.
+    """
+    if any(size is None for port in origin.inputs for size in port.shape[1:]):
+        return
+    try:
+        Runner(flat).prepare()
+    except FlatbufferError as error:
+        raise ConversionError(
+            f"model {origin.name!r} was converted to a file that LiteRT cannot load: {error} "
+            "Replace the layer that it names, or convert with a fixed batch_size.",
+            log=str(error),
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -403,3 +403,31 @@ def test_argmax_inside_the_model_says_what_to_do() -> None:
     model = keras.Model(inputs, keras.ops.argmax(layers.Dense(3)(inputs), axis=-1))
     with pytest.raises(tflite_export.ConversionError, match="take the largest on the device"):
         tflite_export.convert(model)
+
+
+def test_groups_of_a_conv3d_are_named_and_the_way_on_works() -> None:
+    inputs = keras.Input((3, 3, 3, 4))
+    grouped = keras.Model(inputs, layers.Conv3D(4, 2, groups=2, name="grouped")(inputs))
+    for size in (1, None):
+        with pytest.raises(
+            tflite_export.ConversionError, match=r"'grouped' is a Conv3D in 2 groups.*Concatenate"
+        ):
+            tflite_export.convert(grouped, batch_size=size)
+    parts = [layers.Conv3D(2, 2)(inputs[..., at : at + 2]) for at in (0, 2)]
+    model = keras.Model(inputs, layers.Concatenate()(parts))
+    kernel, bias = grouped.get_weights()
+    model.set_weights([kernel[..., :2], bias[:2], kernel[..., 2:], bias[2:]])
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 3, 4)).astype("float32")
+    flat = tflite_export.convert(model)
+    tflite_export.verify(flat, model, x)
+    np.testing.assert_allclose(model(x), grouped(x), atol=1e-5)
+
+
+def test_a_file_that_does_not_load_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise tflite_export.FlatbufferError("CONV_3D failed to prepare.")
+
+    monkeypatch.setattr("tflite_export.running.interpreter.Runner.prepare", broken)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(tflite_export.ConversionError, match="LiteRT cannot load: CONV_3D"):
+        tflite_export.convert(model)

@@ -101,6 +101,12 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
                 f"layer {layer.name!r} was quantized by Keras ({layer.quantization_mode}); "
                 "TFLite cannot hold that form. Export the float model with quantize=... instead."
             )
+        if isinstance(layer, keras.layers.Conv3D) and layer.groups > 1:
+            raise ConversionError(
+                f"layer {layer.name!r} is a Conv3D in {layer.groups} groups, which TFLite does not "
+                "have. Build it of one Conv3D for each group, on its share of the channels, and a "
+                "Concatenate."
+            )
         if getattr(layer, "stateful", False) and is_recurrent(layer):
             raise ConversionError(
                 f"layer {layer.name!r} keeps its state between calls (stateful=True), which a "

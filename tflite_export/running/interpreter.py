@@ -104,6 +104,15 @@ class Runner:
             raise FlatbufferError(f"LiteRT fails on these inputs: {error}") from error
         return [slot.decode(self._interpreter.get_tensor(slot.index)) for slot in self.outputs]
 
+    def prepare(self) -> None:
+        """Lay out the tensors for the sizes that the file has.
+
+        Raises:
+            FlatbufferError: An operator does not take what it is given.
+        """
+        self._checked(self._interpreter.allocate_tensors)
+        self._allocated = True
+
     @property
     def delegated(self) -> bool:
         """Whether operators were handed to XNNPACK, which replaces them by one of its own."""
