@@ -52,6 +52,18 @@ def clip_image() -> Any:
     return CLIPVisionEncoder(4, 16, 2, 4, 12, image_shape=(8, 8, 3))
 
 
+def metaclip_text() -> Any:
+    from keras_hub.src.models.metaclip_2.metaclip_2_text_encoder import MetaCLIP2TextEncoder
+
+    return MetaCLIP2TextEncoder(30, 16, 16, 2, 4, 12, max_sequence_length=8)
+
+
+def metaclip_image() -> Any:
+    from keras_hub.src.models.metaclip_2.metaclip_2_vision_encoder import MetaCLIP2VisionEncoder
+
+    return MetaCLIP2VisionEncoder(4, 16, 2, 4, 12, image_shape=(8, 8, 3))
+
+
 def siglip_text() -> Any:
     from keras_hub.src.models.siglip.siglip_text_encoder import SigLIPTextEncoder
 
@@ -224,6 +236,8 @@ FAMILIES: dict[str, HubFamily] = {
     ),
     "CLIP, images": HubFamily(clip_image, each("encoder_block_", heads=4, hidden=12)),
     "CLIP, texts": HubFamily(clip_text, each("encoder_block_", heads=4, hidden=12)),
+    "MetaCLIP 2, images": HubFamily(metaclip_image, each("encoder_block_", heads=4, hidden=12)),
+    "MetaCLIP 2, texts": HubFamily(metaclip_text, each("encoder_block_", heads=4, hidden=12)),
     "SigLIP, images": HubFamily(
         siglip_image,
         {**each("encoder_block_", heads=4, hidden=12), "head:heads": 4, "head:hidden": 12},

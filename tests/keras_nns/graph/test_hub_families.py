@@ -35,7 +35,8 @@ NAMES = (
     *("Mixtral", "Qwen MoE", "Qwen 3 MoE", "GPT-OSS"),
     *("BERT", "RoBERTa", "XLM-RoBERTa", "DistilBERT", "Electra", "ALBERT", "DeBERTa", "FNet"),
     *("T5", "Bart", "Whisper", "ViT", "DeiT"),
-    *("CLIP, images", "CLIP, texts", "SigLIP, images", "SigLIP, texts"),
+    *("CLIP, images", "CLIP, texts", "MetaCLIP 2, images", "MetaCLIP 2, texts"),
+    *("SigLIP, images", "SigLIP, texts"),
 )
 
 

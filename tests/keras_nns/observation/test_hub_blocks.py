@@ -291,6 +291,25 @@ def test_the_callback_gathers_what_observing_sees(classifier_of):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_half_of_a_language_model_is_chosen_by_kind_of_text(model_of):
+    from keras_hub.models import LlamaCausalLM
+
+    model = LlamaCausalLM(backbone=model_of("Llama"), preprocessor=None)
+    activity = nns.observe(model, texts(), KINDS, label_names=["prose", "code"])
+    plan = nns.select(activity, labels="code", keep=nns.fraction(0.5))
+    assert not plan.unknown
+    assert {len(units) for units in plan.kept.values()} == {1, 6}
+    assert nns.cut(model, plan, prove=True).output_shape == model.output_shape
+    assert all(not group.unwatched for group in nns.inspect(model).groups)
+
+
+def test_units_are_not_taken_from_a_mixture_while_it_is_trained(classifier_of):
+    model = classifier_of("Qwen MoE")
+    gradual = nns.GradualCut((texts(), KINDS), share=0.5)
+    with pytest.raises(nns.errors.ModelError, match="GradualCut cannot leave experts out"):
+        model.fit(texts(), KINDS, epochs=4, verbose=0, callbacks=[gradual])
+
+
 def test_a_mixture_keeps_as_many_experts_as_a_token_is_sent_to(model_of):
     model = model_of("Mixtral")
     activity = nns.observe(model, texts(), KINDS)
