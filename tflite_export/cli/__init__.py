@@ -16,7 +16,7 @@ from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text, takes_unicode
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
-from tflite_export.reading.model_files import what_else
+from tflite_export.reading.model_files import meant_otherwise, what_else
 from tflite_export.writing.text import visible
 
 __all__ = ["main"]
@@ -228,6 +228,12 @@ def _load(path: str, *, unsafe: bool) -> Any:
     found = what_else(path)
     if found is not None:
         raise ExportFileError(f"cannot load {path} as a Keras model: it is {found}.")
+    version = meant_otherwise(path)
+    if version is not None:
+        raise ExportFileError(
+            f"{path} was written by Keras {version}, whose hard_sigmoid is another function than "
+            "that of Keras 3. `keras-nns export` reads it as it was meant."
+        )
     from tflite_export.running.silence import captured
 
     failure: Exception | None = None

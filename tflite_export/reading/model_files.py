@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -65,6 +70,34 @@ def what_else(path: str) -> str | None:
     if place.suffix != ".keras" and start.startswith(_ZIP):
         return "a .keras file under another name. Rename it to end in .keras"
     return None
+
+
+def meant_otherwise(path: str) -> str | None:
+    """Say which older Keras wrote a file that Keras 3 reads with another meaning.
+
+    Args:
+        path: A model file.
+
+    Returns:
+        The version; None where nothing is known to differ.
+    """
+    config, version = b"", "3"
+    try:
+        if path.endswith(".keras"):
+            with zipfile.ZipFile(path) as archive:
+                config = archive.read("config.json")
+                version = json.loads(archive.read("metadata.json")).get("keras_version", "3")
+        else:
+            with h5py.File(path, "r") as file:
+                config = _bytes(file.attrs.get("model_config", b""))
+                version = _bytes(file.attrs.get("keras_version", b"1")).decode()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None  # Keras says what is wrong with it.
+    return version if version < "3" and b"hard_sigmoid" in config else None
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _folder(place: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
+from tflite_export.cli import main as export
 
 FILES = Path(__file__).parents[2] / "support" / "old_files"
 ANSWERS = np.load(FILES / "answers.npz")
@@ -88,3 +89,9 @@ def test_how_it_was_compiled_is_kept():
 def test_keras_alone_refuses_it(file):
     with pytest.raises((TypeError, ValueError)):
         keras.saving.load_model(file)
+
+
+@pytest.mark.parametrize("file", ["nested.h5", "recurrent.keras"], indirect=True)
+def test_the_exporters_own_command_names_the_one_that_reads_it(file, tmp_path, capsys):
+    assert export(["export", str(file), "-o", str(tmp_path / "out.tflite")]) == 1
+    assert "Keras 2.21.0, whose hard_sigmoid is another" in capsys.readouterr().err
