@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from keras_nns.observation.gradients import Gradients, observe_gradients
     from keras_nns.observation.probing import probe
     from keras_nns.observation.streaming import observe
-    from keras_nns.plans.keep_rules import above, at_least, fraction, top
+    from keras_nns.plans.keep_rules import above, at_least, fraction, top, uniform
     from keras_nns.plans.kept_units import Plan
     from keras_nns.repairing.merging import merge
     from keras_nns.repairing.steps import repair
@@ -77,7 +77,7 @@ _HOME = {
     "observation.gradients": ["Gradients", "observe_gradients"],
     "observation.probing": ["probe"],
     "observation.streaming": ["observe"],
-    "plans.keep_rules": ["above", "at_least", "fraction", "top"],
+    "plans.keep_rules": ["above", "at_least", "fraction", "top", "uniform"],
     "plans.kept_units": ["Plan"],
     "repairing.merging": ["merge"],
     "repairing.steps": ["repair"],
@@ -165,6 +165,7 @@ __all__ = [
     "transfer",
     "transplant",
     "unfold",
+    "uniform",
     "write_back",
 ]
 

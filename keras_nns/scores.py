@@ -6,6 +6,7 @@ needs data of its own: `score=nns.scores.reconstruction(model, data)`.
 
 from keras_nns.selection.activations import (
     active_share,
+    block_influence,
     contrast,
     d_prime,
     firing_frequency,
@@ -20,6 +21,7 @@ from keras_nns.selection.weights import batch_norm_scale, geometric_median, lamp
 __all__ = [
     "active_share",
     "batch_norm_scale",
+    "block_influence",
     "contrast",
     "contribution",
     "d_prime",

@@ -278,6 +278,11 @@ class _Silencer:
     def _silence_inside(self) -> None:
         """Zero rows of weights that read removed units inside a layer."""
         for blueprint in self.graph.blueprints.values():
+            if blueprint.skip is not None:
+                for index in blueprint.skip.silenced:
+                    variable = blueprint.operation.variables[index]
+                    mask = self._mask(blueprint.skip.unit)
+                    variable.assign(_where(mask, as_tensor(variable)))
             for index, binding in blueprint.bindings.items():
                 for axis in binding.silence:
                     variable = blueprint.operation.variables[index]

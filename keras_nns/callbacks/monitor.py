@@ -19,7 +19,7 @@ from keras_nns.engine.devices import replica_count
 from keras_nns.engine.summaries import SummaryWriter
 from keras_nns.engine.tensors import is_floating
 from keras_nns.errors import DataError, ModelError, SelectionError
-from keras_nns.graph.keras_internals import Key
+from keras_nns.graph.keras_internals import Key, first_argument
 from keras_nns.graph.tracing import Graph, trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.observation.probing import (
@@ -307,7 +307,7 @@ class _Gatherer:
                         hear_padding(heard, reading, traced.call, given)
                 for reading in traced.readings:
                     if reading.held is layer:
-                        heard[keys[count], reading] = keras.tree.flatten(given)[0]
+                        heard[keys[count], reading] = first_argument(layer, *given)
             count += 1
 
         return hear

@@ -17,7 +17,10 @@ else:
 HEADS = ("parent", "labels", "other", "binary")
 STATISTICS = ("fired", "mean", "variance", "maximum", "active")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
-SCORES = ("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime")
+SCORES = (
+    *("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime"),
+    "block_influence",
+)
 WEIGHT_SCORES = ("magnitude", "geometric_median", "lamp", "batch_norm_scale")
 NORMS = ("max", "mean", "l2")
 CALIBRATE = ("joint", "each")

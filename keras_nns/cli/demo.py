@@ -43,7 +43,11 @@ def add(commands: arguments.Commands) -> None:
     arguments.add_output(parser, "folder", default="nns_demo")
     parser.add_argument(
         "--score",
-        choices=[name for name in arguments.SCORES if name not in ("active_share", "d_prime")],
+        choices=[
+            name
+            for name in arguments.SCORES
+            if name not in ("active_share", "d_prime", "block_influence")
+        ],
         default="contrast",
         help="how much a label needs a unit (default: contrast; the paper's is mean_activation)",
     )

@@ -178,6 +178,9 @@ def named_rule(text: str, *, scope: str | None = None, normalise: str | None = N
     """
     from keras_nns.plans import keep_rules as keep
 
+    evened = re.fullmatch(r"uniform\((.*)\)", text.strip())
+    if evened is not None:
+        return keep.uniform(named_rule(evened[1], scope=scope, normalise=normalise))
     found = _RULE.fullmatch(text.strip())
     if found is None:
         raise SelectionError(

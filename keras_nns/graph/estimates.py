@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_nns.graph import costs
 from keras_nns.graph.rules import Keep, Stream
-from keras_nns.graph.rules.records import Binding
+from keras_nns.graph.rules.records import Binding, Blueprint
 from keras_nns.graph.tracing import Graph
 
 Unit = str
@@ -37,6 +37,12 @@ class Estimates:
             for index, binding in blueprint.bindings.items():
                 shape = tuple(blueprint.operation.variables[index].shape)
                 self._weights.append((blueprint.operation, binding, shape))
+        # With a block that leaves as a whole go also the weights that no units lie along.
+        self._skips = [
+            (blueprint.skip.unit, _unbound(blueprint))
+            for blueprint in graph.blueprints.values()
+            if blueprint.skip is not None
+        ]
         bound = sum(math.prod(shape) for _, _, shape in self._weights)
         self._unbound = costs.parameters(graph.model) - bound
         self._macs: list[tuple[int, list[tuple[Binding | None, tuple[int, ...]]]]] | None = None
@@ -44,16 +50,19 @@ class Estimates:
     def of(self, unit: Unit, keep: Keep) -> float:
         """Return what keeping these units costs, in the unit of a budget."""
         if unit == "parameters":
-            return self._unbound + sum(self._left(b, s, keep) for _, b, s in self._weights)
+            return self._fixed(keep) + sum(self._left(b, s, keep) for _, b, s in self._weights)
         if unit == "bytes":
             return FLOAT32_BYTES * self._stored(keep)
         if unit == "activation_memory":
             return FLOAT32_BYTES * self._alive(keep)
         return self._multiply_adds(keep)
 
+    def _fixed(self, keep: Keep) -> int:
+        return self._unbound - sum(own for unit, own in self._skips if not keep.all(unit))
+
     def _stored(self, keep: Keep) -> float:
         """Numbers in a file: of a batch norm's four, one is left after folding."""
-        total = float(self._unbound)
+        total = float(self._fixed(keep))
         for operation, binding, shape in self._weights:
             folded = type(operation) is layers.BatchNormalization
             total += self._left(binding, shape, keep) / (4 if folded else 1)
@@ -105,6 +114,13 @@ class Estimates:
         for axis, units in binding.axes.items():
             sizes[axis] = keep.count(units)
         return math.prod(sizes)
+
+
+def _unbound(blueprint: Blueprint) -> int:
+    """Count the numbers of a layer's weights along which no units lie."""
+    operation = blueprint.operation
+    bound = {id(operation.variables[index]) for index in blueprint.bindings}
+    return sum(math.prod(w.shape) for w in operation.weights if id(w) not in bound)
 
 
 def _size(stream: Stream, keep: Keep) -> int:

@@ -41,6 +41,8 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
     component_of = np.zeros(int(class_of.max()) + 1, dtype=np.int64)
     component_of[class_of] = component[owner]
     alone = _read_alone(ledger, class_of, component_of)
+    skips = [b.skip.unit for b in ledger.blueprints.values() if b.skip is not None]
+    skipping = set(class_of[np.concatenate(skips)].tolist()) if skips else set()
     groups: list[Group] = []
     for index in dict.fromkeys(component.tolist()):
         members = [f for f, c in zip(families, component, strict=True) if c == index]
@@ -68,6 +70,8 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
                     (n for units, n in ledger.floors if set(class_of[units]) <= set(number_of)),
                     default=1,
                 ),
+                kind=members[0].kind if len(members) == 1 else "",
+                optional=set(ordered.tolist()) <= skipping,
             )
         )
     return Layout(tuple(groups))

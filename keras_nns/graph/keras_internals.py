@@ -6,6 +6,7 @@ Keras minor.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,6 +174,13 @@ def standardise_inputs(model: Any, inputs: Any) -> list[Any]:
     Does what the model does itself: order of dictionary entries, dtype, a missing last axis.
     """
     return list(functional(model)._standardize_inputs(inputs))
+
+
+def first_argument(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a call gives as its first argument, by place or by name."""
+    if args:
+        return args[0]
+    return kwargs[list(inspect.signature(type(operation).call).parameters)[1]]
 
 
 def accepts_training(operation: Any) -> bool:

@@ -150,7 +150,25 @@ class Graph:
             assert units is not None
             gone = np.setdiff1d(np.arange(len(units)), positions)
             kept[np.isin(self._class_of, self._class_of[units[gone]])] = False
+        for path in self.skipped(Keep(kept)):
+            # With a block all that acts inside it leaves.
+            for family in self.families.values():
+                if family.layer == path:
+                    kept[family.units] = False
         return Keep(kept)
+
+    def skipped(self, keep: Keep) -> set[str]:
+        """Return the paths of residual blocks that leave as a whole."""
+        skips = [(one.path, one.skip) for one in self.blueprints.values()]
+        return {path for path, skip in skips if skip is not None and not keep.all(skip.unit)}
+
+    def within(self, paths: set[str]) -> set[str]:
+        """Return the names of the groups that lie in some layers and nowhere else."""
+        lie = {
+            group.name: {self.families[m.layer].layer for m in group.members}
+            for group in self.layout.groups
+        }
+        return {name for name, layers in lie.items() if layers <= paths}
 
     def held(self, plan: Plan, keep: Keep) -> Plan:
         """Return a plan without those of its units that do not stay."""
@@ -200,10 +218,15 @@ class Graph:
 
     def unread(self, keep: Keep) -> list[str]:
         """Name the layers that read a part of a group, behind a split, of which nothing stays."""
+        inside = [f.units for f in self.families.values() if f.layer in self.skipped(keep)]
+        without = np.concatenate([*inside, np.zeros(0, dtype=np.int64)])
         return [
             title
             for units, title in self._reads
-            if title and not (units == FIXED).any() and not keep.count(units)
+            if title
+            and not (units == FIXED).any()
+            and not keep.count(units)
+            and not np.isin(units, without).all()
         ]
 
     def joints(self, name: str) -> list[str]:

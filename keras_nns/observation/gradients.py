@@ -216,7 +216,7 @@ def gradients_of(
     verbose: Verbose = "auto",
 ) -> Gradients:
     """Sum up how an objective depends on every unit; see `observe_gradients`."""
-    taps = taps_of(graph, layers)
+    taps = taps_of(graph, layers, blocks=False)
     assert output.size is not None
     batches = as_batches(
         *data,

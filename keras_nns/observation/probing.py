@@ -18,6 +18,7 @@ from keras_nns.graph.keras_internals import (
     Call,
     Key,
     accepts_training,
+    first_argument,
     recurrent_states,
     standardise_inputs,
     walk,
@@ -30,13 +31,14 @@ from keras_nns.observation.unit_values import Place, Tap, Values, counted_positi
 Layers = Sequence[str] | Callable[[Any], bool] | None
 
 
-def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
+def taps_of(graph: Graph, layers: Layers = None, *, blocks: bool = True) -> tuple[Tap, ...]:
     """Choose which layers to watch.
 
     Args:
         graph: The traced model.
         layers: Names of layers, a function from a layer to a boolean, or None for every hidden
             layer with units.
+        blocks: Whether units that stand for whole residual blocks are watched too.
 
     Returns:
         One tap per layer (per kind of unit, where a layer has several), in the order of the graph.
@@ -45,7 +47,11 @@ def taps_of(graph: Graph, layers: Layers = None) -> tuple[Tap, ...]:
         ModelError: The model has no hidden units.
         SelectionError: A name that is no layer with units, or no layer chosen.
     """
-    points = watch_points(graph)
+    points = {
+        name: found
+        for name, found in watch_points(graph).items()
+        if blocks or not any(p.reading is not None and p.reading.whole for p in found)
+    }
     layer_of = {name: family.layer for name, family in graph.families.items()}
     if layers is None:
         chosen = [name for name in graph.hidden if name in points]
@@ -164,7 +170,8 @@ Hear = Callable[[Any, Any], None]
 
 def _first_input(seen: dict[Place, Any], point: WatchPoint) -> Hear:
     def hear(given: Any, _: Any) -> None:
-        seen[point.place] = tree.flatten(given)[0]
+        held = None if point.reading is None else point.reading.held
+        seen[point.place] = first_argument(held, *given)
 
     return hear
 

@@ -168,6 +168,9 @@ def tensor_at(point: WatchPoint, seen: Mapping[Place, Any]) -> tuple[Any, Any]:
     if reading is None:
         return outer, mask
     inside = seen[point.place]
-    values = inside if reading.values is None else reading.values(inside)
+    if reading.values is None:
+        values = inside
+    else:
+        values = reading.values(inside, outer) if reading.whole else reading.values(inside)
     said = seen.get((point.key, reading.padding)) if reading.padding else None
     return along_steps(point, values, seen), mask if said is None else said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -31,12 +31,20 @@ class KeepRule:
             the size of the group's `"max"`, their absolute `"mean"`, or the root of their sum of
             squares, `"l2"` (Molchanov et al. 2017). None compares them as they are, which suits
             scores in one unit of measure, such as `taylor`, `d_prime` and `lamp`.
+        uniform: Whether groups that are alike keep the same number, the best of each; see
+            `uniform`.
     """
 
     name: str
     choose: Choose
     scope: Scope = "layer"
     normalise: Normalise | None = None
+    uniform: bool = False
+
+    @property
+    def together(self) -> bool:
+        """Whether it looks at all the labels of a list together."""
+        return self.scope == "global" or self.uniform
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
@@ -169,6 +177,32 @@ def at_least(value: float) -> KeepRule:
         raise SelectionError(f"`value` is a score. Expected a number. Received: value={value!r}.")
     name = _named("at_least", value)
     return KeepRule(name, lambda scores: np.asarray(scores >= value))
+
+
+def uniform(rule: KeepRule) -> KeepRule:
+    """Keep the same number of units in layers that are alike, as many as a rule does on average.
+
+    Blocks of a transformer then stay alike, which is what a stock configuration of it can say: one
+    number of heads and one of hidden units for all. Alike are groups of one layer each, of the same
+    type of layer, kind of unit and size; other groups keep what `rule` keeps. Of a list of labels
+    each unit's highest score counts.
+
+    Args:
+        rule: How many: what it keeps of groups that are alike is shared out evenly, rounded up.
+
+    Raises:
+        SelectionError: `rule` is no keep rule.
+
+    Example:
+        >>> uniform(fraction(0.5)).name
+        'uniform(fraction(0.5))'
+    """
+    if not isinstance(rule, KeepRule):
+        raise SelectionError(
+            "`uniform` takes the rule that says how many, as uniform(fraction(0.5)). Received: "
+            f"{rule!r}."
+        )
+    return replace(rule, name=f"uniform({rule.name})", uniform=True)
 
 
 def normalised(scores: NDArray[np.float64], by: Normalise | None) -> NDArray[np.float64]:

@@ -66,6 +66,9 @@ class Group:
         reasons: Why they cannot, one sentence each.
         parts: Units that a layer reads by itself, behind a split that shares the group out.
         least: How many units must stay, of whatever number.
+        kind: Of units that one layer alone makes: its type and the kind of unit, as `"Dense:"` or
+            `"LlamaTransformerDecoder:heads"`; empty for others.
+        optional: Whether the model can do without all of its units: it is a whole residual block.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Group:
     reasons: tuple[str, ...] = ()
     parts: tuple[tuple[int, ...], ...] = ()
     least: int = 1
+    kind: str = ""
+    optional: bool = False
 
     @property
     def needs(self) -> list[list[int]]:
@@ -96,6 +101,8 @@ class Group:
             "reasons": list(self.reasons),
             **({"parts": [list(part) for part in self.parts]} if self.parts else {}),
             **({"least": self.least} if self.least > 1 else {}),
+            **({"kind": self.kind} if self.kind else {}),
+            **({"optional": True} if self.optional else {}),
         }
 
     @classmethod
@@ -123,6 +130,8 @@ class Group:
             reasons=tuple(str(reason) for reason in data["reasons"]),
             parts=tuple(_units(part, size) for part in data.get("parts", ())),
             least=least,
+            kind=str(data.get("kind", "")),
+            optional=bool(data.get("optional", False)),
         )
 
 

@@ -151,6 +151,29 @@ def d_prime(activity: Activity, *, signed: bool = False, join: Join = "max") -> 
     return by_group(activity, of_layer, join, comparable=True)
 
 
+def block_influence(activity: Activity) -> Scores:
+    """How much a whole residual block turns what goes through it: one minus the cosine.
+
+    Men et al. 2024 (*ShortGPT: Layers in Large Language Models are More Redundant Than You Expect*,
+    eq. 1): the mean over positions and samples of `1 - cos(x, y)` of what goes into a block and
+    what comes out of it. Units inside blocks have no score, and stay.
+
+    Args:
+        activity: What was observed.
+
+    Returns:
+        Scores `(labels, 1)` of every block that was watched.
+
+    Example:
+        >>> keep = nns.top(24, scope="global")  # doctest: +SKIP
+        >>> score = nns.scores.block_influence  # doctest: +SKIP
+        >>> plan = nns.select(activity, "code", score=score, keep=keep)  # doctest: +SKIP
+    """
+    means = mean_activation(activity)
+    blocks = {group.name for group in activity.layout.prunable if group.optional}
+    return {name: values for name, values in means.items() if name in blocks}
+
+
 def random_units(seed: int = 0) -> Score:
     """Make the score that is drawn at random: what any other score has to beat.
 

@@ -16,7 +16,7 @@ from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.keep_rules import KeepRule, above, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
-from keras_nns.plans.units import Member, mask_of
+from keras_nns.plans.units import Group, Member, mask_of
 from keras_nns.selection.activations import Score, mean_activation, name_of
 
 Label = int | str
@@ -114,7 +114,7 @@ def select(
     scores = checked_scores(activity, score, numbers)
     _warn_of_unknown(activity, scores, name_of(score))
     why = (name_of(score), keep)
-    if each or keep.scope == "layer":
+    if each or not keep.together:
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
         plans = plans if each else [union(plans)]
     else:
@@ -286,23 +286,29 @@ def _plan(
     # -inf: no layer that was observed has this unit, so nothing is known against it.
     known = {name: ~np.isneginf(values) for name, values in merged.items()}
     kept = _chosen(merged, known, keep)
-    thresholds = []
     for group in activity.layout.prunable:
         if group.name not in merged:
             kept[group.name] = np.ones(group.size, dtype=bool)
             continue
         values, mask = merged[group.name], kept[group.name]
-        for need in group.needs:
+        for need in () if group.optional else group.needs:
             # The floor holds for every layer of the group: joined, they need not share all units.
             units = np.array(need)
             floor = min_units if group.least == 1 else max(min_units, group.least)
             best = units[np.argsort(-values[units], kind="stable")[:floor]]
             if mask[units].sum() < len(best):
                 mask[best] = True
-        if mask.any():
-            thresholds.append((group.name, float(values[mask].min())))
-        mask |= ~known[group.name]
-        mask[list(group.protected)] = True
+    if keep.uniform:
+        _even(activity, merged, known, kept)
+    thresholds = []
+    for group in activity.layout.prunable:
+        if group.name in merged:
+            values, mask = merged[group.name], kept[group.name]
+            if (mask & known[group.name]).any():
+                lowest = float(values[mask & known[group.name]].min())
+                thresholds.append((group.name, lowest))
+            mask |= ~known[group.name]
+            mask[list(group.protected)] = True
     recorded = sorted((name, tuple(values.tolist())) for name, values in merged.items())
     choice = Choice(
         numbers,
@@ -320,6 +326,23 @@ def _plan(
         choices=(choice,),
         seen=activity.seen,
     )
+
+
+def _even(activity: Activity, scores: Mapping[str, Float], known: Kept, kept: Kept) -> None:
+    """Let groups that are alike keep the same number: their average, rounded up."""
+    alike: dict[tuple[str, int], list[Group]] = {}
+    for group in activity.layout.prunable:
+        if group.name in scores and group.kind and not group.optional:
+            alike.setdefault((group.kind, group.size), []).append(group)
+    for groups in alike.values():
+        held = {group.name: ~known[group.name] for group in groups}
+        for group in groups:
+            held[group.name][list(group.protected)] = True
+        total = sum(int(kept[group.name].sum()) for group in groups)
+        count = max(-(-total // len(groups)), *(int(mask.sum()) for mask in held.values()))
+        for name, mask in held.items():
+            best = np.lexsort((-scores[name], ~mask))[:count]
+            kept[name] = mask_of(tuple(best.tolist()), len(mask))
 
 
 def _is_recorded(activity: Activity, scores: Mapping[str, Float]) -> bool:

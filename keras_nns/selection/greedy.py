@@ -67,7 +67,7 @@ def forward_selection(
         >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))  # doctest: +SKIP
     """
     graph = trace(model)
-    taps = taps_of(graph)
+    taps = taps_of(graph, blocks=False)
     batches = as_batches(data, y, model=model, batch_size=batch_size, label_names=label_names)
     count = len(batches.label_names)
     for tap in taps:

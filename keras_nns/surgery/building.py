@@ -41,14 +41,17 @@ def built(
     keep = graph.keep(plan, outputs=answer.narrowed)
     if how == "sliced" or (how == "emptied" and not _empties(graph, keep)):
         with room_for(len(graph.calls)):
-            return append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer), plan
+            new = append_answer(Rebuilder(graph, keep, dtype=dtype).run(), answer)
+        return new, graph.held(plan, keep) if graph.skipped(keep) else plan
     kept = keep.mask(np.arange(graph.unit_count))
     new, decision, _ = simplified(graph, kept, units=how == "simplified", dtype=dtype)
     return append_answer(new, answer), graph.held(plan, decision.keep)
 
 
 def _empties(graph: Graph, keep: Keep) -> bool:
-    made = all(keep.count(family.units) for family in graph.families.values())
+    without = graph.skipped(keep)
+    families = [f for f in graph.families.values() if f.layer not in without]
+    made = all(keep.count(family.units) for family in families)
     return not made or bool(graph.unread(keep))
 
 

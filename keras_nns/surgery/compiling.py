@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_nns.graph.keras_internals import functional
+from keras_nns.graph.rules.model_classes import class_of
 from keras_nns.surgery.class_settings import Classes, NoPlaceError, fitted, name_of
 from keras_nns.surgery.heads import Answer
 
@@ -38,7 +39,7 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
                 change = _change(classes, entry.replace("_", " "), left, told)
                 given = _fitting(given, change, answer, len(new.outputs))
             config[entry] = given or None
-        new.compile_from_config(config)
+        _compile(parent, new, config)
     except Exception as error:  # a user's own loss or metric may not survive serialisation
         warnings.warn(
             f"The compile settings of {parent.name!r} could not be copied ({error}); call "
@@ -53,6 +54,18 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
             "subnetwork where you want others.",
             stacklevel=3,
         )
+
+
+def _compile(parent: Any, new: Any, config: dict[str, Any]) -> None:
+    row = class_of(parent)
+    if row is None or not isinstance(new, type(parent)):
+        new.compile_from_config(config)
+        return
+    # Keras reads no settings back into a class whose `compile` takes more than its own.
+    given = keras.saving.deserialize_keras_object(config)
+    new.compile(**given, **row.compile(parent))
+    if getattr(new, "optimizer", None) is not None:
+        new.optimizer.build(new.trainable_variables)
 
 
 def is_sparse(loss: Any) -> bool | None:

@@ -86,6 +86,9 @@ def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:
     """Zero removed units inside layers where they act before the output can be masked."""
     for old, new in rebuilder.layers:
         blueprint = graph.blueprints.get(id(old))
+        if blueprint and blueprint.skip is not None and not keep.all(blueprint.skip.unit):
+            for index in blueprint.skip.silenced:
+                new.variables[index].assign(np.zeros(new.variables[index].shape))
         for index, binding in (blueprint.bindings if blueprint else {}).items():
             for axis in binding.silence:
                 units = binding.axes[axis]

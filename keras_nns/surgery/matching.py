@@ -46,7 +46,9 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
     sizes = {group.name: group.size for group in graph.layout.prunable}
     if dict(plan.sizes) != sizes:
         raise PlanError(_other_groups(graph, plan, sizes))
-    empty = [name for name in plan.empty if not graph.layout[name].protected]
+    without = graph.within(graph.skipped(graph.keep(plan)))
+    groups = [graph.layout[name] for name in plan.empty if name not in without]
+    empty = [group.name for group in groups if not (group.protected or group.optional)]
     if empty and not allow_empty:
         raise PlanError(
             f"The plan would empty {', '.join(map(repr, empty))}: nothing of the signal would get "
@@ -92,7 +94,11 @@ def _other_groups(graph: Graph, plan: Plan, sizes: dict[str, int]) -> str:
 
 def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
     """Refuse a plan that keeps units of a group, and none that one of its layers makes or reads."""
+    keep = graph.keep(plan)
+    without = graph.within(graph.skipped(keep))
     for group in graph.layout.prunable:
+        if group.name in without:
+            continue
         stays = group.protected.union(plan.kept[group.name])
         empty = [m.layer for m in group.members if stays.isdisjoint(m.units)]
         if empty:
@@ -101,7 +107,7 @@ def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
                 f"that {', '.join(map(repr, empty))} makes. Keep at least one of the units "
                 f"{list(next(m.units for m in group.members if m.layer == empty[0]))[:10]}."
             )
-    unread = graph.unread(graph.keep(plan))
+    unread = graph.unread(keep)
     if unread:
         raise PlanError(
             f"The plan keeps none of the units that {unread[0]} reads, a part of a group behind a "

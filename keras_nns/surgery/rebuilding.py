@@ -15,10 +15,19 @@ from keras import tree
 from keras_nns.engine import operations
 from keras_nns.engine.tensors import as_tensor
 from keras_nns.errors import SurgeryError
-from keras_nns.graph.keras_internals import Call, Key, calls, functional, is_graph, structure
+from keras_nns.graph.keras_internals import (
+    Call,
+    Key,
+    calls,
+    first_argument,
+    functional,
+    is_graph,
+    structure,
+)
 from keras_nns.graph.rules import Keep, Stream
 from keras_nns.graph.rules.records import Binding, Blueprint
 from keras_nns.graph.tracing import Graph, TracedCall
+from keras_nns.surgery.same_class import of_same_class
 from tflite_export.writing.temporary import held_folder
 
 After = Callable[[TracedCall, list[Any]], list[Any]]
@@ -68,17 +77,27 @@ class Rebuilder:
         """Pairs of the user's layers and the new ones, after `run`."""
         return list(self._layers.values())
 
+    def note(self, old: Any, new: Any) -> None:
+        """Say which new layer stands for one of the user's."""
+        self._layers.setdefault(id(old), (old, new))
+
     # Structure --------------------------------------------------------------------------------
 
     def _model(self, model: Any, key: Key, path: str) -> Any:
         if id(model) in self._models:
             return self._models[id(model)][1]
-        if isinstance(model, keras.Sequential) and self._after is None:
+        new = self._constructed(model, key, path)
+        if new is None and isinstance(model, keras.Sequential) and self._after is None:
             new = self._sequential(model, key, path)
-        else:
+        elif new is None:
             new = self._functional(model, key, path)
         self._models[id(model)] = (model, new)
         return new
+
+    def _constructed(self, model: Any, key: Key, path: str) -> Any:
+        """Return a model of the parent's class by its constructor, or None."""
+        plain = self._after is None and self._dtype is None
+        return of_same_class(self, model, key, path) if plain else None
 
     def _entry_shape(self, tensor: Any, index: int, key: Key) -> tuple[int | None, ...]:
         shape = list(tensor.shape)
@@ -107,7 +126,7 @@ class Rebuilder:
     def _sequential(self, model: Any, key: Key, path: str) -> Any:
         # The operations between them compute masks; a Sequential makes those anew.
         layers = [
-            self._operation(call.operation, call.key, call.path)
+            self.operation(call.operation, call.key, call.path)
             for call, _ in calls(model, key=key, path=path)
             if isinstance(call.operation, keras.Layer) and not self._passed_over(call)
         ]
@@ -142,7 +161,9 @@ class Rebuilder:
         if traced is not None:
             for edit in traced.edits:
                 args, kwargs = edit(self._keep, args, kwargs)
-        operation = self._operation(call.operation, call.key, call.path)
+        if self.skips(call.operation):
+            return [first_argument(call.operation, args, kwargs)]
+        operation = self.operation(call.operation, call.key, call.path)
         results = list(tree.flatten(operation(*args, **kwargs)))
         if traced is not None and self._after is not None:
             results = self._after(traced, results)
@@ -150,9 +171,16 @@ class Rebuilder:
 
     def _passed_over(self, call: Call) -> bool:
         """Return whether a layer of a Sequential model is left out of the new one."""
-        return False
+        return self.skips(call.operation)
 
-    def _operation(self, operation: Any, key: Key, path: str) -> Any:
+    def skips(self, operation: Any) -> bool:
+        """Return whether a layer is a residual block that leaves as a whole."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        skip = None if blueprint is None else blueprint.skip
+        return skip is not None and not self._keep.all(skip.unit)
+
+    def operation(self, operation: Any, key: Key, path: str) -> Any:
+        """Return the new layer, operation or model that stands for one of the user's."""
         if is_graph(operation):
             return self._model(operation, key, path)
         if id(operation) not in self._layers:
@@ -170,7 +198,7 @@ class Rebuilder:
                 name=operation.name,
                 dtype=operation.dtype_policy,
             )
-        kind, config = self._plan_of(operation, path)
+        kind, config = self.plan_of(operation, path)
         _forget_build(config)
         if self._loses(operation):
             _forget_values(config)
@@ -185,7 +213,7 @@ class Rebuilder:
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
 
-    def _plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
+    def plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
         """Return what a new layer is made of: its type and its configuration."""
         blueprint = self._graph.blueprints.get(id(operation))
         if blueprint is not None and blueprint.make is not None:
@@ -213,6 +241,18 @@ class Rebuilder:
                 place = place[step]
             place[keys[-1]] = edit(self._keep)
         return type(operation), config
+
+    def shapes_left(self, operation: Any) -> list[tuple[int, ...]]:
+        """Return the shapes of a layer's variables without the units that leave."""
+        blueprint = self._graph.blueprints.get(id(operation))
+        found = []
+        for index, variable in enumerate(operation.variables):
+            shape = list(variable.shape)
+            binding = blueprint.bindings.get(index) if blueprint else None
+            for axis, units in (binding.axes if binding else {}).items():
+                shape[axis] = self._keep.count(units)
+            found.append(tuple(shape))
+        return found
 
     def _loses(self, operation: Any) -> bool:
         """Return whether a weight of a layer loses units."""

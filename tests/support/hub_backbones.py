@@ -70,13 +70,14 @@ def gemma() -> Any:
 
 # By name: what builds it, whether its blocks are layers to be unfolded first, and how many units
 # may go, counted by hand. Every head of ViT and BERT has 4 key and 4 value dimensions; decoders
-# lose heads whole; of Gemma's 24 hidden numbers 12 make units and 12 gate them.
+# lose heads whole, and each block as one unit; of Gemma's 24 hidden numbers 12 make units and 12
+# gate them.
 BACKBONES: dict[str, tuple[Callable[[], Any], bool, int]] = {
     "ResNet": (resnet, False, 3 * 64 + 256 + 2 * 128),
     "MobileNet": (mobilenet, True, 16 + 8 + (40 + 16) + 56 + (64 + 16 + 24)),
     "ViT": (vit, True, 2 * (4 + 4 + 4 + 24)),
     "BERT": (bert, True, 2 * (4 + 4 + 4 + 24)),
-    "GPT-2": (gpt2, False, 2 * (4 + 24)),
-    "Llama": (llama, False, 2 * (2 + 24)),
-    "Gemma": (gemma, False, 2 * (2 + 12)),
+    "GPT-2": (gpt2, False, 2 * (4 + 24 + 1)),
+    "Llama": (llama, False, 2 * (2 + 24 + 1)),
+    "Gemma": (gemma, False, 2 * (2 + 12 + 1)),
 }

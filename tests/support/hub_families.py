@@ -77,7 +77,7 @@ def siglip_image() -> Any:
 
 
 FAMILIES: dict[str, HubFamily] = {
-    "Llama": HubFamily(lambda: models.LlamaBackbone(**GROUPED), each(heads=2, hidden=12)),
+    "Llama": HubFamily(lambda: models.LlamaBackbone(**GROUPED), each(heads=2, hidden=12, block=1)),
     "Llama 3": HubFamily(
         lambda: models.Llama3Backbone(
             **GROUPED,
@@ -86,21 +86,25 @@ FAMILIES: dict[str, HubFamily] = {
             rope_high_freq_factor=4.0,
             rope_pretraining_sequence_length=16,
         ),
-        each(heads=2, hidden=12),
+        each(heads=2, hidden=12, block=1),
     ),
     "SmolLM": HubFamily(
         lambda: models.LlamaBackbone(**GROUPED, tie_word_embeddings=True),
-        each(heads=2, hidden=12),
+        each(heads=2, hidden=12, block=1),
     ),
-    "Mistral": HubFamily(lambda: models.MistralBackbone(**GROUPED), each(heads=2, hidden=12)),
-    "Qwen 2.5": HubFamily(lambda: models.QwenBackbone(**GROUPED), each(heads=2, hidden=12)),
+    "Mistral": HubFamily(
+        lambda: models.MistralBackbone(**GROUPED), each(heads=2, hidden=12, block=1)
+    ),
+    "Qwen 2.5": HubFamily(
+        lambda: models.QwenBackbone(**GROUPED), each(heads=2, hidden=12, block=1)
+    ),
     "Qwen 3": HubFamily(
-        lambda: models.Qwen3Backbone(**GROUPED, head_dim=4), each(heads=2, hidden=12)
+        lambda: models.Qwen3Backbone(**GROUPED, head_dim=4), each(heads=2, hidden=12, block=1)
     ),
-    "Phi-3": HubFamily(lambda: models.Phi3Backbone(**GROUPED), each(heads=2, hidden=12)),
+    "Phi-3": HubFamily(lambda: models.Phi3Backbone(**GROUPED), each(heads=2, hidden=12, block=1)),
     "Gemma": HubFamily(
         lambda: models.GemmaBackbone(**GROUPED, head_dim=4),
-        each("decoder_block_", heads=2, hidden=6),
+        each("decoder_block_", heads=2, hidden=6, block=1),
     ),
     "Gemma 2": HubFamily(
         lambda: models.GemmaBackbone(
@@ -113,7 +117,7 @@ FAMILIES: dict[str, HubFamily] = {
             use_sliding_window_attention=True,
             sliding_window_size=4,
         ),
-        each("decoder_block_", heads=2, hidden=6),
+        each("decoder_block_", heads=2, hidden=6, block=1),
     ),
     "Gemma 3": HubFamily(
         lambda: models.Gemma3Backbone(
@@ -124,24 +128,27 @@ FAMILIES: dict[str, HubFamily] = {
             use_post_ffw_norm=True,
             use_post_attention_norm=True,
         ),
-        each("decoder_block_", heads=2, hidden=12),
+        each("decoder_block_", heads=2, hidden=12, block=1),
     ),
     "GPT-2": HubFamily(
-        lambda: models.GPT2Backbone(**PLAIN, max_sequence_length=20), each(heads=4, hidden=12)
+        lambda: models.GPT2Backbone(**PLAIN, max_sequence_length=20),
+        each(heads=4, hidden=12, block=1),
     ),
     "GPT-NeoX": HubFamily(
         lambda: models.GPTNeoXBackbone(**PLAIN, rotary_percentage=0.5, max_sequence_length=20),
-        each(heads=4, hidden=12),
+        each(heads=4, hidden=12, block=1),
     ),
     "OPT": HubFamily(
-        lambda: models.OPTBackbone(**PLAIN, max_sequence_length=20), each(heads=4, hidden=12)
+        lambda: models.OPTBackbone(**PLAIN, max_sequence_length=20),
+        each(heads=4, hidden=12, block=1),
     ),
     "Bloom": HubFamily(
-        lambda: models.BloomBackbone(**PLAIN, max_sequence_length=20), each(heads=4, hidden=12)
+        lambda: models.BloomBackbone(**PLAIN, max_sequence_length=20),
+        each(heads=4, hidden=12, block=1),
     ),
     "Falcon": HubFamily(
         lambda: models.FalconBackbone(**{**TEXT, "num_attention_heads": 4}),
-        each(heads=4, hidden=12),
+        each(heads=4, hidden=12, block=1),
     ),
     "Mixtral": HubFamily(
         lambda: models.MixtralBackbone(**GROUPED, num_experts=4, top_k=2),

@@ -61,8 +61,11 @@ __all__ = [
     "wrappers",
 ]
 
-KERAS_HUB = ("embeddings", "encoders", "gemma", "gpt", "llama", "mixtures", "vision")
-"""The modules with the rules of KerasHub's layers, one for each kin."""
+KERAS_HUB = (
+    *("embeddings", "encoders", "gemma", "gpt", "llama", "mixtures", "vision", "norms"),
+    *("models", "llama_models"),
+)
+"""The modules with the rules of KerasHub's layers, one for each kin, and of its model classes."""
 
 
 def load_extras() -> None:

@@ -27,6 +27,7 @@ from keras_nns.graph.rules.records import (
     Path,
     Reading,
     Shape,
+    Skip,
     Stream,
     Through,
     Units,
@@ -100,7 +101,8 @@ class Site:
             start = self._ledger.count
             self._ledger.count += count
             units = np.arange(start, start + count, dtype=np.int64)
-            self._ledger.families[name] = Family(name, self.path, units)
+            of = f"{type(self.operation).__name__}:{kind}"
+            self._ledger.families[name] = Family(name, self.path, units, of)
         return self._ledger.families[name].units
 
     def bind(
@@ -215,6 +217,17 @@ class Site:
             shapes.append(tuple(keep.count(axes[a]) if a in axes else n for a, n in sizes))
         return shapes
 
+    def skips(self, unit: Units, *silenced: Any) -> None:
+        """Say that without a unit the layer gives its first input back: a residual block.
+
+        Args:
+            unit: The one unit that stands for the block.
+            *silenced: The weights at whose zeros it does so, which end its branches: output
+                projections and their biases. None is passed over.
+        """
+        places = tuple(self._index_of(one) for one in silenced if one is not None)
+        self._blueprint().skip = Skip(unit, places)
+
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
         self.call_edits.append(edit)
@@ -320,6 +333,19 @@ class Site:
             through: How a loss depends on units that are no blocks of the input.
         """
         self.readings.append(Reading(units, held, values, padding, through))
+
+    def watch_whole(
+        self, unit: Units, values: Callable[[Any, Any], Any], *, padding: str | None = None
+    ) -> None:
+        """Say how the unit that stands for the whole layer is seen.
+
+        Args:
+            unit: Its number, `(1,)`.
+            values: From the layer's first input and its output to values `(batch, …, 1)`, never
+                negative.
+            padding: As in `watch`.
+        """
+        self.readings.append(Reading(unit, self.operation, values, padding, whole=True))
 
     def part(
         self,

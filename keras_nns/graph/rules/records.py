@@ -87,6 +87,19 @@ class Binding:
     scale: Edit | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Skip:
+    """The unit that stands for a whole residual block, without which it gives its input back.
+
+    Attributes:
+        unit: Its number, `(1,)`.
+        silenced: Weights by position in `operation.variables` at whose zeros it does so.
+    """
+
+    unit: Units
+    silenced: tuple[int, ...]
+
+
 @dataclass
 class Blueprint:
     """What must change in one layer when units leave: gathered over all of its calls.
@@ -99,6 +112,7 @@ class Blueprint:
         make: What the new layer is made of, type and configuration, in place of all edits.
         close: What the layer of the masked model is made of, full-size, where units act inside in a
             way that no zero in a weight ends.
+        skip: The unit without which the layer is left out.
     """
 
     path: str
@@ -107,6 +121,7 @@ class Blueprint:
     edits: dict[Path, Edit] = field(default_factory=dict)
     make: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
     close: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
+    skip: Skip | None = None
 
 
 @dataclass
@@ -117,11 +132,13 @@ class Family:
         name: Path of the layer, with the kind of unit behind a colon where it makes several.
         layer: Path of the layer.
         units: Their numbers, consecutive.
+        kind: Type of the layer, with the kind of unit behind a colon.
     """
 
     name: str
     layer: str
     units: Units
+    kind: str = ""
 
 
 class Ledger:
@@ -182,10 +199,13 @@ class Reading:
             None: the input's last axis has the values themselves.
         padding: The argument of the call that says which positions count, true where they do.
         through: How a loss depends on them; None where they are equal blocks of the input.
+        whole: Whether `held` is the layer itself, and `values` takes what goes in and what comes
+            out.
     """
 
     units: Units
     held: Any
-    values: Callable[[Any], Any] | None
+    values: Callable[..., Any] | None
     padding: str | None = None
     through: Through | None = None
+    whole: bool = False

@@ -344,6 +344,8 @@ class _Finder:
         for stream in self._graph.calls[call.key].inputs:
             yield from stream.units.values()
         blueprint = self._graph.blueprints.get(id(call.operation))
+        if blueprint and blueprint.skip and not decision.keep.all(blueprint.skip.unit):
+            return
         for binding in (blueprint.bindings if blueprint else {}).values():
             yield from binding.axes.values()
 

@@ -44,7 +44,7 @@ class Rewriter(Rebuilder):
         name = call.operation.name
         value = tensors[0]
         if len(tensors) > 1:
-            value = self._operation(call.operation, call.key, call.path)(tensors)
+            value = self.operation(call.operation, call.key, call.path)(tensors)
             name = f"{name}_constant"
         if join.trivial:
             if len(tensors) > 1 or not join.show:

@@ -112,3 +112,10 @@ def test_normalised_divides_by_the_size_of_the_scores(by, expected):
     np.testing.assert_allclose(normalised(np.array([1.0, -2.0]), by), expected)
     np.testing.assert_array_equal(normalised(np.zeros(3), by), np.zeros(3))
     np.testing.assert_array_equal(normalised(np.array([1.0, -2.0]), None), [1, -2])
+
+
+def test_uniform_says_which_rule_it_evens_out():
+    rule = nns.uniform(nns.above(0.4, scope="global", normalise="max"))
+    assert rule.name == "uniform(above(0.4, scope='global', normalise='max'))"
+    with pytest.raises(nns.errors.SelectionError, match=r"uniform\(fraction\(0.5\)\)"):
+        nns.uniform(0.5)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 from keras_hub.src.utils.keras_utils import gelu_approximate
 
 from keras_nns.graph.rules.attention import shares
@@ -58,6 +59,7 @@ class Block:
         self._routers: dict[str, Units] = {}
         # Units that no argument of the class counts: without them it is not of the stock class.
         self._untold: list[Units] = []
+        self._ends: list[Any] = []
 
     def attention(
         self,
@@ -164,6 +166,15 @@ class Block:
             self._edits[key] = lambda keep: times * keep.count(units)
         return units
 
+    def residual(self) -> None:
+        """Say that the layer adds to its input what its branches give, so that it can leave."""
+        block = self._site.make(1, "block")
+        ends = [w for out in self._ends for w in (out._kernel, out.bias)]
+        self._site.skips(block, *ends)
+        self._site.watch_whole(block, influence, padding=self._padding)
+        if quantised(self._ends):
+            self._site.protect(block, _quantised(self._site))
+
     def tell(self, path: str, name: str, value: Edit) -> None:
         """Say what an attribute of a layer inside becomes."""
         self._attributes[path, name] = value
@@ -230,6 +241,7 @@ class Block:
             self._site.bind(dense.bias, {0: _filling(units, dense.bias.shape[0])})
 
     def _read(self, dense: Any, units: Units) -> None:
+        self._ends.append(dense)
         axis = inner(dense, 0)
         axes = {axis: _filling(units, dense._kernel.shape[axis])}
         self._site.bind(dense._kernel, axes, silence=(axis,))
@@ -238,6 +250,18 @@ class Block:
         for name in names:
             if name in vars(at(self._layer, path)):
                 self.tell(path, name, value)
+
+
+def influence(given: Any, returned: Any) -> Any:
+    """Return one minus the cosine of what goes into a block and what comes out, `(…, 1)`.
+
+    The block influence of Men et al. 2024 (*ShortGPT*, eq. 1), at each position by itself.
+    """
+    x, y = ops.cast(given, "float32"), ops.cast(returned, "float32")
+    product = ops.sum(x * y, axis=-1, keepdims=True)
+    squares = ops.sum(x * x, axis=-1, keepdims=True) * ops.sum(y * y, axis=-1, keepdims=True)
+    # Rounding may take what is close to 0 below it.
+    return ops.maximum(1 - product * ops.rsqrt(ops.maximum(squares, 1e-30)), 0.0)
 
 
 def _by_path(found: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:

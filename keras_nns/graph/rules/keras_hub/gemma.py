@@ -19,4 +19,5 @@ def gemma_decoder(site: Site) -> None:
     block.attention("attention", PUBLIC_DENSE)
     times = getattr(site.operation, "gate_dim_reduction", 2)
     block.hidden(["gating_ffw", "gating_ffw_2"], "ffw_linear", times=times)
+    block.residual()
     block.finish()

@@ -30,6 +30,8 @@ def transformer_decoder(site: Site) -> None:
     if layer._cross_attention_layer is not None:
         block.attention("_cross_attention_layer", DENSE, kind="cross_heads")
     block.hidden([_UP], _DOWN, activation=layer.activation)
+    if getattr(layer, "normalize_first", True) and layer._cross_attention_layer is None:
+        block.residual()
     block.finish()
 
 
@@ -46,6 +48,7 @@ def neox_decoder(site: Site) -> None:
     block = Block(site, padding="decoder_padding_mask")
     block.attention("_self_attention_layer", ("_qkv_dense", "_output_dense"), merged=["hidden_dim"])
     block.hidden([_UP], _DOWN, activation=site.operation.activation)
+    block.residual()
     block.finish()
 
 
@@ -56,6 +59,7 @@ def bloom_decoder(site: Site) -> None:
     heads = block.attention("_self_attention_layer", DENSE)
     _keep_slopes(block, site, "_self_attention_layer._alibi_layer", heads)
     block.hidden(["_mlp_intermediate_dense"], "_mlp_output_dense")
+    block.residual()
     block.finish()
 
 
@@ -66,6 +70,7 @@ def falcon_decoder(site: Site) -> None:
     heads = block.attention("attention_layer", PUBLIC_DENSE)
     _keep_slopes(block, site, "", heads)
     block.hidden(["dense_h_to_4h"], "dense_4h_to_h")
+    block.residual()
     block.finish()
 
 

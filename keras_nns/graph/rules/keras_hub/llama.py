@@ -65,4 +65,5 @@ def gated_decoder(site: Site) -> None:
         f"{feedforward}_output_dense",
         activation=layer.activation,
     )
+    block.residual()
     block.finish()

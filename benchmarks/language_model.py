@@ -1,0 +1,108 @@
+"""SmolLM2 cut for Python code: perplexity of each kind of text, and tokens per second.
+
+    python benchmarks/language_model.py check     # the reader beside llama-cpp-python, same file
+    python benchmarks/language_model.py blocks    # whole blocks out, by their influence on code
+
+Needs what `smollm2.py` names, `check` also llama-cpp-python. Windows of 128 tokens, held out by
+file; seeds fixed. Perplexity in brackets is that of the other kinds of text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import smollm2
+
+import keras_nns as nns
+
+
+def check(windows: int) -> None:
+    """Compare next tokens and perplexity with llama.cpp on the same file."""
+    import llama_cpp
+
+    model, tokenizer = smollm2.read()
+    theirs = llama_cpp.Llama(
+        str(smollm2.model_file()), n_ctx=smollm2.WINDOW, logits_all=True, verbose=False, n_threads=1
+    )
+    tokens = np.concatenate(
+        [
+            smollm2.windows(tokenizer, kind, windows // 2, held_out=True)
+            for kind in ("code", "licences")
+        ]
+    )
+    same, ours, others = [], [], []
+    for row in tokens:
+        theirs.reset()
+        theirs.eval(row.tolist())
+        logits = np.array(theirs.scores[: len(row)], np.float64)
+        mine = np.asarray(smollm2.logits(model, row[None])[0], np.float64)
+        same.append(logits.argmax(-1) == mine.argmax(-1))
+        ours.append(smollm2.losses(mine, row))
+        others.append(smollm2.losses(logits, row))
+    positions = np.concatenate(same)
+    print(f"{positions.size} positions: same next token {positions.mean():.2%}")
+    mine, other = (float(np.exp(np.concatenate(found).mean())) for found in (ours, others))
+    print(f"perplexity {mine:.3f}, of llama.cpp {other:.3f} ({mine / other - 1:+.2%})")
+
+
+def speed(model, tokens) -> tuple[float, float]:
+    """Return tokens per second of a prompt of a window, and of generation behind it."""
+    row = tokens[:1]
+    prompts = []
+    for _ in range(5):
+        start = time.perf_counter()
+        smollm2.logits(model, row)
+        prompts.append(row.size / (time.perf_counter() - start))
+    half = smollm2.WINDOW // 2
+    mask = (np.arange(smollm2.WINDOW) < half).astype("int32")[None]
+    prompt = {"token_ids": row * mask, "padding_mask": mask}
+    model.generate(prompt, stop_token_ids=None)
+    start = time.perf_counter()
+    model.generate(prompt, stop_token_ids=None)
+    return float(np.median(prompts)), half / (time.perf_counter() - start)
+
+
+def blocks(windows: int) -> None:
+    """Take the blocks out that turn code the least."""
+    model, tokenizer = smollm2.read()
+    seen = smollm2.windows(tokenizer, "code", windows, held_out=False)
+    held = {k: smollm2.windows(tokenizer, k, windows, held_out=True) for k in smollm2.KINDS}
+    start = time.perf_counter()
+    activity = nns.observe(
+        model,
+        (smollm2.inputs(seen), np.zeros(len(seen), int)),
+        label_names=["code"],
+        batch_size=4,
+        verbose=False,
+    )
+    print(f"observed {seen.size} tokens in {time.perf_counter() - start:.0f} s")
+    report(model, held, 0)
+    for gone in (3, 6, 9):
+        keep = nns.top(model.backbone.num_layers - gone, scope="global")
+        plan = nns.select(activity, "code", score=nns.scores.block_influence, keep=keep)
+        start = time.perf_counter()
+        small = nns.cut(model, plan)
+        print(f"cut in {time.perf_counter() - start:.1f} s: {type(small).__name__}")
+        report(small, held, gone)
+
+
+def report(model, held, gone: int) -> None:
+    """Print one row of the table."""
+    found = {kind: smollm2.perplexity(model, tokens) for kind, tokens in held.items()}
+    others = ", ".join(f"{kind} {value:.1f}" for kind, value in found.items() if kind != "code")
+    prompt, generation = speed(model, held["code"])
+    print(
+        f"{gone} of 30 blocks out | {model.count_params() / 1e6:.1f} M | code {found['code']:.2f} "
+        f"({others}) | {prompt:.0f} and {generation:.1f} tokens/s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["check", "blocks"])
+    parser.add_argument("--windows", type=int, default=32)
+    given = parser.parse_args()
+    {"check": check, "blocks": blocks}[given.what](given.windows)

@@ -1,0 +1,72 @@
+"""Model classes with a constructor of their own, and what makes a smaller model of the same class.
+
+A functional model of a class such as KerasHub's `LlamaCausalLM` has more than its graph: a
+constructor, `generate`, `from_preset`. One row for each such class says what its constructor is
+given for the layers that are left. Without a row a cut gives a plain functional `keras.Model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class UnlikeError(Exception):
+    """What is left of a model is nothing that its class can be; the message says why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer of a model that stays.
+
+    Attributes:
+        layer: The user's layer, or a model inside theirs.
+        left: From one of its variables to the shape without the units that leave.
+        made: Gives type and configuration of the new layer by itself.
+        new: The new model, where it is a model inside.
+    """
+
+    layer: Any
+    left: Callable[[Any], tuple[int, ...]]
+    made: Callable[[], tuple[type, dict[str, Any]]]
+    new: Any = None
+
+
+Made = tuple[Callable[..., Any], dict[str, Any]]
+"""A model class (or what gives a model of it), and keyword arguments."""
+
+Make = Callable[[Any, Sequence[Part]], Made]
+
+
+@dataclass(frozen=True)
+class ModelClass:
+    """How a smaller model of a class comes about.
+
+    Attributes:
+        make: From the user's model and its parts that stay to the class and its arguments. It
+            raises `UnlikeError` where the class cannot say what is left.
+        compile: From the user's compiled model to the arguments of `compile` that are the class's
+            own, such as a sampler.
+    """
+
+    make: Make
+    compile: Callable[[Any], dict[str, Any]]
+
+
+_CLASSES: dict[type, ModelClass] = {}
+
+
+def register_class(
+    *kinds: type,
+    make: Make,
+    compile: Callable[[Any], dict[str, Any]] = lambda model: {},
+) -> None:
+    """Say how smaller models of some classes come about, by exact type as rules of layers are."""
+    for kind in kinds:
+        _CLASSES[kind] = ModelClass(make, compile)
+
+
+def class_of(model: Any) -> ModelClass | None:
+    """Return how smaller models of a model's exact type come about, or None."""
+    return _CLASSES.get(type(model))
