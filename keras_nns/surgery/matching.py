@@ -59,6 +59,8 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
         _refuse_empty_members(graph, plan)
     for group in graph.layout.prunable:
         stays = group.protected.union(plan.kept[group.name])
+        if group.name in without:
+            continue
         if len(stays) < group.least and group.least > 1:
             raise PlanError(
                 f"The plan keeps {len(stays)} units of group {group.name!r}, whose layer uses "

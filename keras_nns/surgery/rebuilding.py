@@ -25,7 +25,7 @@ from keras_nns.graph.keras_internals import (
     structure,
 )
 from keras_nns.graph.rules import Keep, Stream
-from keras_nns.graph.rules.records import Binding, Blueprint
+from keras_nns.graph.rules.records import Binding, Blueprint, Shape
 from keras_nns.graph.tracing import Graph, TracedCall
 from keras_nns.surgery.same_class import of_same_class
 from tflite_export.writing.temporary import held_folder
@@ -242,17 +242,10 @@ class Rebuilder:
             place[keys[-1]] = edit(self._keep)
         return type(operation), config
 
-    def shapes_left(self, operation: Any) -> list[tuple[int, ...]]:
+    def shapes_left(self, operation: Any) -> list[Shape]:
         """Return the shapes of a layer's variables without the units that leave."""
-        blueprint = self._graph.blueprints.get(id(operation))
-        found = []
-        for index, variable in enumerate(operation.variables):
-            shape = list(variable.shape)
-            binding = blueprint.bindings.get(index) if blueprint else None
-            for axis, units in (binding.axes if binding else {}).items():
-                shape[axis] = self._keep.count(units)
-            found.append(tuple(shape))
-        return found
+        blueprint = self._graph.blueprints.get(id(operation)) or Blueprint("", operation)
+        return blueprint.shapes(self._keep)
 
     def _loses(self, operation: Any) -> bool:
         """Return whether a weight of a layer loses units."""

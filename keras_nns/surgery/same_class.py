@@ -11,6 +11,7 @@ import keras
 
 from keras_nns.graph.keras_internals import Key, calls, is_graph
 from keras_nns.graph.rules.model_classes import Part, UnlikeError, class_of
+from keras_nns.graph.rules.records import Shape
 
 
 class Rebuilding(Protocol):
@@ -22,7 +23,7 @@ class Rebuilding(Protocol):
     def plan_of(self, operation: Any, path: str) -> tuple[Any, dict[str, Any]]:
         """Return what a new layer is made of: its type and its configuration."""
 
-    def shapes_left(self, operation: Any) -> list[tuple[int, ...]]:
+    def shapes_left(self, operation: Any) -> list[Shape]:
         """Return the shapes of a layer's variables without the units that leave."""
 
     def skips(self, operation: Any) -> bool:
@@ -89,7 +90,7 @@ def _unknown(*given: Any) -> Any:
     raise UnlikeError("what is left of a model inside it is known when that is made")
 
 
-def _left(rebuilder: Rebuilding, layer: Any, variable: Any) -> tuple[int, ...]:
+def _left(rebuilder: Rebuilding, layer: Any, variable: Any) -> Shape:
     """Return the shape of a layer's variable without the units that leave."""
     shapes = zip(layer.variables, rebuilder.shapes_left(layer), strict=True)
     return next(shape for one, shape in shapes if one is variable)

@@ -209,13 +209,7 @@ class Site:
 
     def kept_shapes(self, keep: Keep) -> list[Shape]:
         """Return the shapes of the layer's variables, in order, once units have left."""
-        bindings = self._blueprint().bindings
-        shapes = []
-        for index, variable in enumerate(self._root.variables):
-            axes = bindings[index].axes if index in bindings else {}
-            sizes = enumerate(variable.shape)
-            shapes.append(tuple(keep.count(axes[a]) if a in axes else n for a, n in sizes))
-        return shapes
+        return self._blueprint().shapes(keep)
 
     def skips(self, unit: Units, *silenced: Any) -> None:
         """Say that without a unit the layer gives its first input back: a residual block.

@@ -28,7 +28,7 @@ class Part:
     """
 
     layer: Any
-    left: Callable[[Any], tuple[int, ...]]
+    left: Callable[[Any], tuple[int | None, ...]]
     made: Callable[[], tuple[type, dict[str, Any]]]
     new: Any = None
 

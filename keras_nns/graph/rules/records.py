@@ -123,6 +123,15 @@ class Blueprint:
     close: Callable[[Keep], tuple[type, dict[str, Any]]] | None = None
     skip: Skip | None = None
 
+    def shapes(self, keep: Keep) -> list[Shape]:
+        """Return the shapes of the layer's variables, in order, once units have left."""
+        shapes = []
+        for index, variable in enumerate(self.operation.variables):
+            axes = self.bindings[index].axes if index in self.bindings else {}
+            sizes = enumerate(variable.shape)
+            shapes.append(tuple(keep.count(axes[a]) if a in axes else n for a, n in sizes))
+        return shapes
+
 
 @dataclass
 class Family:

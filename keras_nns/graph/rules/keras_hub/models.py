@@ -41,7 +41,7 @@ class Size:
         found = part.layer
         for step in self.path.split("."):
             found = getattr(found, step)
-        return self.times * part.left(found._kernel)[self.axis]
+        return self.times * int(part.left(found._kernel)[self.axis] or 0)
 
 
 Sizes = Mapping[str, Size]
