@@ -7,7 +7,6 @@ units. From that alone the graph is grouped, the smaller model built and the mas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -216,11 +215,10 @@ class Site:
 
         Args:
             unit: The one unit that stands for the block.
-            *silenced: The weights at whose zeros it does so, which end its branches: output
-                projections and their biases. None is passed over.
+            *silenced: Weights at whose zeros it does so, at the ends of its branches; None: nothing.
         """
-        places = tuple(self._index_of(one) for one in silenced if one is not None)
-        self._blueprint().skip = Skip(unit, places)
+        ends = tuple(self._index_of(one) for one in silenced if one is not None)
+        self._blueprint().skip = Skip(unit, ends)
 
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
@@ -304,7 +302,7 @@ class Site:
         self,
         units: Units,
         held: Any,
-        values: Callable[[Any], Any] | None = None,
+        values: Callable[..., Any] | None = None,
         *,
         padding: str | None = None,
         through: Through | None = None,
@@ -316,7 +314,8 @@ class Site:
         Args:
             units: Units that are gone in what the layer returns.
             held: A layer that this one holds and calls once; its input carries the units, as equal
-                blocks along its last two axes taken together.
+                blocks along its last two axes taken together. Or the layer itself, for the unit
+                that stands for all of it: `values` takes its first input and its output then.
             values: From that input `(batch, …)` to values `(batch, …, units)`, never negative.
                 What lies between is averaged over. None: the values are the input's, one on each
                 place of its last axis. An input whose samples and steps lie along one axis is
@@ -327,19 +326,6 @@ class Site:
             through: How a loss depends on units that are no blocks of the input.
         """
         self.readings.append(Reading(units, held, values, padding, through))
-
-    def watch_whole(
-        self, unit: Units, values: Callable[[Any, Any], Any], *, padding: str | None = None
-    ) -> None:
-        """Say how the unit that stands for the whole layer is seen.
-
-        Args:
-            unit: Its number, `(1,)`.
-            values: From the layer's first input and its output to values `(batch, …, 1)`, never
-                negative.
-            padding: As in `watch`.
-        """
-        self.readings.append(Reading(unit, self.operation, values, padding, whole=True))
 
     def part(
         self,
@@ -413,8 +399,3 @@ def unfolds(operation: Any) -> bool:
 def rules() -> Mapping[type, Rule]:
     """Return every rule by type."""
     return dict(_RULES)
-
-
-def size_of(shape: Sequence[int | None]) -> int | None:
-    """Return the number of elements, or None where a dimension is not known."""
-    return None if any(d is None for d in shape) else math.prod(d for d in shape if d is not None)

@@ -5,12 +5,14 @@ The unit numbers themselves are carried through the operation, and read where th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from keras import layers
 
-from keras_nns.graph.rules.base import Site, rule, size_of
+from keras_nns.graph.rules.base import Site, rule
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
 from keras_nns.graph.rules.records import FIXED, Keep, Shape, Stream, Units
 
@@ -59,9 +61,9 @@ def reshape_units(site: Site, source: Stream, target: Shape) -> dict[int, Units]
     before, after = source.shape[:end], target[: len(target) - tail]
     same = 0
     while same < min(len(before), len(after)) and before[same] == after[same]:
-        if same and size_of(before[same + 1 :]) is None:
+        if same and _size(before[same + 1 :]) is None:
             break
-        if size_of(before[same + 1 :]) != size_of(after[same + 1 :]):
+        if _size(before[same + 1 :]) != _size(after[same + 1 :]):
             break
         # Units on a last axis of size one must have an axis to come out on.
         if not after[same + 1 :] and any(axis > same for axis in moved):
@@ -72,7 +74,7 @@ def reshape_units(site: Site, source: Stream, target: Shape) -> dict[int, Units]
     if not moved:
         return untouched
     before, after = before[same:], after[same:]
-    if size_of(before) is None or size_of(before) != size_of(after):
+    if _size(before) is None or _size(before) != _size(after):
         for units in moved.values():
             site.protect(units, f"{site.title} moves them through a size that is not known")
         return untouched
@@ -167,3 +169,8 @@ def along_space(site: Site) -> None:
     """Pad, crop or repeat steps or pixels; channels stay."""
     site.emit({channel_axis(site): fix_space(site, "changes the size")})
     site.passes()
+
+
+def _size(shape: Sequence[int | None]) -> int | None:
+    """Return the number of elements, or None where a dimension is not known."""
+    return None if any(d is None for d in shape) else math.prod(d for d in shape if d is not None)

@@ -171,7 +171,7 @@ class Block:
         block = self._site.make(1, "block")
         ends = [w for out in self._ends for w in (out._kernel, out.bias)]
         self._site.skips(block, *ends)
-        self._site.watch_whole(block, influence, padding=self._padding)
+        self._site.watch(block, self._layer, influence, padding=self._padding)
         if quantised(self._ends):
             self._site.protect(block, _quantised(self._site))
 
