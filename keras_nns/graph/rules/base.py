@@ -86,8 +86,6 @@ class Site:
         """The layer as messages name it."""
         return f"{type(self.operation).__name__} {self.path!r}"
 
-    # What a rule says -------------------------------------------------------------------------
-
     def make(self, count: int, kind: str = "") -> Units:
         """Say that the layer makes `count` units; a layer called twice makes them once.
 
@@ -206,19 +204,15 @@ class Site:
         self._blueprint().make = make
         self._blueprint().close = close
 
-    def kept_shapes(self, keep: Keep) -> list[Shape]:
-        """Return the shapes of the layer's variables, in order, once units have left."""
-        return self._blueprint().shapes(keep)
-
     def skips(self, unit: Units, *silenced: Any) -> None:
         """Say that without a unit the layer gives its first input back: a residual block.
 
         Args:
             unit: The one unit that stands for the block.
-            *silenced: Weights at whose zeros it does so, at the ends of its branches; None: nothing.
+            *silenced: Weights at the ends of its branches at whose zeros it does so, or None.
         """
-        ends = tuple(self._index_of(one) for one in silenced if one is not None)
-        self._blueprint().skip = Skip(unit, ends)
+        ends = [self._index_of(one) for one in silenced if one is not None]
+        self._blueprint().skip = Skip(unit, tuple(ends))
 
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
@@ -355,6 +349,10 @@ class Site:
             config=self._config + config,
             call_edits=self.call_edits,
         )
+
+    def kept_shapes(self, keep: Keep) -> list[Shape]:
+        """Return the shapes of the layer's variables, in order, once units have left."""
+        return self._blueprint().shapes(keep)
 
     def _blueprint(self) -> Blueprint:
         blueprints = self._ledger.blueprints
