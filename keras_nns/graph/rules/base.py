@@ -319,7 +319,8 @@ class Site:
                 the layer returns, as is done where the argument is not given.
             through: How a loss depends on units that are no blocks of the input.
         """
-        self.readings.append(Reading(units, held, values, padding, through))
+        whole = held is self.operation
+        self.readings.append(Reading(units, held, values, padding, through, whole))
 
     def part(
         self,
