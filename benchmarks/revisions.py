@@ -27,6 +27,7 @@ def rows(root: Path, script: str, arguments: list[str]) -> dict[str, float]:
     """Seconds of every row that the revision under `root` prints, by title and name."""
     done = subprocess.run(
         [sys.executable, root / "benchmarks" / script, *arguments],
+        check=False,
         env={**os.environ, "PYTHONPATH": str(root)},
         cwd=root,
         capture_output=True,
@@ -37,7 +38,7 @@ def rows(root: Path, script: str, arguments: list[str]) -> dict[str, float]:
     found, title = {}, ""
     for line in done.stdout.splitlines():
         if match := ROW.match(line):
-            found[f"{title.split(':')[0]}: {match['name']}"] = float(match["seconds"])
+            found[f"{title.partition(':')[0]}: {match['name']}"] = float(match["seconds"])
         elif line and not line.startswith(" "):
             title = line
     return found
