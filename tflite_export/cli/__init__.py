@@ -16,7 +16,6 @@ from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text, takes_unicode
 from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
 from tflite_export.files import read, save
-from tflite_export.reading.model_files import meant_otherwise, what_else
 from tflite_export.writing.text import visible
 
 __all__ = ["main"]
@@ -225,6 +224,8 @@ def _to_c(given: argparse.Namespace) -> None:
 def _load(path: str, *, unsafe: bool) -> Any:
     if not Path(path).exists():
         raise ExportFileError(f"cannot read {path}: there is no such file.")
+    from tflite_export.reading.model_files import meant_otherwise, what_else
+
     found = what_else(path)
     if found is not None:
         raise ExportFileError(f"cannot load {path} as a Keras model: it is {found}.")
