@@ -29,6 +29,7 @@ from keras_nns.plans.schedules import Schedule, agp, shares_of
 from keras_nns.plans.units import Fingerprint
 from keras_nns.selection.activations import Score, contrast
 from keras_nns.selection.choosing import Label, select
+from keras_nns.selection.naming import as_score
 from keras_nns.training.iterative import ScoreOf, narrowed
 
 
@@ -87,7 +88,7 @@ class GradualCut(keras.callbacks.Callback):
         end: int | None = None,
         every: int = 1,
         schedule: Schedule = agp,
-        score: Score = contrast,
+        score: Score | str = contrast,
         score_of: ScoreOf | None = None,
         keep: Callable[[float], KeepRule] = fraction,
         min_units: int = 1,
@@ -110,7 +111,7 @@ class GradualCut(keras.callbacks.Callback):
         self._data, self._y = data, y
         self._share, self._schedule = share, schedule
         self._begin, self._end, self._every = begin, end, every
-        self._score, self._score_of = score, score_of
+        self._score, self._score_of = as_score(score), score_of
         self._statistics, self._batch_size = statistics, batch_size
         self._label_names = label_names
         self._choose: Callable[[float, Activity, Score], Plan] = lambda part, activity, own: select(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from keras_nns.errors import FileError
 
 if TYPE_CHECKING:
     # Annotations alone: the class takes a parameter for type checkers and none when it runs.
@@ -171,9 +174,10 @@ def add_reading(parser: argparse.ArgumentParser, *, part: str) -> None:
     )
     parser.add_argument(
         "--label-names",
-        type=names,
-        metavar="A,B,…",
-        help="name of every label, in the order of the model's outputs",
+        type=label_names,
+        metavar="A,B,…|FILE",
+        help="name of every label, in the order of the model's outputs; or a file of them, one on "
+        "each line, or JSON",
     )
     parser.set_defaults(default_part=part)
 
@@ -250,6 +254,18 @@ def names(text: str) -> list[str]:
     if not all(found):
         raise argparse.ArgumentTypeError(f"expected names with commas between them, not {text!r}")
     return found
+
+
+def label_names(text: str) -> list[str]:
+    """Read names of labels with commas between them, or the file that holds them."""
+    if not Path(text).is_file():
+        return names(text)
+    from keras_nns.data.names import read_names
+
+    try:
+        return list(read_names(text))
+    except FileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from keras_nns.cli import arguments, reading, screen, select
+from keras_nns.cli import arguments, reading, screen
 from keras_nns.cli.quiet import start_backend
 
 if TYPE_CHECKING:
@@ -70,13 +70,14 @@ def run(given: Namespace) -> None:
         start_backend()
         reading.import_modules(given)
         from keras_nns.demo import run_demo
+        from keras_nns.selection.naming import as_score
 
         done = run_demo(
             given.dataset,
             output=given.output,
             model=given.model,
             zeta=given.zeta,
-            score=select.score_of(given.score),
+            score=as_score(given.score),
             seed=given.seed,
             epochs=given.epochs,
             overwrite=given.overwrite,

@@ -6,7 +6,7 @@ import argparse
 from argparse import Namespace
 from typing import Any
 
-from keras_nns.cli import arguments, cut, reading, screen, select
+from keras_nns.cli import arguments, cut, reading, screen
 
 EXAMPLE = """\
 keras-nns extract nns_demo/parent.keras digits --label 3 --budget 12kB -o three.keras
@@ -80,12 +80,11 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)
-    usual = given.score in (None, "reconstruction")
     options = {
         "labels": reading.labels_of(given.label, label_names),
         "head": given.head,
         "output": given.answer,
-        "score": None if usual else select.score_named(given.score, lambda: model),
+        "score": given.score,
         "balance": given.balance,
         "repair": given.repair,
         "distill_epochs": given.epochs,

@@ -52,8 +52,8 @@ def add_host_and_donor(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--host-names",
-        type=arguments.names,
-        metavar="A,B,…",
+        type=arguments.label_names,
+        metavar="A,B,…|FILE",
         help="name of every label of the host, where its file does not tell",
     )
     arguments.add_own_code(parser)

@@ -26,8 +26,8 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument("--label", required=True, metavar="L", help="the label's name or number")
     parser.add_argument(
         "--label-names",
-        type=arguments.names,
-        metavar="A,B,…",
+        type=arguments.label_names,
+        metavar="A,B,…|FILE",
         help="name of every label, where the model does not remember them",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from keras_nns.cli.quiet import start_backend
 from keras_nns.errors import SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keras_nns.observation.activity import Activity
     from keras_nns.plans.keep_rules import KeepRule
     from keras_nns.selection.activations import Score
@@ -22,11 +19,6 @@ EXAMPLE = """\
 keras-nns select nns_demo/activity.npz --label 3 --zeta 0.4 -o three.json
 keras-nns select nns_demo/activity.npz --label 3 --label 8 --keep "fraction(0.25)" -o two.json
 keras-nns select nns_demo/activity.npz --each --score contrast --zeta 0.1 -o plans"""
-
-_RULE = re.compile(
-    r"(above|at_least|top|fraction)\(([^,()]+)(?:, *scope=['\"]?(layer|global)['\"]?)?"
-    r"(?:, *normalise=['\"]?(max|mean|l2)['\"]?)?\)"
-)
 
 
 def add(commands: arguments.Commands) -> None:
@@ -121,7 +113,7 @@ def run(given: Namespace) -> None:
     plan = select(
         activity,
         labels,
-        score=score_named(given.score, lambda: reading.model(given, given.model)),
+        score=_score(given),
         keep=rule,
         min_units=given.min_units,
         multiple_of=given.multiple_of,
@@ -140,7 +132,7 @@ def _run_each(given: Namespace, rule: KeepRule) -> None:
         plans = select(
             activity,
             "each",
-            score=score_named(given.score, lambda: reading.model(given, given.model)),
+            score=_score(given),
             keep=rule,
             min_units=given.min_units,
             multiple_of=given.multiple_of,
@@ -150,6 +142,13 @@ def _run_each(given: Namespace, rule: KeepRule) -> None:
             plan.save(folder / name)
     for name, plan in zip(names, plans, strict=True):
         screen.remark(given, f"{given.output}/{name}: {plan}")
+
+
+def _score(given: Namespace) -> Score:
+    from keras_nns.selection.naming import as_score
+
+    weighs = given.score in arguments.WEIGHT_SCORES
+    return as_score(given.score, reading.model(given, given.model) if weighs else None)
 
 
 def rule_of(given: Namespace) -> KeepRule:
@@ -167,63 +166,9 @@ def rule_of(given: Namespace) -> KeepRule:
         return keep.fraction(given.fraction, **where)
     if given.keep is None:
         return keep.above(0.4 if given.zeta is None else given.zeta, **where)
-    return named_rule(given.keep, scope=given.scope, normalise=given.normalise)
-
-
-def named_rule(text: str, *, scope: str | None = None, normalise: str | None = None) -> KeepRule:
-    """Read a keep rule as the user, or a plan, writes it.
-
-    Raises:
-        SelectionError: There is no such rule, or its number makes no sense.
-    """
-    from keras_nns.plans import keep_rules as keep
-
-    evened = re.fullmatch(r"uniform\((.*)\)", text.strip())
-    if evened is not None:
-        return keep.uniform(named_rule(evened[1], scope=scope, normalise=normalise))
-    found = _RULE.fullmatch(text.strip())
-    if found is None:
-        raise SelectionError(
-            "Expected a rule such as above(0.4), top(8), fraction(0.25) or at_least(0.9). "
-            f"Received: {text!r}."
-        )
-    name, number, own, size = found.groups()
-    where: dict[str, Any] = {"scope": scope or own or "layer", "normalise": normalise or size}
-    try:
-        value = float(number)
-    except ValueError:
-        raise SelectionError(f"{number!r} in the rule {text!r} is not a number.") from None
-    if name == "at_least":
-        if where != {"scope": "layer", "normalise": None}:
-            raise SelectionError(
-                f"The rule {text!r} compares each score with a number: it takes no scope and no "
-                "normalise."
-            )
-        return keep.at_least(value)
-    if name == "top":
-        # top itself refuses what is not a whole number.
-        return keep.top(int(value) if value.is_integer() else value, **where)  # type: ignore[arg-type]
-    return (keep.above if name == "above" else keep.fraction)(value, **where)
-
-
-def score_of(name: str) -> Score:
-    """Return a score that needs activity alone."""
-    from keras_nns.selection import activations
-
-    score: Score = getattr(activations, name)
-    return score
+    return keep.named_rule(given.keep, scope=given.scope, normalise=given.normalise)
 
 
 def label_of(activity: Activity, text: str) -> int | str:
     """Read a label: a name where there is one, else a number."""
     return int(text) if text not in activity.label_names and text.isdecimal() else text
-
-
-def score_named(name: str, model: Callable[[], Any]) -> Score:
-    """Return a score of activity, or one of the weights of a model that is loaded for it."""
-    if name not in arguments.WEIGHT_SCORES:
-        return score_of(name)
-    from keras_nns.selection import weights
-
-    factory: Callable[[Any], Score] = getattr(weights, name)
-    return factory(model())

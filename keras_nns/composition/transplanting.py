@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -26,6 +26,7 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing import steps
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.selection.activations import contrast
+from keras_nns.selection.naming import as_score
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of
@@ -115,7 +116,7 @@ def transplant(
     *,
     labels: Label | Sequence[Label],
     head: Head = "labels",
-    score: Score = contrast,
+    score: Score | str = contrast,
     repair: bool = True,
     epochs: int = 5,
     held_out: float = 0.1,
@@ -178,12 +179,7 @@ def transplant(
     division = Division(
         batches, None, model=parent, batch_size=256, label_names=label_names, **shared
     )
-
-    def fit() -> Iterator[tuple[Any, ...]]:
-        return (batch.as_data for batch in division.to_fit())
-
-    names = batches.label_names
-    activity = observe(parent, fit, label_names=names, verbose=False)
+    activity = observe(parent, division.fitted, verbose=False)
     wanted = [labels] if isinstance(labels, str | int) else list(labels)
     numbers = tuple(sorted({activity.label(label) for label in wanted}))
     unseen = [activity.label_names[i] for i in numbers if not activity.samples[i]]
@@ -193,7 +189,7 @@ def transplant(
             if unseen
             else "`labels` is empty. Name at least one label."
         )
-    values = {name: part[list(numbers)] for name, part in score(activity).items()}
+    values = {name: part[list(numbers)] for name, part in as_score(score, parent)(activity).items()}
     pairs = _beside(graph, small, values)
     plan = _plan(graph, activity, numbers, values, {p.group: p.units for p in pairs if p.group})
     answer = answer_of(graph, plan, head, None)
@@ -202,7 +198,11 @@ def transplant(
     beginnings = [cut(parent, plan, head=head)]
     if repair and any(pair.theirs for pair in pairs):
         fixed = steps.repair(
-            beginnings[0], parent, fit, steps=least_squares(), held_out=0, label_names=names
+            beginnings[0],
+            parent,
+            division.fitted,
+            steps=least_squares(),
+            held_out=0,
         )
         beginnings.insert(0, fixed.model)
     origins = _started(new, beginnings, pairs)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.labels import output_label_count
 from keras_nns.engine.layers import losses_kept
 
 _AT_ONCE = 64
@@ -19,7 +20,7 @@ def tells_labels(model: keras.Model) -> bool:
     layers = list(_leaves(model))
     if any(getattr(layer, "stateful", False) for layer in layers):
         return False  # To call it would change the user's model.
-    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+    if output_label_count(model) is None:
         return False
     weighted = [layer for layer in layers if layer.weights]
     return bool(weighted) and not _as_initialized(weighted)
@@ -51,6 +52,7 @@ def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
             outputs = outputs[0] if isinstance(outputs, list) else outputs
             rows.append(np.asarray(outputs, dtype=np.float32))
     found = np.concatenate(rows)
+    found = found.reshape(len(found), -1)
     if found.shape[1] == 1:
         # A probability, or a logit.
         edge = 0.5 if found.min() >= 0 and found.max() <= 1 else 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,15 +16,25 @@ from numpy.typing import NDArray
 from keras_nns.data.inputs import InputReader, first_not_finite
 from keras_nns.data.labels import (
     LabelReader,
+    answers_labels,
     check_labels,
     label_reader,
     output_label_count,
-    output_positions,
 )
 from keras_nns.data.order import check_alphabetical
 from keras_nns.data.preprocessing import rescaled_by
-from keras_nns.data.streams import Stream, open_stream
+from keras_nns.data.streams import Stream, first_targets, open_stream
+from keras_nns.data.targets import (
+    EVERYTHING,
+    Kind,
+    PositionReader,
+    ValueReader,
+    kind_of_targets,
+    may_be_dense,
+)
 from keras_nns.errors import DataError
+
+Reader = LabelReader | PositionReader | ValueReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +45,19 @@ class Batch:
         inputs: Array or tensor of shape `(samples, …)`, or a list, tuple or dict of them, as
             `model.input` has it. Their dtype is the data's own.
         labels: Label numbers, int64 of shape `(samples,)`; or bool of shape `(samples, labels)`
-            where the data is one-hot or multi-hot.
+            where the data is one-hot or multi-hot, and where each position has a label: which of
+            them a sample has anywhere.
         weights: How much each sample counts, float64 `(samples,)`, above 0; None where all count
             alike. Samples of weight 0 are left out of the data.
+        targets: What the model is to answer, where that is not the labels: label numbers, int32
+            `(samples, *positions)`, -1 where nothing counts; bool `(samples, *positions, labels)`;
+            or numbers, float32 of the shape of the model's output.
     """
 
     inputs: Any
     labels: NDArray[Any]
     weights: NDArray[np.float64] | None = None
+    targets: NDArray[Any] | None = None
 
     @property
     def size(self) -> int:
@@ -48,10 +65,18 @@ class Batch:
         return len(self.labels)
 
     @property
-    def as_data(self) -> tuple[Any, ...]:
-        """`(x, y)`, or `(x, y, sample_weight)`, as `as_batches` reads it."""
-        both = (self.inputs, self.labels)
-        return both if self.weights is None else (*both, self.weights)
+    def each(self) -> NDArray[np.float64]:
+        """How much each sample counts, float64 `(samples,)`."""
+        return np.ones(self.size) if self.weights is None else self.weights
+
+    def only(self, chosen: NDArray[Any]) -> Batch:
+        """Return some of the samples, by a mask or by their places."""
+        return Batch(
+            keras.tree.map_structure(lambda t: np.asarray(t)[chosen], self.inputs),
+            self.labels[chosen],
+            None if self.weights is None else self.weights[chosen],
+            None if self.targets is None else self.targets[chosen],
+        )
 
 
 def unweighted(batches: Iterable[Batch], verb: str) -> Iterator[Batch]:
@@ -85,37 +110,46 @@ class Batches:
 
     Attributes:
         label_names: Name of every label, in the order of the model's outputs.
+        kind: What the model is to answer, in what form (`targets.Kind`).
         size: Number of samples, when it is known beforehand.
         batches: Number of batches, when it is known beforehand.
         repeatable: Whether there can be a second pass; false for a generator.
         alphabetical: Whether the names are the data's own strings in alphabetical order.
         notes: What was done to the data on the way: how pixels in files were scaled.
         constant: Whether every pass gives the same samples in the same order, as arrays do.
+        truths: Whether the labels were given as booleans, one for each sample.
     """
 
     def __init__(
         self,
         stream: Stream,
         inputs: InputReader,
-        labels: LabelReader,
+        labels: Reader,
         *,
         check_finite: bool,
         start: int = 0,
     ) -> None:
         self.label_names = labels.names
+        self.kind = labels.kind
         self.alphabetical = labels.alphabetical
         self.notes = stream.notes
         self.size = stream.size
         self.batches = stream.batches
         self.repeatable = stream.repeatable
         self.constant = stream.labels is not None
+        first = None if stream.labels is None else np.asarray(stream.labels[:1])
+        self.truths = first is not None and first.dtype == np.bool_ and first.size == len(first)
         self._stream = stream
         self._inputs = inputs
         self._labels = labels
         self._check_finite = check_finite
         self._start = start
+        self._read_already: Callable[[], Iterable[Batch]] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._read_already is not None:
+            yield from itertools.islice(self._read_already(), self._start, None)
+            return
         number = self._start - 1
         for number, (x, y, *weights) in enumerate(self._stream.open(self._start), self._start):
             try:
@@ -126,6 +160,17 @@ class Batches:
                 yield batch
         if number < 0:
             raise DataError("The data is empty: it gave no batch.")
+
+    def of(self, batches: Callable[[], Iterable[Batch]]) -> Batches:
+        """Return samples of this data that were read already, to pass on as data.
+
+        Args:
+            batches: Starts a pass over them.
+        """
+        found = copy(self)
+        found._read_already = batches
+        found.size = found.batches = None
+        return found
 
     def skip(self, batches: int) -> Batches:
         """Leave out the first batches, to go on where an earlier pass ended.
@@ -149,6 +194,7 @@ class Batches:
             check_finite=self._check_finite,
             start=self._start + batches,
         )
+        rest._read_already = self._read_already
         if self.batches is not None:
             rest.batches = max(self.batches - batches, 0)
         per_batch = self._stream.per_batch
@@ -158,7 +204,7 @@ class Batches:
 
     def _read(self, x: Any, y: Any) -> Batch:
         parts = self._inputs.fit(x)
-        labels = self._labels.read(y)
+        labels, targets = self._labels.both(y)
         for part, name in zip(parts, self._inputs.names, strict=True):
             if len(part) != len(labels):
                 raise DataError(
@@ -169,7 +215,7 @@ class Batches:
                     f"Input {name!r} holds NaN or infinity, first in sample {sample} of the batch. "
                     "Clean the data, for instance with np.nan_to_num, or drop such samples."
                 )
-        return Batch(self._inputs.join(parts), labels)
+        return Batch(self._inputs.join(parts), labels, targets=targets)
 
 
 def _weighted(batch: Batch, weights: Any = None) -> Batch:
@@ -193,10 +239,8 @@ def _weighted(batch: Batch, weights: Any = None) -> Batch:
             f"{given.min():g} to {given.max():g}."
         )
     used = given > 0
-    if used.all():
-        return Batch(batch.inputs, batch.labels, given)
-    inputs = keras.tree.map_structure(lambda t: np.asarray(t)[used], batch.inputs)
-    return Batch(inputs, batch.labels[used], given[used])
+    weighted = replace(batch, weights=given)
+    return weighted if used.all() else weighted.only(used)
 
 
 def as_batches(
@@ -213,7 +257,9 @@ def as_batches(
 ) -> Batches:
     """Read any data that Keras takes as batches of inputs and labels that fit a model.
 
-    Labels may be whole numbers of any dtype, `(samples,)` or `(samples, 1)`; strings or bytes;
+    What the targets mean is found once, from their shape and values and the model's output
+    (`targets.kind_of_targets`): labels of a sample, a label at every position, or numbers. Labels
+    may be whole numbers of any dtype, `(samples,)` or `(samples, 1)`; strings or bytes;
     one-hot or multi-hot rows of 0 and 1. Samples of weight 0, the third entry of `(x, y, w)`, are
     left out.
 
@@ -223,7 +269,8 @@ def as_batches(
             `keras.utils.PyDataset`; an iterable of `(x, y)` batches (read once if it is an
             iterator) or a function that returns one (can be read again); the path of a folder with
             one sub-folder of images for each class, of an `.npz`, or of IDX files, with pixels
-            scaled to 0..1 where the model does not scale them itself.
+            scaled to 0..1 where the model does not scale them itself; or `Batches`, which are given
+            back.
         y: Labels, when `data` is x alone.
         model: The built model that the data is for.
         batch_size: Samples in a batch, for arrays and paths; other data has its own batches.
@@ -251,6 +298,8 @@ def as_batches(
         >>> [batch.labels.tolist() for batch in batches]
         [[0, 1], [2, 0], [1]]
     """
+    if isinstance(data, Batches):
+        return data
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
     inputs = InputReader(model)
@@ -268,29 +317,37 @@ def as_batches(
         inputs.check(stream.inputs, samples=samples, single=stream.single)
     if 0 in (stream.size, stream.batches):
         raise DataError("The data is empty: it has no samples.")
-    labels = label_reader(
-        outputs=None if own_labels else output_label_count(model),
-        names=label_names,
-        count=label_count,
-        found=stream.names,
-        alphabetical=stream.alphabetical,
-        y=stream.labels,
-        positions=output_positions(model),
-    )
+    told = None if label_names is None else tuple(label_names)
+    count = len(told) if told and label_count is None else label_count
+    kind: Kind = "labels"
+    if told == (EVERYTHING,):
+        kind = "values"
+    elif not own_labels and stream.names is None and may_be_dense(model, counted=count is not None):
+        first, stream = first_targets(stream)
+        kind = kind_of_targets(model, first, count=count)
+    labels: Reader
+    if kind == "values":
+        labels = ValueReader(model)
+    elif kind == "positions":
+        labels = PositionReader(model, told, count=label_count)
+    else:
+        labels = label_reader(
+            outputs=None if own_labels else output_label_count(model),
+            names=label_names,
+            count=label_count,
+            found=stream.names,
+            alphabetical=stream.alphabetical,
+            y=stream.labels,
+        )
     if stream.labels is not None:
         check_labels(labels, stream.labels)
     take = stream.take
-    if labels.alphabetical and take and not own_labels and _may_answer(model, labels.names):
+    settled = isinstance(labels, LabelReader) and labels.alphabetical
+    if settled and take and not own_labels and answers_labels(model, len(labels.names)):
         check_alphabetical(
             model,
             labels.names,
-            labels.read(stream.labels),
+            labels.both(stream.labels)[0],
             lambda places: inputs.join(inputs.fit(take(places))),
         )
     return Batches(stream, inputs, labels, check_finite=check_finite)
-
-
-def _may_answer(model: keras.Model, names: Sequence[str]) -> bool:
-    """Say whether an output may answer labels, by its width."""
-    widths = {output.shape[-1] for output in model.outputs if len(output.shape) == 2}
-    return len(names) in widths or (len(names) == 2 and 1 in widths)

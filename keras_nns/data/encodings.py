@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -10,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.errors import DataError
+
+RAGGED = (
+    "The labels are ragged: samples have different numbers of them. Pass one label number or name "
+    "for each sample; or for several a 0/1 row as wide as there are labels, such as "
+    "np.stack([np.isin(range(count), some) for some in y]); or labels of steps padded with "
+    ".to_tensor(default)."
+)
 
 
 def label_array(y: Any) -> NDArray[Any]:
@@ -31,14 +39,13 @@ def label_array(y: Any) -> NDArray[Any]:
             f"The labels are a dict with the keys {list(y)}: labels of several outputs. Pass the "
             "labels of one output."
         )
+    if hasattr(y, "row_splits"):  # Ragged; the backend, which would tell, is not loaded here.
+        raise DataError(RAGGED)
     if not isinstance(y, np.ndarray):
         try:
             y = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
         except ValueError as error:
-            raise DataError(
-                "The labels are ragged: samples have different lengths. Pass one label number or "
-                "name for each sample, or a 0/1 row as wide as there are labels."
-            ) from error
+            raise DataError(RAGGED) from error
     if y.dtype.kind in "OST":
         y = _from_objects(y)
     if y.dtype.kind not in "biufU":
@@ -81,12 +88,44 @@ def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
         except UnicodeDecodeError as error:
             raise DataError(f"Labels given as bytes must be UTF-8: {error}.") from error
         return np.array(texts, dtype=np.str_).reshape(y.shape)
-    if all(isinstance(value, Real) for value in values):
+    if all(isinstance(value, Real) and not _is_missing(value) for value in values):
         return np.array(values).reshape(y.shape)
+    missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    if missing.any():
+        raise DataError(
+            f"{missing.sum()} of {len(values)} labels are missing (None, NaN or NA), first that of "
+            f"sample {int(missing.argmax())}. Leave these samples out: known = pandas.notna(y), "
+            "then x[known] and y[known]."
+        )
     kinds = sorted({type(value).__name__ for value in values})
     raise DataError(
         "Labels of dtype object must all be strings or all be whole numbers. "
-        f"Received: {', '.join(kinds)}. Drop samples without a label first."
+        f"Received: {', '.join(kinds)}. Convert them, for instance with y.astype(str)."
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    """Say whether a value stands for none: None, NaN, or what pandas has for it."""
+    missing = type(value).__name__ in ("NAType", "NaTType")
+    return value is None or missing or (isinstance(value, Real) and math.isnan(float(value)))
+
+
+def refuse_missing(y: NDArray[Any]) -> None:
+    """Refuse labels or targets that are NaN or infinite.
+
+    Raises:
+        DataError: Some are.
+    """
+    if y.dtype.kind != "f" or np.isfinite(y).all():
+        return
+    missing = ~np.isfinite(y).reshape(len(y), -1).all(axis=1)
+    known = "np.isfinite(np.asarray(y, float))"
+    if y.ndim > 1:
+        known += ".reshape(len(y), -1).all(axis=1)"
+    raise DataError(
+        f"{missing.sum()} of {len(y)} labels or targets are missing (NaN or infinite), first that "
+        f"of sample {int(missing.argmax())}. Leave these samples out: known = {known}, then "
+        "x[known] and y[known]."
     )
 
 

@@ -185,7 +185,10 @@ class InputReader:
     def _refuse_composite(self, part: Any, i: int) -> None:
         kind = part.kind if isinstance(part, Spec) else None
         if kind == "ragged" or is_ragged(part):
-            raise DataError(f"Input {self.names[i]!r} is ragged. Pad it with .to_tensor().")
+            raise DataError(
+                f"Input {self.names[i]!r} is ragged. Pad it with .to_tensor(), where a data set is "
+                "ragged by data.map(lambda x, y: (x.to_tensor(), y))."
+            )
         if kind == "sparse" or is_sparse(part) or hasattr(part, "toarray"):
             raise DataError(
                 f"Input {self.names[i]!r} is sparse. Make it dense with tf.sparse.to_dense or "

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.encodings import label_array, some_of
+from keras_nns.data import imagenet
+from keras_nns.data.encodings import label_array, refuse_missing, some_of
 from keras_nns.errors import DataError, SelectionError
+
+if TYPE_CHECKING:
+    from keras_nns.data.targets import Kind, PositionReader, ValueReader
 
 # Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
 _PIECE = 65_536
@@ -52,26 +55,31 @@ def output_label_count(model: Any) -> int | None:
         model: A built `keras.Model`.
     """
     outputs: Sequence[Any] = getattr(model, "outputs", None) or []
-    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[-1] is None:
+    if len(outputs) != 1 or not answers_once(outputs[0].shape) or outputs[0].shape[-1] is None:
         return None
     width = int(outputs[0].shape[-1])
     return max(width, 2)
 
 
-def output_positions(model: Any) -> tuple[int | None, ...] | None:
-    """Return at how many positions, by axis, a model answers: steps, or rows and columns.
+def answers_once(shape: Sequence[int | None]) -> bool:
+    """Return whether an output has one row for each sample: it has one position, or none.
+
+    Args:
+        shape: The output's, with the samples' axis: `(None, labels)`, `(None, 1, 1, labels)`.
+    """
+    return len(shape) > 1 and all(size == 1 for size in shape[1:-1])
+
+
+def answers_labels(model: Any, count: int) -> bool:
+    """Return whether a model may answer which of some labels a sample has.
 
     Args:
         model: A built `keras.Model`.
-
-    Returns:
-        The sizes of the axes between the samples and the labels, None for a free one; None for a
-        model that answers once for each sample, and for one of several outputs.
+        count: How many labels there are.
     """
     outputs: Sequence[Any] = getattr(model, "outputs", None) or []
-    if len(outputs) != 1 or len(outputs[0].shape) < 3:
-        return None
-    return tuple(outputs[0].shape[1:-1])
+    widths = {output.shape[-1] for output in outputs if answers_once(output.shape)}
+    return count in widths or (count == 2 and 1 in widths)
 
 
 class LabelReader:
@@ -84,10 +92,9 @@ class LabelReader:
         named: Whether `names` are real names, so that labels given as strings can be looked up.
         alphabetical: Whether the names are the data's own strings in alphabetical order, and
             nothing tells that the model answers them in this order.
-        positions: At how many positions the model answers (`output_positions`).
-        counted: Whether the caller said which labels there are, so that rows of as many 0 and 1 are
-            meant as labels of a sample.
     """
+
+    kind: Kind = "labels"
 
     def __init__(
         self,
@@ -96,12 +103,8 @@ class LabelReader:
         coded: Sequence[str] | None = None,
         named: bool = True,
         alphabetical: bool = False,
-        positions: Sequence[int | None] | None = None,
-        counted: bool = False,
     ) -> None:
         self.names = tuple(names)
-        self._positions = positions
-        self._counted = counted
         self.alphabetical = alphabetical
         self._named = named
         self._count = len(self.names if coded is None else coded)
@@ -126,7 +129,7 @@ class LabelReader:
             DataError: The labels are none of these, or are outside the model's outputs.
         """
         y = label_array(y)
-        self._refuse_positions(y.shape)
+        refuse_missing(y)
         if y.ndim == 1:
             return self._look_up(y) if y.dtype.kind == "U" else self._numbers(y)
         if y.ndim == 2 and y.dtype.kind != "U":
@@ -136,22 +139,9 @@ class LabelReader:
             f"Received: shape {y.shape}, dtype {y.dtype}."
         )
 
-    def _refuse_positions(self, shape: tuple[int, ...]) -> None:
-        if self._positions is None or (self._counted and shape[1:] == (self._count,)):
-            return
-        axes = len(self._positions)
-        found = shape[1 : 1 + axes]
-        fits = len(found) == axes and all(
-            want is None or have == want for have, want in zip(found, self._positions, strict=True)
-        )
-        if fits and len(shape) in (1 + axes, 2 + axes):
-            raise DataError(
-                f"The labels, of shape {shape}, are one for each position that the model answers "
-                "at, and labels are counted by sample here. Pass which labels a sample has, as "
-                "rows of 0 and 1 with label_names, for instance np.stack([(y == k).any(axis=1) "
-                "for k in range(count)], axis=1); or one label for each sample. Judge the model at "
-                "its positions with Keras's own evaluate."
-            )
+    def both(self, y: Any) -> tuple[NDArray[Any], None]:
+        """Read the labels of one batch; there are no other targets than they."""
+        return self.read(y), None
 
     def _numbers(self, y: NDArray[Any]) -> NDArray[np.int64]:
         if y.dtype.kind == "f" and not np.array_equal(y, np.rint(y)):
@@ -165,6 +155,13 @@ class LabelReader:
             hint = ""
             if y.min() >= 1 and y.max() == self._count:
                 hint = " If your labels start at 1, subtract 1."
+            elif self._count == 2 and set(np.unique(y).tolist()) == {-1, 1}:
+                hint = " If -1 means no and 1 yes, pass y > 0."
+            elif y.min() == -1 and y.max() < self._count:
+                hint = (
+                    " If -1 marks samples without a label, leave them out: known = y >= 0, then "
+                    "x[known] and y[known]."
+                )
             raise DataError(
                 f"Labels {some_of(odd)} are outside the model's {self._count} labels "
                 f"(0 to {self._count - 1}).{hint}"
@@ -215,7 +212,6 @@ def label_reader(
     found: Sequence[str] | None = None,
     alphabetical: bool = False,
     y: Any = None,
-    positions: Sequence[int | None] | None = None,
 ) -> LabelReader:
     """Settle the names of the labels, from the most to the least certain source.
 
@@ -226,7 +222,6 @@ def label_reader(
         found: Names that the data's container knows, in the order in which it numbers them.
         alphabetical: Whether these are strings in alphabetical order for want of another.
         y: All the labels, where they are at hand and can be sliced.
-        positions: At how many positions the model answers (`output_positions`).
 
     Raises:
         DataError: The names do not fit the model, or nothing tells how many labels there are.
@@ -234,21 +229,23 @@ def label_reader(
     if count is not None and count < 1:
         raise DataError(f"label_count must be at least 1. Received: label_count={count}.")
     expected = outputs if count is None else int(count)
-    told = names is not None or count is not None
-    make = partial(LabelReader, positions=positions, counted=told)
+    strings = _distinct_strings(y) if y is not None and _are_strings(y) else None
+    # A part of ImageNet, as its folders are called, is read among all 1,000.
+    part = next((some for some in (names, found, strings) if some is not None), ())
+    if expected == imagenet.COUNT != len(part) and imagenet.are_synsets(part):
+        names = imagenet.synsets()
     if names is not None:
         given = _given_names(names, expected)
         # Strings are looked up; what numbers stand for is nothing to them.
-        coded = None if y is not None and _are_strings(y) else _coded(given, found)
-        return make(given, coded=coded)
+        coded = None if strings is not None else _coded(given, found)
+        return LabelReader(given, coded=coded)
     if found is not None:
         _must_match(found, expected)
-        return make(found, alphabetical=alphabetical)
+        return LabelReader(found, alphabetical=alphabetical)
     if y is not None:
-        if _are_strings(y):
-            strings = _distinct_strings(y)
+        if strings is not None:
             _must_match(strings, expected)
-            return make(strings, alphabetical=True)
+            return LabelReader(strings, alphabetical=True)
         if expected is None:
             expected = _highest(y)
     if expected is None:
@@ -257,7 +254,7 @@ def label_reader(
             "one without a static width, or one for every step; or it answers other labels), and "
             "the data comes in a stream. Pass label_names or label_count."
         )
-    return make([str(i) for i in range(expected)], named=False)
+    return LabelReader([str(i) for i in range(expected)], named=False)
 
 
 def _given_names(names: Sequence[Any], expected: int | None) -> tuple[str, ...]:
@@ -288,8 +285,8 @@ def _must_match(names: Sequence[str], expected: int | None) -> None:
     if expected is not None and len(names) != expected:
         raise DataError(
             f"The data has {len(names)} different labels ({some_of(names)}) and the model tells "
-            f"{expected} apart, so their order is unknown. Pass label_names, in the order of the "
-            "model's outputs."
+            f"{expected} apart, so their order is unknown. Pass label_names (--label-names in a "
+            f"shell), all {expected} in the order of the model's outputs; the data may have some."
         )
 
 
@@ -313,11 +310,11 @@ def _highest(y: Any) -> int:
     return max(1, int(np.nanmax([np.max(piece) for piece in _pieces(y)])) + 1)
 
 
-def check_labels(reader: LabelReader, y: Any) -> None:
+def check_labels(reader: LabelReader | PositionReader | ValueReader, y: Any) -> None:
     """Read all labels once, in pieces, so that a wrong one is known before the first batch.
 
     Raises:
         DataError: Some label is wrong.
     """
     for start in range(0, len(y), _PIECE):
-        reader.read(y[start : start + _PIECE])
+        reader.both(y[start : start + _PIECE])

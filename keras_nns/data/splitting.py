@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from keras_nns.data.encodings import category_names, label_array
+from keras_nns.data.encodings import category_names, label_array, refuse_missing
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
@@ -49,10 +49,12 @@ def split(
     calibrate: float = 0.2,
     test: float = 0.2,
     seed: int = 0,
+    stratify: bool = True,
 ) -> Split:
     """Split data so that nothing is chosen, fitted or calibrated on what it is judged on.
 
-    Arrays are split at random, every label in the same shares in each part (stratified). A
+    Arrays are split at random, every label in the same shares in each part (stratified); targets
+    that are fractions are no labels, and are split at random alone. A
     `tf.data.Dataset` is dealt batch by batch in its own order, so it must come in the same order
     in every pass, and its batches must each be a mixture of the labels.
 
@@ -63,6 +65,7 @@ def split(
         calibrate: Share of the samples to calibrate on; 0 gives an empty part.
         test: Share of the samples to judge on.
         seed: Which samples go where, for arrays.
+        stratify: Whether to keep the shares of labels; not for whole numbers of a regression.
 
     Raises:
         DataError: The shares leave nothing to observe, a label has too few samples to be in every
@@ -91,11 +94,12 @@ def split(
                 f"{type(data).__name__}."
             )
         data, y = data
-    return _arrays(data, y, calibrate, test, seed)
+    return _arrays(data, y, calibrate, test, seed, stratify=stratify)
 
 
-def _arrays(x: Any, y: Any, calibrate: float, test: float, seed: int) -> Split:
+def _arrays(x: Any, y: Any, calibrate: float, test: float, seed: int, *, stratify: bool) -> Split:
     labels = label_array(y)
+    refuse_missing(labels)
     count = len(labels)
     sizes = {len(part) for part in keras.tree.flatten(x)}
     if sizes != {count}:
@@ -103,7 +107,7 @@ def _arrays(x: Any, y: Any, calibrate: float, test: float, seed: int) -> Split:
             f"Inputs and labels must have as many samples. Received: inputs {sorted(sizes)}, "
             f"{count} labels."
         )
-    strata = _strata(labels)
+    strata = _strata(labels) if stratify else np.zeros(count, dtype=np.int64)
     places = np.arange(count)
     rest, held = _dealt(places, strata, test, seed, "test")
     if calibrate:
@@ -134,13 +138,18 @@ def _dealt(
         raise DataError(
             f"The {len(places)} samples cannot be dealt out with a share of {share:.3g} for "
             f"{name}, every label in each part: the rarest has {fewest}. Pass more samples of it, "
-            f"leave it out, or take another share."
+            "leave it out, or take another share; for numbers of a regression pass stratify=False."
         ) from error
     return rest, held
 
 
 def _strata(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Number the kinds of label; in multi-label data rare combinations are one kind."""
+    """Number the kinds of label; in multi-label data rare combinations are one kind.
+
+    Fractions are no labels: all are of one kind.
+    """
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):
+        return np.zeros(len(labels), dtype=np.int64)
     if labels.ndim == 1:
         return np.asarray(np.unique(labels, return_inverse=True)[1], dtype=np.int64)
     kinds, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)[1:]

@@ -15,10 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.data.encodings import category_names
+from keras_nns.data.encodings import RAGGED, category_names
 from keras_nns.data.formats import ImageFolder
 from keras_nns.data.named import find
 from keras_nns.engine import datasets
+from keras_nns.engine.tensors import is_ragged, is_sparse
 from keras_nns.errors import DataError
 
 _ACCEPTED = (
@@ -122,6 +123,29 @@ def open_stream(
     raise DataError(f"Data of type {type(data).__name__} cannot be read. {_ACCEPTED}")
 
 
+def first_targets(stream: Stream) -> tuple[Any, Stream]:
+    """Return all targets where they are at hand, else those of the first batch.
+
+    Returns:
+        The targets, and the stream to go on with: the pass that was begun is its next.
+    """
+    if stream.labels is not None:
+        return stream.labels, stream
+    begun = stream.open(0)
+    first = next(begun, None)
+    if first is None:
+        return np.zeros(0), stream
+    held = [itertools.chain([first], begun)]
+
+    def open_(start: int) -> Pairs:
+        if held and (start == 0 or not stream.repeatable):
+            return itertools.islice(held.pop(), start, None)
+        held.clear()
+        return stream.open(start)
+
+    return first[1], replace(stream, open=open_)
+
+
 def _beside(x: Any, y: Any, columns: Sequence[str], batch_size: int) -> Stream:
     whole = (datasets.Dataset, keras.utils.PyDataset, Iterator, str, os.PathLike)
     if isinstance(x, whole) or (callable(x) and not hasattr(x, "shape")):
@@ -145,6 +169,14 @@ def _split(item: Any) -> tuple[Any, ...]:
 
 def _sliceable(array: Any) -> Any:
     """Leave what can be sliced as it is, so that a file behind it is read batch by batch."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise DataError(
+            f"{int(np.ma.getmaskarray(array).sum())} values are masked, which nothing here looks "
+            "at. Leave their samples out: known = ~np.ma.getmaskarray(y), then x[known] and "
+            "y[known]; or fill them with .filled(value)."
+        )
+    if is_sparse(array):
+        return array
     if isinstance(array, np.ndarray) or hasattr(array, "iloc"):
         return np.asarray(array)
     if hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__getitem__"):
@@ -155,6 +187,22 @@ def _sliceable(array: Any) -> Any:
         raise DataError(
             f"The samples do not have one shape: {error}. Pad them to one length."
         ) from error
+
+
+def _targets(y: Any) -> Any:
+    """Leave labels that can be sliced as they are; ragged ones cannot be read.
+
+    Raises:
+        DataError: Samples have different numbers of labels.
+    """
+    if is_ragged(y) or (isinstance(y, (list, tuple)) and _differ_in_length(y)):
+        raise DataError(RAGGED)
+    return _sliceable(y)
+
+
+def _differ_in_length(y: Sequence[Any]) -> bool:
+    lengths = {len(some) if isinstance(some, (list, tuple, np.ndarray)) else -1 for some in y}
+    return len(lengths) > 1
 
 
 def _columns(x: Any, columns: Sequence[str]) -> Any:
@@ -180,7 +228,7 @@ def _arrays(
     if isinstance(y, Mapping):
         raise DataError(f"Pass the labels of one output. Received: a dict with keys {list(y)}.")
     names = category_names(y) if names is None else names
-    x, y = _columns(x, columns), _sliceable(y)
+    x, y = _columns(x, columns), _targets(y)
     size = len(y) if y.shape else 0
     beside = [np.asarray(some) for some in weights]
     if any(len(some) != size for some in beside):
@@ -218,7 +266,12 @@ def _dataset(data: Any) -> Stream:
     x, y, *_ = _split(datasets.element_spec(data))
     kind = y.kind if isinstance(y, datasets.Spec) else "other"
     if kind in ("ragged", "sparse"):
-        raise DataError("The labels of the dataset are ragged or sparse. Make them dense first.")
+        raise DataError(
+            RAGGED
+            if kind == "ragged"
+            else "The labels of the dataset are sparse. "
+            "Map them: data.map(lambda x, y: (x, tf.sparse.to_dense(y)))."
+        )
     if kind == "other":
         raise DataError("The dataset gives labels of several outputs. Map it to one: (x, y[0]).")
     if datasets.is_endless(data):

@@ -27,7 +27,7 @@ from keras_nns.extraction.sizes import (
 )
 from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
 from keras_nns.files.atomic import Json
-from keras_nns.graph.budgets import Budget, ambiguous
+from keras_nns.graph.budgets import Budget, as_budget
 from keras_nns.judgement.compared import Comparison
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
@@ -116,10 +116,10 @@ def extract(
     data: Any,
     y: Any = None,
     *,
-    labels: Label | Sequence[Label],
-    budget: Budget,
+    labels: Label | Sequence[Label] = "all",
+    budget: Budget | str,
     head: Head | None = None,
-    score: Score | None = None,
+    score: Score | str | None = None,
     balance: Balance | None = None,
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
@@ -139,15 +139,19 @@ def extract(
 
     Args:
         model: The parent. It is not changed.
-        data: Training or validation data with labels, as `keras_nns.observe` takes it,
-            which can be gone over several times. Never the data to judge by in the end.
+        data: Training or validation data with labels or other targets, as `keras_nns.observe`
+            takes it, which can be gone over several times. Never the data to judge by in the end.
         y: Labels, where `data` is inputs alone.
-        labels: A label's number or name, or several.
-        budget: What the network may cost, such as `Budget(bytes=60_000)`.
+        labels: A label's number or name, several, or `"all"`. Targets that are numbers have none to
+            choose from.
+        budget: What the network may cost, such as `Budget(bytes=60_000)`, or in words `"60kB"`,
+            `"parameters=20k"`, `"drop=0.01"`.
         head: What it answers, as in `cut`. None: `"binary"` for one label; `"other"` for several;
-            `"parent"` for all; `"labels"` where each label has its own probability.
+            `"parent"` for all, and where the model answers no labels; `"labels"` where each label
+            has its own probability.
         score: How much a label needs a unit. None: `reconstruction`; where that cannot be
-            had or would take too much memory, `forward_selection` or `contrast`.
+            had or would take too much memory, `forward_selection` or `contrast`. Or the name of a
+            score of activity or weights.
         balance: How layers are compared: `"share"` keeps the same share of every layer; `"zeta"`
             compares scores in shares of the layer's highest, the paper's rule at some ζ; `"cost"`
             keeps the units of highest score for what they cost in the budget's unit, for scores
@@ -182,8 +186,7 @@ def extract(
         >>> print(small)  # doctest: +SKIP
         >>> nns.save_model(small.model, "small.keras")  # doctest: +SKIP
     """
-    if not isinstance(budget, Budget):
-        raise ambiguous(budget)
+    budget = as_budget(budget)
     if balance is not None:
         check_balance(balance)
     clock = Clock()
@@ -196,7 +199,14 @@ def extract(
         batch_size=batch_size,
         label_names=label_names,
     )
-    task = set_task(model, labels, label_names=division.label_names, head=head, output=output)
+    task = set_task(
+        model,
+        labels,
+        label_names=division.label_names,
+        head=head,
+        output=output,
+        asked=division.asked,
+    )
     recipe = write_recipe(task, repair, distill_epochs)
     meter = Meter(task, recipe, clock)
     smallest, least = task.one_of_each(), 0.0

@@ -10,7 +10,7 @@ import keras
 from keras_nns.extraction.observed import ObservedParent
 from keras_nns.extraction.tasks import Recipe, Task
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.comparison import compare_outputs
+from keras_nns.judgement.comparison import compare, compare_outputs
 from keras_nns.observation.forward import Forward, answering_output
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
@@ -53,12 +53,12 @@ class Judged:
 
     @property
     def worth(self) -> float:
-        """Mean balanced accuracy over the labels."""
-        return self.comparison.after.mean_balanced_accuracy
+        """The figure that counts most: for labels the mean balanced accuracy over them."""
+        return self.comparison.after.worth
 
     @property
     def drop(self) -> float:
-        """How far it is below the parent: the larger of the drops in it and in AUC."""
+        """How far it is below the parent: the larger of the drops in it and in others."""
         return self.comparison.drop
 
 
@@ -85,6 +85,17 @@ def make_network(parent: ObservedParent, task: Task, recipe: Recipe, plan: Plan)
 
 def judge_network(parent: ObservedParent, task: Task, network: Network) -> Judged:
     """Judge a network beside its parent, on the samples held out."""
+    division = parent.division
+    if division.asked != "labels":
+        comparison = compare(
+            parent.model,
+            network.model,
+            division.judged,
+            label_names=division.label_names,
+            output=task.output,
+            allow_overlap=True,
+        )
+        return Judged(network, comparison)
     record = origin_of(network.model)
     output = task.output or answering_output(parent.model, record)
     forward = network.forward

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_nns.data.batches import Batch
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.extraction.tasks import Task
 from keras_nns.observation.activity import Activity
@@ -20,7 +18,7 @@ from keras_nns.observation.layer_sums import Float
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.prepared import MEMORY, Prepared
-from keras_nns.selection.activations import Score, contrast, name_of
+from keras_nns.selection.activations import Score, contrast, mean_activation, name_of
 from keras_nns.selection.choosing import (
     checked_scores,
     listed,
@@ -28,6 +26,7 @@ from keras_nns.selection.choosing import (
     unknown_groups,
 )
 from keras_nns.selection.greedy import forward_selection
+from keras_nns.selection.naming import as_score
 from keras_nns.selection.ranking import Balance, Cost, Ranking
 from keras_nns.selection.reconstruction import reconstruction
 from keras_nns.selection.weights import magnitude
@@ -119,13 +118,13 @@ def observe_parent(
     """
     names = division.label_names
     prepared = Prepared(task.model, division, memory=memory)
-    activity = observe(task.model, pairs(division.to_fit), label_names=names, verbose=False)
+    activity = observe(task.model, division.fitted, label_names=names, verbose=False)
     refuse_unobserved(activity, task.labels)
     return ObservedParent(task.model, prepared, activity, batch_size)
 
 
 def score_units(
-    parent: ObservedParent, task: Task, score: Score | None, balance: Balance | None
+    parent: ObservedParent, task: Task, score: Score | str | None, balance: Balance | None
 ) -> Scored:
     """Say how much the labels of a task need each unit of a parent.
 
@@ -138,7 +137,10 @@ def score_units(
     Raises:
         SelectionError: The score does not fit, or nothing is known of any unit that could go.
     """
-    chosen = _usual_score(parent, task) if score is None else score
+    if score is None or score == reconstruction.__name__:
+        chosen = _usual_score(parent, task)
+    else:
+        chosen = as_score(score, parent.model)
     values = checked_scores(parent.activity, chosen, task.labels)
     name = name_of(chosen)
     usual: Balance = "cost" if name == reconstruction.__name__ else "share"
@@ -199,19 +201,10 @@ def warn_of_guesses(
     )
 
 
-def pairs(batches: Callable[[], Iterable[Batch]]) -> Callable[[], Iterator[tuple[Any, ...]]]:
-    """Return a function that goes over batches, as data is passed to public functions."""
-    return partial(_pairs, batches)
-
-
-def _pairs(batches: Callable[[], Iterable[Batch]]) -> Iterator[tuple[Any, ...]]:
-    return (batch.as_data for batch in batches())
-
-
 def _usual_score(parent: ObservedParent, task: Task) -> Score:
     division = parent.division
     # What the head has an answer for.
-    asked = pairs((division.of_labels(task.labels) if task.alone else division).to_fit)
+    asked = (division.of_labels(task.labels) if task.alone else division).fitted
     try:
         return reconstruction(
             parent.model,
@@ -224,6 +217,8 @@ def _usual_score(parent: ObservedParent, task: Task) -> Score:
         )
     except (ModelError, SelectionError):
         pass
+    if len(division.label_names) == 1:
+        return mean_activation  # There is no other label to tell it from.
     try:
         return forward_selection(parent.model, asked, label_names=division.label_names)
     except SelectionError:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nns.data.targets import Kind
 from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, hidden_layout, trace
@@ -45,6 +46,7 @@ class Task:
         head: What they answer.
         output: Name of the parent's output that answers, where the user named it.
         answer: How their answers come from that output.
+        asked: What the data has targets of (`Division.asked`).
     """
 
     graph: Graph
@@ -53,6 +55,7 @@ class Task:
     head: Head
     output: str | None
     answer: Answer
+    asked: Kind | None = "labels"
     _last: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,7 +66,7 @@ class Task:
     @property
     def alone(self) -> bool:
         """Whether networks have no answer for samples of other labels."""
-        return answers_labels_alone(self.head, self.answer.kind)
+        return self.asked == "labels" and answers_labels_alone(self.head, self.answer.kind)
 
     def keep(self, plan: Plan) -> Keep:
         """Return which of the parent's units the network of a plan has."""
@@ -124,6 +127,7 @@ def set_task(
     label_names: Sequence[str],
     head: Head | None,
     output: str | None,
+    asked: Kind | None = "labels",
 ) -> Task:
     """Say what networks of a parent are to answer.
 
@@ -133,6 +137,7 @@ def set_task(
         label_names: Names of all the parent's labels.
         head: What they answer; None for what is usual.
         output: Name of the output that answers, where the parent has several.
+        asked: What the data has targets of (`Division.asked`).
 
     Raises:
         SelectionError: A label is unknown.
@@ -145,9 +150,12 @@ def set_task(
     names = tuple(label_names)
     numbers = tuple(label_numbers(names, labels))
     kind = graph.output(output).kind
-    chosen = _usual_head(len(numbers), len(names), kind) if head is None else head
+    usual: Head = "parent"
+    if asked in ("labels", "positions"):
+        usual = _usual_head(len(numbers), len(names), kind)
+    chosen = usual if head is None else head
     answer = answer_of(graph, _everything(graph, numbers, names), chosen, output)
-    return Task(graph, numbers, names, chosen, output, answer)
+    return Task(graph, numbers, names, chosen, output, answer, asked)
 
 
 def _everything(graph: Graph, labels: tuple[int, ...], names: tuple[str, ...]) -> Plan:
@@ -200,6 +208,8 @@ def write_recipe(task: Task, repair: bool | Step | Sequence[Step], epochs: int) 
     if repair is not True:
         return Recipe(tuple(repair) if isinstance(repair, Sequence) else (repair,), epochs)
     usual = Recipe((least_squares(), calibrate_head()), epochs)
+    if task.asked != "labels":
+        return replace(usual, steps=usual.steps[:1])
     try:
         skeleton(task, usual, task.one_of_each())
     except SurgeryError:

@@ -51,7 +51,8 @@ class Point:
         model: The subnetwork.
         plan: Which of the parent's units it holds.
         costs: What it costs.
-        worth: Mean balanced accuracy over the labels, on the samples held out.
+        worth: The figure that counts most (`Evaluation.worth`), on the samples held out: the mean
+            balanced accuracy over the labels.
         comparison: Its figures beside the parent's, on the same samples.
         on_front: Whether no other network of the sweep costs no more and is worth more, or costs
             less and is worth as much.
@@ -75,7 +76,7 @@ class Sweep:
         unit: The unit in which sizes are compared: `"parameters"`, `"macs"` or `"bytes"`.
         points: The subnetworks, the smallest first.
         parent_costs: What the parent costs.
-        parent_worth: Its mean balanced accuracy, asked the same.
+        parent_worth: The same figure of it, asked the same.
         samples: How many samples were held out for the figures.
     """
 
@@ -117,7 +118,7 @@ class Sweep:
             "multiply-adds",
             "bytes of .tflite",
             "units",
-            "balanced acc.",
+            "balanced acc." if self.measure == "balanced accuracy" else self.measure,
             "",
         )
         caption = (
@@ -127,8 +128,14 @@ class Sweep:
         )
         return tables.Table(columns, rows, caption)
 
+    @property
+    def measure(self) -> str:
+        """Name of the figure that `worth` is."""
+        return self.points[0].comparison.after.measure
+
     def to_json(self) -> Json:
         """Return everything but the models as plain data."""
+        key = self.measure.replace(" ", "_")
         return {
             "labels": list(self.labels),
             "head": self.head,
@@ -136,12 +143,12 @@ class Sweep:
             "samples": self.samples,
             "parent": {
                 "costs": self.parent_costs.to_json(),
-                "balanced_accuracy": self.parent_worth,
+                key: self.parent_worth,
             },
             "points": [
                 {
                     "costs": point.costs.to_json(),
-                    "balanced_accuracy": None if math.isnan(point.worth) else point.worth,
+                    key: None if math.isnan(point.worth) else point.worth,
                     "on_front": point.on_front,
                     "units": {name: len(units) for name, units in point.plan.kept.items()},
                     "comparison": point.comparison.to_json(),
@@ -159,11 +166,11 @@ def sweep(
     data: Any,
     y: Any = None,
     *,
-    labels: Label | Sequence[Label],
+    labels: Label | Sequence[Label] = "all",
     sizes: int | Sequence[float] = 8,
     unit: Unit = "parameters",
     head: Head | None = None,
-    score: Score | None = None,
+    score: Score | str | None = None,
     balance: Balance | None = None,
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
@@ -226,7 +233,14 @@ def sweep(
         batch_size=batch_size,
         label_names=label_names,
     )
-    task = set_task(model, labels, label_names=division.label_names, head=head, output=output)
+    task = set_task(
+        model,
+        labels,
+        label_names=division.label_names,
+        head=head,
+        output=output,
+        asked=division.asked,
+    )
     recipe = write_recipe(task, repair, distill_epochs)
     meter = Meter(task, recipe, Clock())
     parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
@@ -251,7 +265,7 @@ def sweep(
         unit=unit,
         points=tuple(points[i] for i in order),
         parent_costs=_measured(meter, model),
-        parent_worth=found[0].comparison.before.mean_balanced_accuracy,
+        parent_worth=found[0].comparison.before.worth,
         samples=found[0].comparison.before.samples,
     )
 

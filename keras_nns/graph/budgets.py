@@ -16,7 +16,7 @@ _WORDS = {
     "macs": "multiply-adds",
     "activation_memory": "bytes of activations (float32)",
     "latency_ms": "ms a sample on this machine",
-    "drop": "drop in balanced accuracy or AUC",
+    "drop": "drop in its figures",
 }
 _WHOLE = ("bytes", "parameters", "macs", "activation_memory")
 _PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -110,6 +110,22 @@ def ambiguous(amount: object) -> SelectionError:
         f"A budget needs its unit: Budget(bytes={example}), Budget(parameters={example}), …, one "
         f"of {named}. Received: {amount!r}."
     )
+
+
+def as_budget(given: Budget | str) -> Budget:
+    """Return the budget that is meant by one, or by its words in a shell.
+
+    Args:
+        given: Such as `Budget(bytes=60_000)` or `"60kB"`.
+
+    Raises:
+        SelectionError: It is neither, or has no unit.
+    """
+    if isinstance(given, Budget):
+        return given
+    if isinstance(given, str):
+        return parse(given)
+    raise ambiguous(given)
 
 
 def parse(text: str) -> Budget:

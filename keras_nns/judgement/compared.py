@@ -1,4 +1,4 @@
-"""A subnetwork beside its parent: what a comparison found."""
+"""Figures of a subnetwork beside its parent's, and beside other models'."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from keras_nns import tables
 from keras_nns.files.atomic import Json
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.figures import FIGURES, Evaluation, plain
+from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.question import listed
+from keras_nns.judgement.rows import plain
 
-_BESIDE = FIGURES[:5]
+_BESIDE = 5
 _COSTS: tuple[tuple[str, Callable[[Costs], int | None]], ...] = (
     ("parameters", lambda cost: cost.parameters),
     ("multiply-adds", lambda cost: cost.macs),
@@ -62,16 +63,13 @@ class Comparison:
 
     @property
     def drops(self) -> dict[str, float]:
-        """How far the subnetwork is below the parent, in means over the labels reported.
+        """How far the subnetwork is below the parent, by name of the figure (`Evaluation.worths`).
 
-        By name of the figure: `"balanced accuracy"`, which depends on where each decides, and
+        For labels these are `"balanced accuracy"`, which depends on where each decides, and
         `"AUC"`, which does not. NaN where a figure is undefined.
         """
-        return {
-            "balanced accuracy": self.before.mean_balanced_accuracy
-            - self.after.mean_balanced_accuracy,
-            "AUC": self.before.mean_auc - self.after.mean_auc,
-        }
+        after = self.after.worths
+        return {name: worth - after[name] for name, worth in self.before.worths.items()}
 
     @property
     def drop(self) -> float:
@@ -89,28 +87,30 @@ class Comparison:
         """
         if not brief and (self.beside or self.after.confidence is not None):
             return self._long_table()
+        shown, columns = self.before.shown, self.before.columns[:_BESIDE]
         rows = tuple(
             (
                 old.name,
                 tables.count(old.samples),
-                *(f"{tables.share(get(old))} → {tables.share(get(new))}" for _, _, get in _BESIDE),
+                *(f"{shown(get(old))} → {shown(get(new))}" for _, _, get in columns),
             )
-            for old, new in zip(self.before.rows, self.after.rows, strict=True)
+            for old, new in zip(self.before.reported, self.after.reported, strict=True)
         )
-        columns = ("label", "samples", *(name for name, _, _ in _BESIDE))
-        return tables.Table(columns, rows, self._caption(("Before", "After")))
+        headings = self.before.headings[: 2 + _BESIDE]
+        return tables.Table(headings, rows, self._caption(("Before", "After")))
 
     def _long_table(self) -> tables.Table:
         named = [("parent", self.before), ("subnetwork", self.after)]
         named += [(one.name, one.figures) for one in self.beside]
         rows: list[tuple[str, ...]] = []
-        for place, row in enumerate(self.before.rows):
+        for place, row in enumerate(self.before.reported):
             for name, evaluation in named:
-                first, *rest = evaluation.lines(evaluation.rows[place])
+                first, *rest = evaluation.lines(evaluation.reported[place])
                 label = row.name if evaluation is self.before else ""
                 rows.append((label, name, *first[1:]))
                 rows += [("", *line) for line in rest]
-        columns = ("label", "model", "samples", *(heading for heading, _, _ in FIGURES))
+        heading, *others = self.before.headings
+        columns = (heading, "model", *others)
         return tables.Table(columns, tuple(rows), self._caption(("Parent", "Subnetwork")), (0, 1))
 
     def _caption(self, titles: tuple[str, str]) -> str:
@@ -119,7 +119,8 @@ class Comparison:
         if self.parent is not self.before:
             lines.append(f"The parent about all its labels: {self.parent.caption}")
         drops = ", ".join(f"{name} {tables.share(drop)}" for name, drop in self.drops.items())
-        lines.append(f"Drop: {tables.share(self.drop)} (the larger of {drops}).")
+        larger = "the larger of " if len(self.drops) > 1 else ""
+        lines.append(f"Drop: {tables.share(self.drop)} ({larger}{drops}).")
         if self.unequal:
             lines.append(
                 f"Decisions of {listed(self.unequal)} were set for balanced accuracy and the "

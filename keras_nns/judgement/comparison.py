@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 from numpy.typing import NDArray
 
-from keras_nns.data.batches import Batches
+from keras_nns.data.labels import answers_labels
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import SelectionError
 from keras_nns.graph import costs
 from keras_nns.graph.tracing import trace
+from keras_nns.judgement.alongside import compare_alongside
 from keras_nns.judgement.compared import Beside, Comparison
 from keras_nns.judgement.evaluation import Labels, wanted_labels
 from keras_nns.judgement.figures import Evaluation
@@ -20,6 +22,7 @@ from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.points import operating_point
 from keras_nns.judgement.question import Question, ask, listed, question_of, reply
 from keras_nns.judgement.replies import judge
+from keras_nns.judgement.tallies import Reported
 from keras_nns.observation.forward import (
     Ran,
     answering_output,
@@ -112,11 +115,9 @@ def compare(
             f"threshold={threshold!r} and data to calibrate on."
         )
 
-    def opened(given: Any, labels_: Any) -> Batches:
-        return parents_batches(
-            parent, origin, given, labels_, batch_size=batch_size, label_names=label_names
-        )
-
+    opened = partial(
+        parents_batches, parent, origin, batch_size=batch_size, label_names=label_names
+    )
     batches = opened(data, y)
     names, others = batches.label_names, dict(beside or {})
     parents_output = output or answering_output(parent, origin)
@@ -124,6 +125,23 @@ def compare(
     asked_of = [(model, output or answering_output(model, origin_of(model))) for model in ours]
     everyone = [(parent, parents_output), *asked_of]
     guard = Guard(ours, allow_overlap=allow_overlap)
+    kind = batches.kind if batches.kind != "labels" else None
+    if kind or not answers_labels(parent, len(names)):
+        if calibrate is not None:
+            raise SelectionError(
+                "calibrate sets where labels of samples are decided, and the models answer none "
+                "here. Leave it out."
+            )
+        wanted = wanted_labels(labels, origin)
+        return compare_alongside(
+            everyone[0],
+            dict(zip(["subnetwork", *others], asked_of, strict=True)),
+            guard.watch(batches),
+            kind,
+            Reported(subnet.name, names, wanted, confidence, seed),
+            threshold=threshold,
+            tflite_bytes=(parent_tflite_bytes, tflite_bytes),
+        )
     setting: Ran | None = None
     if calibrate is not None:
         sketcher = Sketcher()

@@ -11,7 +11,14 @@ from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.question import question_of, reply
 from keras_nns.judgement.replies import judge
-from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
+from keras_nns.judgement.tallies import Reported, output_of, tally
+from keras_nns.observation.forward import (
+    answering_output,
+    parents_batches,
+    passed,
+    run,
+    settle_labels,
+)
 from keras_nns.surgery.lineage import Lineage, Origin, balanced_decisions, origin_of
 
 Labels = int | str | Iterable[int | str] | None
@@ -33,6 +40,10 @@ def evaluate(
     allow_overlap: bool = False,
 ) -> Evaluation:
     """Judge a model, or a subnetwork, on data that it was not made from.
+
+    What is judged follows from the targets: labels of samples; labels at every position (pixels,
+    steps), with the intersection over the union of each; or numbers, as in a regression, an
+    autoencoder or a denoiser, with their mean error.
 
     The labels in the data are always the parent's, whatever the subnetwork answers. A subnetwork
     that answers all the parent's labels is judged like its parent. One that answers only the kept
@@ -78,10 +89,22 @@ def evaluate(
         model, origin, data, y, batch_size=batch_size, label_names=label_names
     )
     guard = Guard([model], allow_overlap=allow_overlap)
-    ran = run(
-        [(model, output or answering_output(model, origin))], guard.watch(batches), judged=True
-    )
-    (outputs,), names = ran.outputs, batches.label_names
+    asked_of, names = (model, output or answering_output(model, origin)), batches.label_names
+    wanted, balanced = wanted_labels(labels, origin), balanced_decisions(origin)
+    if batches.kind != "labels":
+        told = Reported(model.name, names, wanted, confidence, seed)
+        width, meaning = output_of(*asked_of)
+        asked = None
+        if batches.kind == "positions":
+            asked = question_of(origin, names, width, model.name)
+        tallied = tally(
+            batches.kind, told, asked, meaning=meaning, threshold=threshold, balanced=balanced
+        )
+        for batch, given in passed([asked_of], guard.watch(batches)):
+            tallied.add(given[0], batch)
+        return tallied.evaluation()
+    ran = run([asked_of], guard.watch(batches), judged=True)
+    (outputs,) = ran.outputs
     question = question_of(origin, names, outputs.shape[1], model.name)
     truth, several = settle_labels(ran.labels, len(names), multi_label)
     answered = reply(
@@ -89,9 +112,8 @@ def evaluate(
         outputs,
         multi_label=several,
         threshold=threshold,
-        balanced=balanced_decisions(origin),
+        balanced=balanced,
     )
-    wanted = wanted_labels(labels, origin)
     return judge(
         model.name,
         question,

@@ -3,103 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns import tables
+from keras_nns.data.targets import Kind
 from keras_nns.errors import SelectionError
 from keras_nns.files.atomic import Json
 from keras_nns.judgement.bootstrap import Interval
 from keras_nns.judgement.question import listed
-
-
-@dataclass(frozen=True)
-class LabelFigures:
-    """How well one label is told from the others. A figure that is undefined is NaN.
-
-    Attributes:
-        label: The parent's label number; None where the answer stands for several labels.
-        name: The label's name.
-        samples: Samples of the label.
-        recall: Share of the label's samples that are answered with the label.
-        specificity: Share of the other samples that are not answered with the label.
-        precision: Share of the label among the samples that are answered with it.
-        balanced_accuracy: Mean of recall and specificity.
-        auc: Area under the ROC curve of the label's output score, all others being negative.
-        average_precision: Mean precision over the recalls of that score.
-        brier: Mean squared distance of the label's probability from 0 or 1 (Brier 1950); like the
-            next only where the outputs are probabilities.
-        calibration_error: How far the label's probability is from how often it is true, as
-            `resampling.calibration_errors` defines it.
-        intervals: By name of the figure, where it lies with the confidence that was asked for.
-    """
-
-    label: int | None
-    name: str
-    samples: int
-    recall: float
-    specificity: float
-    precision: float
-    balanced_accuracy: float
-    auc: float
-    average_precision: float = math.nan
-    brier: float = math.nan
-    calibration_error: float = math.nan
-    intervals: Mapping[str, Interval] = field(default_factory=dict, compare=False)
-
-    def to_json(self) -> Json:
-        """Return the figures as plain data, None where one is undefined."""
-        found = {k: plain(v) for k, v in asdict(self).items() if k != "intervals"}
-        return found | _plain_intervals(self.intervals)
-
-
-@dataclass(frozen=True)
-class UnseenLabel:
-    """What a subnetwork takes samples of a label for that it was not made for.
-
-    Attributes:
-        label: The parent's label number.
-        name: The label's name.
-        samples: Samples of the label.
-        answers: Names of the labels that the subnetwork was made for.
-        called: Share of the samples that are answered with each of them.
-        confident: Share that gets a probability of 0.9 or more for one of them; NaN where the
-            outputs are no probabilities.
-    """
-
-    label: int
-    name: str
-    samples: int
-    answers: tuple[str, ...]
-    called: tuple[float, ...]
-    confident: float
-
-    def to_json(self) -> Json:
-        """Return the figures as plain data, None where one is undefined."""
-        return {
-            "label": self.label,
-            "name": self.name,
-            "samples": self.samples,
-            "called": dict(zip(self.answers, self.called, strict=True)),
-            "confident": plain(self.confident),
-        }
-
-
-FIGURES: tuple[tuple[str, str, Callable[[LabelFigures], float]], ...] = (
-    ("recall", "recall", lambda row: row.recall),
-    ("specificity", "specificity", lambda row: row.specificity),
-    ("precision", "precision", lambda row: row.precision),
-    ("balanced acc.", "balanced_accuracy", lambda row: row.balanced_accuracy),
-    ("AUC", "auc", lambda row: row.auc),
-    ("avg. prec.", "average_precision", lambda row: row.average_precision),
-    ("Brier", "brier", lambda row: row.brier),
-    ("ECE", "calibration_error", lambda row: row.calibration_error),
+from keras_nns.judgement.rows import (
+    AT_POSITIONS,
+    FIGURES,
+    OF_NUMBERS,
+    Columns,
+    ErrorFigures,
+    LabelFigures,
+    UnseenLabel,
+    plain,
+    plain_intervals,
 )
-"""The columns of a table: heading, name of the figure, and how to read it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +54,14 @@ class Evaluation:
         calibration_error: How far the probability of the answer given is from how often it is
             right, as `resampling.calibration_errors` defines it.
         unseen: What samples of labels are taken for that are not reported.
-        point: Where outputs become decisions, in words.
+        point: Where outputs become decisions, or what numbers are held against, in words.
         confidence: Coverage of the intervals, or None.
         intervals: By name of a figure above, where it lies with that confidence.
+        kind: What is answered: `"labels"` of samples, labels at `"positions"`, or `"values"`.
+        positions: At how many positions of the samples, where it is at positions: figures and
+            confusion count these.
+        errors: How far values are off: over all, and for each output or channel where there are
+            few. There are no rows then.
     """
 
     model: str
@@ -150,6 +81,9 @@ class Evaluation:
     point: str = ""
     confidence: float | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    kind: Kind = "labels"
+    positions: int = 0
+    errors: tuple[ErrorFigures, ...] = ()
 
     def __getitem__(self, label: int | str) -> LabelFigures:
         for row in self.rows:
@@ -162,19 +96,31 @@ class Evaluation:
     @property
     def caption(self) -> str:
         """What was asked, over how many samples, and how often the answer was right."""
-        right = f"accuracy {self._told('accuracy')} over {tables.count(self.samples)} samples"
+        if self.kind == "values":
+            told = self.shown(self.errors[0].mae)
+            return (
+                f"{self.model}: numbers, held against {self.point}; mean absolute error {told} "
+                f"over {tables.count(self.samples)} samples."
+            )
+        over = f"{tables.count(self.samples)} samples"
+        if self.kind == "positions":
+            over = f"{tables.count(self.positions)} positions of {over}"
+        right = f"accuracy {self._told('accuracy')} over {over}"
         answers = self.answers
         if self.multi_label:
             asked = f"each of {len(answers)} labels decided by itself"
         elif self.head == "labels":
             asked = f"among {listed(answers)} only"
-            right += f"; {tables.count(self.left_out)} samples of other labels are left out"
+            unit = "positions" if self.kind == "positions" else "samples"
+            right += f"; {tables.count(self.left_out)} {unit} of other labels are left out"
         elif self.head == "binary":
             asked = f"{answers[1]} or not"
         elif self.head == "other":
             asked = f"{listed(answers[:-1])} or {answers[-1]}"
         else:
             asked = f"one of {len(answers)} labels"
+        if self.kind == "positions":
+            asked += " at every position"
         if len(self.rows) < len(answers) and not math.isnan(self.among):
             right += (
                 f"; {self._told('among')} among {listed([row.name for row in self.rows])}, "
@@ -193,22 +139,75 @@ class Evaluation:
         """Mean of the areas under the ROC curves of the reported labels, where defined."""
         return _mean([row.auc for row in self.rows])
 
+    @property
+    def mean_iou(self) -> float:
+        """Mean intersection over union of the reported labels, where they are defined."""
+        return _mean([row.iou for row in self.rows])
+
+    @property
+    def worths(self) -> dict[str, float]:
+        """What the model is worth, higher for better, by name of the figure; the first counts most.
+
+        `"balanced accuracy"` and `"AUC"` where it answers labels of samples, means over the labels;
+        `"IoU"` and `"balanced accuracy"` at positions; `"R²"` for values.
+        """
+        balanced = {"balanced accuracy": self.mean_balanced_accuracy}
+        if self.kind == "values":
+            return {"R²": self.errors[0].r2}
+        if self.kind == "positions":
+            return {"IoU": self.mean_iou, **balanced}
+        return {**balanced, "AUC": self.mean_auc}
+
+    @property
+    def measure(self) -> str:
+        """Name of the figure that counts most: the first of `worths`."""
+        return next(iter(self.worths))
+
+    @property
+    def worth(self) -> float:
+        """The figure that counts most."""
+        return self.worths[self.measure]
+
+    @property
+    def reported(self) -> tuple[LabelFigures | ErrorFigures, ...]:
+        """The rows of its table: of labels, or of numbers."""
+        return self.errors if self.kind == "values" else self.rows
+
+    @property
+    def columns(self) -> Columns:
+        """The figures of its table: heading, name of the figure, and how to read it of a row."""
+        if self.kind == "values":
+            return OF_NUMBERS
+        return AT_POSITIONS if self.kind == "positions" else FIGURES
+
+    def shown(self, value: float) -> str:
+        """Write a figure: a share, or an error in the targets' own unit."""
+        if self.kind == "values" and not math.isnan(value):
+            return f"{value:.4g}"
+        return tables.share(value)
+
     def _told(self, name: str) -> str:
         told = tables.share(getattr(self, name))
         return f"{told} ({spread(self.intervals[name])})" if name in self.intervals else told
 
     def to_table(self) -> tables.Table:
         """Return the figures of each label as a table, with their intervals under them."""
-        rows = [line for row in self.rows for line in self.lines(row)]
-        columns = ("label", "samples", *(heading for heading, _, _ in FIGURES))
-        return tables.Table(columns, tuple(rows), self.caption)
+        rows = [line for row in self.reported for line in self.lines(row)]
+        return tables.Table(self.headings, tuple(rows), self.caption)
 
-    def lines(self, row: LabelFigures) -> list[tuple[str, ...]]:
-        """Return one label's figures as cells, and their intervals as further ones."""
-        told = [tables.share(get(row)) for _, _, get in FIGURES]
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Headings of its table."""
+        first = {"labels": ("label", "samples"), "positions": ("label", "positions")}
+        start = first.get(self.kind, ("output", "samples"))
+        return (*start, *(heading for heading, _, _ in self.columns))
+
+    def lines(self, row: LabelFigures | ErrorFigures) -> list[tuple[str, ...]]:
+        """Return one row's figures as cells, and their intervals as further ones."""
+        told = [self.shown(get(row)) for _, _, get in self.columns]
         lines = [(row.name, tables.count(row.samples), *told)]
         if self.confidence is not None:
-            spreads = [spread(row.intervals.get(name)) for _, name, _ in FIGURES]
+            spreads = [spread(row.intervals.get(name)) for _, name, _ in self.columns]
             lines.append((f"  {self.confidence:.3g} interval", "", *spreads))
         return lines
 
@@ -253,7 +252,10 @@ class Evaluation:
             "calibration_error": plain(self.calibration_error),
             "unseen": [one.to_json() for one in self.unseen],
             "confidence": self.confidence,
-            **_plain_intervals(self.intervals),
+            "kind": self.kind,
+            "positions": self.positions,
+            "errors": [row.to_json() for row in self.errors],
+            **plain_intervals(self.intervals),
         }
 
     def __str__(self) -> str:
@@ -271,15 +273,3 @@ def spread(interval: Interval | None) -> str:
 def _mean(values: list[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _plain_intervals(intervals: Mapping[str, Interval]) -> Json:
-    if not intervals:
-        return {}
-    found: Any = {name: [plain(v) for v in ends] for name, ends in intervals.items()}
-    return {"intervals": found}
-
-
-def plain(value: Any) -> Any:
-    """Return a figure as plain data, None where it is undefined."""
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -222,7 +222,8 @@ def question_of(
     if outputs != expected and not (outputs == 1 and expected == 2):
         raise DataError(
             f"Model {model!r} has {outputs} outputs and there are {expected} labels to answer "
-            f"({listed(question.answers)}). Pass label_names with one name for each output."
+            f"({listed(question.answers)}). Pass label_names with one name for each output; or, "
+            "where these are labels that it does not answer, what it is to answer in their place."
         )
     return question
 

@@ -17,11 +17,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from keras_nns.errors import SelectionError
+from keras_nns.errors import DataError, SelectionError
 from keras_nns.judgement import bootstrap
 from keras_nns.judgement.bootstrap import Interval
-from keras_nns.judgement.figures import Evaluation, LabelFigures, UnseenLabel
+from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.question import Question, Reply
+from keras_nns.judgement.rows import LabelFigures, UnseenLabel
 
 CONFIDENT = 0.9
 """From which probability an answer counts as confident."""
@@ -60,7 +61,8 @@ def judge(
         DataError: `confidence` is no share.
     """
     bootstrap.check_confidence(confidence)
-    reported = _reported(question, label_names, wanted)
+    _refuse_own_numbers(question, labels, label_names)
+    reported = reported_answers(question, label_names, wanted)
     truth = question.truth(labels)
     each = np.ones(len(truth)) if weights is None else weights
     left_out = 0
@@ -114,10 +116,10 @@ def _overall(
     *,
     several: bool,
     drawn: _Drawn,
-) -> tuple[dict[str, float], dict[str, Interval]]:
+) -> tuple[dict[str, Any], dict[str, Interval]]:
     """Compute the figures that are not of one label, and their intervals."""
     names = ("accuracy", "among", "with_other", "brier", "calibration_error")
-    figures = dict.fromkeys(names, math.nan)
+    figures: dict[str, Any] = dict.fromkeys(names, math.nan)
     if not len(truth):
         return figures, {}
     decided = answered.decided
@@ -255,6 +257,25 @@ def _unseen(
     return tuple(found)
 
 
+def _refuse_own_numbers(
+    question: Question, labels: NDArray[Any], label_names: Sequence[str]
+) -> None:
+    """Refuse 0 and 1 that are meant as a yes/no network's own answers.
+
+    Raises:
+        DataError: They are read as the parent's labels, of which none is the network's.
+    """
+    if question.head != "binary" or labels.ndim != 1 or len(label_names) <= 2 or not len(labels):
+        return
+    if labels.max() <= 1 and not np.isin(labels, question.named).any():
+        name = question.answers[1]
+        raise DataError(
+            f"No sample has the label {name!r}: labels are read as the parent's, "
+            f"{label_names[0]!r} and {label_names[1]!r}. If 1 stands for {name!r} and 0 for all "
+            "others, pass booleans, y == 1, or label_names=['no', 'yes']."
+        )
+
+
 def _share(hits: NDArray[np.bool_], each: NDArray[np.float64]) -> float:
     return float(np.average(hits, weights=each)) if len(hits) else math.nan
 
@@ -277,7 +298,7 @@ def _confusion(truth: NDArray[Any], given: NDArray[Any], count: int) -> NDArray[
     return np.asarray(confusion_matrix(truth, given, labels=range(count)), dtype=np.int64)
 
 
-def _reported(
+def reported_answers(
     question: Question, label_names: Sequence[str], wanted: Sequence[int | str] | None
 ) -> list[int]:
     """List the answers whose figures are wanted."""

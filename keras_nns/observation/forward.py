@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -13,11 +13,14 @@ from keras import ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
+from keras_nns.data.labels import answers_once
 from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
-from keras_nns.surgery.lineage import Composition, Origin, origin_of
+from keras_nns.surgery.lineage import Composition, Lineage, Origin, origin_of
+
+_TWO = 2
 
 
 def parents_batches(
@@ -45,6 +48,11 @@ def parents_batches(
     if isinstance(data, Batches):
         return data
     known = () if origin is None else origin.known_names
+    if label_names is not None and len(known) > _TWO == len(list(label_names)) and _asks(origin):
+        own = as_batches(
+            data, y, model=model, batch_size=batch_size, label_names=label_names, label_count=_TWO
+        )
+        return in_parents_labels(own, origin)
     if origin is not None and not known and label_names is None:
         raise DataError(
             f"The plan of {model.name!r} does not name its parent's labels. Pass label_names."
@@ -68,7 +76,39 @@ def parents_batches(
             f"The labels are strings and the parent of {model.name!r} has numbers for names. Pass "
             "label_names=[…], every label of the parent in the order of its outputs."
         )
-    return batches
+    return in_parents_labels(batches, origin) if batches.truths and _asks(origin) else batches
+
+
+def in_parents_labels(batches: Batches, origin: Origin | None) -> Batches:
+    """Read a yes or no of each sample, 1 for yes, as the parent's labels that it is about.
+
+    A sample with a no has none of them: which other label it has is not known.
+
+    Args:
+        batches: Data whose label 1 is what a yes/no network answers, 0 all others.
+        origin: Where the network comes from.
+    """
+    assert isinstance(origin, Lineage)
+    count = len(origin.plan.label_names)
+    if count <= _TWO:
+        return batches
+    label = origin.plan.labels[0]
+
+    def translated() -> Iterator[Batch]:
+        for batch in batches:
+            table = np.zeros((batch.size, count), dtype=np.bool_)
+            yes = batch.labels[:, 1] if batch.labels.ndim == _TWO else batch.labels == 1
+            table[:, label] = yes
+            yield replace(batch, labels=table)
+
+    found = batches.of(translated)
+    found.label_names = origin.plan.label_names
+    return found
+
+
+def _asks(origin: Origin | None) -> bool:
+    """Say whether a network answers yes or no."""
+    return isinstance(origin, Lineage) and origin.head == "binary" and not origin.taught
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,31 +153,17 @@ def run(
     Warns:
         DataWarning: A parent that is judged answers the first batch by chance.
     """
-    look = check_first_batch if judged else check_scale
-    steps = [one if isinstance(one, Forward) else Forward(*one) for one in models]
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
     labels: list[NDArray[Any]] = []
     weights: list[NDArray[np.float64]] = []
     first = None
-    with ExitStack() as stack:
-        for step in steps:
-            stack.enter_context(undisturbed(step.model))
-        for batch in batches:
-            if first is None:
-                first = batch.inputs
-                for step in steps:
-                    # A subnetwork may well be wrong for another reason than the scale.
-                    if origin_of(step.model) is None:
-                        look(step.model, batch.inputs, batch.labels)
-            labels.append(batch.labels)
-            weights.append(np.ones(batch.size) if batch.weights is None else batch.weights)
-            for step, rows in zip(steps, found, strict=True):
-                outputs = np.asarray(step(batch.inputs))
-                if every_step:
-                    outputs = outputs.reshape(len(outputs), -1)
-                rows.append(_checked(step.model, outputs, batch.size))
-    if not labels:
-        raise DataError("The data is empty: there is nothing to evaluate.")
+    for batch, outputs in passed(models, batches, judged=judged):
+        first = batch.inputs if first is None else first
+        labels.append(batch.labels)
+        weights.append(batch.each)
+        for one, given, rows in zip(models, outputs, found, strict=True):
+            laid = given.reshape(len(given), -1) if every_step else given
+            rows.append(_checked(_model_of(one), laid, batch.size))
     each = np.concatenate(weights)
     return Ran(
         outputs=[np.concatenate(rows) for rows in found],
@@ -145,6 +171,46 @@ def run(
         inputs=first,
         weights=each if (each != 1).any() else None,
     )
+
+
+def passed(
+    models: Sequence[Forward | tuple[keras.Model, str | None]],
+    batches: Iterable[Batch],
+    *,
+    judged: bool = False,
+) -> Iterator[tuple[Batch, list[NDArray[np.float32]]]]:
+    """Run models over the data in one pass, side by side, batch by batch.
+
+    Args:
+        models: As in `run`.
+        batches: As in `run`.
+        judged: As in `run`.
+
+    Yields:
+        A batch, and the outputs of each model for it, as the model gives them.
+
+    Raises:
+        DataError: A model gives NaN or infinity, or there is no sample; or as in `run`.
+        ModelError: As in `run`.
+    """
+    look = check_first_batch if judged else check_scale
+    steps = [one if isinstance(one, Forward) else Forward(*one) for one in models]
+    number = -1
+    with ExitStack() as stack:
+        for step in steps:
+            stack.enter_context(undisturbed(step.model))
+        for number, batch in enumerate(batches):
+            if number == 0 and batch.targets is None:
+                for step in steps:
+                    # A subnetwork may well be wrong for another reason than the scale.
+                    if origin_of(step.model) is None:
+                        look(step.model, batch.inputs, batch.labels)
+            given = [np.asarray(step(batch.inputs)) for step in steps]
+            for step, outputs in zip(steps, given, strict=True):
+                _check_finite(step.model, outputs)
+            yield batch, given
+    if number < 0:
+        raise DataError("The data is empty: there is nothing to evaluate.")
 
 
 def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
@@ -182,19 +248,28 @@ class Forward:
 def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if rows.ndim == 1 and rows.shape[0] == size:
         rows = rows[:, None]
+    if answers_once(rows.shape):
+        rows = rows.reshape(len(rows), -1)
     if rows.ndim != 2 or rows.shape[0] != size:
         raise DataError(
             f"Model {model.name!r} must give one row of outputs for each sample, of shape "
-            f"({size}, outputs). Received: shape {rows.shape}. One that answers at every step is "
-            "no classifier of samples: judge it by its own loss, and repair it on inputs alone."
-        )
-    if not np.isfinite(rows).all():
-        bad = int((~np.isfinite(rows).all(axis=1)).sum())
-        raise DataError(
-            f"Model {model.name!r} gives NaN or infinity for {bad} of {size} samples in a batch. "
-            "Look for NaN in the inputs and in the model's weights."
+            f"({size}, outputs), to be held against labels of samples. Received: shape "
+            f"{rows.shape}. Pass what it is to answer at every position in place of the labels."
         )
     return rows
+
+
+def _model_of(one: Forward | tuple[keras.Model, str | None]) -> keras.Model:
+    return one.model if isinstance(one, Forward) else one[0]
+
+
+def _check_finite(model: keras.Model, outputs: NDArray[np.float32]) -> None:
+    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"Model {model.name!r} gives NaN or infinity for {(~finite).sum()} of {len(outputs)} "
+            "samples in a batch. Look for NaN in the inputs and in the model's weights."
+        )
 
 
 def settle_labels(

@@ -187,8 +187,13 @@ def observe_gradients(
     )
 
 
-def answering_of(graph: Graph, name: str | None) -> Output:
+def answering_of(graph: Graph, name: str | None, *, once: bool = True) -> Output:
     """Return the output that answers the labels.
+
+    Args:
+        graph: The traced model.
+        name: The output's name, where there are several.
+        once: Whether it must answer once for each sample.
 
     Raises:
         PlanError: There are several, and none or an unknown one was named.
@@ -196,12 +201,18 @@ def answering_of(graph: Graph, name: str | None) -> Output:
     """
     output = graph.output(name or answering_output(graph.model, lineage(graph.model)))
     rank = len(graph.model.outputs[graph.outputs.index(output)].shape)
-    if rank != 2 or output.size is None:
+    if (once and rank != 2) or output.size is None:
         raise ModelError(
             f"Output {output.name!r} of model {graph.model.name!r} must give one row of fixed "
-            f"length for each sample. Received: rank {rank}."
+            f"length for each sample. Received: rank {rank}. The score reconstruction takes any."
         )
     return output
+
+
+def label_count_of(graph: Graph, output: Output) -> int | None:
+    """Return how many labels an output tells apart, where the model alone does not show it."""
+    size = output.size if len(graph.outputs) > 1 else None
+    return None if size is None else max(size, 2)
 
 
 def gradients_of(
@@ -214,17 +225,38 @@ def gradients_of(
     batch_size: int,
     label_names: Sequence[Any] | None,
     verbose: Verbose = "auto",
+    of_labels: bool = True,
 ) -> Gradients:
-    """Sum up how an objective depends on every unit; see `observe_gradients`."""
+    """Sum up how an objective depends on every unit; see `observe_gradients`.
+
+    Args:
+        graph: The traced model.
+        output: The output that the objective takes.
+        objective: What is asked.
+        data: As `observe` takes it, and labels beside it or None.
+        layers: As in `observe_gradients`, like the rest.
+        batch_size: As there.
+        label_names: As there.
+        verbose: As there.
+        of_labels: Whether the objective is of the labels that samples have.
+
+    Raises:
+        DataError: The targets are none that the objective knows; or as in `observe_gradients`.
+        ModelError: As in `observe_gradients`.
+    """
     taps = taps_of(graph, layers, blocks=False)
-    assert output.size is not None
     batches = as_batches(
         *data,
         model=graph.model,
         batch_size=batch_size,
         label_names=label_names,
-        label_count=max(output.size, 2),
+        label_count=label_count_of(graph, output),
     )
+    if of_labels and batches.kind != "labels":
+        raise DataError(
+            f"Model {graph.model.name!r} has other targets than labels of samples, and the loss "
+            "is of those. Use nns.scores.reconstruction, which needs only what the model answers."
+        )
     count = len(batches.label_names)
     sums = _GradientSums(graph, taps, output, objective, count)
     alike = unweighted(batches, "observe_gradients")

@@ -13,11 +13,14 @@ from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
-from keras_nns.data.labels import output_label_count
+from keras_nns.data.labels import answers_labels, output_label_count
 from keras_nns.data.sketch import Seen, Sketcher
+from keras_nns.data.targets import Kind
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
+from keras_nns.observation.forward import parents_batches
 from keras_nns.observation.moments import HALVES, HELD_OUT, PARTS
+from keras_nns.surgery.lineage import Lineage
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +47,7 @@ class Dealt:
 
     def _some(self, mask: NDArray[np.bool_]) -> Dealt:
         chosen = np.flatnonzero(mask)
-        inputs = tree.map_structure(lambda t: np.asarray(t)[chosen], self.batch.inputs)
-        weights = self.batch.weights
-        weights = None if weights is None else weights[chosen]
-        return Dealt(Batch(inputs, self.batch.labels[chosen], weights), self.part[chosen])
+        return Dealt(self.batch.only(chosen), self.part[chosen])
 
 
 class Division:
@@ -65,11 +65,15 @@ class Division:
         seed: Which samples they are.
         batch_size: Samples in a batch, for arrays.
         label_names: As in `as_batches`.
+        origin: Where the subnetwork comes from that the data is for, so that booleans are read as
+            what a yes/no network answers.
 
     Attributes:
         share: Share of the samples that is held out.
         seed: Which samples they are.
-        labelled: Whether the data has labels.
+        labelled: Whether the data has labels, or other targets.
+        asked: What the model is to answer (`targets.Kind`); None where the data does not say: it
+            has inputs alone, or labels that are no output of the model.
 
     Raises:
         DataError: The data does not fit, or can be gone over once only.
@@ -85,6 +89,7 @@ class Division:
         seed: int,
         batch_size: int,
         label_names: Sequence[Any] | None,
+        origin: Lineage | None = None,
     ) -> None:
         if not 0 <= held_out < 1:
             raise DataError(
@@ -98,12 +103,19 @@ class Division:
         self._key = int(seed).to_bytes(8, "little", signed=True)
         if isinstance(data, Batches):
             self._batches = data
+        elif self.labelled and origin is not None and origin.head == "binary":
+            self._batches = parents_batches(
+                model, origin, data, y, batch_size=batch_size, label_names=label_names
+            )
         elif self.labelled:
             self._batches = as_batches(
                 data, y, model=model, batch_size=batch_size, label_names=label_names
             )
         else:
             self._batches = _without_labels(data, model, batch_size)
+        names = self._batches.label_names
+        answers = self._batches.kind != "labels" or answers_labels(model, len(names))
+        self.asked: Kind | None = self._batches.kind if self.labelled and answers else None
         if not self._batches.repeatable:
             raise DataError(
                 "The data is gone over several times, and an iterator can be read once. Pass "
@@ -155,6 +167,16 @@ class Division:
             if self.constant and number == len(self._known):
                 self._known.append(part)
             yield Dealt(batch, part)
+
+    @property
+    def judged(self) -> Batches:
+        """What was held out, to pass on as data; everything where nothing was."""
+        return self._batches.of(self.held_out)
+
+    @property
+    def fitted(self) -> Batches:
+        """What is not held out, to pass on as data."""
+        return self._batches.of(self.to_fit)
 
     def held_out(self) -> Iterator[Batch]:
         """Iterate over what was held out, or over everything where nothing was."""
@@ -260,7 +282,7 @@ def _inputs_alone(data: Any) -> bool:
 
 def _without_labels(data: Any, model: Any, batch_size: int) -> Batches:
     """Read inputs alone: every sample gets label 0, which nobody looks at."""
-    count = None if output_label_count(model) else 1
+    count = output_label_count(model) or 1
     if isinstance(data, datasets.Dataset):
         return as_batches(datasets.with_zeros(data), model=model, label_count=count)
     zeros = np.zeros(len(tree.flatten(data)[0]), dtype=np.int64)

@@ -81,7 +81,9 @@ def decision_margin(output: Output, labels: Sequence[int], *, alone: bool) -> Ob
     """Return how far a decision between labels is from turning: the winner less the runner-up.
 
     The answers are the labels, and one more for all others; each by its logit. Where every answer
-    is decided by itself, as behind a sigmoid, it is the logit that is nearest to turning.
+    is decided by itself, as behind a sigmoid, it is the logit that is nearest to turning. At
+    several positions (pixels, steps) it is the sum of what each has, by signs drawn at random, as
+    in `projection`.
 
     Args:
         output: The output that answers the labels.
@@ -93,18 +95,37 @@ def decision_margin(output: Output, labels: Sequence[int], *, alone: bool) -> Ob
     def margin(outputs: Any, _: Any) -> Any:
         found = _logits_of(output, outputs)
         if found.shape[-1] == 1:
-            return ops.abs(found[:, 0])
+            return _drawn_sum(ops.abs(found[..., 0]))
         rest = [] if alone else [i for i in range(found.shape[-1]) if i not in own]
-        answers = ops.take(found, own, axis=1)
+        answers = ops.take(found, own, axis=-1)
         if output.kind == "sigmoid" or (len(own) == 1 and not rest):
-            return ops.min(ops.abs(answers), axis=1)
+            return _drawn_sum(ops.min(ops.abs(answers), axis=-1))
         if rest:
-            others = ops.logsumexp(ops.take(found, rest, axis=1), axis=1, keepdims=True)
-            answers = ops.concatenate([answers, others], axis=1)
+            others = ops.logsumexp(ops.take(found, rest, axis=-1), axis=-1, keepdims=True)
+            answers = ops.concatenate([answers, others], axis=-1)
         best, _ = ops.top_k(answers, 2)
-        return best[:, 0] - best[:, 1]
+        return _drawn_sum(best[..., 0] - best[..., 1])
 
     return margin
+
+
+def projection(outputs: Any, _: Any) -> Any:
+    """Return the sum of all outputs of a sample by signs drawn at random, `(batch,)`.
+
+    What becomes of its square is, on average over the signs, the sum of what becomes of the square
+    of every output (Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix
+    for Laplacian smoothing splines"): one gradient tells of all of them.
+    """
+    return _drawn_sum(ops.reshape(ops.cast(outputs, "float32"), (ops.shape(outputs)[0], -1)))
+
+
+def _drawn_sum(values: Any) -> Any:
+    """Sum up what a sample has, `(batch, …)`, by random signs where it has several."""
+    if len(values.shape) == 1:
+        return values
+    rows = ops.reshape(values, (ops.shape(values)[0], -1))
+    drawn = keras.random.uniform(ops.shape(rows), seed=0)
+    return ops.sum(ops.where(drawn < 0.5, -rows, rows), axis=1)
 
 
 def takes_one_label(objective: Objective) -> bool:

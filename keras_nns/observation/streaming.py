@@ -211,7 +211,8 @@ class Observer:
         first = next(stream, None)
         if first is None:
             raise DataError("The data is empty: it gave no batch.")
-        self._look(self.model, first.inputs, first.labels)
+        if first.targets is None:
+            self._look(self.model, first.inputs, first.labels)
         return itertools.chain([first], stream)
 
     def _pass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -16,6 +17,12 @@ from keras_nns.errors import SelectionError
 Scope = Literal["layer", "global"]
 Normalise = Literal["max", "mean", "l2"]
 Choose = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+
+
+_RULE = re.compile(
+    r"(above|at_least|top|fraction)\(([^,()]+)(?:, *scope=['\"]?(layer|global)['\"]?)?"
+    r"(?:, *normalise=['\"]?(max|mean|l2)['\"]?)?\)"
+)
 
 
 @dataclass(frozen=True)
@@ -236,3 +243,64 @@ def _named(
     if normalise is not None:
         shown += f", normalise={normalise!r}"
     return f"{name}({shown})"
+
+
+def as_rule(given: KeepRule | str | float | None) -> KeepRule:
+    """Return the keep rule that is meant by one, by its words, or by the number of `above`.
+
+    Args:
+        given: Such as `above(0.4)`, `"top(8)"` or `0.4`; None for the paper's `above(0.4)`.
+
+    Raises:
+        SelectionError: It is none of these.
+    """
+    if isinstance(given, KeepRule):
+        return given
+    if given is None:
+        return above(0.4)
+    if isinstance(given, str):
+        return named_rule(given)
+    if isinstance(given, Real) and not isinstance(given, bool):
+        return above(float(given))
+    raise SelectionError(
+        "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25), its words, or "
+        f"the number of above. Received: {given!r}."
+    )
+
+
+def named_rule(text: str, *, scope: str | None = None, normalise: str | None = None) -> KeepRule:
+    """Read a keep rule as the user, or a plan, writes it.
+
+    Raises:
+        SelectionError: There is no such rule, or its number makes no sense.
+    """
+    evened = re.fullmatch(r"uniform\((.*)\)", text.strip())
+    if evened is not None:
+        return uniform(named_rule(evened[1], scope=scope, normalise=normalise))
+    found = _RULE.fullmatch(text.strip())
+    if found is None and re.fullmatch(r"[\d.]+(e-?\d+)?", text.strip()):
+        text = f"above({text.strip()})"
+        found = _RULE.fullmatch(text)
+    if found is None:
+        raise SelectionError(
+            "Expected a rule such as above(0.4), top(8), fraction(0.25) or at_least(0.9), or the "
+            "number of above. "
+            f"Received: {text!r}."
+        )
+    name, number, own, size = found.groups()
+    where: dict[str, Any] = {"scope": scope or own or "layer", "normalise": normalise or size}
+    try:
+        value = float(number)
+    except ValueError:
+        raise SelectionError(f"{number!r} in the rule {text!r} is not a number.") from None
+    if name == "at_least":
+        if where != {"scope": "layer", "normalise": None}:
+            raise SelectionError(
+                f"The rule {text!r} compares each score with a number: it takes no scope and no "
+                "normalise."
+            )
+        return at_least(value)
+    if name == "top":
+        # top itself refuses what is not a whole number.
+        return top(int(value) if value.is_integer() else value, **where)  # type: ignore[arg-type]
+    return (above if name == "above" else fraction)(value, **where)

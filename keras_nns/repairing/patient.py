@@ -19,6 +19,7 @@ from keras_nns.judgement.question import Question, ask, question_of, reply
 from keras_nns.observation.forward import Forward, Ran, answering_output, settle_labels
 from keras_nns.observation.moments import HALVES
 from keras_nns.repairing.junctions import Junction
+from keras_nns.repairing.nearness import DISTANCE, nearness
 from keras_nns.repairing.prepared import Part, Prepared
 from keras_nns.repairing.projections import Projection, inputs_at
 from keras_nns.repairing.stages import Stages, Values
@@ -27,9 +28,6 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Lineage, lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions
-
-DISTANCE = "distance"
-"""Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
 
 BALANCED = "balanced acc."
 """Mean of recall and specificity, and the mean of that over the labels answered."""
@@ -47,7 +45,8 @@ class Gain:
         layer: Path of the layer, or None for the whole model.
         measure: What the figure is. `"unexplained"`: the squared error of a layer's outputs before
             the activation, in shares of how much the parent's vary; `"distance"`: the mean
-            absolute difference of the answers from the parent's; `"balanced acc."`.
+            absolute difference of the answers from the parent's; `"balanced acc."`, or for targets
+            that are no labels of samples `"IoU"` or `"R²"`.
         before: The figure before the step; None where there is none.
         after: The figure after it.
         note: What else there is to know: a choice made; or why a layer was left as it was, where
@@ -114,7 +113,7 @@ class Treatment:
         for model in (self.parent, small):
             refuse_state(model)
         alone = answers_labels_alone(self.record.head, self.kind)
-        if answered_only and alone and prepared.division.labelled:
+        if answered_only and alone and prepared.division.asked == "labels":
             prepared = prepared.of_labels(self.record.plan.labels)
         self._prepared = prepared
         self.division = prepared.division
@@ -278,27 +277,28 @@ class Treatment:
         """Judge the subnetwork on what is held out, or on everything where nothing is.
 
         Returns:
-            `DISTANCE`, and `BALANCED` with labels.
+            `DISTANCE`; and `BALANCED` with labels, or the figure that counts most for other targets
+            (`Evaluation.measure`).
         """
-        record, names = self.record, self.division.label_names
-        labelled = self.division.labelled
-        answers_alone = record.head == "parent" and not labelled
-        ran = self.run("held_out", self.forward, every_step=answers_alone)
+        record, asked = self.record, self.division.asked
+        if asked != "labels":
+            models = [
+                (self.parent, answering_output(self.parent, record)),
+                (self.model, answering_output(self.model, record)),
+            ]
+            return nearness(models, self.division, record, self.kind)
+        names = self.division.label_names
+        ran = self.run("held_out", self.forward)
         theirs, ours = ran.outputs
-        if answers_alone:
-            return {DISTANCE: _mean_distance(ours, theirs, ran.weights)}
-        known = names if labelled else record.plan.label_names
-        question = question_of(record, known, ours.shape[1], self.model.name)
+        question = question_of(record, names, ours.shape[1], self.model.name)
         wanted = ask(question, theirs, self.kind)
-        figures = {DISTANCE: _mean_distance(ours, wanted, ran.weights)}
-        if labelled:
-            truth, several = settle_labels(ran.labels, len(names), None)
-            threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
-            decided = reply(question, ours, multi_label=several, threshold=threshold).decided
-            figures[BALANCED] = balanced_accuracy(
-                question, decided, truth, several, weights=ran.weights
-            )
-        return figures
+        truth, several = settle_labels(ran.labels, len(names), None)
+        threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
+        decided = reply(question, ours, multi_label=several, threshold=threshold).decided
+        return {
+            DISTANCE: _mean_distance(ours, wanted, ran.weights),
+            BALANCED: balanced_accuracy(question, decided, truth, several, weights=ran.weights),
+        }
 
 
 def _mean_distance(

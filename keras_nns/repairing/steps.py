@@ -118,7 +118,7 @@ def repair(
         steps: `fold_means()`, `least_squares()`, `recalibrate_batch_norm()`, `calibrate_head()`,
             `calibrate_temperature()`:
             one or several, in the order in which they are done. None does least squares, and the
-            head where there are labels.
+            head where there are labels of samples that the model answers.
         held_out: Share of the samples to judge the steps on. With 0 the report is on the samples
             that were fitted.
         seed: Which samples are held out.
@@ -143,7 +143,7 @@ def repair(
         >>> print(fixed)  # doctest: +SKIP
         >>> nns.evaluate(fixed.model, (x_test, y_test))  # doctest: +SKIP
     """
-    record_of(small, parent)
+    record = record_of(small, parent)
     division = Division(
         data,
         y,
@@ -152,6 +152,7 @@ def repair(
         seed=seed,
         batch_size=batch_size,
         label_names=label_names,
+        origin=record,
     )
     return mend(small, Prepared(parent, division, memory=memory), steps)[0]
 
@@ -164,7 +165,7 @@ def mend(
     Returns:
         The repair; and the new model's forward pass, compiled.
     """
-    chosen = _chosen(steps, labelled=prepared.division.labelled)
+    chosen = _chosen(steps, prepared.division)
     treatment = Treatment(small, prepared, answered_only=True)
     figures = treatment.measure()
     for step in chosen:
@@ -180,9 +181,10 @@ def mend(
     return Repair(treatment.model, gains, fitted, int(samples[2])), treatment.forward
 
 
-def _chosen(steps: Step | Sequence[Step] | None, *, labelled: bool) -> list[Step]:
+def _chosen(steps: Step | Sequence[Step] | None, division: Division) -> list[Step]:
+    answered = division.asked == "labels"
     if steps is None:
-        return [least_squares(), calibrate_head()] if labelled else [least_squares()]
+        return [least_squares(), calibrate_head()] if answered else [least_squares()]
     chosen = list(steps) if isinstance(steps, Sequence) else [steps]
     for step in chosen:
         if not callable(step) or not hasattr(step, "needs_labels"):
@@ -190,9 +192,15 @@ def _chosen(steps: Step | Sequence[Step] | None, *, labelled: bool) -> list[Step
                 "`steps` are made by fold_means(), least_squares(), recalibrate_batch_norm(), "
                 f"calibrate_head() and calibrate_temperature(). Received: {step!r}."
             )
-        if step.needs_labels and not labelled:
+        if step.needs_labels and not division.labelled:
             raise DataError(
                 f"{step.name} needs labels, and the data has none. Pass (x, y), or y beside x."
+            )
+        if step.for_head and not answered:
+            raise DataError(
+                f"{step.name} fits the answers to labels of samples, and what the data has is none "
+                "that the model answers for a sample. Leave it out: steps=nns.steps.least_squares()"
+                " needs no labels."
             )
     for step in chosen[:-1]:
         if step.for_head and not chosen[-1].for_head:

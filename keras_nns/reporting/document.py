@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from keras_nns import tables
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.figures import LabelFigures, spread
+from keras_nns.judgement.figures import spread
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.reporting import findings, plots, weights

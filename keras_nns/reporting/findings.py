@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keras_nns import tables
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.figures import LabelFigures
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.surgery.proving import Proof
 
 HIGH, LOW = 0.8, 0.5

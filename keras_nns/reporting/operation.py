@@ -15,7 +15,7 @@ from keras_nns.errors import ProofError, SelectionError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import compare
-from keras_nns.judgement.figures import LabelFigures
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord

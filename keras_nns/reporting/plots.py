@@ -22,7 +22,7 @@ from keras_nns.extraction import trade_off as sweeping
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.figures import LabelFigures
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
 from keras_nns.reporting import canvas, weights
@@ -363,7 +363,7 @@ def trade_off(found: Sweep) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     axes.set_xlabel(f"size, in {sweeping.UNITS[found.unit]} of the parent")
-    axes.set_ylabel("balanced accuracy")
+    axes.set_ylabel(found.measure)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
     names = ", ".join(found.labels)

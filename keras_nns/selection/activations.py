@@ -244,7 +244,8 @@ def _refuse_one_label(activity: Activity) -> None:
     if seen < 2:
         raise SelectionError(
             f"The score compares a label with the rest, and {seen} label has samples. Observe data "
-            "of at least two."
+            "of at least two; or use a score that compares none, such as "
+            "nns.scores.mean_activation, or reconstruction where the model gives numbers."
         )
 
 

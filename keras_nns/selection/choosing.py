@@ -14,10 +14,11 @@ from keras_nns.data.labels import label_number
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
-from keras_nns.plans.keep_rules import KeepRule, above, normalised
+from keras_nns.plans.keep_rules import KeepRule, as_rule, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import Group, Member, mask_of
 from keras_nns.selection.activations import Score, mean_activation, name_of
+from keras_nns.selection.naming import as_score
 
 Label = int | str
 
@@ -37,8 +38,8 @@ def select(  # type: ignore[overload-overlap]
     activity: Activity,
     labels: Literal["each"],
     *,
-    score: Score = ...,
-    keep: KeepRule = ...,
+    score: Score | str = ...,
+    keep: KeepRule | str | float = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> list[Plan]: ...
@@ -47,8 +48,8 @@ def select(
     activity: Activity,
     labels: Label | Iterable[Label] = ...,
     *,
-    score: Score = ...,
-    keep: KeepRule = ...,
+    score: Score | str = ...,
+    keep: KeepRule | str | float = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> Plan: ...
@@ -56,8 +57,8 @@ def select(
     activity: Activity,
     labels: Label | Iterable[Label] = "all",
     *,
-    score: Score = mean_activation,
-    keep: KeepRule | None = None,
+    score: Score | str = mean_activation,
+    keep: KeepRule | str | float | None = None,
     min_units: int = 1,
     multiple_of: int = 1,
 ) -> Plan | list[Plan]:
@@ -75,8 +76,10 @@ def select(
     Args:
         activity: What was observed.
         labels: A label's number or name, a list of them, `"all"`, or `"each"` for one plan each.
-        score: How much a label needs a unit; the paper's mean activation by default.
-        keep: Which scores stay; the paper's `above(0.4)` by default.
+        score: How much a label needs a unit; the paper's mean activation by default. Or the name
+            of a score that needs activity alone, such as `"contrast"`.
+        keep: Which scores stay; the paper's `above(0.4)` by default. Or a rule in words,
+            `"top(8)"`, or the number of `above`.
         min_units: Keep at least this many units of every layer, the best ones.
         multiple_of: Round what is kept of every layer up to a multiple of this, by the best of the
             rest, for hardware that computes 4, 8 or 16 units at once. A layer whose own number of
@@ -96,12 +99,7 @@ def select(
         >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
         >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
     """
-    keep = above(0.4) if keep is None else keep
-    if not isinstance(keep, KeepRule):
-        raise SelectionError(
-            "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25). Received: "
-            f"{keep!r}."
-        )
+    keep, score = as_rule(keep), as_score(score)
     if min_units < 0:
         raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
     if multiple_of < 1:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batches, as_batches
-from keras_nns.data.labels import label_number
+from keras_nns.data.labels import answers_labels, label_number
 from keras_nns.errors import SelectionError
 from keras_nns.graph.tracing import Graph, TracedCall, trace
 from keras_nns.observation.activity import Activity
-from keras_nns.observation.gradients import answering_of, gradients_of
+from keras_nns.observation.gradients import answering_of, gradients_of, label_count_of
 from keras_nns.observation.input_moments import (
     Question,
     Reading,
@@ -21,7 +21,7 @@ from keras_nns.observation.input_moments import (
     readings,
     units_read,
 )
-from keras_nns.observation.label_losses import decision_margin
+from keras_nns.observation.label_losses import Objective, decision_margin, projection
 from keras_nns.plans.units import Group
 from keras_nns.selection.activations import Score, Scores
 from keras_nns.selection.choosing import Label
@@ -49,7 +49,9 @@ def reconstruction(
     of the answer that wins less that of the runner-up, to first order, with errors of a layer's
     outputs weighed by the margin's gradients there (both moments taken as independent of each
     other, as in Martens and Grosse 2015, *K-FAC*). So losses of different layers are in one unit of
-    measure, and `balance="cost"` of `extract` can set them against what units cost.
+    measure, and `balance="cost"` of `extract` can set them against what units cost. Where a model
+    decides at every position the changes of all are added up; where it gives numbers, or answers
+    none of the labels, the loss is the expected squared change of all that it gives.
 
     Units that something else than a Dense or a plain convolution reads, such as recurrent and
     attention layers, are not refitted: their loss is the expected square of what the margin loses
@@ -78,30 +80,32 @@ def reconstruction(
     Raises:
         SelectionError: A label is unknown, or a layer's moments would be too large to hold.
         DataError: The data does not fit, or has no sample of the labels.
-        ModelError: The model does not give one row of outputs for each sample.
+        ModelError: The output that answers has no fixed width.
 
     Example:
         >>> score = nns.scores.reconstruction(model, (x, y), labels=[3, 8])  # doctest: +SKIP
         >>> nns.select(activity, labels=[3, 8], score=score, keep=nns.top(8))  # doctest: +SKIP
     """
     graph = trace(model)
-    answering = answering_of(graph, output)
-    assert answering.size is not None
+    answering = answering_of(graph, output, once=False)
     batches = as_batches(
         data,
         y,
         model=model,
         batch_size=batch_size,
         label_names=label_names,
-        label_count=max(answering.size, 2),
+        label_count=label_count_of(graph, answering),
     )
     names = batches.label_names
     asked: Sequence[Label] = [labels] if isinstance(labels, int | np.integer | str) else labels
     numbers = sorted({label_number(label, names) for label in asked})
     if not numbers:
         raise SelectionError("`labels` is empty. Name at least one label.")
-    margin = decision_margin(answering, numbers, alone=alone)
-    question = Question(graph, answering, margin, tuple(numbers), alone)
+    objective: Objective = projection
+    at_once = batches.kind == "labels" and answers_labels(model, len(names))
+    if at_once or batches.kind == "positions":
+        objective = decision_margin(answering, numbers, alone=alone)
+    question = Question(graph, answering, objective, tuple(numbers), alone)
     values = _losses(question, batches, batch_size)
 
     def score(activity: Activity) -> Scores:
@@ -211,18 +215,15 @@ def _unfitted(
     question: Question, groups: Sequence[Group], batches: Batches, batch_size: int
 ) -> dict[str, Float]:
     """Return the mean square of what the margin loses without each unit, nothing refitted."""
-
-    def again() -> Iterator[tuple[Any, ...]]:
-        return (batch.as_data for batch in batches)
-
     seen = gradients_of(
         question.graph,
         question.answering,
         question.margin,
-        (again, None),
+        (batches, None),
         batch_size=batch_size,
         label_names=batches.label_names,
         verbose=False,
+        of_labels=False,
     )
     own = list(question.labels)
     rest = [label for label in range(len(seen.samples)) if label not in own]

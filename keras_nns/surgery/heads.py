@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops, tree
 from numpy.typing import NDArray
 
+from keras_nns.data.targets import EVERYTHING
 from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.tracing import Graph, Output
@@ -78,6 +79,11 @@ def answer_of(graph: Graph, plan: Plan, head: Head, name: str | None) -> Answer:
     index = graph.outputs.index(output)
     size = output.size
     count = 2 if size == 1 and output.kind == "sigmoid" else size
+    if head != "parent" and plan.label_names == (EVERYTHING,):
+        raise SurgeryError(
+            f"Output {output.name!r} gives numbers and answers no labels, so head={head!r} has no "
+            "meaning. Use head='parent'."
+        )
     names = plan.label_names if len(plan.label_names) == count else ()
     names = names or tuple(str(i) for i in range(count or 0))
     if head == "parent":

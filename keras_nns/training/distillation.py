@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.distillation import Distiller, LogitsDistillation
 
+from keras_nns.data.targets import IGNORED
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.judgement.question import ask
 from keras_nns.observation.forward import answering_output, run, settle_labels
@@ -52,7 +53,10 @@ def distill(
     Keras's own `Distiller` and `LogitsDistillation` do the work. What the parent answers is mapped
     to the subnetwork's head: for `"labels"` its probabilities of those labels, renormalised; for
     `"other"` the rest summed; for `"binary"` its probability of the labels against the rest.
-    Where each answer is a probability by itself, each is distilled as a yes and a no.
+    Where each answer is a probability by itself, each is distilled as a yes and a no. Answers at
+    every position (pixels, steps) are distilled at each; numbers, where the data has such targets,
+    by their mean squared error. Labels that the parent does not answer, such as the kind of text a
+    language model reads, are no targets: distillation is then pure, as without labels.
 
     Args:
         small: A subnetwork from `cut`, repaired or not. It is not changed.
@@ -98,7 +102,7 @@ def distill(
         raise SurgeryError(f"`temperature` must be above 0. Received: temperature={temperature!r}.")
     if not 0 <= alpha <= 1:
         raise SurgeryError(f"`alpha` is a share, from 0 to 1. Received: alpha={alpha!r}.")
-    record_of(small, parent)
+    record = record_of(small, parent)
     division = Division(
         data,
         y,
@@ -107,13 +111,15 @@ def distill(
         seed=seed,
         batch_size=256,
         label_names=label_names,
+        origin=record,
     )
     with random_untouched():
         treatment = Treatment(small, Prepared(parent, division))
         pupil = Pupil.of(treatment)
         summed = pupil.question.head in ("binary", "other") and not pupil.alone
-        drawn = (summed and division.labelled) if balance is None else balance
-        if drawn and (pupil.alone or not division.labelled):
+        answered = division.asked == "labels"
+        drawn = (summed and answered) if balance is None else balance
+        if drawn and (pupil.alone or not answered):
             raise DataError(
                 "balance=True draws samples of every answer equally often, which takes labels of "
                 "which each sample has one. Leave balance out."
@@ -167,13 +173,12 @@ def _distilled(
     alpha: float,
 ) -> tuple[Course, int]:
     division = treatment.division
-    if division.labelled:
+    if division.asked in ("labels", "positions"):
         check_answers("distill", treatment.survey, pupil.question)
     # Keras's Distiller does not weigh samples: they are drawn by weight.
     feed, other = feeds(division, pupil.target, how, draw=True)
     teacher = answering(copied(treatment.parent), pupil, own=False)
     student = answering(treatment.model, pupil, own=True)
-    labelled = division.labelled and not pupil.number
     # Not by name: Keras takes softmax of the logits for an instance of KLDivergence alone.
     loss = keras.losses.MeanSquaredError() if pupil.number else keras.losses.KLDivergence()
     with teacher.open() as theirs, student.open() as ours:
@@ -183,11 +188,19 @@ def _distilled(
             distillation_losses=LogitsDistillation(
                 temperature=1.0 if pupil.number else float(temperature), loss=loss
             ),
-            student_loss_weight=1.0 - float(alpha) if labelled else 0.0,
+            student_loss_weight=1.0 - float(alpha) if pupil.judged else 0.0,
         )
         steps = how.epochs * -(-feed.size // how.batch_size)
         distiller.compile(
             optimizer=own_optimizer(optimizer, steps),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=_loss(pupil),
         )
         return how.teach(distiller, treatment.model, feed, other), feed.size
+
+
+def _loss(pupil: Pupil) -> keras.losses.Loss:
+    """Return what holds the answers against the data's own targets."""
+    if pupil.number:
+        return keras.losses.MeanSquaredError()
+    ignored = IGNORED if pupil.asked == "positions" else None
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored)

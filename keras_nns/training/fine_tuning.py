@@ -11,8 +11,15 @@ import keras
 
 from keras_nns.errors import ModelError
 from keras_nns.graph.tracing import trace
-from keras_nns.judgement.question import Question, question_of, reply
-from keras_nns.observation.forward import answering_output, parents_batches, run, settle_labels
+from keras_nns.judgement.question import Question, question_of, reply, whole_question
+from keras_nns.judgement.tallies import Reported, tally
+from keras_nns.observation.forward import (
+    answering_output,
+    parents_batches,
+    passed,
+    run,
+    settle_labels,
+)
 from keras_nns.observation.holdout import Division, Survey
 from keras_nns.observation.moments import HALVES, HELD_OUT
 from keras_nns.repairing.head_fit import at_half
@@ -52,7 +59,7 @@ def fine_tune(
     verbose: bool = False,
     label_names: Sequence[Any] | None = None,
 ) -> Trained:
-    """Train a copy of a model on labels, as it was compiled.
+    """Train a copy of a model on labels, or other targets, as it was compiled.
 
     Optimizer, loss and metrics are those of the model, which `cut` took over from the parent, with
     a loss that fits the head. Labels in the data are the parent's; they become what the head
@@ -68,7 +75,8 @@ def fine_tune(
         optimizer: A Keras optimizer or its name, which is copied, in place of the model's own.
             Where the model is not compiled, None is Adam at its usual rate.
         loss: A Keras loss in place of the model's own. Where the model is not compiled, None is the
-            cross-entropy that fits its outputs.
+            cross-entropy that fits its outputs, or for targets that are numbers the mean squared
+            error.
         held_out: As in `distill`.
         patience: As in `distill`.
         seed: As in `distill`.
@@ -175,36 +183,39 @@ def tuned(
     gains: list[Gain] = []
     with random_untouched():
         model = copied(small)
-        question = question_of(origin, names, int(model.outputs[0].shape[-1]), small.name)
+        width, kind = int(model.outputs[0].shape[-1]), trace(small).outputs[0].kind
+        numbers, at_positions = batches.kind == "values", batches.kind == "positions"
+        question = whole_question(names)
+        if not numbers:
+            question = question_of(origin, names, width, small.name)
         # One yes or no is one answer also where a sample has several labels.
         single = question.head == "binary" or survey.labels.sum() == survey.samples.sum()
+        single &= not at_positions
         summed = question.head in ("binary", "other") and single
         drawn = (summed and class_weight is None) if balance is None else balance
         how = replace(how, balance=drawn)
         steps = how.epochs * -(-_to_fit(survey, question) // how.batch_size)
         own = None if optimizer is None else optimizer(steps)
-        _compile(model, own, loss, trace(small).outputs[0].kind, question)
+        _compile(model, own, loss, kind, None if numbers else question)
         check_answers(verb, survey, question)
-        labelling = Labelling(question, int(model.outputs[0].shape[-1]), is_sparse(model.loss))
+        labelling = Labelling(
+            None if numbers else question,
+            width,
+            is_sparse(model.loss),
+            several=at_positions and kind == "sigmoid" and width > 1,
+            single=len(model.outputs[0].shape) - 2 if batches.kind == "labels" else 0,
+            ignored=getattr(model.loss, "ignore_class", None),
+        )
         feed, other = feeds(division, labelling.target, how, class_weight=class_weight)
 
-        def judged() -> float:
-            ran = run([(model, output)], division.held_out())
-            truth, several = settle_labels(ran.labels, len(names), None)
-            low = float(ran.outputs[0].min())
-            threshold = 0.0 if low < 0 else None
-            decided = reply(
-                question, ran.outputs[0], multi_label=several, threshold=threshold
-            ).decided
-            return balanced_accuracy(question, decided, truth, several, weights=ran.weights)
-
-        before = judged()
+        judged = partial(_judged, division, question, kind, output)
+        measure, before = judged(model)
         course = how.teach(model, model, feed, other)
         if held_out:
             gains.append(Gain(step, None, "loss", course.before, course.after))
         if at_best_point and drawn and isinstance(origin, Lineage) and question.head == "binary":
             model = at_half(model, origin, division.to_fit(), names)
-        gains.append(Gain(step, None, BALANCED, before, judged()))
+        gains.append(Gain(step, None, measure, before, judged(model)[1]))
         trained = copied(model)
         add_seen(trained, survey.seen)
         known = balanced_decisions(origin)
@@ -220,15 +231,39 @@ def tuned(
     )
 
 
+def _judged(
+    division: Division, question: Question, kind: str, output: str | None, model: keras.Model
+) -> tuple[str, float]:
+    """Return the figure that counts most on what is held out, with its name."""
+    names, asked = division.label_names, division.whole.kind
+    if asked != "labels":
+        single = kind == "linear" and model.outputs[0].shape[-1] == 1
+        told = Reported(model.name, names)
+        counted = tally(asked, told, question, meaning=kind, threshold=0.0 if single else None)
+        for batch, (outputs,) in passed([(model, output)], division.held_out()):
+            counted.add(outputs, batch)
+        found = counted.evaluation()
+        return found.measure, found.worth
+    ran = run([(model, output)], division.held_out())
+    truth, several = settle_labels(ran.labels, len(names), None)
+    low = float(ran.outputs[0].min())
+    threshold = 0.0 if low < 0 else None
+    decided = reply(question, ran.outputs[0], multi_label=several, threshold=threshold).decided
+    return BALANCED, balanced_accuracy(question, decided, truth, several, weights=ran.weights)
+
+
 def _to_fit(survey: Survey, question: Question) -> int:
     """Return about how many samples there are to train on."""
     halves = list(HALVES)
     if question.head == "labels":
-        return int(survey.labels[halves][:, question.named].sum())
+        own = int(survey.labels[halves][:, question.named].sum())
+        return min(own, int(survey.samples[halves].sum()))
     return int(survey.samples[halves].sum())
 
 
-def _compile(model: keras.Model, optimizer: Any, loss: Any, kind: str, question: Question) -> None:
+def _compile(
+    model: keras.Model, optimizer: Any, loss: Any, kind: str, question: Question | None
+) -> None:
     """Compile as asked, and as it was where nothing is asked."""
     if model.compiled and model.loss is not None and optimizer is None and loss is None:
         return
@@ -238,7 +273,9 @@ def _compile(model: keras.Model, optimizer: Any, loss: Any, kind: str, question:
     model.compile(**given)
 
 
-def _usual_loss(model: keras.Model, kind: str, question: Question) -> Any:
+def _usual_loss(model: keras.Model, kind: str, question: Question | None) -> Any:
+    if question is None:
+        return keras.losses.MeanSquaredError()
     probabilities = kind != "linear" or question.head in ("binary", "other")
     if model.outputs[0].shape[-1] == 1 or kind == "sigmoid":
         return keras.losses.BinaryCrossentropy(from_logits=not probabilities)

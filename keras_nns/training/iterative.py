@@ -21,6 +21,7 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.schedules import Schedule, agp, shares_of
 from keras_nns.selection.activations import Score, Scores, contrast, name_of
 from keras_nns.selection.choosing import Label, select
+from keras_nns.selection.naming import as_score
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.lineage import Head, lineage, set_lineage
 
@@ -60,7 +61,7 @@ def in_steps(
     share: float,
     steps: int = 4,
     schedule: Schedule = agp,
-    score: Score = contrast,
+    score: Score | str = contrast,
     score_of: ScoreOf | None = None,
     keep: Callable[[float], KeepRule] = fraction,
     repair: Callable[[Any], Any] | None = None,
@@ -124,7 +125,7 @@ def in_steps(
         raise SelectionError(
             "in_steps makes one subnetwork. Call it once for each label, with labels=label."
         )
-    shares = shares_of(schedule, steps, share)
+    shares, scored = shares_of(schedule, steps, share), as_score(score, model)
     batches = as_batches(data, y, model=model, batch_size=batch_size, label_names=label_names)
     if not batches.repeatable and steps > 1:
         raise DataError(
@@ -138,7 +139,7 @@ def in_steps(
     }
     way = _Way(
         watch=lambda small: observe(small, data, y, verbose=False, **watching),
-        score_of=lambda small: score if score_of is None else score_of(small),
+        score_of=lambda small: scored if score_of is None else score_of(small),
         choose=lambda part, activity, own: select(
             activity,
             labels,

@@ -26,8 +26,8 @@ class Answering:
 
     Attributes:
         model: From the inputs to logits: `(samples, answers)` where one answer excludes the
-            others, `(samples, answers, 2)` (no, yes) where each stands alone, `(samples, 1)` for a
-            number.
+            others, `(samples, answers, 2)` (no, yes) where each stands alone, and the outputs as
+            they are for numbers. Axes of positions stand behind the samples.
         fused: Layers whose activation has to be left out while it is used.
     """
 
@@ -60,6 +60,9 @@ def answering(model: keras.Model, pupil: Pupil, *, own: bool) -> Answering:
     """
     question, kind = pupil.question, pupil.kind
     tensor = functional(model).outputs[pupil.index]
+    inputs, _ = structure(model)
+    if pupil.number:
+        return Answering(keras.Model(inputs, ops.cast(tensor, "float32")), ())
     if own and question.head in ("binary", "other"):
         before = _before_sum(tensor, question.head)
         if before is None:
@@ -68,15 +71,12 @@ def answering(model: keras.Model, pupil: Pupil, *, own: bool) -> Answering:
             tensor, own, kind = before, False, "softmax" if kind == "linear" else kind
     logits, fused = _logits(tensor, kind)
     rows = _answers(logits, question, kind, own=own, alone=pupil.alone)
-    inputs, _ = structure(model)
     return Answering(keras.Model(inputs, ops.cast(rows, "float32")), fused)
 
 
 def _answers(logits: Any, question: Question, kind: str, *, own: bool, alone: bool) -> Any:
     """Turn logits of outputs into those of answers."""
     width = logits.shape[-1]
-    if width == 1 and kind == "linear":
-        return logits
     if width == 1:
         both = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
         return both if own or question.head == "parent" else _grouped(both, question)
@@ -84,7 +84,7 @@ def _answers(logits: Any, question: Question, kind: str, *, own: bool, alone: bo
     if kind == "sigmoid" or alone:
         yes = ops.take(logits, chosen, axis=-1)
         pairs = ops.stack([ops.zeros_like(yes), yes], axis=-1)
-        return pairs[:, 0] if question.head == "binary" else pairs
+        return pairs[..., 0, :] if question.head == "binary" else pairs
     return logits if own or question.head == "parent" else _grouped(logits, question)
 
 
@@ -97,7 +97,7 @@ def _grouped(logits: Any, question: Question) -> Any:
 
 def _sum(logits: Any, columns: Sequence[int]) -> Any:
     if len(columns) == 1:
-        return logits[:, columns[0]]
+        return logits[..., columns[0]]
     return ops.logsumexp(ops.take(logits, list(columns), axis=-1), axis=-1)
 
 

@@ -16,8 +16,8 @@ from keras_nns.errors import DataError
 Rows = tuple[Any, NDArray[Any], NDArray[np.float32]]
 """Inputs as the model takes them, what is right for each, and how much each counts."""
 
-Target = Callable[[NDArray[Any]], tuple[NDArray[np.bool_], NDArray[Any]]]
-"""From labels to which samples are used, and what is right for each of all."""
+Target = Callable[[Batch], tuple[NDArray[np.bool_], NDArray[Any]]]
+"""From a batch to which of its samples are used, and what is right for each of all."""
 
 BLOCK = 2**28
 """About how many bytes of samples are in memory at once, to be put in another order."""
@@ -37,7 +37,7 @@ class Feed:
 
     Args:
         batches: Starts a pass.
-        target: What a batch's labels become: which samples are used, and their targets.
+        target: What is asked of a batch: which samples are used, and their targets.
         batch_size: Samples in a batch.
         seed: Of the order.
         shuffle: Whether to change the order; else it is the container's in every epoch.
@@ -166,8 +166,8 @@ class Feed:
 
     def _read(self) -> Iterator[Rows]:
         for batch in self._batches():
-            weights = np.ones(batch.size) if batch.weights is None else batch.weights
-            answered, y = self._target(batch.labels)
+            weights = batch.each
+            answered, y = self._target(batch)
             used = answered & (weights > 0)
             if not used.any():
                 continue

@@ -9,7 +9,7 @@ import pytest
 import keras_nns as nns
 import tflite_export
 from keras_nns.cli import main
-from keras_nns.cli.select import named_rule
+from keras_nns.plans.keep_rules import named_rule
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

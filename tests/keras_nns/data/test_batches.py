@@ -119,7 +119,7 @@ def test_skips_add_up():
 
 def test_skipped_batches_of_a_py_dataset_are_not_made():
     data = Sequence(*samples(10), 2)
-    list(as_batches(data, model=model_of()).skip(3))
+    list(as_batches(data, model=model_of(), label_count=4).skip(3))
     assert data.asked == [3, 4]
 
 
@@ -304,7 +304,7 @@ WRONG = {
     ),
     "ragged labels": (
         tf.data.Dataset.from_tensors((X[:2], tf.ragged.constant([[1], [1, 2]]))),
-        "ragged or sparse",
+        "The labels are ragged",
     ),
     "sparse dataset": (
         tf.data.Dataset.from_tensors((tf.sparse.from_dense(X), Y)),

@@ -15,7 +15,7 @@ from keras_nns.graph.budgets import parse
         ({"macs": 2e6}, "macs", 2_000_000, "2,000,000 multiply-adds"),
         ({"activation_memory": 64}, "activation_memory", 64, "64 bytes of activations (float32)"),
         ({"latency_ms": 0.25}, "latency_ms", 0.25, "0.25 ms a sample on this machine"),
-        ({"drop": 0}, "drop", 0, "0 drop in balanced accuracy or AUC"),
+        ({"drop": 0}, "drop", 0, "0 drop in its figures"),
     ],
 )
 def test_a_budget_says_its_unit(given, unit, limit, shown):

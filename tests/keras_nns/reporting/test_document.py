@@ -12,7 +12,8 @@ from keras_nns.errors import SelectionError
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.comparison import compare
-from keras_nns.judgement.figures import Evaluation, LabelFigures
+from keras_nns.judgement.figures import Evaluation
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import union

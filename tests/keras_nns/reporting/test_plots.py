@@ -17,7 +17,8 @@ from keras_nns.errors import FileError, SelectionError
 from keras_nns.graph.costs import Costs
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.figures import Evaluation, LabelFigures
+from keras_nns.judgement.figures import Evaluation
+from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import LayerActivity
 from keras_nns.plans.kept_units import Plan

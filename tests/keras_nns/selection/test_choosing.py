@@ -181,7 +181,7 @@ def means(activity):
         ({"labels": "elk"}, "No sample of label 'elk'"),
         ({"labels": "all"}, "No sample of label 'elk'"),
         ({"labels": "each"}, "No sample of label 'elk'"),
-        ({"labels": 0, "keep": 0.4}, r"`keep`.*0\.4"),
+        ({"labels": 0, "keep": True}, r"`keep`.*True"),
         ({"labels": 0, "score": "mean"}, "`score`.*'mean'"),
         ({"labels": 0, "min_units": -1}, "min_units=-1"),
         ({"labels": 0, "score": lambda a: {"first": np.ones((3, 5))}}, r"shape \(3, 4\)"),

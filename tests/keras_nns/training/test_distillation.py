@@ -418,7 +418,9 @@ def feed_of(y, *, block=None, monkeypatch=None, **options):
         return (Batch(numbers[i : i + 8], y[i : i + 8]) for i in range(0, len(y), 8))
 
     setting = {"batch_size": 10, "seed": 0, "shuffle": True, "balance": False, "constant": True}
-    return sampling.Feed(batches, lambda y: (y >= 0, y), **{**setting, **options})
+    return sampling.Feed(
+        batches, lambda batch: (batch.labels >= 0, batch.labels), **{**setting, **options}
+    )
 
 
 def drawn(feed):

@@ -143,7 +143,7 @@ def feed(y, weights, **options):
     x = np.arange(len(y), dtype="float32")[:, None]
     batch = Batch(x, y, None if weights is None else np.asarray(weights, dtype="float64"))
     used = np.ones(len(y), dtype=bool)
-    return Feed(lambda: [batch], lambda labels: (used, labels), **{**how, **options})
+    return Feed(lambda: [batch], lambda batch: (used, batch.labels), **{**how, **options})
 
 
 def drawn(made):
