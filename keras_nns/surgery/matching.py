@@ -41,7 +41,8 @@ def traced_for(model: Any, plan: Plan, *, retrained: bool, allow_empty: bool = F
         raise PlanError(
             f"The plan was made with other weights than those of {model.name!r}: for another model "
             "of the same shape, or before this one was trained further. Observe this model and "
-            "select again; or, where it is the same one trained further, pass retrained=True."
+            "select again; or, where it is the same one trained further, pass retrained=True "
+            "(--retrained in a shell)."
         )
     sizes = {group.name: group.size for group in graph.layout.prunable}
     if dict(plan.sizes) != sizes:

@@ -168,7 +168,7 @@ WRONG = {
     ),
     # plans
     "plan of another model": ("cut parent.keras plan_of_other.json -o out.keras", "another model"),
-    "retrained parent": ("cut retrained.keras plan.json -o out.keras", "changed"),
+    "retrained parent": ("cut retrained.keras plan.json -o out.keras", "--retrained in a shell"),
     "emptied layer": ("cut parent.keras nothing.json -o out.keras", "empty"),
     "damaged plan": ("cut parent.keras damaged_plan.json -o out.keras", "damaged_plan.json"),
     "truncated plan": ("cut parent.keras cut_plan.json -o out.keras", "cut_plan.json"),
