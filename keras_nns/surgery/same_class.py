@@ -44,10 +44,12 @@ def of_same_class(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Any
 
     Returns:
         The new model, or None where its class has no row or cannot say what is left; then a warning
-        says why.
+        says why, but for Keras's own classes, which have nothing more than their graph.
     """
     row = class_of(model)
     if row is None:
+        if not type(model).__module__.startswith("keras.src."):
+            _warn(model, "nothing is known of how a smaller one is made; its own methods are gone")
         return None
     try:
         parts = list(_parts(rebuilder, model, key, path))
@@ -57,16 +59,20 @@ def of_same_class(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Any
         for old, other in pairs:
             _check(rebuilder, old, other)
     except UnlikeError as reason:
-        warnings.warn(
-            f"What is left of {model.name!r} is a functional keras.Model and no "
-            f"{type(model).__name__}: {reason}.",
-            stacklevel=2,
-        )
+        _warn(model, str(reason))
         return None
     for old, other in pairs:
         if not is_graph(old):
             rebuilder.note(old, other)
     return new
+
+
+def _warn(model: Any, reason: str) -> None:
+    warnings.warn(
+        f"What is left of {model.name!r} is a functional keras.Model and no "
+        f"{type(model).__name__}: {reason}.",
+        stacklevel=3,
+    )
 
 
 def _parts(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Iterator[Part]:

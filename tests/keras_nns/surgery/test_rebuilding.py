@@ -158,3 +158,21 @@ def test_what_was_done_to_a_projection_of_an_attention_is_done_to_its_copy(mode)
     old, new = (m.get_layer("attention").query_dense for m in (model, small))
     for one, other in zip(old.variables, new.variables, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class Net(keras.Model):
+    """A functional model with a method of its own."""
+
+    def decide(self, x):
+        return self(x)
+
+
+def test_a_class_of_the_users_own_is_said_to_be_lost():
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(5, activation="relu", name="hidden")(inputs)
+    model = Net(inputs, keras.layers.Dense(2)(hidden))
+    graph = trace(model)
+    plan = nns.Plan(graph.fingerprint, {"hidden": 5}, {"hidden": (0, 3)})
+    with pytest.warns(UserWarning, match="no Net: nothing is known"):
+        small = nns.cut(model, plan)
+    assert type(small).__module__.startswith("keras.src.")

@@ -172,6 +172,12 @@ def test_what_a_class_cannot_say_is_told(kept, why, models):
     assert type(small) is not type(parent)
 
 
+def test_a_class_that_nobody_knows_is_said_to_be_lost(models):
+    parent = models.OPTBackbone(**SIZES, num_heads=4, max_sequence_length=LENGTH)
+    with pytest.warns(UserWarning, match="no OPTBackbone: nothing is known"):
+        nns.cut(parent, plan_of(parent, hidden=(2, 3)))
+
+
 def test_a_backbone_alone_comes_back_too_and_the_parent_stays(models):
     parent = task(models, "Llama", tie_word_embeddings=True).backbone
     before = answers(parent)
