@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         OptionError,
         VerificationError,
     )
+    from tflite_export.ethos_u import NPU_TARGETS, CpuOperator, Npu, npu
     from tflite_export.files import save
     from tflite_export.metadata import (
         Metadata,
@@ -51,12 +52,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "NPU_TARGETS",
     "VARIANTS",
     "Anatomy",
     "CalibrationWarning",
     "Card",
     "CardRow",
     "ConversionError",
+    "CpuOperator",
     "ExportError",
     "ExportFileError",
     "FlatbufferError",
@@ -66,6 +69,7 @@ __all__ = [
     "Metadata",
     "MetadataError",
     "Normalization",
+    "Npu",
     "OptionError",
     "OutputDifference",
     "QuantizedTraining",
@@ -79,6 +83,7 @@ __all__ = [
     "card",
     "cluster_weights",
     "convert",
+    "npu",
     "prune_weights",
     "read_metadata",
     "save",
@@ -101,6 +106,7 @@ _MODULES = {
         "OptionError",
         "VerificationError",
     ),
+    "ethos_u": ("NPU_TARGETS", "CpuOperator", "Npu", "npu"),
     "files": ("save",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
     "operators": ("Anatomy", "anatomy"),
