@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, cut, reading, screen
+from tflite_export.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from keras_nns.extraction.budgeted import Extraction
+    from keras_nns.extraction.unfinished import Unfinished
 
 EXAMPLE = """\
 keras-nns extract nns_demo/parent.keras digits --label 3 --budget 12kB -o three.keras
-keras-nns extract model.keras photos --label cat --budget drop=0.01 --epochs 1 -o cat.keras"""
+keras-nns extract model.keras photos --label cat --label dog --budget 500kB --quantize int8 \\
+    -o pets.tflite"""
 
 SCORES = ("reconstruction", "contrast", "mean_activation", "firing_frequency")
 
@@ -23,18 +30,20 @@ def add(commands: arguments.Commands) -> None:
         run,
         help="make the network for some labels that a budget allows, in one go",
         description="Observe a model once, choose the units that a budget allows for some labels, "
-        "cut, repair, and judge on samples held out: observe, select, cut and evaluate in one.",
+        "cut, repair, and judge on samples held out: observe, select, cut, evaluate and export in "
+        "one. A .tflite file is what was judged, and is verified against the network.",
         example=EXAMPLE,
     )
     arguments.add_model(parser)
     arguments.add_data(parser, part="train")
-    arguments.add_output(parser, "model (.keras)")
+    arguments.add_output(parser, "file for a device (.tflite), or model (.keras)")
     parser.add_argument(
         "--budget",
         required=True,
         metavar="B",
-        help="what it may cost: 60kB or 60KiB of .tflite, parameters=20k, macs=1M, "
-        "activation-memory=32KiB, latency-ms=0.5, or drop=0.01 of balanced accuracy",
+        help="what it may cost: 60kB or 60KiB of .tflite in the variant that ships, "
+        "parameters=20k, macs=1M, activation-memory=32KiB, latency-ms=0.5, or drop=0.01 of "
+        "balanced accuracy",
     )
     add_making(parser)
 
@@ -48,6 +57,13 @@ def add_making(parser: argparse.ArgumentParser) -> None:
         default=None,
     )
     cut.add_answer(parser)
+    parser.add_argument(
+        "--quantize",
+        choices=tuple(VARIANTS),
+        metavar="VARIANT",
+        help=f"the variant of .tflite that ships: {', '.join(VARIANTS)}. Budgets and figures are "
+        "those of that file (default: float32 for a .tflite; else the network itself is judged)",
+    )
     parser.add_argument(
         "--score",
         choices=(*SCORES, *arguments.WEIGHT_SCORES),
@@ -84,6 +100,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         "labels": reading.labels_of(given.label, label_names),
         "head": given.head,
         "output": given.answer,
+        "quantize": given.quantize,
         "score": given.score,
         "balance": given.balance,
         "repair": given.repair,
@@ -92,23 +109,64 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         "seed": given.seed,
         "batch_size": given.batch_size,
         "label_names": label_names,
+        "verbose": not given.quiet,
     }
     return model, data, options
 
 
 def run(given: Namespace) -> None:
-    """Extract, write the model, and print what it costs and is worth."""
+    """Extract, write the network or its file, and print what it costs and is worth."""
     from keras_nns.graph.budgets import parse
 
     budget = parse(given.budget)
-    output = reading.free_output(given, ".keras")
+    output = reading.free_output(given, ".keras", ".tflite")
+    if output.suffix == ".tflite" and given.quantize is None:
+        given.quantize = "float32"
     model, data, options = opened(given)
     from keras_nns.extraction import budgeted
-    from keras_nns.surgery.lineage import save_model
 
-    with screen.working(given, "observing, choosing and repairing"):
+    with screen.cut_off(given, lambda left: _left(left, output)):
         found = budgeted.extract(model, data, budget=budget, **options)
-    save_model(found.model, output, overwrite=given.overwrite)
+    _save(given, found, output)
     if not given.json:
         screen.remark(given, f"{output}: {found.plan}")
     screen.figures(given, found, found.to_table())
+    if not given.json:
+        screen.remark(given, _next(given, output))
+
+
+def _save(given: Namespace, found: Extraction, output: Path) -> None:
+    """Write what was asked for; where its file cannot ship, the network beside it, and say so."""
+    from tflite_export.errors import VerificationError
+
+    refusal = found.shipped.refusal if output.suffix == ".tflite" else None
+    if refusal is None:
+        found.save(output, overwrite=given.overwrite)
+        return
+    beside = output.with_suffix(".keras")
+    found.save(beside, overwrite=given.overwrite)
+    raise VerificationError(
+        f"{output} was not written: {refusal} The network, which is right in Keras, is in {beside}."
+    )
+
+
+def _left(left: Unfinished, output: Path) -> str:
+    """Write what there was of a network when the work was cut off, and say so."""
+    path = output.with_name(f"{output.stem}.unfinished.keras")
+    left.save(path, overwrite=True)
+    return f"{path}: {left}"
+
+
+def _next(given: Namespace, output: Path) -> str:
+    """Say what to do with what was written."""
+    if output.suffix == ".tflite":
+        lines = [
+            f"keras-nns card {output} --samples TEST   # its cost and figures on data of your own",
+            f"keras-nns to-c {output} -o {output.stem}.h   # for a microcontroller",
+        ]
+    else:
+        lines = [
+            f"keras-nns evaluate {output} TEST --against {given.model}",
+            f"keras-nns export {output} -o {output.stem}.tflite",
+        ]
+    return "\n".join(["next, with data that none of this has seen:", *(f"  {x}" for x in lines)])

@@ -79,6 +79,25 @@ def json_text(found: Told) -> str:
 
 
 @contextlib.contextmanager
+def cut_off(given: Namespace, left: Callable[[Any], str]) -> Iterator[None]:
+    """Write what a verb had found by the time that it was cut off, and go on ending.
+
+    Args:
+        given: The arguments.
+        left: Writes what had been found, and returns what to say of it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        found = getattr(stop, "found", None)
+        if found is None:
+            raise
+        note(given, left(found))
+        # As it came, so that the exit status says how the command ended.
+        raise (stop.__cause__ or stop) from None
+
+
+@contextlib.contextmanager
 def working(given: Namespace, text: str) -> Iterator[Callable[[str], None]]:
     """Show what is being done while it is done, on a terminal, unless asked to be quiet.
 

@@ -43,14 +43,22 @@ def run(given: Namespace) -> None:
     """Sweep, write the picture or the data, and print the table."""
     output = reading.free_output(given, *_PICTURES, ".json")
     model, data, options = extract.opened(given)
-    from keras_nns.extraction.trade_off import sweep
+    from keras_nns.extraction.trade_off import Sweep, sweep
     from keras_nns.files import atomic
     from keras_nns.reporting import image_files, plots
 
-    with screen.working(given, "making and judging networks"):
+    def write(found: Sweep, path: Path, *, overwrite: bool) -> None:
+        if path.suffix == ".json":
+            atomic.write_bytes(path, screen.json_text(found).encode(), overwrite=overwrite)
+        else:
+            image_files.save(plots.trade_off(found), path, overwrite=overwrite)
+
+    def left(found: Sweep) -> str:
+        path = output.with_stem(f"{output.stem}.unfinished")
+        write(found, path, overwrite=True)
+        return f"{path}:\n{found}"
+
+    with screen.cut_off(given, left):
         found = sweep(model, data, sizes=given.sizes, unit=given.unit, **options)
-    if Path(output).suffix == ".json":
-        atomic.write_bytes(output, screen.json_text(found).encode(), overwrite=given.overwrite)
-    else:
-        image_files.save(plots.trade_off(found), output, overwrite=given.overwrite)
+    write(found, output, overwrite=given.overwrite)
     screen.figures(given, found, found.to_table())

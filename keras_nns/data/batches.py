@@ -69,6 +69,13 @@ class Batch:
         """How much each sample counts, float64 `(samples,)`."""
         return np.ones(self.size) if self.weights is None else self.weights
 
+    def has(self, labels: Sequence[int]) -> NDArray[np.bool_]:
+        """Say which samples have one of these labels, `(samples,)`."""
+        table, wanted = self.labels, list(labels)
+        return np.asarray(
+            table[:, wanted].any(axis=1) if table.ndim == 2 else np.isin(table, wanted)
+        )
+
     def only(self, chosen: NDArray[Any]) -> Batch:
         """Return some of the samples, by a mask or by their places."""
         return Batch(
@@ -116,6 +123,7 @@ class Batches:
         repeatable: Whether there can be a second pass; false for a generator.
         alphabetical: Whether the names are the data's own strings in alphabetical order.
         notes: What was done to the data on the way: how pixels in files were scaled.
+        divisor: What pixels in files were divided by (`Stream.divisor`).
         constant: Whether every pass gives the same samples in the same order, as arrays do.
         truths: Whether the labels were given as booleans, one for each sample.
     """
@@ -133,6 +141,7 @@ class Batches:
         self.kind = labels.kind
         self.alphabetical = labels.alphabetical
         self.notes = stream.notes
+        self.divisor = stream.divisor
         self.size = stream.size
         self.batches = stream.batches
         self.repeatable = stream.repeatable

@@ -51,6 +51,8 @@ class Stream:
         take: Gives the inputs of some samples, by their places, where samples can be had out of
             turn.
         notes: What was done to it on the way.
+        divisor: What pixels in files are divided by before the model is given them, 1 where it
+            takes them as they are stored; None for data that are no pictures in files.
     """
 
     open: Callable[[int], Pairs]
@@ -65,6 +67,7 @@ class Stream:
     labels: Any = None
     take: Callable[[Sequence[int]], Any] | None = None
     notes: tuple[str, ...] = ()
+    divisor: float | None = None
 
 
 def open_stream(
@@ -361,12 +364,13 @@ def _path(
     white = 255.0 if isinstance(found, ImageFolder) else found.divisor
     why = rescaled(white) if white else None
     notes = (scale_note(white, why),) if white else ()
+    divisor = (1.0 if why else white) if white else None
     if not isinstance(found, ImageFolder):
         stream = _arrays(
             found.x, found.y, (), batch_size, scale=None if why else found.scaled,
             names=found.label_names,
         )  # fmt: skip
-        return replace(stream, alphabetical=found.alphabetical, notes=notes)
+        return replace(stream, alphabetical=found.alphabetical, notes=notes, divisor=divisor)
     if image is None:
         raise DataError(
             "A folder of images needs a model of one image input (batch, height, width, channels)."
@@ -378,6 +382,7 @@ def _path(
         per_batch=batch_size,
         names=found.label_names,
         notes=notes,
+        divisor=divisor,
     )
 
 

@@ -5,39 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_nns import tables
+from keras_nns.errors import FileError
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
+    form_of,
     observe_parent,
     open_division,
     rank_units,
     score_units,
     warn_of_guesses,
+    warn_of_refusals,
 )
 from keras_nns.extraction.sizes import (
     Clock,
     Meter,
+    expected,
     largest_within,
     smallest_needed,
     smallest_within,
 )
 from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
+from keras_nns.extraction.unfinished import Keeper, left_behind
 from keras_nns.files.atomic import Json
 from keras_nns.graph.budgets import Budget, as_budget
 from keras_nns.judgement.compared import Comparison
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan
+from keras_nns.progress import Verbose, job
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.prepared import MEMORY
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, check_balance
-from keras_nns.surgery.lineage import Head
+from keras_nns.shipping.forms import Quantization, Shipped
+from keras_nns.surgery.lineage import Head, save_model
 from keras_nns.training.trained import Trained
 
 
@@ -52,7 +61,10 @@ class Extraction:
         cost: What it costs, in the budget's unit.
         least: What the smallest subnetwork that was looked at costs: of one unit in every layer, or
             without what networks can do without, where the budget is below that.
-        comparison: It beside the parent, asked the same, on samples held out from all of it.
+        comparison: It beside the parent, asked the same, on samples held out from all of it. Where
+            `quantize` was given, these are the figures of the file, run in LiteRT.
+        in_keras: The same of the network as Keras runs it.
+        shipped: Its `.tflite` file, made when it is first asked for.
         repaired: What repair gained; None without repair.
         trained: What distillation gained; None without.
         activity: What was observed, in the one pass that all plans were made from.
@@ -67,6 +79,8 @@ class Extraction:
     cost: float
     least: float
     comparison: Comparison
+    in_keras: Comparison
+    shipped: Shipped
     repaired: Repair | None
     trained: Trained | None
     activity: Activity
@@ -81,9 +95,47 @@ class Extraction:
         )
 
     @property
+    def flat(self) -> bytes:
+        """The bytes of its `.tflite` file: the network, its labels and its record.
+
+        In the variant that was asked for; float32 where none was.
+        """
+        return self.shipped.flat
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the network as `.keras`, or its file as `.tflite`: the suffix says which.
+
+        A `.keras` file remembers what the network answers and where it was cut from
+        (`load_model`).
+
+        Args:
+            path: Where to.
+            overwrite: Whether an existing file may be replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            FileError: The path has another suffix, exists already, or cannot be written.
+            tflite_export.VerificationError: The `.tflite` file does not answer as the network.
+            tflite_export.ExportError: There is no such file, or it cannot be written.
+
+        Example:
+            >>> pets.save("pets.tflite")  # doctest: +SKIP
+        """
+        path = Path(path)
+        if path.suffix == ".tflite":
+            return self.shipped.save(path, overwrite=overwrite)
+        if path.suffix != ".keras":
+            raise FileError(f"save writes .keras or .tflite. Received: {str(path)!r}.")
+        save_model(self.model, path, overwrite=overwrite)
+        return path
+
+    @property
     def summary(self) -> str:
         """What was asked and what came of it, in a sentence."""
-        shown, plan = self.budget.shown, self.plan
+        plan = self.plan
+        shown = partial(self.budget.shown, variant=self.shipped.form.variant)
         units = sum(map(len, plan.kept.values()))
         without = f", none of {', '.join(map(repr, plan.empty))}" if plan.empty else ""
         whole = f", {', '.join(map(repr, plan.unknown))} whole" if plan.unknown else ""
@@ -102,7 +154,9 @@ class Extraction:
             "units": {name: len(units) for name, units in self.plan.kept.items()},
             "exports": self.exports,
             "seconds": dict(self.seconds),
+            "quantize": self.shipped.form.quantize,
             "comparison": self.comparison.to_json(),
+            "in_keras": self.in_keras.to_json(),
             "repaired": None if self.repaired is None else self.repaired.to_json(),
             "trained": None if self.trained is None else self.trained.to_json(),
         }
@@ -118,6 +172,7 @@ def extract(
     *,
     labels: Label | Sequence[Label] = "all",
     budget: Budget | str,
+    quantize: str | Quantization | None = None,
     head: Head | None = None,
     score: Score | str | None = None,
     balance: Balance | None = None,
@@ -129,6 +184,7 @@ def extract(
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
     memory: int = MEMORY,
+    verbose: Verbose = "auto",
 ) -> Extraction:
     """Make the subnetwork for some labels that a budget allows: observe, select, cut, repair.
 
@@ -146,6 +202,10 @@ def extract(
             choose from.
         budget: What the network may cost, such as `Budget(bytes=60_000)`, or in words `"60kB"`,
             `"parameters=20k"`, `"drop=0.01"`.
+        quantize: The variant of `.tflite` that ships, a key of `tflite_export.VARIANTS`, or a
+            recipe. Budgets of bytes, memory and time count that file; ranges are measured on
+            samples that nothing judges; and the figures are those of the file. None: bytes count
+            a float32 file, and the figures are those of the network in Keras.
         head: What it answers, as in `cut`. None: `"binary"` for one label; `"other"` for several;
             `"parent"` for all, and where the model answers no labels; `"labels"` where each label
             has its own probability.
@@ -168,6 +228,8 @@ def extract(
         output: Name of the output that answers the labels, where the parent has several.
         memory: How many bytes of activations may be kept at a time, beside the model's own forward
             pass. With less, layers are reached from the input again: the same answer, later.
+        verbose: Whether to show what is done and about how long it will take: `"auto"` a bar on a
+            terminal; True plain lines elsewhere too, for a log; False nothing.
 
     Returns:
         The subnetwork as `.model`, with what it costs, what is the least there can be, and its
@@ -179,59 +241,76 @@ def extract(
         DataError: The data does not fit, has no labels, or has too few samples for the repair; the
             message says how many it takes.
         SurgeryError: The model cannot be cut or repaired in this way.
+        tflite_export.ExportError: There is no such variant, or no such file of the network.
+
+        KeyboardInterrupt: It was cut off. Where a network had been cut by then, that is its
+            `.found`: it can be saved, and says what it lacks.
+
+    Warns:
+        UserWarning: The file that was asked for does not answer as its network.
 
     Example:
-        >>> budget = nns.Budget(bytes=60_000)  # doctest: +SKIP
-        >>> small = nns.extract(model, (x, y), labels=[3, 8], budget=budget)  # doctest: +SKIP
+        >>> small = nns.extract(model, (x, y), labels=[3, 8], budget="60kB")  # doctest: +SKIP
         >>> print(small)  # doctest: +SKIP
-        >>> nns.save_model(small.model, "small.keras")  # doctest: +SKIP
+        >>> small.save("small.keras")  # doctest: +SKIP
+        >>> pets = nns.extract(  # doctest: +SKIP
+        ...     model, "photos", labels=["cat", "dog"], budget="500kB", quantize="int8"
+        ... )
+        >>> pets.save("pets.tflite")  # doctest: +SKIP
     """
     budget = as_budget(budget)
     if balance is not None:
         check_balance(balance)
-    clock = Clock()
-    division = open_division(
-        model,
-        data,
-        y,
-        held_out=held_out,
-        seed=seed,
-        batch_size=batch_size,
-        label_names=label_names,
-    )
-    task = set_task(
-        model,
-        labels,
-        label_names=division.label_names,
-        head=head,
-        output=output,
-        asked=division.asked,
-    )
-    recipe = write_recipe(task, repair, distill_epochs)
-    meter = Meter(task, recipe, clock)
-    smallest, least = task.one_of_each(), 0.0
-    if budget.unit != "drop":
-        # Before the data are gone over, which may take long.
-        smallest, least = smallest_needed(meter, budget, task)
-    with clock("observe"):
-        parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
-    with clock("score"):
-        scored = score_units(parent, task, score, balance)
-    ranking = rank_units(parent, task, scored, meter.weighed(budget.unit), without=smallest.empty)
+    keeper = Keeper(budget.limit if budget.unit == "drop" else None)
+    with job(verbose) as shown, left_behind(keeper.found):
+        division = open_division(
+            model,
+            data,
+            y,
+            held_out=held_out,
+            seed=seed,
+            batch_size=batch_size,
+            label_names=label_names,
+        )
+        task = set_task(
+            model,
+            labels,
+            label_names=division.label_names,
+            head=head,
+            output=output,
+            asked=division.asked,
+        )
+        recipe = write_recipe(task, repair, distill_epochs)
+        clock = Clock(shown, **expected(budget, quantize))
+        meter = Meter(task, recipe, clock, form_of(task, division, quantize))
+        smallest, least = task.one_of_each(), 0.0
+        if budget.unit != "drop":
+            # Before the data are gone over, which may take long.
+            smallest, least = smallest_needed(meter, budget, task)
+        with clock("observe"):
+            parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
+        with clock("score"):
+            scored = score_units(parent, task, score, balance)
+        cost_of = meter.weighed(budget.unit)
+        ranking = rank_units(parent, task, scored, cost_of, without=smallest.empty)
 
-    def make(plan: Plan, recipe: Recipe = recipe) -> Judged:
-        with clock("repair"):
-            network = make_network(parent, task, recipe, plan)
+        def make(plan: Plan, recipe: Recipe = recipe) -> Judged:
+            with clock("repair"):
+                network = make_network(parent, task, recipe, plan, made=keeper.made)
+            with clock("judge"):
+                judged = judge_network(parent, task, network, meter.shipped(network.model))
+            keeper.judged(judged)
+            return judged
+
+        with clock("search"):
+            if budget.unit == "drop":
+                bare = None if recipe.nothing else partial(make, recipe=Recipe())
+                found, cost, least = smallest_within(meter, ranking, budget, make, bare)
+            else:
+                found, cost = largest_within(meter, ranking, budget, make, least=least)
+        warn_of_guesses(parent, scored, ranking, [found.network.plan])
         with clock("judge"):
-            return judge_network(parent, task, network)
-
-    with clock("search"):
-        if budget.unit == "drop":
-            bare = None if recipe.nothing else partial(make, recipe=Recipe())
-            found, cost, least = smallest_within(meter, ranking, budget, make, bare)
-        else:
-            found, cost = largest_within(meter, ranking, budget, make, least=least)
-    warn_of_guesses(parent, scored, ranking, [found.network.plan])
+            warn_of_refusals([found.shipped])
     return Extraction(
         model=found.network.model,
         plan=found.network.plan,
@@ -239,6 +318,8 @@ def extract(
         cost=cost,
         least=least,
         comparison=found.comparison,
+        in_keras=found.in_keras,
+        shipped=found.shipped,
         repaired=found.network.repaired,
         trained=found.network.trained,
         activity=parent.activity,

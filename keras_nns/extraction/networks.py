@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import keras
 
 from keras_nns.extraction.observed import ObservedParent
 from keras_nns.extraction.tasks import Recipe, Task
+from keras_nns.judgement.alongside import compare_alongside
 from keras_nns.judgement.compared import Comparison
-from keras_nns.judgement.comparison import compare, compare_outputs
-from keras_nns.observation.forward import Forward, answering_output
+from keras_nns.judgement.comparison import compare_outputs
+from keras_nns.judgement.evaluation import wanted_labels
+from keras_nns.judgement.tallies import Reported
+from keras_nns.observation.forward import Answering, Forward, answering_output
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.steps import Repair, mend
+from keras_nns.shipping.forms import FileForward, Shipped
 from keras_nns.surgery.lineage import origin_of
 from keras_nns.training.distillation import distill
 from keras_nns.training.trained import Trained
@@ -45,11 +49,16 @@ class Judged:
 
     Attributes:
         network: The subnetwork.
-        comparison: It beside its parent, on the samples held out.
+        comparison: It beside its parent, on the samples held out: its file's answers where one
+            ships, else its own.
+        in_keras: The same of its own answers.
+        shipped: Its file, made or still to be made.
     """
 
     network: Network
     comparison: Comparison
+    in_keras: Comparison
+    shipped: Shipped
 
     @property
     def worth(self) -> float:
@@ -62,7 +71,14 @@ class Judged:
         return self.comparison.drop
 
 
-def make_network(parent: ObservedParent, task: Task, recipe: Recipe, plan: Plan) -> Network:
+def make_network(
+    parent: ObservedParent,
+    task: Task,
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    made: Callable[..., None] = lambda network, *missing: None,
+) -> Network:
     """Cut what a plan keeps, repair it, and train it.
 
     Args:
@@ -70,47 +86,92 @@ def make_network(parent: ObservedParent, task: Task, recipe: Recipe, plan: Plan)
         task: What the network answers.
         recipe: What is done behind the cut.
         plan: Which units stay.
+        made: Is told of the network each time that it has come further, and what it lacks.
 
     Raises:
         DataError: There are too few samples.
         SurgeryError: A step cannot be done on this model.
     """
     network = Network(task.cut(plan), plan)
+    lacks = [*(["repair"] if recipe.steps else []), *(["distillation"] if recipe.epochs else [])]
+    made(network, *lacks, "figures")
     if recipe.steps:
         network = _repaired(parent, network, recipe.steps)
+        made(network, *lacks[1:], "figures")
     if recipe.epochs:
         network = _trained(parent, network, recipe)
+        made(network, "figures")
     return network
 
 
-def judge_network(parent: ObservedParent, task: Task, network: Network) -> Judged:
-    """Judge a network beside its parent, on the samples held out."""
-    division = parent.division
-    if division.asked != "labels":
-        comparison = compare(
-            parent.model,
-            network.model,
-            division.judged,
-            label_names=division.label_names,
-            output=task.output,
-            allow_overlap=True,
-        )
-        return Judged(network, comparison)
+def judge_network(parent: ObservedParent, task: Task, network: Network, shipped: Shipped) -> Judged:
+    """Judge a network beside its parent, on the samples held out; and its file, if one ships.
+
+    Args:
+        parent: The parent.
+        task: What the network answers.
+        network: The network.
+        shipped: Its file, which is judged where its form was asked for.
+    """
     record = origin_of(network.model)
-    output = task.output or answering_output(parent.model, record)
-    forward = network.forward
-    if forward is None or task.output is not None:
-        own = task.output or answering_output(network.model, record)
-        forward = Forward(network.model, own)
-    ran = parent.prepared.run("held_out", output, [forward])
-    comparison = compare_outputs(
-        parent.model,
-        network.model,
-        ran,
-        label_names=parent.division.label_names,
-        output=output,
-    )
-    return Judged(network, comparison)
+    theirs = task.output or answering_output(parent.model, record)
+    own = task.output or answering_output(network.model, record)
+    ours: list[Answering] = [Forward(network.model, own)]
+    if network.forward is not None and task.output is None:
+        ours = [network.forward]
+    form = shipped.form
+    if form.quantize is not None:
+        ours.append(FileForward(network.model, shipped.flat, own))
+    compared = _at_once if parent.division.asked == "labels" else _step_by_step
+    in_keras, *of_file = compared(parent, network.model, (theirs, own), ours)
+    if not of_file:
+        return Judged(network, in_keras, in_keras, shipped)
+    after = replace(of_file[0].after, model=f"{network.model.name} ({form.variant} file)")
+    costs = replace(of_file[0].costs, tflite_bytes=len(shipped.flat))
+    comparison = replace(of_file[0], after=after, costs=costs)
+    return Judged(network, comparison, in_keras, shipped)
+
+
+def _at_once(
+    parent: ObservedParent,
+    model: keras.Model,
+    outputs: tuple[str | None, str | None],
+    ours: Sequence[Answering],
+) -> list[Comparison]:
+    """Put what answers in a network's place beside its parent, by labels of samples."""
+    ran = parent.prepared.run("held_out", outputs[0], ours)
+    return [
+        compare_outputs(
+            parent.model,
+            model,
+            replace(ran, outputs=[ran.outputs[0], answers]),
+            label_names=parent.division.label_names,
+            output=outputs[0],
+        )
+        for answers in ran.outputs[1:]
+    ]
+
+
+def _step_by_step(
+    parent: ObservedParent,
+    model: keras.Model,
+    outputs: tuple[str | None, str | None],
+    ours: Sequence[Answering],
+) -> list[Comparison]:
+    """Put it beside its parent by targets of positions, by numbers, or by the parent's answers."""
+    division = parent.division
+    wanted = wanted_labels(None, origin_of(model))
+    return [
+        compare_alongside(
+            (parent.model, outputs[0]),
+            {"subnetwork": (model, outputs[1])},
+            division.judged,
+            division.asked,
+            Reported(model.name, division.label_names, wanted),
+            files={"subnetwork": one},
+        )
+        for one in ours
+    ]
 
 
 def _repaired(parent: ObservedParent, network: Network, steps: Sequence[Step]) -> Network:

@@ -30,6 +30,9 @@ from keras_nns.selection.naming import as_score
 from keras_nns.selection.ranking import Balance, Cost, Ranking
 from keras_nns.selection.reconstruction import reconstruction
 from keras_nns.selection.weights import magnitude
+from keras_nns.shipping.forms import Form, Quantization, Shipped, sample_count
+from keras_nns.shipping.spread import Spread, taken_of_both
+from keras_nns.shipping.tflite_files import Labelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,34 @@ def open_division(
     if not held_out:
         raise DataError("extract judges on samples held out. Pass held_out above 0.")
     return division
+
+
+def form_of(task: Task, division: Division, quantize: Quantization | None) -> Form:
+    """Say how networks of a task ship, with ranges measured on samples that nothing judges.
+
+    Half of them are of the task's labels, which may be rare.
+
+    Args:
+        task: What networks are to answer.
+        division: The data.
+        quantize: The variant or recipe; None where no file was asked for.
+
+    Raises:
+        tflite_export.OptionError: There is no such variant.
+    """
+
+    def take() -> Labelled:
+        count = sample_count(task.model)
+        own, others = Spread(count), Spread(count)
+        for batch in division.fitted:
+            mask = batch.has(task.labels)
+            own.add(batch.only(mask))
+            if not task.alone:
+                others.add(batch.only(~mask))
+        inputs, labels = taken_of_both(own, others, count)
+        return inputs, labels if division.asked == "labels" else None, division.label_names
+
+    return Form(quantize, take, divisor=division.whole.divisor)
 
 
 def observe_parent(
@@ -197,6 +228,24 @@ def warn_of_guesses(
         f"So small a network has to do without units of which nothing is known: {listed(told)}. "
         "Those of the smallest weights were left out. A larger budget leaves them in; a score of "
         "your own, score=, says more of them.",
+        stacklevel=3,
+    )
+
+
+def warn_of_refusals(files: Iterable[Shipped]) -> None:
+    """Warn of files that were asked for and do not answer as their networks.
+
+    Args:
+        files: What networks ship as.
+    """
+    asked = [one for one in files if one.form.quantize is not None]
+    refused = [one.refusal for one in asked if one.refusal is not None]
+    if not refused:
+        return
+    some = f"{len(refused)} of {len(asked)} files" if len(asked) > 1 else "The file"
+    warnings.warn(
+        f"{some} cannot ship, though the network itself can: {refused[0]} The figures are those of "
+        "the file all the same.",
         stacklevel=3,
     )
 

@@ -17,8 +17,9 @@ from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.estimates import Estimates
 from keras_nns.plans.kept_units import Plan
+from keras_nns.progress import Job, Part
 from keras_nns.selection.ranking import Cost, Ranking
-from keras_nns.shipping.tflite_files import extras
+from keras_nns.shipping.forms import Form, Shipped
 
 _CLOSE = 0.99
 """A plan is close enough that costs this share of the budget or more."""
@@ -32,6 +33,9 @@ _HALVINGS = 6
 _SECONDS = 0.3
 """How long a latency is measured."""
 
+_WORK = {"observe": 1.0, "score": 4.0, "export": 1.0, "repair": 10.0, "judge": 1.0}
+"""About how long parts take beside each other."""
+
 Make = Callable[[Plan], Judged]
 
 # What memory and time grow with can be set against units; they themselves jump.
@@ -43,13 +47,27 @@ class Clock:
 
     What is timed within another part counts for itself alone.
 
+    Args:
+        job: Is told of the parts as they come.
+        networks: About how many networks will be made and judged.
+        files: About how many files will be made.
+
     Attributes:
         seconds: By part.
         times: By part.
     """
 
-    def __init__(self) -> None:
-        parts = ("observe", "score", "search", "export", "repair", "judge")
+    def __init__(self, job: Job, *, networks: int = 1, files: int = 0) -> None:
+        parts = {
+            "observe": Part("observing", _WORK["observe"]),
+            "score": Part("scoring units", _WORK["score"]),
+            "search": Part("searching"),
+            "export": Part("making files", _WORK["export"], files),
+            "repair": Part("repairing", _WORK["repair"], networks),
+            "judge": Part("judging", _WORK["judge"], networks),
+        }
+        job.expect(**parts)
+        self._job = job
         self.seconds = dict.fromkeys(parts, 0.0)
         self.times = dict.fromkeys(parts, 0)
         self._within = [0.0]
@@ -60,12 +78,21 @@ class Clock:
         start = time.perf_counter()
         self._within.append(0.0)
         try:
-            yield
+            with self._job.part(part):
+                yield
         finally:
             whole = time.perf_counter() - start
             self.seconds[part] += whole - self._within.pop()
             self.times[part] += 1
             self._within[-1] += whole
+
+
+def expected(budget: Budget, quantize: object) -> dict[str, int]:
+    """Return about how many networks and files a search for a budget takes, for a `Clock`."""
+    if budget.unit == "drop":
+        return {"networks": _HALVINGS + 2, "files": 0 if quantize is None else _HALVINGS + 2}
+    measured = budget.unit not in ("parameters", "macs")
+    return {"networks": 1, "files": (_TRIES if measured else 0) + (quantize is not None)}
 
 
 class Meter:
@@ -75,13 +102,19 @@ class Meter:
         task: What they answer.
         recipe: What is done to them behind the cut, which may change their shape.
         clock: What counts the files that are made to measure them, and the time it takes.
+        form: In which form they ship: what is measured are such files.
+
+    Attributes:
+        form: As given.
     """
 
-    def __init__(self, task: Task, recipe: Recipe, clock: Clock) -> None:
+    def __init__(self, task: Task, recipe: Recipe, clock: Clock, form: Form) -> None:
+        self.form = form
         self._task = task
         self._recipe = recipe
         self._clock = clock
         self._estimates = Estimates(task.graph)
+        self._last: Shipped | None = None
 
     def estimate(self, unit: str) -> Cost:
         """Return the function that says about what a plan costs in a unit, building nothing."""
@@ -93,16 +126,30 @@ class Meter:
 
     def planned(self, budget: Budget, plan: Plan) -> float:
         """Return what the network of a plan will cost, in a budget's unit."""
-        return self.cost(budget, skeleton(self._task, self._recipe, plan))
+        model = skeleton(self._task, self._recipe, plan)
+        return self._cost(budget, model, lambda: self.form.sized(model))
 
     def cost(self, budget: Budget, model: keras.Model) -> float:
         """Return what a model costs, in a budget's unit."""
+        return self._cost(budget, model, lambda: self.shipped(model).flat)
+
+    def shipped(self, model: keras.Model) -> Shipped:
+        """Return what a model ships as; that of the last one asked for is kept."""
+        if self._last is None or self._last.model is not model:
+            self._last = Shipped(model, self.form)
+        return self._last
+
+    def shown(self, budget: Budget, amount: float, *, unit: bool = True) -> str:
+        """Write an amount in a budget's unit, in the variant that ships."""
+        return budget.shown(amount, unit=unit, variant=self.form.variant)
+
+    def _cost(self, budget: Budget, model: keras.Model, file: Callable[[], bytes]) -> float:
         if budget.unit == "parameters":
             return float(costs.parameters(model))
         if budget.unit == "macs":
             return float(costs.count_macs(model))
         with self._clock("export"):
-            flat = tflite_export.convert(model, **extras(model))
+            flat = file()
             if budget.unit == "bytes":
                 return float(len(flat))
             if budget.unit == "latency_ms":
@@ -143,12 +190,18 @@ def smallest_needed(meter: Meter, budget: Budget, task: Task) -> tuple[Plan, flo
     if cost > budget.limit:
         plan = task.emptied(plan)
         cost = meter.planned(budget, plan) if plan.empty else cost
-        refuse_below(cost, budget, plan)
+        refuse_below(meter, cost, budget, plan)
     return plan, cost
 
 
-def refuse_below(cost: float, budget: Budget, plan: Plan) -> None:
+def refuse_below(meter: Meter, cost: float, budget: Budget, plan: Plan) -> None:
     """Make sure that a budget allows what the smallest network costs.
+
+    Args:
+        meter: What networks cost.
+        cost: What the smallest costs.
+        budget: What it may cost.
+        plan: Its plan.
 
     Raises:
         SelectionError: It does not; the message says what is the least.
@@ -157,8 +210,9 @@ def refuse_below(cost: float, budget: Budget, plan: Plan) -> None:
         return
     without = f", without {', '.join(map(repr, plan.empty))}" if plan.empty else ""
     raise SelectionError(
-        f"A budget of {budget} is below one unit in every layer{without}, which costs "
-        f"{budget.shown(cost)}. The nearest possible is {budget.of(cost)!r}."
+        f"A budget of {meter.shown(budget, budget.limit)} is below one unit in every layer"
+        f"{without}, which costs {meter.shown(budget, cost)}. The nearest possible is "
+        f"{budget.of(cost)!r}."
     )
 
 
@@ -187,7 +241,7 @@ def largest_within(
         if cost <= budget.limit:
             return made, cost
         if limit <= least:
-            refuse_below(cost, budget, made.network.plan)
+            refuse_below(meter, cost, budget, made.network.plan)
         # Repair gave it what its skeleton did not have, such as a bias.
         limit = max(least, limit - 1.1 * (cost - budget.limit))
 
@@ -198,7 +252,9 @@ def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least
     best, everything = ranking.smallest, ranking.everything
     low, low_cost, high = estimate(best), least, float("inf")
     slope = 1.0
-    if budget.unit in ("activation_memory", "latency_ms"):
+    if budget.unit in ("activation_memory", "latency_ms") or (
+        budget.unit == "bytes" and meter.form.variant != "float32"
+    ):
         # Estimates are of another kind than what is measured: see how one grows with the other.
         whole = meter.planned(budget, everything)
         if whole <= limit:

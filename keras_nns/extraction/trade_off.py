@@ -12,34 +12,39 @@ import numpy as np
 
 from keras_nns import tables
 from keras_nns.errors import SelectionError
-from keras_nns.extraction.networks import judge_network, make_network
+from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
+    form_of,
     observe_parent,
     open_division,
     rank_units,
     score_units,
     warn_of_guesses,
+    warn_of_refusals,
 )
 from keras_nns.extraction.sizes import Clock, Meter
-from keras_nns.extraction.tasks import set_task, write_recipe
+from keras_nns.extraction.tasks import Task, set_task, write_recipe
+from keras_nns.extraction.unfinished import left_behind
 from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
 from keras_nns.plans.kept_units import Plan
+from keras_nns.progress import Verbose, job
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.prepared import MEMORY
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, Cost, Ranking, check_balance
+from keras_nns.shipping.forms import Quantization, Shipped
 from keras_nns.surgery.lineage import Head
 
 Unit = Literal["parameters", "macs", "bytes"]
 UNITS: dict[str, str] = {
     "parameters": "parameters",
     "macs": "multiply-adds",
-    "bytes": "bytes of .tflite (float32)",
+    "bytes": "bytes of .tflite ({variant})",
 }
 
 
@@ -53,7 +58,10 @@ class Point:
         costs: What it costs.
         worth: The figure that counts most (`Evaluation.worth`), on the samples held out: the mean
             balanced accuracy over the labels.
-        comparison: Its figures beside the parent's, on the same samples.
+        comparison: Its figures beside the parent's, on the same samples; those of its file where
+            `quantize` was given.
+        in_keras: The same of the network as Keras runs it.
+        shipped: Its `.tflite` file.
         on_front: Whether no other network of the sweep costs no more and is worth more, or costs
             less and is worth as much.
     """
@@ -63,7 +71,14 @@ class Point:
     costs: Costs
     worth: float
     comparison: Comparison
+    in_keras: Comparison
+    shipped: Shipped
     on_front: bool
+
+    @property
+    def flat(self) -> bytes:
+        """The bytes of its `.tflite` file."""
+        return self.shipped.flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +93,9 @@ class Sweep:
         parent_costs: What the parent costs.
         parent_worth: The same figure of it, asked the same.
         samples: How many samples were held out for the figures.
+        variant: The variant of `.tflite` that bytes are counted in.
+        missing: How many sizes were still to be made when the work was cut off; 0 for a whole
+            sweep.
     """
 
     labels: tuple[str, ...]
@@ -87,6 +105,8 @@ class Sweep:
     parent_costs: Costs
     parent_worth: float
     samples: int
+    variant: str = "float32"
+    missing: int = 0
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -113,7 +133,7 @@ class Sweep:
             for point in self.points
         )
         columns = (
-            f"of the {UNITS[self.unit]}",
+            f"of the {self.counted}",
             "parameters",
             "multiply-adds",
             "bytes of .tflite",
@@ -126,7 +146,14 @@ class Sweep:
             f"{self.samples:,} samples held out. The parent, asked the same: "
             f"{tables.share(self.parent_worth)} with {self.parent_costs.parameters:,} parameters."
         )
+        if self.missing:
+            caption += f" Cut off: {self.missing} larger sizes were not made."
         return tables.Table(columns, rows, caption)
+
+    @property
+    def counted(self) -> str:
+        """What sizes are compared in, in words."""
+        return UNITS[self.unit].format(variant=self.variant)
 
     @property
     def measure(self) -> str:
@@ -140,7 +167,9 @@ class Sweep:
             "labels": list(self.labels),
             "head": self.head,
             "unit": self.unit,
+            "variant": self.variant,
             "samples": self.samples,
+            "missing": self.missing,
             "parent": {
                 "costs": self.parent_costs.to_json(),
                 key: self.parent_worth,
@@ -169,6 +198,7 @@ def sweep(
     labels: Label | Sequence[Label] = "all",
     sizes: int | Sequence[float] = 8,
     unit: Unit = "parameters",
+    quantize: Quantization | None = None,
     head: Head | None = None,
     score: Score | str | None = None,
     balance: Balance | None = None,
@@ -180,6 +210,7 @@ def sweep(
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
     memory: int = MEMORY,
+    verbose: Verbose = "auto",
 ) -> Sweep:
     """Make subnetworks of many sizes for some labels, from one observation, and judge each.
 
@@ -194,6 +225,7 @@ def sweep(
         sizes: How many sizes, in equal ratios from one unit in every layer to the whole parent; or
             the sizes themselves, as shares of the parent's, above 0 and at most 1.
         unit: What sizes are measured in: `"parameters"`, `"macs"` or `"bytes"`.
+        quantize: As in `extract`: bytes are counted in that variant, and files are judged.
         head: As in `extract`.
         score: As in `extract`.
         balance: As in `extract`.
@@ -205,6 +237,7 @@ def sweep(
         label_names: As in `extract`.
         output: As in `extract`.
         memory: As in `extract`.
+        verbose: As in `extract`.
 
     Returns:
         The subnetworks with their costs and figures, which `keras_nns.reporting.plots.trade_off`
@@ -213,6 +246,8 @@ def sweep(
     Raises:
         SelectionError: The sizes or the unit make no sense.
         NNSError: As in `extract`.
+        KeyboardInterrupt: It was cut off. Where networks had been judged by then, a sweep of them
+            is its `.found`.
 
     Example:
         >>> found = nns.sweep(model, (x, y), labels=3)  # doctest: +SKIP
@@ -224,49 +259,89 @@ def sweep(
     _check_sizes(sizes)
     if balance is not None:
         check_balance(balance)
-    division = open_division(
-        model,
-        data,
-        y,
-        held_out=held_out,
-        seed=seed,
-        batch_size=batch_size,
-        label_names=label_names,
-    )
-    task = set_task(
-        model,
-        labels,
-        label_names=division.label_names,
-        head=head,
-        output=output,
-        asked=division.asked,
-    )
-    recipe = write_recipe(task, repair, distill_epochs)
-    meter = Meter(task, recipe, Clock())
-    parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
-    scored = score_units(parent, task, score, balance)
-    ranking = rank_units(parent, task, scored, meter.weighed(unit))
-    plans = _plans(ranking, meter.estimate(unit), sizes)
-    warn_of_guesses(parent, scored, ranking, plans)
-    found = [
-        judge_network(parent, task, make_network(parent, task, recipe, plan)) for plan in plans
-    ]
-    measured = [_measured(meter, one.network.model) for one in found]
-    amounts = [_size(unit, cost) for cost in measured]
-    worths = [one.worth for one in found]
+    with job(verbose) as shown:
+        division = open_division(
+            model,
+            data,
+            y,
+            held_out=held_out,
+            seed=seed,
+            batch_size=batch_size,
+            label_names=label_names,
+        )
+        task = set_task(
+            model,
+            labels,
+            label_names=division.label_names,
+            head=head,
+            output=output,
+            asked=division.asked,
+        )
+        recipe = write_recipe(task, repair, distill_epochs)
+        expected = sizes if isinstance(sizes, int) else len(sizes)
+        clock = Clock(shown, networks=expected, files=expected + 1)
+        meter = Meter(task, recipe, clock, form_of(task, division, quantize))
+        with clock("observe"):
+            parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
+        with clock("score"):
+            scored = score_units(parent, task, score, balance)
+        ranking = rank_units(parent, task, scored, meter.weighed(unit))
+        plans = _plans(ranking, meter.estimate(unit), sizes)
+        warn_of_guesses(parent, scored, ranking, plans)
+        parent_costs = _measured(meter, model)
+        made: list[tuple[Judged, Costs]] = []
+
+        def found() -> Sweep | None:
+            return _swept(task, unit, made, parent_costs, meter, asked=len(plans)) if made else None
+
+        with left_behind(found):
+            for plan in plans:
+                with clock("repair"):
+                    network = make_network(parent, task, recipe, plan)
+                with clock("judge"):
+                    judged = judge_network(parent, task, network, meter.shipped(network.model))
+                made.append((judged, _measured(meter, network.model)))
+        with clock("judge"):
+            warn_of_refusals([judged.shipped for judged, _ in made])
+    return _swept(task, unit, made, parent_costs, meter, asked=len(plans))
+
+
+def _swept(
+    task: Task,
+    unit: Unit,
+    made: Sequence[tuple[Judged, Costs]],
+    parent_costs: Costs,
+    meter: Meter,
+    *,
+    asked: int,
+) -> Sweep:
+    """Put networks in order, and say which of them nothing beats."""
+    amounts = [_size(unit, cost) for _, cost in made]
+    fronts = _front(amounts, [judged.worth for judged, _ in made])
     points = [
-        Point(one.network.model, one.network.plan, cost, one.worth, one.comparison, bool(front))
-        for one, cost, front in zip(found, measured, _front(amounts, worths), strict=True)
+        Point(
+            model=judged.network.model,
+            plan=judged.network.plan,
+            costs=cost,
+            worth=judged.worth,
+            comparison=judged.comparison,
+            in_keras=judged.in_keras,
+            shipped=judged.shipped,
+            on_front=front,
+        )
+        for (judged, cost), front in zip(made, fronts, strict=True)
     ]
-    order = np.argsort(amounts, kind="stable")
+    first = made[0][0].comparison.before
     return Sweep(
         labels=tuple(task.label_names[label] for label in task.labels),
         head=task.head,
         unit=unit,
-        points=tuple(points[i] for i in order),
-        parent_costs=_measured(meter, model),
-        parent_worth=found[0].comparison.before.worth,
-        samples=found[0].comparison.before.samples,
+        points=tuple(points[i] for i in np.argsort(amounts, kind="stable")),
+        parent_costs=parent_costs,
+        parent_worth=first.worth,
+        samples=first.samples,
+        variant=meter.form.variant,
+        missing=asked - len(made),
     )
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from keras_nns.errors import SelectionError
 
 _WORDS = {
-    "bytes": "bytes of .tflite (float32)",
+    "bytes": "bytes of .tflite ({variant})",
     "parameters": "parameters",
     "macs": "multiply-adds",
-    "activation_memory": "bytes of activations (float32)",
+    "activation_memory": "bytes of activations ({variant})",
     "latency_ms": "ms a sample on this machine",
     "drop": "drop in its figures",
 }
@@ -27,11 +27,11 @@ class Budget:
     """The most that a subnetwork may cost: one amount, in a unit that is named.
 
     Attributes:
-        bytes: Size of its `.tflite` file in float32, as `keras-nns export` writes it: with the
-            names of its answers and the record of where it was cut from.
+        bytes: Size of its `.tflite` file, in float32 or the variant that `extract` is asked for,
+            with the names of its answers and the record of where it was cut from.
         parameters: Numbers in its weights.
         macs: Multiply-adds of one sample.
-        activation_memory: Most bytes of tensors alive at the same time in the float32 `.tflite`,
+        activation_memory: Most bytes of tensors alive at the same time in that `.tflite`,
             as `tflite_export.anatomy` counts them: what any memory planner needs at least.
         latency_ms: Median milliseconds of one sample in the LiteRT interpreter, one thread, on this
             machine. A measured figure: it differs a little every time.
@@ -85,10 +85,16 @@ class Budget:
         """How much, in that unit."""
         return float(getattr(self, self.unit))
 
-    def shown(self, amount: float, *, unit: bool = True) -> str:
-        """Write an amount as this budget's unit is written."""
+    def shown(self, amount: float, *, unit: bool = True, variant: str = "float32") -> str:
+        """Write an amount as this budget's unit is written.
+
+        Args:
+            amount: The amount.
+            unit: Whether to write the unit behind it.
+            variant: The variant of `.tflite` that is counted.
+        """
         number = f"{amount:,.0f}" if self.unit in _WHOLE else f"{amount:.4g}"
-        return f"{number} {_WORDS[self.unit]}" if unit else number
+        return f"{number} {_WORDS[self.unit].format(variant=variant)}" if unit else number
 
     def of(self, amount: float) -> Budget:
         """Return a budget of another amount in the same unit."""

@@ -14,11 +14,8 @@ from keras_nns.graph import costs
 from keras_nns.judgement.compared import Beside, Comparison
 from keras_nns.judgement.question import Question, listed, question_of, whole_question
 from keras_nns.judgement.tallies import Reported, Tally, output_of, tally
-from keras_nns.observation.forward import passed
+from keras_nns.observation.forward import Answering, Asked, passed
 from keras_nns.surgery.lineage import balanced_decisions, origin_of
-
-Asked = tuple[keras.Model, str | None]
-"""A model, and the name of its output that answers; None for a model of one output."""
 
 
 def refuse_other_questions(question: Question, others: Mapping[str, Question]) -> None:
@@ -48,6 +45,7 @@ def compare_alongside(
     *,
     threshold: float | None = None,
     tflite_bytes: tuple[int | None, int | None] = (None, None),
+    files: Mapping[str, Answering] | None = None,
 ) -> Comparison:
     """Judge models by targets of positions or by numbers; or by how near they are to the parent.
 
@@ -60,6 +58,7 @@ def compare_alongside(
         told: What is reported.
         threshold: As in `evaluate`.
         tflite_bytes: Sizes of the `.tflite` files of parent and subnetwork.
+        files: What answers in place of some of `ours`, by name.
 
     Raises:
         DataError: The data does not fit a model, or a model gives NaN or infinity.
@@ -100,7 +99,8 @@ def compare_alongside(
         started(model, one) for (model, _), one in zip(ours.values(), asked, strict=True)
     ]
     first = None
-    for batch, (theirs, *rest) in passed([parent, *ours.values()], batches):
+    running: dict[str, Asked | Answering] = {**ours, **(files or {})}
+    for batch, (theirs, *rest) in passed([parent, *running.values()], batches):
         first = batch.inputs if first is None else first
         known = replace(batch, targets=theirs) if kind is None else batch
         before.add(theirs, known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -128,8 +128,23 @@ class Ran:
     weights: NDArray[np.float64] | None = None
 
 
+class Answering(Protocol):
+    """What answers in a model's place: its compiled forward pass, or a file made of it."""
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+
+    def __call__(self, inputs: Any) -> Any:
+        """Return one output for inputs in the model's own structure, float32."""
+
+
+Asked = tuple[keras.Model, str | None]
+"""A model, and the name of its output that answers; None for a model of one output."""
+
+
 def run(
-    models: Sequence[tuple[keras.Model, str | None] | Forward],
+    models: Sequence[Asked | Answering],
     batches: Iterable[Batch],
     *,
     every_step: bool = False,
@@ -139,7 +154,7 @@ def run(
 
     Args:
         models: Models that take the same inputs, each with the name of the output that answers the
-            labels; None for a model of one output. Or their forward passes, compiled before.
+            labels; None for a model of one output. Or what answers in their place.
         batches: The data. It is gone over once, one batch in memory at a time.
         every_step: Take outputs of any shape, and lay those of a sample's steps in one row.
         judged: Whether parents among the models answer the labels, so that those are named that do
@@ -174,7 +189,7 @@ def run(
 
 
 def passed(
-    models: Sequence[Forward | tuple[keras.Model, str | None]],
+    models: Sequence[Asked | Answering],
     batches: Iterable[Batch],
     *,
     judged: bool = False,
@@ -194,7 +209,7 @@ def passed(
         ModelError: As in `run`.
     """
     look = check_first_batch if judged else check_scale
-    steps = [one if isinstance(one, Forward) else Forward(*one) for one in models]
+    steps = [Forward(*one) if isinstance(one, tuple) else one for one in models]
     number = -1
     with ExitStack() as stack:
         for step in steps:
@@ -259,8 +274,8 @@ def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArra
     return rows
 
 
-def _model_of(one: Forward | tuple[keras.Model, str | None]) -> keras.Model:
-    return one.model if isinstance(one, Forward) else one[0]
+def _model_of(one: Asked | Answering) -> keras.Model:
+    return one[0] if isinstance(one, tuple) else one.model
 
 
 def _check_finite(model: keras.Model, outputs: NDArray[np.float32]) -> None:

@@ -20,6 +20,7 @@ from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 from keras_nns.observation.forward import parents_batches
 from keras_nns.observation.moments import HALVES, HELD_OUT, PARTS
+from keras_nns.progress import reached
 from keras_nns.surgery.lineage import Lineage
 
 
@@ -41,9 +42,7 @@ class Dealt:
 
     def having(self, labels: Sequence[int]) -> Dealt:
         """Return the samples that have one of these labels."""
-        table, wanted = self.batch.labels, list(labels)
-        own = table[:, wanted].any(axis=1) if table.ndim == 2 else np.isin(table, wanted)
-        return self._some(np.asarray(own))
+        return self._some(self.batch.has(labels))
 
     def _some(self, mask: NDArray[np.bool_]) -> Dealt:
         chosen = np.flatnonzero(mask)
@@ -160,6 +159,7 @@ class Division:
 
     def _dealt(self) -> Iterator[Dealt]:
         for number, batch in enumerate(self._batches):
+            reached(number, self.batches)
             if number < len(self._known):
                 yield Dealt(batch, self._known[number])
                 continue

@@ -18,6 +18,7 @@ from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, ask, question_of, reply
 from keras_nns.observation.forward import Forward, Ran, answering_output, settle_labels
 from keras_nns.observation.moments import HALVES
+from keras_nns.progress import stage
 from keras_nns.repairing.junctions import Junction
 from keras_nns.repairing.nearness import DISTANCE, nearness
 from keras_nns.repairing.prepared import Part, Prepared
@@ -130,10 +131,12 @@ class Treatment:
         In the order of the graph, and each layer of the model as it is by then.
         """
         theirs = linear.layers_of(self.parent)
-        for path, layer in theirs.items():
+        affected = [path for path in theirs if path in self._affected]
+        for number, path in enumerate(affected):
+            stage(number, len(affected), path)
             own = linear.layers_of(self.model).get(path)
-            if path in self._affected and type(own) is type(layer):
-                yield path, layer, own
+            if type(own) is type(theirs[path]):
+                yield path, theirs[path], own
 
     # Data ---------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from keras_nns.errors import SurgeryError
 from keras_nns.graph.tracing import trace
-from keras_nns.observation.forward import Forward, Ran, run
+from keras_nns.observation.forward import Answering, Forward, Ran, run
 from keras_nns.observation.holdout import Division, Survey
 
 MEMORY = 2**30
@@ -70,7 +70,7 @@ class Prepared:
         self,
         part: Part,
         output: str | None,
-        others: Sequence[Forward],
+        others: Sequence[Answering],
         *,
         every_step: bool = False,
     ) -> Ran:
@@ -88,7 +88,7 @@ class Prepared:
         if known is None:
             if output not in self._forwards:
                 self._forwards[output] = Forward(self.parent, output)
-            everyone = [self._forwards[output], *others]
+            everyone: list[Answering] = [self._forwards[output], *others]
             ran = run(everyone, batches(), every_step=every_step)
             if self.division.constant:
                 self._ran[key] = replace(ran, outputs=ran.outputs[:1])

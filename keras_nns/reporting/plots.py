@@ -18,7 +18,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
-from keras_nns.extraction import trade_off as sweeping
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
@@ -362,7 +361,7 @@ def trade_off(found: Sweep) -> Figure:
     axes.plot(shares, worths, "o", markersize=4, markerfacecolor="none", color=AFTER, zorder=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    axes.set_xlabel(f"size, in {sweeping.UNITS[found.unit]} of the parent")
+    axes.set_xlabel(f"size, in {found.counted} of the parent")
     axes.set_ylabel(found.measure)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)

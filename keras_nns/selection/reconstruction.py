@@ -23,11 +23,15 @@ from keras_nns.observation.input_moments import (
 )
 from keras_nns.observation.label_losses import Objective, decision_margin, projection
 from keras_nns.plans.units import Group
+from keras_nns.progress import stage
 from keras_nns.selection.activations import Score, Scores
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.elimination import Reader, eliminate, rising
 
 Float = NDArray[np.float64]
+
+_STAGES = 2
+"""What layers read is summed up; and units are removed one by one."""
 
 
 def reconstruction(
@@ -145,9 +149,11 @@ def _losses(question: Question, batches: Batches, batch_size: int) -> dict[str, 
         for path, traced in layers.items()
         if any(np.isin(units_read(graph, traced), classes[g.name]).any() for g in refitted)
     ]
+    stage(0, _STAGES)
     readers = readings(question, {path: layers[path] for path in wanted}, batches)
     found = {}
-    for group in refitted:
+    for place, group in enumerate(refitted):
+        stage(1 + place / len(refitted), _STAGES, group.name)
         numbers = classes[group.name]
         here = [one for r in readers.values() if (one := _of_group(r, numbers)) is not None]
         free = [u for u in range(group.size) if u not in group.protected]

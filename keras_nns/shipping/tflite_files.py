@@ -18,6 +18,7 @@ from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import functional, is_graph
 from keras_nns.judgement.question import question_of
 from keras_nns.observation.forward import parents_batches
+from keras_nns.shipping.spread import Spread
 from keras_nns.surgery.lineage import (
     RECORD,
     Origin,
@@ -34,9 +35,6 @@ Names = tuple[str, ...] | dict[str, tuple[str, ...]]
 
 Labelled = tuple[Any, NDArray[Any] | None, tuple[str, ...]]
 """Inputs, the parent's label of each where known, and the names of all the parent's labels."""
-
-_SPREAD = 4
-"""Samples held for each that is asked for, until it is known how many there are."""
 
 
 class Extras(TypedDict):
@@ -161,18 +159,10 @@ def labelled_samples(
     """
     origin = origin_of(model)
     batches = parents_batches(model, origin, data, None, batch_size=256, label_names=label_names)
-    position, step, kept, held = 0, 1, 0, None
+    spread = Spread(count)
     for batch in unweighted(batches, "What is shipped"):
-        chosen = slice(-position % step, None, step)
-        part = _rows((batch.inputs, batch.labels), chosen)
-        held = part if held is None else keras.tree.map_structure(_joined, held, part)
-        kept += len(range(batch.size)[chosen])
-        position += batch.size
-        # How much data there is may be unknown: keep every second of what is kept, and go on.
-        while kept > _SPREAD * count:
-            held, step, kept = _rows(held, slice(None, None, 2)), 2 * step, (kept + 1) // 2
-    evenly = np.linspace(0, kept - 1, min(count, kept)).round().astype(int)
-    inputs, labels = _rows(held, evenly)
+        spread.add(batch)
+    inputs, labels = spread.taken()
     if origin is None:
         check_first_batch(model, inputs, labels)
     return inputs, labels, tuple(batches.label_names)
@@ -345,10 +335,6 @@ def card_table(card: tflite_export.Card) -> Table:
 
 def _rows(tree: Any, chosen: Any) -> Any:
     return keras.tree.map_structure(lambda array: np.asarray(array)[chosen], tree)
-
-
-def _joined(first: Any, second: Any) -> NDArray[Any]:
-    return np.concatenate([first, second])
 
 
 def _whole(value: int | None) -> str:

@@ -9,6 +9,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from clouds import LABELS, clouds, trained
 from keras import layers as L
 
 import keras_nns as nns
@@ -31,38 +32,13 @@ pytestmark = [
     # Its weights are drawn: what is asked of it are sizes.
     pytest.mark.filterwarnings("ignore:Model 'residual' answers this data as by chance"),
 ]
-LABELS = 5
 RNG = np.random.default_rng(1)
-CENTRES = RNG.normal(size=(LABELS, 12))
-
-
-def clouds(count=500, seed=0):
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, LABELS, count)
-    return (CENTRES[y] + rng.normal(0, 0.8, (count, 12))).astype("float32"), y
-
-
 X, Y = clouds()
 
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    built = keras.Sequential(
-        [
-            keras.Input((12,)),
-            L.Dense(48, activation="relu", name="one"),
-            L.Dense(24, activation="relu", name="two"),
-            L.Dense(LABELS, activation="softmax", name="answer"),
-        ],
-        name="clouds",
-    )
-    built.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
-    for epoch in range(6):
-        order = np.random.default_rng(epoch).permutation(len(X))
-        for start in range(0, len(X), 25):
-            built.train_on_batch(X[order[start : start + 25]], Y[order[start : start + 25]])
-    return built
+    return trained(X, Y)
 
 
 @pytest.fixture(scope="module")
