@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tflite_export.c_array import to_c
     from tflite_export.converter import convert
-    from tflite_export.deployment import Card, CardRow, Latency, card
+    from tflite_export.deployment import Card, CardRow, Latency, RuntimeFigures, card
     from tflite_export.errors import (
         CalibrationWarning,
+        ChangedFileWarning,
         ConversionError,
         ExportError,
         ExportFileError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
     from tflite_export.ethos_u import NPU_TARGETS, CpuOperator, Npu, npu
     from tflite_export.files import save
+    from tflite_export.memory import arena
     from tflite_export.metadata import (
         Metadata,
         Normalization,
@@ -58,6 +60,7 @@ __all__ = [
     "CalibrationWarning",
     "Card",
     "CardRow",
+    "ChangedFileWarning",
     "ConversionError",
     "CpuOperator",
     "ExportError",
@@ -73,6 +76,7 @@ __all__ = [
     "OptionError",
     "OutputDifference",
     "QuantizedTraining",
+    "RuntimeFigures",
     "TensorMetadata",
     "Tolerance",
     "Variant",
@@ -80,6 +84,7 @@ __all__ = [
     "VerificationError",
     "add_metadata",
     "anatomy",
+    "arena",
     "card",
     "cluster_weights",
     "convert",
@@ -95,9 +100,10 @@ __all__ = [
 _MODULES = {
     "c_array": ("to_c",),
     "converter": ("convert",),
-    "deployment": ("Card", "CardRow", "Latency", "card"),
+    "deployment": ("Card", "CardRow", "Latency", "RuntimeFigures", "card"),
     "errors": (
         "CalibrationWarning",
+        "ChangedFileWarning",
         "ConversionError",
         "ExportError",
         "ExportFileError",
@@ -108,6 +114,7 @@ _MODULES = {
     ),
     "ethos_u": ("NPU_TARGETS", "CpuOperator", "Npu", "npu"),
     "files": ("save",),
+    "memory": ("arena",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
     "operators": ("Anatomy", "anatomy"),
     "tfmot": ("QuantizedTraining", "cluster_weights", "prune_weights", "train_quantized"),

@@ -20,8 +20,10 @@ from tflite_export.keras_model.samples import arrays
 from tflite_export.operators import Anatomy, anatomy
 from tflite_export.running.comparison import LabelFigures, answers_of, figures, variant_of
 from tflite_export.running.interpreter import Runner
+from tflite_export.runtimes.behaviour import RuntimeFigures, behaviour
+from tflite_export.runtimes.choice import TITLES, known
 
-__all__ = ["Card", "CardRow", "Latency", "card"]
+__all__ = ["Card", "CardRow", "Latency", "RuntimeFigures", "card"]
 
 Array = np.ndarray[Any, Any]
 Model = bytes | str | os.PathLike[str]
@@ -66,6 +68,7 @@ class CardRow:
         samples: Number of samples judged; 0 without targets.
         accuracy: Share of them decided right; `None` without targets.
         labels: Figures of every label; empty without targets.
+        runtimes: What other runtimes than LiteRT's interpreter do with it, where they were asked.
 
     Example:
         >>> card(flat, samples, targets=labels).rows[0].accuracy   # doctest: +SKIP
@@ -82,6 +85,7 @@ class CardRow:
     samples: int
     accuracy: float | None
     labels: tuple[LabelFigures, ...]
+    runtimes: tuple[RuntimeFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ class Card:
             times = [row.latency[number] for row in rows]
             lines.append((f"µs p50, {where}", [f"{time.p50:,.1f}" for time in times]))
             lines.append((f"µs p95, {where}", [f"{time.p95:,.1f}" for time in times]))
+        for number in range(len(rows[0].runtimes)):
+            lines += _runtime_lines([row.runtimes[number] for row in rows])
         if any(row.accuracy is not None for row in rows):
             lines.append(("samples", [f"{row.samples:,}" for row in rows]))
             lines.append(("accuracy", [_share(row.accuracy) for row in rows]))
@@ -167,6 +173,7 @@ def card(
     targets: Any = None,
     threads: Sequence[int] = (1,),
     seconds: float = 0.5,
+    runtimes: Sequence[str] = ("litert",),
 ) -> Card:
     """Measure what model files cost on the device, side by side.
 
@@ -181,12 +188,17 @@ def card(
             per label.
         threads: Numbers of CPU threads to measure latency with.
         seconds: How long to measure each file with each number of threads.
+        runtimes: Runtimes to ask what they do with each file: whether they run it, how far their
+            answers are from those of LiteRT's interpreter, and the arena that they need. "litert"
+            is that interpreter; "compiled" is LiteRT's `CompiledModel`, "micro" TFLite Micro, which
+            needs the extra `keras-nns[micro]`.
 
     Returns:
         The figures, with `to_json`, `to_markdown` and `to_table`.
 
     Raises:
-        OptionError: Samples or targets do not fit a model.
+        OptionError: Samples or targets do not fit a model; a runtime is unknown, or its package
+            is missing.
         FlatbufferError: Not a TFLite model, or a damaged one.
         ExportFileError: A path cannot be read.
 
@@ -201,6 +213,7 @@ def card(
         raise OptionError(f"threads must be whole numbers of 1 or more. Received: {threads!r}.")
     if seconds < 0:
         raise OptionError(f"seconds must be 0 or more. Received: {seconds!r}.")
+    others = [name for name in known(runtimes) if name != "litert"]
     if isinstance(models, (str, os.PathLike)):
         models = {os.fspath(models): models}
     elif not isinstance(models, Mapping):
@@ -209,14 +222,20 @@ def card(
         raise OptionError("models is empty; give at least one model.")
     return Card(
         tuple(
-            _row(name, model, samples, targets, timing=(threads, seconds))
+            _row(name, model, samples, targets, timing=(threads, seconds), runtimes=others)
             for name, model in models.items()
         )
     )
 
 
 def _row(
-    name: str, model: Model, samples: Any, targets: Any, *, timing: tuple[Sequence[int], float]
+    name: str,
+    model: Model,
+    samples: Any,
+    targets: Any,
+    *,
+    timing: tuple[Sequence[int], float],
+    runtimes: Sequence[str],
 ) -> CardRow:
     flat = read(model) if isinstance(model, (str, os.PathLike)) else bytes(model)
     graph = container.parse(flat)
@@ -225,8 +244,10 @@ def _row(
     values = _values(runner, samples)
     runner(_first(runner, values))
     accuracy, labels = None, tuple[LabelFigures, ...]()
-    if targets is not None:
+    answers = None
+    if targets is not None or (runtimes and samples is not None):
         answers = answers_of(runner, runner.inputs, runner.outputs, values)
+    if targets is not None and answers is not None:
         decisions = decide(answers[0])
         if len(answers) != 1 or answers[0].ndim != 2 or decisions is None:
             raise OptionError(
@@ -248,6 +269,7 @@ def _row(
         samples=0 if targets is None else len(values[0]),
         accuracy=accuracy,
         labels=labels,
+        runtimes=tuple(behaviour(flat, other, values, answers) for other in runtimes),
     )
 
 
@@ -290,6 +312,19 @@ def _latency(flat: bytes, values: list[Array], threads: int, seconds: float) -> 
         times.append(1e6 * (time.perf_counter() - start))
     p50, p95 = np.percentile(times, [50, 95])
     return Latency(threads, float(p50), float(p95), len(times))
+
+
+def _runtime_lines(found: Sequence[RuntimeFigures]) -> list[tuple[str, list[str]]]:
+    """One runtime's lines: whether it runs each file, and what it answers there."""
+    title = TITLES[found[0].runtime]
+    lines = [(title, [f"no: {one.refusal}" if one.refusal else "runs" for one in found])]
+    if any(one.difference is not None for one in found):
+        apart = ["–" if one.difference is None else f"{one.difference:.2g}" for one in found]
+        lines.append((f"{title}, difference from LiteRT", apart))
+        lines.append((f"{title}, same decisions", [_share(one.agreement) for one in found]))
+    if any(one.arena_bytes is not None for one in found):
+        lines.append((f"{title}, arena bytes", [_whole(one.arena_bytes) for one in found]))
+    return lines
 
 
 def _whole(value: int | None) -> str:

@@ -10,13 +10,15 @@
     ├── VerificationError  the file does not answer what the model answers
     └── ExportFileError    a file that cannot be read or written
 
-``CalibrationWarning`` is a warning, not an error: samples that make a poor calibration.
+``CalibrationWarning``, samples that make a poor calibration, and ``ChangedFileWarning``, a file
+that another tool wrote anew, are warnings, not errors.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "CalibrationWarning",
+    "ChangedFileWarning",
     "ConversionError",
     "ExportError",
     "ExportFileError",
@@ -108,5 +110,14 @@ class CalibrationWarning(UserWarning):
 
     Example:
         >>> issubclass(CalibrationWarning, UserWarning)
+        True
+    """
+
+
+class ChangedFileWarning(UserWarning):
+    """A file was exported here and written anew by another tool: damage to it cannot be seen.
+
+    Example:
+        >>> issubclass(ChangedFileWarning, UserWarning)
         True
     """

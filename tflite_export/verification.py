@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tflite_export.diagnosis import words
 from tflite_export.errors import FlatbufferError, OptionError, VerificationError
 from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
@@ -16,7 +18,7 @@ from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.ports import Port
 from tflite_export.keras_model.rounding import rounding
 from tflite_export.keras_model.samples import arrays
-from tflite_export.keras_model.source import Source, kernels, predict, source
+from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.running.comparison import (
     LabelFigures,
     answers_of,
@@ -25,8 +27,7 @@ from tflite_export.running.comparison import (
     matched,
     variant_of,
 )
-from tflite_export.running.interpreter import Runner
-from tflite_export.running.resemblance import resemblance
+from tflite_export.runtimes.choice import TITLES, opened
 from tflite_export.variants import Tolerance
 
 __all__ = ["LabelComparison", "LabelFigures", "OutputDifference", "Verification", "verify"]
@@ -92,6 +93,7 @@ class Verification:
         tolerance: What was accepted.
         outputs: One entry per output.
         labels: One entry per label, where targets were given.
+        runtime: What ran the file.
 
     Example:
         >>> output = OutputDifference("scores", 1e-7, 2e-7, 1e-7, 0.5, 1.0)
@@ -104,6 +106,7 @@ class Verification:
     tolerance: Tolerance
     outputs: tuple[OutputDifference, ...]
     labels: tuple[LabelComparison, ...] = ()
+    runtime: str = "litert"
 
     @property
     def absolute(self) -> float:
@@ -136,11 +139,13 @@ def verify(
     *,
     targets: Any = None,
     tolerance: float | Tolerance | None = None,
+    runtime: str = "litert",
 ) -> Verification:
     """Check that a TFLite model answers what its Keras model answers.
 
-    The file runs in the LiteRT interpreter, the model in Keras; a mixed precision model is
-    compared in float32, the arithmetic the file has. The Keras model is not changed.
+    The file runs in the LiteRT interpreter or another runtime, the model in Keras; a mixed
+    precision model is compared in float32, the arithmetic the file has. The Keras model is not
+    changed.
 
     Where the largest difference is more than its tolerance, what float32 rounding alone does to
     the model is measured, by weights and inputs that are off by as much, and twice that passes
@@ -155,15 +160,19 @@ def verify(
         tolerance: What to accept: a `Tolerance`, or a number for the largest difference as a
             share of the output's scale; by default that of the file's variant
             (`tflite_export.VARIANTS`).
+        runtime: What runs the file: "litert", LiteRT's interpreter; "compiled", its
+            `CompiledModel`; "micro", TFLite Micro's own interpreter with its reference kernels,
+            which needs the extra `keras-nns[micro]`.
 
     Returns:
         The differences found.
 
     Raises:
         VerificationError: The answers or decisions differ by more than the tolerance; the
-            file is damaged, or belongs to another model; the samples have the wrong shape,
-            type or scale.
-        OptionError: The targets or the tolerance cannot be used.
+            file is damaged, or belongs to another model, or the runtime does not run it; the
+            samples have the wrong shape, type or scale.
+        OptionError: The targets or the tolerance cannot be used; the runtime is unknown, or its
+            package is missing.
         ExportFileError: The path cannot be read.
 
     Example:
@@ -173,40 +182,71 @@ def verify(
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         tolerance = Tolerance(largest=tolerance)
     data = read(flat) if isinstance(flat, (str, os.PathLike)) else flat
+    job = _Job(model, samples, targets, tolerance)
+    found = _compared(data, job, runtime)
+    fault = _fault(found)
+    if fault is not None:
+        raise VerificationError(f"{fault} {_why(data, found, job)}")
+    return found.result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a file is held to: the arguments of `verify`."""
+
+    model: Any
+    samples: Any
+    targets: Any
+    tolerance: Tolerance | None
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A file run beside its model."""
+
+    result: Verification
+    values: list[Array]
+    strayed: list[float]
+
+
+def _compared(data: bytes, job: _Job, runtime: str) -> _Compared:
+    """Run a file and its model, and measure; nothing is judged."""
     try:
         stamp = container.check(data)
         graph = container.parse(data)
         metadata = packing.unpack(data, graph, stamp)
-        runner = Runner(data)
+        runner = opened(data, runtime)
     except FlatbufferError as error:
         raise VerificationError(str(error)) from error
     variant, row = variant_of(metadata, graph)
-    origin = source(model, samples=samples)
+    origin = source(job.model, samples=job.samples)
     inputs = matched(runner.inputs, origin.inputs, "input", origin.name)
     outputs = matched(runner.outputs, origin.outputs, "output", origin.name)
-    values = arrays(samples, origin.inputs, VerificationError)
+    values = arrays(job.samples, origin.inputs, VerificationError)
     for port, slot, array in zip(origin.inputs, inputs, values, strict=True):
         known = next((item for item in metadata.inputs if item.name == slot.name), None)
         check_scale(port, slot, array, known)
     expected = predict(origin, values)
-    answers = answers_of(runner, inputs, outputs, values)
+    try:
+        answers = answers_of(runner, inputs, outputs, values)
+    except FlatbufferError as error:
+        raise VerificationError(str(error)) from error
+    named = metadata.labels
     result = Verification(
         variant=variant,
         samples=len(values[0]),
-        tolerance=row.tolerance if tolerance is None else tolerance,
+        tolerance=row.tolerance if job.tolerance is None else job.tolerance,
         outputs=tuple(
             _difference(port, left, right, origin.inputs)
             for port, left, right in zip(origin.outputs, expected, answers, strict=True)
         ),
-        labels=() if targets is None else _labels(targets, expected, answers, metadata.labels),
+        labels=() if job.targets is None else _labels(job.targets, expected, answers, named),
+        runtime=runtime,
     )
     # What the caller accepts is held as given, the variant's own bound is for what it explains.
     own = result.tolerance.largest == row.tolerance.largest
     strayed = _strayed(origin, values, result) if own else []
-    for number, output in enumerate(result.outputs):
-        rounding = strayed[number] if strayed else 0.0
-        _judge(output, result, rounding, lambda: _why(graph, model, result.variant))
-    return result
+    return _Compared(result, values, strayed)
 
 
 def _strayed(origin: Source, values: Sequence[Array], result: Verification) -> list[float]:
@@ -270,60 +310,87 @@ def _labels(
     )
 
 
-def _judge(
-    output: OutputDifference, result: Verification, rounding: float, why: Callable[[], str]
-) -> None:
-    accepted, count = result.tolerance, result.samples
-    start = f"output {output.name!r} of the {result.variant} file"
-    largest = max(accepted.largest, rounding)
-    # Not `>`: a NaN must fail too.
-    for what, found, limit in (
-        ("largest difference", output.relative, largest),
-        ("root mean square difference", output.rms, accepted.rms),
-    ):
-        if not found <= limit:
-            raise VerificationError(
-                f"{start} is away from the model: {what} {found:.2g} of the output's scale "
-                f"({output.scale:.3g}) over {count} samples, tolerance {limit:.2g}. {why()}"
+def _fault(found: _Compared) -> str | None:
+    """Say in which output, and by how much, a file leaves its tolerance; `None` if it does not."""
+    result = found.result
+    accepted = result.tolerance
+    where = "" if result.runtime == "litert" else f" in {TITLES[result.runtime]}"
+    for number, output in enumerate(result.outputs):
+        start = f"output {output.name!r} of the {result.variant} file{where}"
+        largest = max(accepted.largest, found.strayed[number] if found.strayed else 0.0)
+        same = "" if output.agreement is None else f", {output.agreement:.1%} same decisions"
+        # Not `>`: a NaN must fail too.
+        for what, size, limit in (
+            ("largest difference", output.relative, largest),
+            ("root mean square difference", output.rms, accepted.rms),
+        ):
+            if not size <= limit:
+                return (
+                    f"{start} is away from the model: {what} {size:.2g} of the output's scale "
+                    f"({output.scale:.3g}) over {result.samples} samples{same}, tolerance "
+                    f"{limit:.2g}."
+                )
+        if output.agreement is None:
+            continue
+        count = output.decisions
+        changed = round((1 - output.agreement) * count)
+        if changed > max(1.0, (1 - accepted.agreement) * count):
+            return (
+                f"{start} decides differently from the model in {changed} of {count} cases; "
+                f"at least {accepted.agreement:.0%} must agree."
             )
-    if output.agreement is None:
-        return
-    count = output.decisions
-    changed = round((1 - output.agreement) * count)
-    if changed > max(1.0, (1 - accepted.agreement) * count):
-        raise VerificationError(
-            f"{start} decides differently from the model in {changed} of {count} cases; "
-            f"at least {accepted.agreement:.0%} must agree. {why()} Pass "
-            "tolerance=Tolerance(agreement=...) to accept it."
-        )
+    return None
 
 
-def _why(graph: Any, model: Any, variant: str) -> str:
-    """Say whether the weights are another's, or this model's and the variant too coarse."""
-    own = kernels(model)
-    told = resemblance(graph, own)
-    if told.missing and not told.found:
+def _why(data: bytes, found: _Compared, job: _Job) -> str:
+    """Say whose weights a refused file holds, where it goes wrong, and what would do."""
+    result = found.result
+    if result.runtime != "litert" and _fault(_compared(data, job, "litert")) is None:
         return (
-            "The file was converted from another model or other weights: it does not hold the "
-            f"kernel of layer {told.missing[0]!r}."
+            f"LiteRT's interpreter answers right with the same file: {TITLES[result.runtime]} "
+            "computes something in it otherwise."
         )
-    if not told.found or told.missing:
-        return (
-            "The file was converted from another model or other weights, or the variant is too "
-            "coarse for this model, or was calibrated on unlike samples."
-        )
-    if variant == "float32":
-        return (
-            "The file's kernels are this model's or nearly so, and the difference is more than "
-            "float32 rounds: convert again if the model was trained since."
-        )
-    reach = {name: float(np.abs(kernel.values).max(initial=0.0)) for name, kernel in own.items()}
-    middle = float(np.median(list(reach.values())))
-    widest = max(reach, key=lambda name: reach[name])
-    recipe = {"*": variant.removeprefix("recipe:"), widest: "float32"}
-    return (
-        "The file holds this model's weights: the variant is too coarse for it, or was calibrated "
-        f"on unlike samples. Its widest kernel is that of layer {widest!r}, with weights up to "
-        f"{reach[widest]:.3g} where the middle layer's reach {middle:.3g}. Try another variant, a "
-        f"recipe that leaves that layer alone, such as {recipe}, or more samples."
+    said = words.foreign(data, job.model, result.variant)
+    if said is not None:
+        return said
+
+    def passes(other: bytes) -> bool:
+        return _fault(_compared(other, job, result.runtime)) is None
+
+    said = words.coarse(
+        data,
+        job.model,
+        job.samples,
+        job.targets,
+        variant=result.variant,
+        values=found.values,
+        passes=passes,
     )
+    return f"{said} {_accepting(found)}"
+
+
+def _accepting(found: _Compared) -> str:
+    """How the file as it is would be accepted."""
+    accepted = found.result.tolerance
+    needed = {
+        "largest": (found.result.relative, accepted.largest),
+        "rms": (found.result.rms, accepted.rms),
+    }
+    values = [
+        f"{name}={_above(size)}" for name, (size, limit) in needed.items() if not size <= limit
+    ]
+    agreement = found.result.agreement
+    if agreement is not None and agreement < accepted.agreement:
+        values.append(f"agreement={math.floor(1000 * agreement) / 1000:g}")
+    shell = " ".join(f"--tolerance {value}" for value in values)
+    return (
+        f"To accept it as it is: tolerance=Tolerance({', '.join(values)}), or in a shell {shell}."
+    )
+
+
+def _above(size: float) -> str:
+    """A number with two digits that is not below another."""
+    if not math.isfinite(size):
+        return "inf"
+    step = 10.0 ** (math.floor(math.log10(size)) - 1)
+    return f"{math.ceil(size / step) * step:.2g}"

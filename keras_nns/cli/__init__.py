@@ -41,7 +41,7 @@ from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text
-from tflite_export.errors import CalibrationWarning, ExportError
+from tflite_export.errors import CalibrationWarning, ChangedFileWarning, ExportError
 from tflite_export.writing.text import visible
 
 COMMANDS = (
@@ -92,6 +92,7 @@ def _run(given: argparse.Namespace) -> int:
         with warnings.catch_warnings(), stopped_by_sigterm():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", CalibrationWarning)
+            warnings.simplefilter("always", ChangedFileWarning)
             given.run(given)
             sys.stdout.flush()
     except Terminated:

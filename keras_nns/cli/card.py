@@ -84,6 +84,7 @@ def run(given: Namespace) -> None:
             None if labels is None or labels.ndim > 1 else labels,
             label_names=label_names,
             threads=given.threads,
+            runtimes=given.runtime,
         )
     if given.format == "json":
         screen.data(card.to_json())

@@ -266,6 +266,7 @@ def device_card(
     label_names: Sequence[str] = (),
     threads: Sequence[int] = (1,),
     seconds: float = 0.5,
+    runtimes: Sequence[str] = ("litert",),
 ) -> tflite_export.Card:
     """Measure `.tflite` files side by side, each judged by its own question.
 
@@ -277,6 +278,7 @@ def device_card(
         label_names: Names of all the parent's labels.
         threads: Numbers of CPU threads to measure latency with.
         seconds: How long to measure each file with each number of threads.
+        runtimes: Runtimes to ask, as `tflite_export.card` takes them.
 
     Raises:
         DataError: The labels are not one number for each sample, or a file has other outputs.
@@ -305,7 +307,12 @@ def device_card(
                 name=name,
             )
         rows += tflite_export.card(
-            {name: flat}, samples, targets=targets, threads=threads, seconds=seconds
+            {name: flat},
+            samples,
+            targets=targets,
+            threads=threads,
+            seconds=seconds,
+            runtimes=runtimes,
         ).rows
     return tflite_export.Card(tuple(rows))
 

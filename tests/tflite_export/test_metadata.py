@@ -264,3 +264,26 @@ def test_a_file_that_claims_more_than_its_bytes_can_be_takes_no_memory(flat: byt
     data[at : at + 4] = (2**31).to_bytes(4, "little")
     with pytest.raises(tflite_export.FlatbufferError, match="claims 2,147,483,648 bytes"):
         tflite_export.read_metadata(bytes(data))
+
+
+def test_another_tools_copy_is_told_from_damage(
+    flat: bytes, cnn: keras.Model, pixels: np.ndarray
+) -> None:
+    """ai-edge-quantizer reads the file and writes another, with our entries and no files."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    tool = quantizer.Quantizer(bytearray(flat))
+    tool.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+    theirs = bytes(tool.quantize(None, enable_progress_report=False).quantized_model)
+    with pytest.warns(tflite_export.ChangedFileWarning, match=r"another tool.*files.*are gone"):
+        found = tflite_export.read_metadata(theirs)
+    assert (found.name, found.quantize, found.labels) == ("digits_cnn", None, ())
+    with pytest.warns(tflite_export.ChangedFileWarning):
+        assert tflite_export.verify(theirs, cnn, pixels).variant == "dynamic"
+    with pytest.warns(tflite_export.ChangedFileWarning):
+        again = tflite_export.add_metadata(theirs, description="quantised elsewhere")
+    assert tflite_export.read_metadata(again).description == "quantised elsewhere"
+    broken = bytearray(again)
+    broken[len(again) // 2] ^= 1
+    with pytest.raises(tflite_export.FlatbufferError, match="damaged"):
+        tflite_export.read_metadata(bytes(broken))

@@ -20,8 +20,8 @@ FOLDER = Path(tflite_export.__file__).parent
 # From the ground up: each imports only from those before it.
 PARTS = [
     "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model", "running",
-    "conversion", "metadata", "operators", "vela", "ethos_u", "c_array", "recipes", "converter",
-    "verification", "deployment", "retraining", "tfmot", "cli",
+    "runtimes", "memory", "conversion", "metadata", "operators", "vela", "ethos_u", "c_array",
+    "recipes", "converter", "diagnosis", "verification", "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -290,9 +292,49 @@ def test_a_coarse_variant_is_not_taken_for_another_model(
     flat = tflite_export.convert(model, quantize="int8", samples=samples)
     with pytest.raises(tflite_export.VerificationError) as caught:
         tflite_export.verify(flat, model, samples)
-    assert "holds this model's weights" in str(caught.value)
-    assert "layer 'head', with weights up to 4e+03" in str(caught.value)
-    assert "another model" not in str(caught.value)
+    said = str(caught.value)
+    assert "holds this model's weights" in said
+    assert "grows most at layer 'head'" in said
+    assert "another model" not in said
+    # What it says would pass does, and what it says to accept is enough.
+    offered = re.search(r"quantize='(\w+)' passes, with ([\d,]+) bytes", said)
+    assert offered is not None
+    other = tflite_export.convert(model, quantize=offered[1], samples=samples)
+    assert len(other) == int(offered[2].replace(",", ""))
+    assert tflite_export.verify(other, model, samples).variant == offered[1]
+    numbers = re.findall(r"--tolerance (\w+)=([\d.]*\d)", said)
+    assert {name for name, _ in numbers} == {"rms", "agreement"}
+    accepted = tflite_export.Tolerance(**{name: float(number) for name, number in numbers})
+    assert tflite_export.verify(flat, model, samples, tolerance=accepted).variant == "int8"
+
+
+def test_the_layer_where_it_begins_is_named() -> None:
+    """One unit of one layer, in the middle, is far wider than the others."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu", name="first"),
+            layers.Conv2D(6, 3, name="middle"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(name="relu"),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax", name="scores"),
+        ]
+    )
+    kernel, bias = model.get_layer("middle").get_weights()
+    # Its range is what one scale for the tensor behind it has to span.
+    kernel[..., 2] *= 3000
+    model.get_layer("middle").set_weights([kernel, bias])
+    scores, offset = model.get_layer("scores").get_weights()
+    scores.reshape(4, 4, 6, 5)[:, :, 2] = 0
+    model.get_layer("scores").set_weights([scores, offset])
+    samples = np.random.default_rng(0).random((200, 8, 8, 1), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tflite_export.CalibrationWarning)
+        flat = tflite_export.convert(model, quantize="int8", samples=samples)
+    with pytest.raises(tflite_export.VerificationError, match=r"layer '(relu|scores)'"):
+        tflite_export.verify(flat, model, samples)
 
 
 def test_other_weights_are_told_from_rounding(trained: keras.Model, digits: Any) -> None:

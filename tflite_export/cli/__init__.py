@@ -14,7 +14,12 @@ from typing import Any
 from tflite_export.cli import commands, options
 from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text, takes_unicode
-from tflite_export.errors import CalibrationWarning, ExportError, ExportFileError
+from tflite_export.errors import (
+    CalibrationWarning,
+    ChangedFileWarning,
+    ExportError,
+    ExportFileError,
+)
 from tflite_export.files import read, save
 from tflite_export.writing.text import visible
 
@@ -48,6 +53,7 @@ def _run(given: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings(), stopped_by_sigterm():
             warnings.simplefilter("always", CalibrationWarning)
+            warnings.simplefilter("always", ChangedFileWarning)
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             command(given)
     except ExportError as error:
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = names.add_parser("verify", help="compare a .tflite with its Keras model")
     verify.add_argument("tflite")
     verify.add_argument("model", help="the Keras model it was converted from")
+    options.add_verifying(verify)
     _add_samples(verify, "to compare on", required=True)
     _add_unsafe(verify)
     verify.set_defaults(command=_verify)
@@ -147,7 +154,14 @@ def _verify(given: argparse.Namespace) -> None:
     samples, targets = _samples(given, given.samples, model)
     from tflite_export.verification import verify
 
-    result = verify(given.tflite, model, samples, targets=targets)
+    result = verify(
+        given.tflite,
+        model,
+        samples,
+        targets=targets,
+        tolerance=commands.tolerance_of(given.tflite, dict(given.tolerance)),
+        runtime=given.runtime,
+    )
     _out(f"{result.variant}, {commands.outcome(result)}")
 
 
@@ -171,7 +185,8 @@ def _card(given: argparse.Namespace) -> None:
 
     flats = commands.columns(given.models, given.quantize, converted, _say)
     samples, targets = _samples(given, given.samples, next(iter(models.values()), None))
-    _print_card(card(flats, samples, targets=targets, threads=given.threads), given.format)
+    made = card(flats, samples, targets=targets, threads=given.threads, runtimes=given.runtime)
+    _print_card(made, given.format)
 
 
 def _print_card(made: Any, form: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from tflite_export.cli.options import Request, is_tflite
 from tflite_export.errors import ConversionError, ExportError, OptionError, VerificationError
 from tflite_export.files import read, save
-from tflite_export.variants import VARIANTS
+from tflite_export.variants import VARIANTS, Tolerance
 
 __all__ = ["columns", "export", "judged", "outcome"]
 
@@ -74,7 +74,7 @@ def export(
             files=files,
         )
     tell("verifying")
-    verified = _verified(flat, model, samples, targets, flex=wanted.allow_flex)
+    verified = _verified(wanted, flat, model, samples, targets)
     save(flat, wanted.output, overwrite=wanted.overwrite)
     kind = read_metadata(flat).quantize
     return f"{wanted.output}: {len(flat):,} bytes, {kind}", verified
@@ -83,9 +83,10 @@ def export(
 def outcome(result: Any, *, generated: bool = False) -> str:
     """Say in one line what `verify` found."""
     what = "generated inputs" if generated else "samples"
+    where = {"micro": " in TFLite Micro", "compiled": " in LiteRT, compiled,"}
     parts = [
-        f"verified on {result.samples} {what}: largest difference {result.relative:.2g} of the "
-        "output's scale"
+        f"verified{where.get(result.runtime, '')} on {result.samples} {what}: largest difference "
+        f"{result.relative:.2g} of the output's scale"
     ]
     if generated:
         return f"{parts[0]}; pass --samples to compare decisions on real ones"
@@ -145,28 +146,51 @@ def judged(model: Any, targets: Any, tell: Tell) -> Any:
     return None
 
 
-def _verified(flat: bytes, model: Any, samples: Any, targets: Any, *, flex: bool) -> str:
-    if flex:
+def tolerance_of(flat: bytes | str, wanted: Mapping[str, float]) -> Tolerance | None:
+    """What a file's variant accepts, with what was asked for in its place.
+
+    Args:
+        flat: The file, or its path.
+        wanted: Numbers by name of the tolerance.
+    """
+    if not wanted:
+        return None
+    from tflite_export.flatbuffer.container import parse
+    from tflite_export.metadata import read_metadata
+    from tflite_export.running.comparison import variant_of
+
+    data = read(flat) if isinstance(flat, str) else flat
+    _, row = variant_of(read_metadata(data), parse(data))
+    return replace(row.tolerance, **wanted)
+
+
+def _verified(wanted: Request, flat: bytes, model: Any, samples: Any, targets: Any) -> str:
+    if wanted.allow_flex:
         from tflite_export.operators import anatomy
 
         used = anatomy(flat).flex
         if used:
             return f"not verified: LiteRT cannot run {', '.join(used)}"
+    tolerance = tolerance_of(flat, wanted.tolerance)
     if samples is None:
-        return _verified_on_generated(flat, model)
+        return _verified_on_generated(flat, model, tolerance, wanted.runtime)
     from tflite_export.verification import verify
 
-    return outcome(verify(flat, model, samples, targets=targets))
+    return outcome(
+        verify(flat, model, samples, targets=targets, tolerance=tolerance, runtime=wanted.runtime)
+    )
 
 
-def _verified_on_generated(flat: bytes, model: Any) -> str:
+def _verified_on_generated(
+    flat: bytes, model: Any, tolerance: Tolerance | None, runtime: str
+) -> str:
     """Compare on made-up inputs; what a model decides about them means nothing."""
     from tflite_export.keras_model.source import generated, source
     from tflite_export.metadata import read_metadata
     from tflite_export.verification import verify
 
     name = (read_metadata(flat).quantize or "float32").removeprefix("recipe:")
-    tolerance = replace(VARIANTS[name].tolerance, agreement=0.0)
+    tolerance = replace(tolerance or VARIANTS[name].tolerance, agreement=0.0)
     origin = source(model)
     values = generated(origin, _GENERATED)
     try:
@@ -175,6 +199,7 @@ def _verified_on_generated(flat: bytes, model: Any) -> str:
             model,
             values if len(values) > 1 else values[0],
             tolerance=tolerance,
+            runtime=runtime,
         )
     except VerificationError as error:
         raise VerificationError(

@@ -6,13 +6,13 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tflite_export.errors import ExportFileError, OptionError
 from tflite_export.files import read
-from tflite_export.variants import VARIANTS
+from tflite_export.variants import VARIANTS, Tolerance
 
 __all__ = [
     "SAMPLE_FILES",
@@ -27,6 +27,7 @@ __all__ = [
     "request",
 ]
 
+RUNTIMES = ("litert", "compiled", "micro")
 SAMPLE_FILES = (
     "an .npz whose array x (or one array per input name) holds the inputs and y the labels, or a "
     ".npy of inputs"
@@ -45,6 +46,8 @@ class Request:
         unroll: Whether recurrent loops are written out.
         allow_flex: Whether TensorFlow's own operators may be in it.
         overwrite: Whether an existing file may be replaced.
+        runtime: What runs the file when it is verified.
+        tolerance: What is accepted otherwise than the variant's tolerance says, by name.
     """
 
     output: Path
@@ -54,6 +57,8 @@ class Request:
     unroll: bool
     allow_flex: bool
     overwrite: bool
+    runtime: str = "litert"
+    tolerance: Mapping[str, float] = field(default_factory=dict)
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +88,27 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let TensorFlow's own operators in; such a file is not verified",
     )
+    add_verifying(parser)
+
+
+def add_verifying(parser: argparse.ArgumentParser) -> None:
+    """Add how a file is compared with its model."""
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="litert",
+        help="what runs the file when it is compared: LiteRT's interpreter, its compiled form, or "
+        "TFLite Micro (default: litert)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="accept another difference than the variant's: largest=0.01, rms=0.06 (shares of the "
+        "output's scale) or agreement=0.98 (share of equal decisions); may be given several times",
+    )
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +132,14 @@ def add_card(parser: argparse.ArgumentParser) -> None:
         default=[1],
         metavar="N",
         help="numbers of CPU threads to measure latency with (default: 1)",
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        nargs="+",
+        default=["litert"],
+        help="more runtimes to ask: whether each file runs there, how far its answers are from "
+        "LiteRT's, and, of TFLite Micro, the smallest arena (default: litert alone)",
     )
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table")
 
@@ -138,6 +172,8 @@ def request(given: argparse.Namespace) -> Request:
         unroll=given.unroll,
         allow_flex=given.allow_flex,
         overwrite=given.overwrite,
+        runtime=given.runtime,
+        tolerance=dict(given.tolerance),
     )
 
 
@@ -224,6 +260,22 @@ def _quantize(text: str) -> str:
             f"{text!r} is no variant: expected one of {', '.join(VARIANTS)}, or a .json file"
         )
     return text
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    known = [one.name for one in fields(Tolerance)]
+    try:
+        value = float(number)
+        if name not in known:
+            raise ValueError
+        Tolerance(**{name: value})
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no tolerance: expected {', '.join(f'{one}=NUMBER' for one in known)}, "
+            "with 0 or more, and agreement up to 1"
+        ) from None
+    return name, value
 
 
 def _file_batch(text: str) -> int | None:

@@ -1,14 +1,17 @@
 """Open, change and close a TFLite flatbuffer, and notice a damaged one.
 
-Every file this package writes carries a stamp: the length of its flatbuffer and the
-CRC-32 of it. A flipped bit in the weights, which no reader of the format would see, is
-one clear error.
+Every file this package writes carries a stamp: the length of its flatbuffer, the CRC-32 of it, and
+of what lies before the stamp. A flipped bit in the weights, which no reader of the format would
+see, is one clear error. Other tools that open a flatbuffer and write it again keep the stamp as
+they found it, behind other bytes and in a file of another length. A cut changes only the length, a
+flipped bit does not: such a file is treated as theirs.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from tflite_export.errors import FlatbufferError
+from tflite_export.errors import ChangedFileWarning, FlatbufferError
 
 IDENTIFIER = b"TFL3"
 STAMP_NAME = "tflite_export"
@@ -28,6 +31,11 @@ METADATA_NAME = "TFLITE_METADATA"
 # into a packed file without moving anything.
 _STAMP_HEAD = b'{"tflite_export":1,'
 _STAMP_CRC = b'"crc32":"'
+# CRC-32 of what lies before the stamp, and of everything else in the stamp itself.
+_STAMP_HEAD_CRC = b'"head":"'
+_STAMP_OWN = b'"own":"'
+_ZIP = b"PK\x03\x04"
+_UNREADABLE = "the TFLite model is damaged: its own stamp cannot be read. Export it again."
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,29 @@ class Stamp:
 
 
 def check(flat: bytes) -> Stamp | None:
-    """Refuse what is no TFLite model or a damaged one; give back the stamp, if there is one.
+    """Refuse what is no TFLite model or a damaged one; give back the stamp, if it is the file's.
 
     Raises:
-        FlatbufferError: Wrong identifier, truncated, or changed since it was written.
+        FlatbufferError: Wrong identifier, truncated, or changed in its place since it was written.
+
+    Warns:
+        ChangedFileWarning: Another tool wrote the file anew; there is no stamp then.
     """
+    stamp, moved = _examined(flat)
+    if moved is not None:
+        lost = ", and its associated files (labels and the like) are gone" if moved.files else ""
+        warnings.warn(
+            "another tool wrote this TFLite model anew since it was exported: the check sum no "
+            f"longer tells whether it is damaged, its variant is read off its types{lost}. "
+            "add_metadata gives it metadata and a check sum of its own.",
+            ChangedFileWarning,
+            stacklevel=3,
+        )
+    return stamp
+
+
+def _examined(flat: bytes) -> tuple[Stamp | None, Stamp | None]:
+    """Give the stamp of a whole file; or, second, that of one that another tool wrote anew."""
     if not isinstance(flat, (bytes, bytearray, memoryview)):
         raise FlatbufferError(
             f"expected the bytes of a TFLite model. Received: {type(flat).__name__}."
@@ -63,16 +89,22 @@ def check(flat: bytes) -> Stamp | None:
         )
     start = flat.find(_STAMP_HEAD)
     if start < 0:
-        return None
+        return None, None
     end = flat.find(b"}", start) + 1
     try:
         fields = json.loads(flat[start:end])
         stamp = Stamp(str(fields["quantize"]), int(fields["length"]), int(fields["files"]))
         expected = int(fields["crc32"], 16)
+        head = int(fields["head"], 16)
+        whole = _own_checksum(flat[start:end]) == int(fields["own"], 16)
     except (ValueError, KeyError, TypeError):
-        raise FlatbufferError(
-            "the TFLite model is damaged: its own stamp cannot be read. Export it again."
-        ) from None
+        raise FlatbufferError(_UNREADABLE) from None
+    if not whole:
+        raise FlatbufferError(_UNREADABLE)
+    behind = flat[stamp.length : stamp.length + len(_ZIP)]
+    as_written = len(flat) >= stamp.length and behind == (_ZIP if stamp.files else b"")
+    if not as_written and zlib.crc32(flat[:start]) != head:
+        return None, stamp
     if len(flat) < stamp.length:
         raise FlatbufferError(
             f"the TFLite model is truncated: {len(flat):,} bytes of at least "
@@ -80,10 +112,10 @@ def check(flat: bytes) -> Stamp | None:
         )
     if _checksum(flat[: stamp.length], start, end) != expected:
         raise FlatbufferError(
-            "the TFLite model is damaged: its check sum does not fit its contents. "
-            "Copy or export it again."
+            "the TFLite model is damaged, or another tool changed it in its place: its check sum "
+            "does not fit its contents. Copy or export it again."
         )
-    return stamp
+    return stamp, None
 
 
 def parse(flat: bytes) -> Any:
@@ -92,7 +124,7 @@ def parse(flat: bytes) -> Any:
     Raises:
         FlatbufferError: The bytes do not hold a complete model.
     """
-    stamp = check(flat)
+    stamp, moved = _examined(flat)
     try:
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(flat))
         if not model.subgraphs or not model.operatorCodes:
@@ -114,25 +146,24 @@ def parse(flat: bytes) -> Any:
         raise FlatbufferError(
             f"the TFLite model is truncated or damaged ({error}). Copy or export it again."
         ) from error
-    if stamp is None and entry(model, STAMP_NAME) is not None:
+    if stamp is None and moved is None and entry(model, STAMP_NAME) is not None:
         # Damage to the stamp's first letters hides it from `check`.
-        raise FlatbufferError(
-            "the TFLite model is damaged: its own stamp cannot be read. Export it again."
-        )
+        raise FlatbufferError(_UNREADABLE)
     return model
 
 
 def pack(model: Any, *, quantize: str, files: int = 0) -> bytes:
     """Turn a `ModelT` back into bytes, with a fresh stamp."""
-    set_entry(model, STAMP_NAME, _stamp_bytes(quantize, 0, files))
-    flat = serialize(model)
     blank = _stamp_bytes(quantize, 0, files)
-    filled = _stamp_bytes(quantize, len(flat), files)
+    set_entry(model, STAMP_NAME, blank)
+    flat = serialize(model)
     start = flat.index(blank)
-    flat = flat[:start] + filled + flat[start + len(filled) :]
-    value = f"{_checksum(flat, start, start + len(filled)):08x}".encode()
-    at = start + filled.index(_STAMP_CRC) + len(_STAMP_CRC)
-    return flat[:at] + value + flat[at + len(value) :]
+    filled = _stamp_bytes(quantize, len(flat), files)
+    end = start + len(filled)
+    filled = _written(filled, _STAMP_HEAD_CRC, zlib.crc32(flat[:start]))
+    filled = _written(filled, _STAMP_CRC, _checksum(flat[:start] + filled + flat[end:], start, end))
+    filled = _written(filled, _STAMP_OWN, _own_checksum(filled))
+    return flat[:start] + filled + flat[end:]
 
 
 def serialize(model: Any) -> bytes:
@@ -186,16 +217,24 @@ def _text(value: bytes | str | None) -> str:
 
 def _stamp_bytes(quantize: str, length: int, files: int) -> bytes:
     body = f'"quantize":{json.dumps(quantize)},"length":"{length:012d}","files":"{files:04d}",'
-    return _STAMP_HEAD + body.encode("ascii") + _STAMP_CRC + b'00000000"}'
+    sums = b",".join(name + b'00000000"' for name in (_STAMP_HEAD_CRC, _STAMP_CRC, _STAMP_OWN))
+    return _STAMP_HEAD + body.encode("ascii") + sums + b"}"
 
 
 def _checksum(flat: bytes, start: int, end: int) -> int:
-    """CRC-32 of the flatbuffer with the digits of the check sum itself read as zeros."""
-    stamp = flat[start:end]
-    digits = stamp.index(_STAMP_CRC) + len(_STAMP_CRC)
-    crc = zlib.crc32(flat[: start + digits])
-    crc = zlib.crc32(b"0" * 8, crc)
-    return zlib.crc32(flat[start + digits + 8 :], crc)
+    """CRC-32 of the flatbuffer with the digits of both check sums read as zeros."""
+    blank = _written(_written(flat[start:end], _STAMP_CRC, 0), _STAMP_OWN, 0)
+    return zlib.crc32(flat[end:], zlib.crc32(blank, zlib.crc32(flat[:start])))
+
+
+def _own_checksum(stamp: bytes) -> int:
+    return zlib.crc32(_written(stamp, _STAMP_OWN, 0))
+
+
+def _written(stamp: bytes, name: bytes, value: int) -> bytes:
+    """Put a check sum into a stamp."""
+    at = stamp.index(name) + len(name)
+    return stamp[:at] + f"{value:08x}".encode() + stamp[at + 8 :]
 
 
 class _AlignedBuilder(flatbuffers.Builder):

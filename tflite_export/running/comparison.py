@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -12,13 +12,23 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.errors import VerificationError
 from tflite_export.flatbuffer.metadata_types import Metadata, TensorMetadata
 from tflite_export.keras_model.ports import Port
-from tflite_export.running.interpreter import Runner, Slot
+from tflite_export.running.interpreter import Slot
 from tflite_export.variants import VARIANTS, Variant
 
 Array = np.ndarray[Any, Any]
 _BATCH = 64
 # Fewer samples may well lie close together.
 _MANY = 8
+
+
+class Runs(Protocol):
+    """A file in some runtime: real values in the order of its inputs, answers in its outputs'."""
+
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+    def __call__(self, values: Sequence[Array]) -> list[Array]:
+        """Run one batch."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def _guess(model: Any) -> str:
 
 
 def answers_of(
-    runner: Runner, inputs: Sequence[Slot], outputs: Sequence[Slot], values: Sequence[Array]
+    runner: Runs, inputs: Sequence[Slot], outputs: Sequence[Slot], values: Sequence[Array]
 ) -> list[Array]:
     """The file's answers, in batches of the size it takes."""
     count = len(values[0])

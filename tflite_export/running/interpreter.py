@@ -78,10 +78,10 @@ class Runner:
         self._allocated = False
         self._checked(lambda: self._load(flat, threads))
         signature = (model.signatureDefs or [None])[0]
-        self.inputs = _slots(
+        self.inputs = slots(
             self._interpreter.get_input_details(), getattr(signature, "inputs", None)
         )
-        self.outputs = _slots(
+        self.outputs = slots(
             self._interpreter.get_output_details(), getattr(signature, "outputs", None)
         )
 
@@ -149,7 +149,7 @@ class Runner:
             ) from failure
 
 
-def _slots(details: list[dict[str, Any]], signature: Any) -> tuple[Slot, ...]:
+def slots(details: list[dict[str, Any]], signature: Any) -> tuple[Slot, ...]:
     """Describe tensors in the signature's order, or in the graph's where there is none."""
     by_index = {detail["index"]: detail for detail in details}
     named = [(item.tensorIndex, text(item.name)) for item in signature or ()]

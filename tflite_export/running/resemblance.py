@@ -74,10 +74,18 @@ def _alike(kernel: Kernel, other: Array) -> bool:
 def _constants(model: Any) -> Iterator[Array]:
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            if not constant(model, tensor) or tensor.type not in _TYPES:
+            if not constant(model, tensor):
                 continue
             raw = bytes(bytearray(model.buffers[tensor.buffer].data))
             shape = tuple(int(size) for size in (() if tensor.shape is None else tensor.shape))
-            values = np.frombuffer(raw, _TYPES[tensor.type])
+            if tensor.type == schema.TensorType.INT4:
+                # Two in a byte, the first one in its lower half.
+                packed = np.frombuffer(raw, np.int8)
+                halves = np.stack([packed << 4 >> 4, packed >> 4], axis=-1).reshape(-1)
+                values = halves[: int(np.prod(shape))]
+            elif tensor.type in _TYPES:
+                values = np.frombuffer(raw, _TYPES[tensor.type])
+            else:
+                continue
             if values.size == int(np.prod(shape)):
                 yield values.reshape(shape)

@@ -331,3 +331,32 @@ def test_labels_that_no_output_decides_between_are_left_out(
     arguments = ["export", str(tmp_path / "two.keras"), "-o", str(tmp_path / "two.tflite")]
     assert main([*arguments, "--samples", str(tmp_path / "data.npz")]) == 0
     assert "the labels are left out" in capfd.readouterr().err
+
+
+def test_another_runtime_and_another_tolerance(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, data = str(folder / "digits.keras"), str(folder / "data.npz")
+    output = str(folder / "micro.tflite")
+    asked = ["export", model, "-o", output, "--quantize", "int8", "--samples", data]
+    assert main([*asked, "--tolerance", "rms=0", "--runtime", "micro"]) == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert "in TFLite Micro is away from the model: root mean square difference" in said
+    assert "same decisions, tolerance 0" in said
+    assert not Path(output).exists()
+    asked += ["--tolerance", "rms=0.06", "--tolerance", "agreement=0.9", "--runtime", "micro"]
+    assert main(asked) == 0
+    assert "verified in TFLite Micro on 300 samples" in capfd.readouterr().out
+    asked = ["verify", output, model, "--samples", data, "--runtime", "micro"]
+    assert main([*asked, "--tolerance", "agreement=0.9"]) == 0
+    assert capfd.readouterr().out.startswith("int8, verified in TFLite Micro on 300")
+    asked = ["card", output, "--samples", data, "--runtime", "micro", "--format", "json"]
+    assert main(asked) == 0
+    (row,) = json.loads(capfd.readouterr().out)["rows"]
+    assert row["runtimes"][0]["arena_bytes"] == tflite_export.arena(output)
+
+
+@pytest.mark.parametrize("text", ["rms", "rms=x", "rms=-1", "agreement=2", "speed=1"])
+def test_a_tolerance_that_is_none(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "a.keras", "-o", "a.tflite", "--tolerance", text]) == 2
+    assert "is no tolerance: expected largest=NUMBER, rms=NUMBER" in capfd.readouterr().err
