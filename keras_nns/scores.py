@@ -16,7 +16,13 @@ from keras_nns.selection.activations import (
 from keras_nns.selection.gradients import contribution, fisher, taylor
 from keras_nns.selection.greedy import forward_selection
 from keras_nns.selection.reconstruction import reconstruction
-from keras_nns.selection.weights import batch_norm_scale, geometric_median, lamp, magnitude
+from keras_nns.selection.weights import (
+    batch_norm_scale,
+    geometric_median,
+    lamp,
+    magnitude,
+    wanda,
+)
 
 __all__ = [
     "active_share",
@@ -35,6 +41,7 @@ __all__ = [
     "random_units",
     "reconstruction",
     "taylor",
+    "wanda",
 ]
 
 

@@ -328,9 +328,9 @@ class _Gatherer:
             labels = (
                 ops.where(used, labels, -1) if alone else ops.logical_and(labels, used[:, None])
             )
-        above = self.sums.above
+        further = self.sums.further
         samples = ops.shape(labels)[0]
-        values = [values_at(tap, heard, samples, above=above) for tap in self._taps]
+        values = [values_at(tap, heard, samples, further=further) for tap in self._taps]
         self.sums.update(values, labels)
         if len(labels.shape) == 1:
             fits = (labels >= 0) & (labels < self.sums.labels)

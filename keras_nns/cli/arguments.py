@@ -18,7 +18,7 @@ else:
 
 # The modules that own these are heavy; a test holds that they agree.
 HEADS = ("parent", "labels", "other", "binary")
-STATISTICS = ("fired", "mean", "variance", "maximum", "active")
+STATISTICS = ("fired", "mean", "variance", "maximum", "active", "mean_square")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 SCORES = (
     *("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime"),

@@ -18,7 +18,7 @@ from keras_nns.observation.layer_sums import Float, LayerActivity, add
 from keras_nns.observation.strongest import By, Strongest, strongest
 from keras_nns.plans.units import Fingerprint, Layout
 
-Statistic = Literal["fired", "mean", "variance", "maximum", "active"]
+Statistic = Literal["fired", "mean", "variance", "maximum", "active", "mean_square"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
 
@@ -27,6 +27,7 @@ _VERSION = 1
 _FIELDS = {
     "fired": ("fired",),
     "active": ("active",),
+    "mean_square": ("square",),
     "mean": ("total", "magnitude"),
     "variance": ("total", "deviation"),
     "maximum": ("maximum",),
@@ -112,6 +113,17 @@ class Activity:
             SelectionError: The layer or the statistic was not watched.
         """
         return self._per_sample(layer, "active", "active")
+
+    def mean_square(self, layer: str) -> Float:
+        """Return the mean over samples and positions of the square of each unit's output.
+
+        Returns:
+            `(labels, units)`; NaN for labels without samples.
+
+        Raises:
+            SelectionError: The layer or the statistic was not watched.
+        """
+        return self._per_sample(layer, "square", "mean_square")
 
     def variance(self, layer: str) -> Float:
         """Return the variance of each unit's value within each label, `(labels, units)`.

@@ -26,6 +26,7 @@ class LayerActivity:
         deviation: Sum of squared differences from the label's mean value, or None.
         maximum: Largest absolute value, -inf for a label without samples, or None.
         active: Sum of the share of positions whose absolute value was above the threshold, or None.
+        square: Sum of the mean over positions of the square, or None.
     """
 
     total: Float | None = None
@@ -34,6 +35,7 @@ class LayerActivity:
     deviation: Float | None = None
     maximum: Float | None = None
     active: Float | None = None
+    square: Float | None = None
 
     def __repr__(self) -> str:
         shape = next((array.shape for array in self.arrays().values()), (0, 0))
@@ -82,6 +84,7 @@ def add(
         magnitude=summed if same else total("magnitude"),
         fired=total("fired"),
         active=total("active"),
+        square=total("square"),
         deviation=deviation,
         maximum=maximum,
     )

@@ -26,7 +26,15 @@ from keras_nns.graph.keras_internals import (
 from keras_nns.graph.rules.records import Reading
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.graph.watching import WatchPoint, watch_points
-from keras_nns.observation.unit_values import Place, Tap, Values, counted_positions, values_at
+from keras_nns.observation.unit_values import (
+    NOTHING_ELSE,
+    Further,
+    Place,
+    Tap,
+    Values,
+    counted_positions,
+    values_at,
+)
 
 Layers = Sequence[str] | Callable[[Any], bool] | None
 
@@ -98,12 +106,12 @@ def taps_of(graph: Graph, layers: Layers = None, *, blocks: bool = True) -> tupl
 
 
 def run_taps(
-    graph: Graph, taps: Sequence[Tap], inputs: Any, *, above: float | None = None
+    graph: Graph, taps: Sequence[Tap], inputs: Any, *, further: Further = NOTHING_ELSE
 ) -> list[Values]:
     """Run the user's layers on a batch, in inference mode, and return what the taps see."""
     seen, _ = run_watched(graph, taps, inputs)
     samples = ops.shape(tree.flatten(inputs)[0])[0]
-    return [values_at(tap, seen, samples, above=above) for tap in taps]
+    return [values_at(tap, seen, samples, further=further) for tap in taps]
 
 
 def run_watched(

@@ -64,7 +64,8 @@ def observe(
         y: Labels, where `data` holds inputs only: numbers, names, one-hot or multi-hot.
         layers: Names of layers, or a function from a layer to a boolean. None watches every hidden
             layer with units.
-        statistics: Some of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`.
+        statistics: Some of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`,
+            `"mean_square"`.
         threshold: A unit fired where its absolute value is above this.
         batch_size: Samples per step, where `data` is arrays.
         label_names: Name of every label, in the order of the model's outputs.
@@ -274,7 +275,7 @@ class Observer:
 
         def add(inputs: Any, labels: Any) -> None:
             self._spoiled.add(_nothing_unless_spoiled(inputs))
-            sums.update(run_taps(self.graph, self.taps, inputs, above=sums.above), labels)
+            sums.update(run_taps(self.graph, self.taps, inputs, further=sums.further), labels)
 
         return Stepper(add)
 

@@ -17,7 +17,7 @@ from keras_nns.graph.tracing import Graph
 from keras_nns.graph.unwatched import unwatched
 from keras_nns.observation.activity import STATISTICS, Activity
 from keras_nns.observation.layer_sums import LayerActivity
-from keras_nns.observation.unit_values import Tap, Values
+from keras_nns.observation.unit_values import Further, Tap, Values
 from keras_nns.plans.units import Fingerprint
 
 _FAR = 64.0
@@ -34,7 +34,8 @@ class Sums:
     Args:
         taps: The watched layers.
         labels: How many labels.
-        statistics: Which of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`.
+        statistics: Which of `"fired"`, `"mean"`, `"variance"`, `"maximum"`, `"active"`,
+            `"mean_square"`.
         threshold: A unit fired where its absolute value is above this.
 
     Raises:
@@ -64,9 +65,10 @@ class Sums:
         ]
 
     @property
-    def above(self) -> float | None:
-        """The bar for positions that are active; None where nobody asks for them."""
-        return self.threshold if "active" in self.statistics else None
+    def further(self) -> Further:
+        """What the statistics ask of each position beside its value."""
+        above = self.threshold if "active" in self.statistics else None
+        return Further(above, squares="mean_square" in self.statistics)
 
     @property
     def _accumulators(self) -> dict[str, Accumulator]:
@@ -160,6 +162,8 @@ class _Chunk:
             self.held["fired"] = Accumulator(shape, "int64")
         if "active" in statistics:
             self.held["active"] = Accumulator(shape)
+        if "mean_square" in statistics:
+            self.held["square"] = Accumulator(shape)
         if "variance" in statistics:
             self.held["pivot"] = Accumulator((units,), "float32")
             self.held["started"] = Accumulator((), "bool")
@@ -195,6 +199,8 @@ class _Chunk:
             held["fired"].add(ops.cast(ops.round(counts), "int64"))
         if "active" in held:
             held["active"].add(sum_by_label(table, _join([v.active for v in values])))
+        if "square" in held:
+            held["square"].add(sum_by_label(table, _join([v.square for v in values])))
         if "squares" in held:
             held["squares"].add(sum_by_label(table, self._squared(signed)))
         if "maximum" in held:
@@ -269,6 +275,7 @@ class _Chunk:
                 magnitude=magnitude,
                 fired=state["fired"][:, place] if "fired" in state else None,
                 active=state["active"][:, place] if "active" in state else None,
+                square=state["square"][:, place] if "square" in state else None,
                 deviation=None if deviation is None else deviation[:, place],
                 maximum=None if highest is None else highest[:, place],
             )

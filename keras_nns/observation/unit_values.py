@@ -48,15 +48,37 @@ class Values:
         signed: The mean over all positions.
         absolute: The mean of the absolute value.
         active: The share of positions with an absolute value above a bar; None where not asked for.
+        square: The mean of the square; None where not asked for.
     """
 
     signed: Any
     absolute: Any
     active: Any = None
+    square: Any = None
+
+
+@dataclass(frozen=True)
+class Further:
+    """What else is asked of each position, beside the mean and the mean absolute value.
+
+    Attributes:
+        above: The bar for positions that are active; None leaves them uncounted.
+        squares: Whether squares are averaged too.
+    """
+
+    above: float | None = None
+    squares: bool = False
+
+
+NOTHING_ELSE = Further()
 
 
 def unit_values(
-    tap: Tap, tensors: Sequence[tuple[Any, Any]], samples: Any, *, above: float | None = None
+    tap: Tap,
+    tensors: Sequence[tuple[Any, Any]],
+    samples: Any,
+    *,
+    further: Further = NOTHING_ELSE,
 ) -> Values:
     """Reduce a layer's outputs to one value per sample and unit: the mean over all positions.
 
@@ -67,9 +89,9 @@ def unit_values(
         tap: The watched layer.
         tensors: What it gave, one tensor for each call, with the mask of its steps or None.
         samples: How many samples there are.
-        above: The bar for positions that are active; None leaves them uncounted.
+        further: What else is asked for.
     """
-    signed, absolute, active = [], [], []
+    signed, absolute, active, square = [], [], [], []
     for point, (tensor, mask) in zip(tap.points, tensors, strict=True):
         x = ops.cast(tensor, "float32")
         weights = _step_weights(x, mask, point.axis % len(x.shape))
@@ -78,14 +100,17 @@ def unit_values(
             absolute.append(_mean(point, ops.abs(x), weights, samples))
         else:
             absolute.append(signed[-1])
-        if above is not None:
-            over = ops.cast(ops.abs(x) > above, "float32")
+        if further.above is not None:
+            over = ops.cast(ops.abs(x) > further.above, "float32")
             active.append(_mean(point, over, weights, samples))
+        if further.squares:
+            square.append(_mean(point, ops.square(x), weights, samples))
     mean = _average(signed)
     return Values(
         mean,
         mean if tap.nonnegative else _average(absolute),
         _average(active) if active else None,
+        _average(square) if square else None,
     )
 
 
@@ -126,10 +151,11 @@ def _mean_over_positions(x: Any, axis: int, step_weights: Any) -> Any:
 
 
 def values_at(
-    tap: Tap, seen: Mapping[Place, Any], samples: Any, *, above: float | None = None
+    tap: Tap, seen: Mapping[Place, Any], samples: Any, *, further: Further = NOTHING_ELSE
 ) -> Values:
     """Return a layer's unit values from what was seen; the rest as in `unit_values`."""
-    return unit_values(tap, [tensor_at(point, seen) for point in tap.points], samples, above=above)
+    tensors = [tensor_at(point, seen) for point in tap.points]
+    return unit_values(tap, tensors, samples, further=further)
 
 
 def counted_positions(operation: Any, given: Any, name: str) -> Any:

@@ -115,7 +115,7 @@ class _FoldMeans:
 
     def __call__(self, treatment: Treatment) -> None:
         for path, theirs, own in treatment.affected():
-            if not _left_out(treatment, self.name, path, own):
+            if not _left_out(treatment, self.name, path, theirs, own):
                 for target in targets_of(treatment, path, theirs, own):
                     self._fold(treatment, path, target)
 
@@ -169,7 +169,7 @@ class _LeastSquares:
         if self.balance:
             self._check_labels(treatment)
         for path, theirs, own in treatment.affected():
-            if _left_out(treatment, self.name, path, own):
+            if _left_out(treatment, self.name, path, theirs, own):
                 continue
             for target in targets_of(treatment, path, theirs, own, sums=True):
                 if target.features > _MOST_FEATURES:
@@ -308,9 +308,9 @@ def _explained(step: str, path: str, errors: tuple[float, float, float], note: s
     return Gain(step, path, _UNEXPLAINED, before / spread, after / spread, note)
 
 
-def _left_out(treatment: Treatment, step: str, path: str, layer: Any) -> bool:
+def _left_out(treatment: Treatment, step: str, path: str, theirs: Any, own: Any) -> bool:
     """Note and return that a layer with weights on its input cannot be refitted."""
-    reason = why_not(layer)
+    reason = why_not(treatment.graph, theirs, own)
     if reason is not None:
         treatment.note(Gain(step, path, _UNEXPLAINED, None, None, reason))
     return reason is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from keras_nns.judgement.question import ask, question_of
+from keras_nns.judgement.question import Question, ask, question_of
 from keras_nns.judgement.tallies import Reported, output_of, tally
 from keras_nns.observation.forward import passed
 from keras_nns.observation.holdout import Division
@@ -15,6 +17,9 @@ from keras_nns.surgery.lineage import Lineage
 
 DISTANCE = "distance"
 """Mean absolute difference of a subnetwork's answers from its parent's, asked the same."""
+
+BALANCED = "balanced acc."
+"""Mean of recall and specificity, and the mean of that over the labels answered."""
 
 
 def nearness(
@@ -58,3 +63,41 @@ def nearness(
         judged = counted.evaluation()
         figures[judged.measure] = judged.worth
     return figures
+
+
+def mean_distance(
+    ours: NDArray[Any], theirs: NDArray[Any], weights: NDArray[np.float64] | None
+) -> float:
+    """Return how far answers `(samples, answers)` are from others on average."""
+    return float(np.average(np.abs(ours - theirs).mean(axis=1), weights=weights))
+
+
+def balanced_accuracy(
+    question: Question,
+    decided: NDArray[np.bool_],
+    truth: NDArray[Any],
+    several: bool,
+    *,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the mean balanced accuracy over a question's answers that have samples.
+
+    Args:
+        question: What was asked.
+        decided: Which answers were given, `(samples, answers)`.
+        truth: Labels, numbers or multi-hot rows.
+        several: Whether a sample can have several labels, or none.
+        weights: How much each sample counts; None for all alike.
+    """
+    right = question.truth(truth)
+    asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
+    each = (np.ones(len(right)) if weights is None else weights)[asked]
+    answers = [1] if question.head == "binary" else range(right.shape[1])
+    found = []
+    for answer in answers:
+        own, said = right[asked, answer], decided[asked, answer]
+        if own.any() and not own.all():
+            recall = np.average(said[own], weights=each[own])
+            specificity = np.average(~said[~own], weights=each[~own])
+            found.append((recall + specificity) / 2)
+    return float(np.mean(found)) if found else float("nan")

@@ -14,13 +14,20 @@ from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import linear
 from keras_nns.graph.programs import Program
 from keras_nns.graph.rules import Keep
-from keras_nns.graph.tracing import trace
-from keras_nns.judgement.question import Question, ask, question_of, reply
+from keras_nns.graph.tracing import Graph, trace
+from keras_nns.judgement.question import ask, question_of, reply
 from keras_nns.observation.forward import Forward, Ran, answering_output, settle_labels
 from keras_nns.observation.moments import HALVES
 from keras_nns.progress import stage
+from keras_nns.repairing.branches import Branch, inputs_of
 from keras_nns.repairing.junctions import Junction
-from keras_nns.repairing.nearness import DISTANCE, nearness
+from keras_nns.repairing.nearness import (
+    BALANCED,
+    DISTANCE,
+    balanced_accuracy,
+    mean_distance,
+    nearness,
+)
 from keras_nns.repairing.prepared import Part, Prepared
 from keras_nns.repairing.projections import Projection, inputs_at
 from keras_nns.repairing.stages import Stages, Values
@@ -29,9 +36,6 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Lineage, lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions
-
-BALANCED = "balanced acc."
-"""Mean of recall and specificity, and the mean of that over the labels answered."""
 
 Update = Callable[[list[Any], list[Any], Any, Any], Any]
 """`(parent's inputs, subnetwork's inputs, part, weight)`: one input for each call of the layer."""
@@ -124,6 +128,7 @@ class Treatment:
         self.model = self._copied(small)
         self._forward: Forward | None = None
         self._affected = linear.affected(self.graph, self.keep)
+        self._own_paths = _own_paths(self.graph, self.keep, self.model)
 
     def affected(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield path, parent's layer and own layer, for every layer behind something removed.
@@ -134,9 +139,17 @@ class Treatment:
         affected = [path for path in theirs if path in self._affected]
         for number, path in enumerate(affected):
             stage(number, len(affected), path)
-            own = linear.layers_of(self.model).get(path)
-            if type(own) is type(theirs[path]):
+            own = linear.layers_of(self.model).get(self.own_path(path))
+            # A layer that is narrower than its class can say is of one made from it.
+            if isinstance(own, type(theirs[path])):
                 yield path, theirs[path], own
+
+    def own_path(self, path: str) -> str:
+        """Return where the subnetwork has what is left of one of the parent's layers.
+
+        A model of the parent's class numbers its blocks anew where some are gone.
+        """
+        return self._own_paths.get(path, path)
 
     # Data ---------------------------------------------------------------------------------------
 
@@ -146,14 +159,14 @@ class Treatment:
         update: Update,
         *,
         then: Callable[[Any, NDArray[np.int32]], None] | None = None,
-        within: tuple[Projection, Projection] | None = None,
+        within: tuple[Projection, Projection] | tuple[Branch, Branch] | None = None,
         beside: tuple[Junction, Junction] | None = None,
         balance: bool = False,
     ) -> None:
         """Go over the data once, giving what one layer is called on in parent and subnetwork.
 
         Args:
-            path: The layer.
+            path: The parent's layer.
             update: Called inside a compiled step.
             then: Called behind each step with what `update` returned, and with which part each
                 sample of the batch is of, rising.
@@ -163,18 +176,23 @@ class Treatment:
             balance: Give the plan's labels and all the rest the same total weight.
         """
         maps, sums = within or (None, None), beside or (None, None)
+        paths = path, self.own_path(path)
 
         def look(there: Sequence[tuple[Program, Values]], part: Any, weight: Any) -> Any:
             theirs, ours = (
-                inputs_at(program, path, values, inner, junction)
-                for (program, values), inner, junction in zip(there, maps, sums, strict=True)
+                inputs_of(program, place, values, inner)
+                if isinstance(inner, Branch)
+                else inputs_at(program, place, values, inner, junction)
+                for (program, values), place, inner, junction in zip(
+                    there, paths, maps, sums, strict=True
+                )
             )
             return update(theirs, ours, part, weight)
 
         def weigh(batch: Batch, part: NDArray[np.int32]) -> NDArray[np.float64]:
             return self._weights(batch, part, balance)
 
-        for found, part in self._stages.run((self.parent, self.model), path, look, weigh):
+        for found, part in self._stages.run((self.parent, self.model), paths, look, weigh):
             if then is not None:
                 then(found, part)
 
@@ -205,12 +223,12 @@ class Treatment:
         Its own, if it has one; and where a batch norm takes its mean off right behind it, by how
         much less that takes off than in the parent.
         """
-        found = linear.layers_of(self.model)
-        layer = found[path]
+        found, own = linear.layers_of(self.model), self.own_path(path)
+        layer = found[own]
         bias = np.zeros(layer.kernel.shape[-1])
         if layer.bias is not None:
             bias += np.asarray(layer.bias)
-        name = linear.batch_norm_behind(self.model, path)
+        name = linear.batch_norm_behind(self.model, own)
         if name is not None:
             theirs = linear.layers_of(self.parent)[name].moving_mean
             kept = linear.outputs_kept(self.graph, self.keep, path)
@@ -226,20 +244,20 @@ class Treatment:
         Returns:
             A note where the constant did not go into the layer's own bias.
         """
-        found = linear.layers_of(self.model)
-        layer = found[path]
+        found, own = linear.layers_of(self.model), self.own_path(path)
+        layer = found[own]
         if layer.bias is not None:
             layer.bias.assign(np.asarray(layer.bias) + shift)
             return ""
         if not np.abs(shift).max(initial=0.0) > 0:
             return ""
-        name = linear.batch_norm_behind(self.model, path)
+        name = linear.batch_norm_behind(self.model, own)
         if name is not None:
             mean = found[name].moving_mean
             mean.assign(np.asarray(mean) - shift)
             return f"bias into {name!r}"
-        self.model = self._copied(self.model, bias=path)
-        linear.layers_of(self.model)[path].bias.assign(shift)
+        self.model = self._copied(self.model, bias=own)
+        linear.layers_of(self.model)[own].bias.assign(shift)
         return "got a bias"
 
     def replace(self, model: Any) -> None:
@@ -299,15 +317,28 @@ class Treatment:
         threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
         decided = reply(question, ours, multi_label=several, threshold=threshold).decided
         return {
-            DISTANCE: _mean_distance(ours, wanted, ran.weights),
+            DISTANCE: mean_distance(ours, wanted, ran.weights),
             BALANCED: balanced_accuracy(question, decided, truth, several, weights=ran.weights),
         }
 
 
-def _mean_distance(
-    ours: NDArray[Any], theirs: NDArray[Any], weights: NDArray[np.float64] | None
-) -> float:
-    return float(np.average(np.abs(ours - theirs).mean(axis=1), weights=weights))
+def _own_paths(graph: Graph, keep: Keep, model: Any) -> dict[str, str]:
+    """Return the paths of what is left of layers by the parent's, where they differ.
+
+    A block that is gone has none, whatever else has its name now.
+    """
+    gone = {
+        one.path
+        for one in graph.blueprints.values()
+        if one.skip is not None and not keep.all(one.skip.unit)
+    }
+    if not gone:
+        return {}
+    left = [path for path in linear.layers_of(graph.model) if path not in gone]
+    own = list(linear.layers_of(model))
+    # Otherwise they have kept their names.
+    same = len(own) == len(left) and set(own) != set(left)
+    return dict.fromkeys(gone, "") | (dict(zip(left, own, strict=True)) if same else {})
 
 
 def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
@@ -358,34 +389,3 @@ def refuse_state(model: Any) -> None:
                 f"Layer {layer.name!r} of {model.name!r} is stateful: it carries its state from "
                 "batch to batch, and batches are dealt out here. Rebuild it with stateful=False."
             )
-
-
-def balanced_accuracy(
-    question: Question,
-    decided: NDArray[np.bool_],
-    truth: NDArray[Any],
-    several: bool,
-    *,
-    weights: NDArray[np.float64] | None = None,
-) -> float:
-    """Return the mean balanced accuracy over a question's answers that have samples.
-
-    Args:
-        question: What was asked.
-        decided: Which answers were given, `(samples, answers)`.
-        truth: Labels, numbers or multi-hot rows.
-        several: Whether a sample can have several labels, or none.
-        weights: How much each sample counts; None for all alike.
-    """
-    right = question.truth(truth)
-    asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
-    each = (np.ones(len(right)) if weights is None else weights)[asked]
-    answers = [1] if question.head == "binary" else range(right.shape[1])
-    found = []
-    for answer in answers:
-        own, said = right[asked, answer], decided[asked, answer]
-        if own.any() and not own.all():
-            recall = np.average(said[own], weights=each[own])
-            specificity = np.average(~said[~own], weights=each[~own])
-            found.append((recall + specificity) / 2)
-    return float(np.mean(found)) if found else float("nan")

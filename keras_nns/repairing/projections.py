@@ -164,6 +164,19 @@ def _found(layer: Any, rank: int | None) -> Iterator[Projection]:
                 yield replace(part, inner=dense, operand=_WHOSE.get(name, name))
 
 
+def map_of(name: str, dense: Any) -> Projection | None:
+    """Return the linear map that a Dense or EinsumDense within a layer is; None where it is none.
+
+    Args:
+        name: What it is called within its layer.
+        dense: The layer inside.
+    """
+    if type(dense) is layers.Dense:
+        return Projection(name, dense._kernel, dense.bias, (0,), (1,))
+    found = _einsum(name, dense, None) if type(dense) is layers.EinsumDense else iter(())
+    return next(found, None)
+
+
 def _einsum(name: str, dense: Any, rank: int | None) -> Iterator[Projection]:
     """Read an equation whose kernel has axes that are summed over and axes that come out."""
     given, answer = dense.equation.replace(" ", "").split("->")
@@ -214,7 +227,7 @@ def inputs_at(
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if junction is not None and call.key == junction.key:
             found[0] = (found[0], junction.beside(tree.flatten((args, kwargs))))
-            raise _AllFoundError
+            raise AllFoundError
         with ExitStack() as stack:
             if call.path == path and projection is not None and projection.inner is not None:
                 operands = dict(zip(("query", "value", "key"), args, strict=False)) | kwargs
@@ -231,16 +244,16 @@ def inputs_at(
             elif call.path == path:
                 found.append(tree.flatten((args, kwargs))[0])
                 if len(found) == len(places) and junction is None:
-                    raise _AllFoundError
+                    raise AllFoundError
             outputs = infer(call, args, kwargs)
         if call.path == path and len(found) == len(places) and junction is None:
-            raise _AllFoundError
+            raise AllFoundError
         return outputs
 
-    with suppress(_AllFoundError):
+    with suppress(AllFoundError):
         program.run(values, places[0], len(program.instructions), run)
     return found
 
 
-class _AllFoundError(Exception):
-    """Ends a walk early."""
+class AllFoundError(Exception):
+    """Ends a walk early: what was looked for is found."""

@@ -95,14 +95,14 @@ class Stages:
             self._held -= 0 if state is None else state.size
 
     def run(
-        self, models: Sequence[Any], path: str, look: Look, weigh: Weigh
+        self, models: Sequence[Any], paths: Sequence[str], look: Look, weigh: Weigh
     ) -> Iterator[tuple[Any, NDArray[np.int32]]]:
         """Go over the data once, up to the first call of a layer.
 
         Args:
             models: Models with that layer, the same in the same places as in every pass before;
                 one may have been replaced by a copy.
-            path: The layer.
+            paths: The layer, by its path in each model.
             look: Called inside a compiled step with what is known before that call.
             weigh: Says how much each sample counts.
 
@@ -110,7 +110,7 @@ class Stages:
             What `look` returned for a batch, and which part each of its samples is of, rising.
         """
         programs = [Program(model) for model in models]
-        goals = [program.places(path)[0] for program in programs]
+        goals = [p.places(path)[0] for p, path in zip(programs, paths, strict=True)]
         steps: dict[tuple[int, ...], _Step] = {}
         with ExitStack() as stack:
             for model in models:

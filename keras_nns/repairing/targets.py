@@ -11,12 +11,15 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from keras_nns.graph import linear
+from keras_nns.graph.tracing import Graph
 from keras_nns.repairing import projections
+from keras_nns.repairing.branches import Branch, branches_of
 from keras_nns.repairing.junctions import Junction, junction_of
 from keras_nns.repairing.patient import Treatment
 from keras_nns.repairing.projections import Projection
 
 Float = NDArray[np.float64]
+Within = tuple[Projection, Projection] | tuple[Branch, Branch] | None
 
 
 class Target(Protocol):
@@ -32,7 +35,7 @@ class Target(Protocol):
     """How many rows there are for one sample."""
     biased: bool
     """Whether a constant can be added to what it gives."""
-    within: tuple[Projection, Projection] | None
+    within: Within
     """The maps of parent and subnetwork, where they lie within a layer."""
     beside: tuple[Junction, Junction] | None
     """The sums that parent's and subnetwork's outputs go into, where those are fitted."""
@@ -81,7 +84,8 @@ def targets_of(
         sums: Fit the sum that a layer's output goes into, where what it is added to is settled.
     """
     if linear.is_linear(own):
-        first, second = (junction_of(m, path) for m in (treatment.parent, treatment.model))
+        first = junction_of(treatment.parent, path)
+        second = junction_of(treatment.model, treatment.own_path(path))
         if sums and first is not None and second is not None:
             yield _Summed(treatment, path, theirs, own, (first, second))
         else:
@@ -96,15 +100,24 @@ def targets_of(
     positions = max(math.prod(size or 1 for size in s.shape[1:-1]) for s in traced.inputs)
     for both in zip(*pairs, strict=True):
         yield _Within(treatment, path, theirs, both, positions)
+    ends = (branches_of(treatment.graph, theirs, layer) for layer in (theirs, own))
+    for branches in zip(*ends, strict=True):
+        yield _Branched(treatment, path, theirs, branches, positions, sums=sums)
 
 
-def why_not(layer: Any) -> str | None:
-    """Say why a layer cannot be refitted; None where it can, or where it has nothing to refit."""
-    reason = linear.why_not(layer)
-    if reason is None or linear.is_kind(layer):
+def why_not(graph: Graph, theirs: Any, own: Any) -> str | None:
+    """Say why a layer cannot be refitted; None where it can, or where it has nothing to refit.
+
+    Args:
+        graph: The parent's graph.
+        theirs: The parent's layer.
+        own: The subnetwork's.
+    """
+    reason = linear.why_not(own)
+    if reason is None or linear.is_kind(own):
         return reason
-    if projections.projections_of(layer, 3):
-        return projections.why_none(layer)
+    if projections.projections_of(own, 3) or branches_of(graph, theirs, own):
+        return projections.why_none(own)
     return reason
 
 
@@ -112,7 +125,7 @@ class _Whole:
     """A Dense or a convolution."""
 
     biased = True
-    within: tuple[Projection, Projection] | None = None
+    within: Within = None
     beside: tuple[Junction, Junction] | None = None
 
     def __init__(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
@@ -221,7 +234,7 @@ class _Within:
         both: tuple[Projection, Projection],
         positions: int,
     ) -> None:
-        self.within: tuple[Projection, Projection] | None = both
+        self.within: Within = both
         self.beside: tuple[Junction, Junction] | None = None
         self._theirs, self._own = both
         self.label = f"{path}: {self._own.name}" if self._own.name else path
@@ -262,6 +275,41 @@ class _Within:
 
     def assign(self, kernel: Float) -> None:
         self._own.assign(kernel, self._own.offset())
+
+
+class _Branched(_Within):
+    """The end of a residual block's branch: where asked, it makes up for what the stream lacks.
+
+    Inputs are pairs of what it is called on and what its answer is added to.
+    """
+
+    def __init__(
+        self,
+        treatment: Treatment,
+        path: str,
+        layer: Any,
+        branches: tuple[Branch, Branch],
+        positions: int,
+        *,
+        sums: bool,
+    ) -> None:
+        both = branches[0].projection, branches[1].projection
+        super().__init__(treatment, path, layer, both, positions)
+        self.within = branches
+        self._sums = sums and branches[0].added
+
+    def read(self, x: Any) -> Any:
+        return super().read(x[0])
+
+    def wanted(self, theirs: Any, ours: Any) -> Any:
+        given = super().wanted(theirs[0], ours[0])
+        if not self._sums:
+            return given
+        # All features of the stream stay, so nothing is taken out of what the parent's lacks.
+        return given + ops.reshape(theirs[1] - ours[1], (-1, self.size))
+
+    def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        return super().by_row(part, weight, rows, x[0])
 
 
 def by_row(part: Any, weight: Any, rows: Any, steps: Any = None) -> tuple[Any, Any]:

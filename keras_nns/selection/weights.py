@@ -179,6 +179,44 @@ def batch_norm_scale(model: Any, *, join: Join = "max") -> Score:
     return score
 
 
+def wanda(model: Any, *, join: Join = "max") -> Score:
+    """Make the score that is what a unit's readers make of it: their weights times its size.
+
+    Sun et al. 2024 (*A Simple and Effective Pruning Approach for Large Language Models*, eq. 1),
+    summed over the weights of a structure as An et al. 2024 do (*Fluctuation-based Adaptive
+    Structured Pruning*): the sum of absolute weights that read the unit, times the root of its mean
+    square over all positions of the label's samples. Of a unit that is seen by what it adds to the
+    layer's output, as an attention head, that root alone.
+
+    Args:
+        model: The model that was observed.
+        join: As in `mean_activation`.
+
+    Returns:
+        A score to pass to `select`. It wants the statistic `"mean_square"`. Units that stand for
+        whole blocks have no score, and stay.
+
+    Example:
+        >>> activity = nns.observe(lm, texts, statistics=["mean_square"])  # doctest: +SKIP
+        >>> plan = nns.select(activity, "code", score=nns.scores.wanda(lm))  # doctest: +SKIP
+    """
+    graph = trace(model)
+
+    def score(activity: Activity) -> Scores:
+        _check_same(activity, graph, "wanda")
+
+        def of_layer(layer: str) -> Float:
+            size = np.sqrt(activity.mean_square(layer))
+            return size if _seen_by_share(graph, layer) else size * _read_by(graph, layer)
+
+        found = by_group(activity, of_layer, join)
+        blocks = {group.name for group in activity.layout.prunable if group.optional}
+        return {name: values for name, values in found.items() if name not in blocks}
+
+    score.__name__ = "wanda"
+    return score
+
+
 def _of_layers(
     model: Any,
     of_weights: Callable[[Float], Float],
@@ -233,3 +271,32 @@ def _weights_of(graph: Graph, layer: str) -> Float:
     found = [np.concatenate(parts) if parts else np.zeros(0) for parts in rows]
     widest = max((len(row) for row in found), default=0)
     return np.stack([np.pad(row, (0, widest - len(row))) for row in found])
+
+
+def _seen_by_share(graph: Graph, layer: str) -> bool:
+    """Return whether units are seen by what they add to their layer's output, weights included."""
+    family = graph.families[layer]
+    readings = [r for t in graph.calls.values() if t.call.path == family.layer for r in t.readings]
+    return any(r.values is not None and np.isin(r.units, family.units).any() for r in readings)
+
+
+def _read_by(graph: Graph, layer: str) -> Float:
+    """Return the sum of absolute weights that read each unit of a layer: `(units,)`."""
+    family = graph.families[layer]
+    first = int(family.units[0])
+    sums = np.zeros(len(family.units))
+    for blueprint in graph.blueprints.values():
+        own = blueprint.path == family.layer
+        for index, binding in blueprint.bindings.items():
+            weight = blueprint.operation.variables[index]
+            if len(weight.shape) < 2:
+                continue
+            for axis, units in binding.axes.items():
+                inside = np.isin(units, family.units)
+                # Of the layer that makes the units only what reads them within it.
+                if not inside.any() or (own and axis not in binding.silence):
+                    continue
+                values = np.abs(np.asarray(weight, dtype=np.float64))
+                slices = np.moveaxis(values, axis, 0).reshape(len(units), -1).sum(axis=1)
+                np.add.at(sums, units[inside] - first, slices[inside])
+    return sums

@@ -23,7 +23,8 @@ from keras_nns.observation.forward import (
 from keras_nns.observation.holdout import Division, Survey
 from keras_nns.observation.moments import HALVES, HELD_OUT
 from keras_nns.repairing.head_fit import at_half
-from keras_nns.repairing.patient import BALANCED, Gain, balanced_accuracy, refuse_state
+from keras_nns.repairing.nearness import BALANCED, balanced_accuracy
+from keras_nns.repairing.patient import Gain, refuse_state
 from keras_nns.surgery.compiling import is_sparse
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import (

@@ -41,6 +41,13 @@ class Case:
             for name, outputs in self._outputs(None).items()
         }
 
+    def squares(self) -> dict[str, np.ndarray]:
+        """Per layer, the mean over positions of the square, `(samples, units)`."""
+        return {
+            name: np.mean([self._mean(o**2, name) for o in outputs], axis=0)
+            for name, outputs in self._outputs(None).items()
+        }
+
     def _outputs(self, x: Any) -> dict[str, list[np.ndarray]]:
         reader = keras.Model(self.model.inputs, self.seen)
         found = reader.predict(self._flat(self.x if x is None else x), verbose=0)

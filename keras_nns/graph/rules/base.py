@@ -204,15 +204,17 @@ class Site:
         self._blueprint().make = make
         self._blueprint().close = close
 
-    def skips(self, unit: Units, *silenced: Any) -> None:
+    def skips(self, unit: Units, *silenced: Any, added: bool = True) -> None:
         """Say that without a unit the layer gives its first input back: a residual block.
 
         Args:
             unit: The one unit that stands for the block.
-            *silenced: Weights at the ends of its branches at whose zeros it does so, or None.
+            *silenced: Weights at the ends of its branches at whose zeros it does so, or None, in
+                the order of the branches.
+            added: Whether what the branches end in is added as it is, nothing in between.
         """
         ends = [self._index_of(one) for one in silenced if one is not None]
-        self._blueprint().skip = Skip(unit, tuple(ends))
+        self._blueprint().skip = Skip(unit, tuple(ends), added)
 
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""

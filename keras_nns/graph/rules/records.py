@@ -93,11 +93,14 @@ class Skip:
 
     Attributes:
         unit: Its number, `(1,)`.
-        silenced: Weights by position in `operation.variables` at whose zeros it does so.
+        silenced: Weights by position in `operation.variables` at whose zeros it does so, in the
+            order of the branches.
+        added: Whether what the branches end in is added as it is, nothing in between.
     """
 
     unit: Units
     silenced: tuple[int, ...]
+    added: bool = True
 
 
 @dataclass

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share")
+FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share", "mean_square")
 LAYOUT = Layout((Group("relu", 3, (Member("relu", (0, 1, 2)), Member("tanh", (2, 0, 1)))),))
 
 
@@ -42,7 +42,9 @@ def activity_of(values, labels, count=3):
                 maximum[label] = absolute[hot[:, label]].max(axis=0)
         magnitude = total if nonnegative else hot.T.astype(float) @ absolute
         fired = hot.T.astype(np.int64) @ (absolute > 0)
-        return LayerActivity(total, magnitude, fired, deviation, maximum, fired.astype(float))
+        square = hot.T.astype(float) @ signed**2
+        active = fired.astype(float)
+        return LayerActivity(total, magnitude, fired, deviation, maximum, active, square)
 
     values = np.asarray(values, dtype=np.float64).reshape(-1, 3)
     return Activity(

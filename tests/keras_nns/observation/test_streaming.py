@@ -17,12 +17,12 @@ from keras_nns.observation.sums import Sums
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share")
+FIGURES = ("mean", "magnitude", "firing_rate", "variance", "maximum", "active_share", "mean_square")
 
 
 def assert_right(activity, case, which, labels, threshold=0.0):
     """Compare every figure with a loop over labels: `which[label]` are its samples."""
-    shares = case.active(threshold)
+    shares, squares = case.active(threshold), case.squares()
     for name, (signed, absolute) in case.values().items():
         for label, samples in which.items():
             at = activity.samples[label]
@@ -38,6 +38,7 @@ def assert_right(activity, case, which, labels, threshold=0.0):
                 "variance": signed[samples].var(axis=0),
                 "maximum": absolute[samples].max(axis=0),
                 "active_share": shares[name][samples].mean(axis=0),
+                "mean_square": squares[name][samples].mean(axis=0),
             }
             for figure, values in expected.items():
                 found = getattr(activity, figure)(name)

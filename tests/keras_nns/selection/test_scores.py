@@ -81,6 +81,7 @@ SCORES = {
     "L1 magnitude": of_weights(nns.scores.magnitude, norm=1),
     "geometric_median": of_weights(nns.scores.geometric_median),
     "lamp": of_weights(nns.scores.lamp),
+    "wanda": Row(lambda case, gradients, join: nns.scores.wanda(case.model, join=join)),
     "forward_selection": Row(
         lambda case, gradients, join: nns.scores.forward_selection(case.model, case.x, case.y),
         joins=False,
@@ -96,7 +97,7 @@ SCORES = {
         lambda case, gradients, join: nns.scores.random_units(3), by_label=False, joins=False
     ),
 }
-STATISTICS = ("fired", "mean", "variance", "active")
+STATISTICS = ("fired", "mean", "variance", "active", "mean_square")
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,20 @@ def test_magnitude_by_hand(cases, norm):
             expected = np.linalg.norm(columns, ord=norm, axis=0)
             for label in range(4):
                 np.testing.assert_allclose(scores[layer][label], expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_wanda_by_hand(cases):
+    """The absolute weights of what reads a unit, times the root of its mean square."""
+    case = cases("dense")
+    observed = nns.observe(case.model, case.x, case.y, statistics=["mean_square"])
+    scores = nns.scores.wanda(case.model)(observed)
+    kernel = case.model.get_layer("tanh").get_weights()[0].astype(np.float64)
+    units, _ = case.values()["relu"]
+    for label in range(3):
+        size = np.sqrt((units[case.y == label] ** 2).mean(axis=0))
+        expected = size * np.abs(kernel).sum(axis=1)
+        np.testing.assert_allclose(scores["relu"][label], expected, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -166,11 +166,15 @@ class Block:
             self._edits[key] = lambda keep: times * keep.count(units)
         return units
 
-    def residual(self) -> None:
-        """Say that the layer adds to its input what its branches give, so that it can leave."""
+    def residual(self, *, added: bool = True) -> None:
+        """Say that the layer adds to its input what its branches give, so that it can leave.
+
+        Args:
+            added: Whether it is what the described projections give, no norm in between.
+        """
         block = self._site.make(1, "block")
         ends = [w for out in self._ends for w in (out._kernel, out.bias)]
-        self._site.skips(block, *ends)
+        self._site.skips(block, *ends, added=added)
         self._site.watch(block, self._layer, influence, padding=self._padding)
         if quantised(self._ends):
             self._site.protect(block, _quantised(self._site))

@@ -15,9 +15,10 @@ def gemma_decoder(site: Site) -> None:
 
     Where its configuration counts both factors of the gate, that is twice the hidden units.
     """
+    layer = site.operation
     block = Block(site, padding="padding_mask")
     block.attention("attention", PUBLIC_DENSE)
-    times = getattr(site.operation, "gate_dim_reduction", 2)
+    times = getattr(layer, "gate_dim_reduction", 2)
     block.hidden(["gating_ffw", "gating_ffw_2"], "ffw_linear", times=times)
-    block.residual()
+    block.residual(added=not (layer.use_post_attention_norm or layer.use_post_ffw_norm))
     block.finish()
