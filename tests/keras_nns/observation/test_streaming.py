@@ -410,7 +410,7 @@ def tiny_sums(statistics=STATISTICS):
 
 def values_of(array):
     tensor = tf.constant(array, tf.float32)
-    return [Values(tensor, tensor, tf.cast(tensor > 0, tf.float32))]
+    return [Values(tensor, tensor, tf.cast(tensor > 0, tf.float32), tensor**2)]
 
 
 @pytest.mark.parametrize("seen", [2**24, 10**8])

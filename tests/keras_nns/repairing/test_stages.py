@@ -107,7 +107,9 @@ def test_the_memory_is_a_bound(memory):
 
     for name in ("hidden1", "hidden2", "hidden3", "answer"):
         rows = 0
-        for (theirs, ours), part in stages.run([model, small], name, look, lambda b, p: p * 0.0):
+        for (theirs, ours), part in stages.run(
+            [model, small], (name, name), look, lambda b, p: p * 0.0
+        ):
             most = max(most, stages.held)
             ((_, x_theirs),), ((_, x_ours),) = theirs.items(), ours.items()
             assert (x_theirs.shape[1], x_ours.shape[1]) == (8, 4)
