@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keras_nns.graph.inspection import inspect
     from keras_nns.judgement.comparison import compare
     from keras_nns.judgement.evaluation import evaluate
+    from keras_nns.judgement.perplexity import perplexity
     from keras_nns.observation.activity import Activity
     from keras_nns.observation.gradients import Gradients, observe_gradients
     from keras_nns.observation.probing import probe
@@ -73,6 +74,7 @@ _HOME = {
     "graph.inspection": ["inspect"],
     "judgement.comparison": ["compare"],
     "judgement.evaluation": ["evaluate"],
+    "judgement.perplexity": ["perplexity"],
     "observation.activity": ["Activity"],
     "observation.gradients": ["Gradients", "observe_gradients"],
     "observation.probing": ["probe"],
@@ -144,6 +146,7 @@ __all__ = [
     "observe_gradients",
     "overlap",
     "patch",
+    "perplexity",
     "plots",
     "probe",
     "prove",

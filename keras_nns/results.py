@@ -8,6 +8,7 @@ from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.inspection import GroupCost, Inspection
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import Evaluation
+from keras_nns.judgement.perplexity import Perplexity
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.modularity import Modularity
 from keras_nns.selection.overlap import Overlap
@@ -31,6 +32,7 @@ __all__ = [
     "Modularity",
     "Overlap",
     "Patched",
+    "Perplexity",
     "Proof",
     "Removal",
     "Repair",
