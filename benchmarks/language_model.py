@@ -2,6 +2,7 @@
 
     python benchmarks/language_model.py check     # the reader beside llama-cpp-python, same file
     python benchmarks/language_model.py blocks    # whole blocks out, by their influence on code
+    python benchmarks/language_model.py hidden    # hidden units out, and what is left refitted
 
 Needs what `smollm2.py` names, `check` also llama-cpp-python. Windows of 128 tokens, held out by
 file; seeds fixed. Perplexity in brackets is that of the other kinds of text.
@@ -100,9 +101,72 @@ def report(model, held, gone: int) -> None:
     )
 
 
+def hidden(windows: int, shares: list[float]) -> None:
+    """Take hidden units of every block out, by several scores, down to shares of the decoder.
+
+    All through the same cut, at the same size. Scores are of windows of code that nothing is judged
+    on; the repair is fitted on the same windows. Nothing is chosen on what is held out.
+    """
+    model, tokenizer = smollm2.read()
+    seen = smollm2.inputs(smollm2.windows(tokenizer, "code", 2 * windows, held_out=False))
+    held = {k: smollm2.windows(tokenizer, k, windows, held_out=True) for k in smollm2.KINDS}
+    texts = smollm2.inputs(np.concatenate(list(held.values())))
+    kinds = np.repeat(np.arange(len(held)), windows)
+    activity = nns.observe(
+        model,
+        (seen, np.zeros(2 * windows, int)),
+        label_names=["code"],
+        statistics=["mean", "mean_square"],
+        batch_size=4,
+        verbose=False,
+    )
+    scores = {
+        "random": nns.scores.random_units(0),
+        "magnitude": nns.scores.magnitude(model),
+        "mean activation": nns.scores.mean_activation,
+        "Wanda": nns.scores.wanda(model),
+    }
+    told = {"label_names": list(held), "batch_size": 4}
+    whole = nns.perplexity({"whole": model}, texts, kinds, **told)
+    print(whole, flush=True)
+    decoder = whole.sizes["whole"].without_embeddings
+    sizes = {group.name: group.size for group in activity.layout.prunable}
+    names = [name for name in sizes if name.endswith(":hidden")]
+    each = 3 * model.backbone.hidden_dim
+    for share in shares:
+        left = 1 - (1 - share) * decoder / (each * sum(sizes[name] for name in names))
+        for title, score in scores.items():
+            values = score(activity)
+            kept = {name: tuple(range(size)) for name, size in sizes.items()}
+            for name in names:
+                order = np.argsort(-values[name][0], kind="stable")
+                kept[name] = tuple(sorted(order[: round(left * sizes[name])].tolist()))
+            plan = nns.Plan(activity.fingerprint, sizes, kept)
+            networks = {title: nns.cut(model, plan)}
+            if title == "Wanda":
+                start = time.perf_counter()
+                fitted = nns.repair(
+                    networks[title], model, seen, steps=nns.steps.least_squares(), batch_size=8
+                )
+                print(f"refitted in {time.perf_counter() - start:.0f} s", flush=True)
+                networks["Wanda, refitted"] = fitted.model
+            found = nns.perplexity(networks, texts, kinds, allow_overlap=True, **told)
+            print(f"{share:.0%} of the decoder, {left:.1%} of hidden units")
+            print(found, flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["check", "blocks"])
+    parser.add_argument("what", choices=["check", "blocks", "hidden"])
     parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument(
+        "--shares",
+        type=lambda text: [float(part) for part in text.split(",")],
+        default=[0.9, 0.8, 0.7, 0.6, 0.5],
+        help="of the decoder's parameters, for `hidden`",
+    )
     given = parser.parse_args()
-    {"check": check, "blocks": blocks}[given.what](given.windows)
+    if given.what == "hidden":
+        hidden(given.windows, given.shares)
+    else:
+        {"check": check, "blocks": blocks}[given.what](given.windows)
