@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from keras_nns.cli import arguments, reading, screen
+from keras_nns.cli import arguments, cut, reading, screen
 
 EXAMPLE = """\
 keras-nns observe nns_demo/parent.keras digits -o activity.npz
@@ -39,6 +39,7 @@ def add(commands: arguments.Commands) -> None:
         metavar="A,B,…",
         help=f"some of {', '.join(arguments.STATISTICS)} (default: fired,mean)",
     )
+    cut.add_answer(parser)
     parser.add_argument(
         "--threshold",
         type=float,
@@ -69,6 +70,7 @@ def run(given: Namespace) -> None:
         threshold=given.threshold,
         batch_size=given.batch_size,
         label_names=label_names,
+        output=given.answer,
         verbose=False if given.quiet else "auto",
         checkpoint=given.checkpoint,
         keep_checkpoint=True,

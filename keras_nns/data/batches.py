@@ -22,6 +22,7 @@ from keras_nns.data.labels import (
     output_label_count,
 )
 from keras_nns.data.order import check_alphabetical
+from keras_nns.data.outputs import of_output, targets_of
 from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.data.streams import Stream, first_targets, open_stream
 from keras_nns.data.targets import (
@@ -263,6 +264,7 @@ def as_batches(
     part: str | None = None,
     check_finite: bool = True,
     own_labels: bool = False,
+    output: str | None = None,
 ) -> Batches:
     """Read any data that Keras takes as batches of inputs and labels that fit a model.
 
@@ -291,6 +293,8 @@ def as_batches(
         check_finite: Whether inputs are searched for NaN and infinity. It costs up to a few percent
             of a small model's time; a caller that looks at the activations may do without.
         own_labels: Whether the labels are the data's own, and not what the model answers.
+        output: Name of the output that answers the labels, where the model has several. Targets
+            that are a dictionary, list or tuple of those of all outputs are read as its own.
 
     Returns:
         The batches. What can be checked without reading the inputs has been checked.
@@ -312,6 +316,8 @@ def as_batches(
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
     inputs = InputReader(model)
+    data, y = targets_of(data, y, model, output)
+    answering = of_output(model, output)
     stream = open_stream(
         data,
         y,
@@ -331,17 +337,21 @@ def as_batches(
     kind: Kind = "labels"
     if told == (EVERYTHING,):
         kind = "values"
-    elif not own_labels and stream.names is None and may_be_dense(model, counted=count is not None):
+    elif (
+        not own_labels
+        and stream.names is None
+        and may_be_dense(answering, counted=count is not None)
+    ):
         first, stream = first_targets(stream)
-        kind = kind_of_targets(model, first, count=count)
+        kind = kind_of_targets(answering, first, count=count)
     labels: Reader
     if kind == "values":
-        labels = ValueReader(model)
+        labels = ValueReader(answering)
     elif kind == "positions":
-        labels = PositionReader(model, told, count=label_count)
+        labels = PositionReader(answering, told, count=label_count)
     else:
         labels = label_reader(
-            outputs=None if own_labels else output_label_count(model),
+            outputs=None if own_labels else output_label_count(answering),
             names=label_names,
             count=label_count,
             found=stream.names,

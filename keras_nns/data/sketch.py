@@ -227,8 +227,8 @@ def sample_hashes(inputs: Any, rows: int | None = None) -> Hashes:
             values = _unscaled(np.ascontiguousarray(flat, dtype=np.float32), half=half)
             # Zero added, so that -0 is 0.
             words = (values + np.float32(0)).view(np.uint32)
-            hashes = words.astype(np.uint64) @ _multipliers(words.shape[1])
-        found = _mixed(hashes if found is None else hashes + found * np.uint64(0x9E3779B97F4A7C15))
+            hashes = words.astype(np.uint64) @ multipliers(words.shape[1])
+        found = mixed(hashes if found is None else hashes + found * np.uint64(0x9E3779B97F4A7C15))
     return np.empty(0, np.uint64) if found is None else found
 
 
@@ -278,14 +278,15 @@ def _unscaled(values: NDArray[np.float32], *, half: bool) -> NDArray[np.float32]
 
 
 @lru_cache(maxsize=8)
-def _multipliers(count: int) -> Hashes:
+def multipliers(count: int) -> Hashes:
+    """Return the odd numbers that words are multiplied by, `(count,)`, always the same."""
     drawn = np.random.Generator(np.random.PCG64(20_240_229)).integers(
         0, _ALL, size=count, dtype=np.uint64, endpoint=True
     )
     return drawn | np.uint64(1)
 
 
-def _mixed(hashes: Hashes) -> Hashes:
+def mixed(hashes: Hashes) -> Hashes:
     """Spread what differs over all bits (the last steps of Steele et al.'s SplitMix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

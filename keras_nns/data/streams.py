@@ -229,7 +229,10 @@ def _arrays(
     weights: Sequence[Any] = (),
 ) -> Stream:
     if isinstance(y, Mapping):
-        raise DataError(f"Pass the labels of one output. Received: a dict with keys {list(y)}.")
+        raise DataError(
+            f"The targets are a dict, with keys {list(y)}, and the model has one output. Pass its "
+            "targets alone."
+        )
     names = category_names(y) if names is None else names
     x, y = _columns(x, columns), _targets(y)
     size = len(y) if y.shape else 0

@@ -166,6 +166,16 @@ def with_zeros(data: Any) -> Any:
     return data.map(beside)
 
 
+def with_targets(data: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a data set whose elements have something else made of their targets.
+
+    Args:
+        data: A data set of `(x, y)` or `(x, y, sample_weight)`.
+        change: From the targets, in their structure, to others.
+    """
+    return data.map(lambda x, y, *weights: (x, change(y), *weights))
+
+
 def from_generator(
     generator: Callable[[], Iterator[Any]], spec: Any, *, cardinality: int | None = None
 ) -> Any:

@@ -271,6 +271,7 @@ def extract(
             seed=seed,
             batch_size=batch_size,
             label_names=label_names,
+            output=output,
         )
         task = set_task(
             model,

@@ -81,6 +81,7 @@ def open_division(
     seed: int,
     batch_size: int,
     label_names: Sequence[Any] | None,
+    output: str | None = None,
 ) -> Division:
     """Open labelled data, and say which of it is held out from everything but the figures.
 
@@ -96,6 +97,7 @@ def open_division(
         seed=seed,
         batch_size=batch_size,
         label_names=label_names,
+        output=output,
     )
     if not division.labelled:
         raise DataError("extract needs labels: pass (x, y), or y beside x.")

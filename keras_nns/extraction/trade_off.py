@@ -268,6 +268,7 @@ def sweep(
             seed=seed,
             batch_size=batch_size,
             label_names=label_names,
+            output=output,
         )
         task = set_task(
             model,

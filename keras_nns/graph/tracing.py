@@ -13,6 +13,7 @@ import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.data.outputs import output_keys
 from keras_nns.engine.tensors import as_array
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import grouping
@@ -194,8 +195,8 @@ class Graph:
                 f"The model has {len(self.outputs)} outputs. Say which one answers the labels, as "
                 f"output=…, one of {[o.name for o in self.outputs]}."
             )
-        for output in self.outputs:
-            if output.name == name:
+        for output, key in zip(self.outputs, output_keys(functional(self.model)), strict=True):
+            if name in (output.name, key):
                 return output
         raise PlanError(
             f"No output is named {name!r}. Expected one of {[o.name for o in self.outputs]}."

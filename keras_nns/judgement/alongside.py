@@ -12,10 +12,10 @@ from keras_nns.data.targets import Kind
 from keras_nns.errors import SelectionError
 from keras_nns.graph import costs
 from keras_nns.judgement.compared import Beside, Comparison
-from keras_nns.judgement.question import Question, listed, question_of, whole_question
+from keras_nns.judgement.question import Question, ask, listed, question_of, whole_question
 from keras_nns.judgement.tallies import Reported, Tally, output_of, tally
 from keras_nns.observation.forward import Answering, Asked, passed
-from keras_nns.surgery.lineage import balanced_decisions, origin_of
+from keras_nns.surgery.lineage import Lineage, balanced_decisions, origin_of
 
 
 def refuse_other_questions(question: Question, others: Mapping[str, Question]) -> None:
@@ -76,10 +76,13 @@ def compare_alongside(
         ]
         question_of(None, names, width, parent[0].name)
     question = asked[0]
-    if question is not None:
-        refuse_other_questions(
-            question, {name: one for name, one in zip(ours, asked, strict=True) if one is not None}
-        )
+    # Where the parent's answers are the targets, those that the subnetwork is asked for are.
+    narrow = [_narrowed(*one) if kind is None else None for one in ours.values()]
+    for one, others in ((question, asked), (narrow[0], narrow)):
+        if one is not None:
+            refuse_other_questions(
+                one, {name: other for name, other in zip(ours, others, strict=True) if other}
+            )
 
     def started(model: keras.Model, question: Question | None, *, theirs: bool = False) -> Tally:
         return tally(
@@ -102,8 +105,13 @@ def compare_alongside(
     running: dict[str, Asked | Answering] = {**ours, **(files or {})}
     for batch, (theirs, *rest) in passed([parent, *running.values()], batches):
         first = batch.inputs if first is None else first
-        known = replace(batch, targets=theirs) if kind is None else batch
-        before.add(theirs, known)
+        known, parents = batch, theirs
+        if kind is None:
+            if narrow[0] is not None:
+                rows = ask(narrow[0], theirs.reshape(-1, width), meaning)
+                parents = rows.reshape(*theirs.shape[:-1], -1)
+            known = replace(batch, targets=parents)
+        before.add(parents, known)
         if all_labels is not before:
             all_labels.add(theirs, known)
         for one, outputs in zip(tallies, rest, strict=True):
@@ -125,3 +133,11 @@ def compare_alongside(
         costs=own_costs,
         beside=tuple(Beside(*one) for one in beside),
     )
+
+
+def _narrowed(model: keras.Model, output: str | None) -> Question | None:
+    """Return what a subnetwork answers in place of its parent's labels; None where it is these."""
+    record = origin_of(model)
+    if not isinstance(record, Lineage) or record.taught or record.head == "parent":
+        return None
+    return question_of(record, record.plan.label_names, output_of(model, output)[0], model.name)

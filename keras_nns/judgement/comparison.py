@@ -10,6 +10,7 @@ import keras
 from numpy.typing import NDArray
 
 from keras_nns.data.labels import answers_labels
+from keras_nns.data.outputs import of_output
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import SelectionError
 from keras_nns.graph import costs
@@ -116,7 +117,12 @@ def compare(
         )
 
     opened = partial(
-        parents_batches, parent, origin, batch_size=batch_size, label_names=label_names
+        parents_batches,
+        parent,
+        origin,
+        batch_size=batch_size,
+        label_names=label_names,
+        output=output,
     )
     batches = opened(data, y)
     names, others = batches.label_names, dict(beside or {})
@@ -126,7 +132,7 @@ def compare(
     everyone = [(parent, parents_output), *asked_of]
     guard = Guard(ours, allow_overlap=allow_overlap)
     kind = batches.kind if batches.kind != "labels" else None
-    if kind or not answers_labels(parent, len(names)):
+    if kind or not answers_labels(of_output(parent, parents_output), len(names)):
         if calibrate is not None:
             raise SelectionError(
                 "calibrate sets where labels of samples are decided, and the models answer none "

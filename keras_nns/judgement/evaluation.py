@@ -86,7 +86,7 @@ def evaluate(
     """
     origin = origin_of(model)
     batches = parents_batches(
-        model, origin, data, y, batch_size=batch_size, label_names=label_names
+        model, origin, data, y, batch_size=batch_size, label_names=label_names, output=output
     )
     guard = Guard([model], allow_overlap=allow_overlap)
     asked_of, names = (model, output or answering_output(model, origin)), batches.label_names

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
+from keras_nns.data.outputs import output_place
 from keras_nns.data.targets import EVERYTHING, IGNORED, Kind
 from keras_nns.errors import DataError
 from keras_nns.graph.keras_internals import is_graph
@@ -282,8 +283,7 @@ def output_of(model: keras.Model, name: str | None) -> tuple[int, str]:
         model: A built model.
         name: The output's name, where there are several.
     """
-    names = list(getattr(model, "output_names", None) or ())
-    index = names.index(name) if name in names else 0
+    index = output_place(model, name) or 0
     meaning = kind_of(model, index) if is_graph(model) else "linear"
     return int(model.outputs[index].shape[-1] or 1), meaning
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
 from keras_nns.data.labels import answers_once
+from keras_nns.data.outputs import output_place
 from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
@@ -31,6 +32,7 @@ def parents_batches(
     *,
     batch_size: int,
     label_names: Sequence[Any] | None,
+    output: str | None = None,
 ) -> Batches:
     """Read data whose labels are those of a subnetwork's parent.
 
@@ -41,6 +43,7 @@ def parents_batches(
         y: Labels, when `data` is inputs alone.
         batch_size: Samples in a batch, for arrays.
         label_names: Names of the parent's labels, where the caller knows them.
+        output: Name of the output that answers, for a model of several that does not remember it.
 
     Raises:
         DataError: The data does not fit, or nothing tells the parent's labels.
@@ -48,9 +51,16 @@ def parents_batches(
     if isinstance(data, Batches):
         return data
     known = () if origin is None else origin.known_names
+    output = output or answering_output(model, origin)
     if label_names is not None and len(known) > _TWO == len(list(label_names)) and _asks(origin):
         own = as_batches(
-            data, y, model=model, batch_size=batch_size, label_names=label_names, label_count=_TWO
+            data,
+            y,
+            model=model,
+            batch_size=batch_size,
+            label_names=label_names,
+            label_count=_TWO,
+            output=output,
         )
         return in_parents_labels(own, origin)
     if origin is not None and not known and label_names is None:
@@ -70,6 +80,7 @@ def parents_batches(
         batch_size=batch_size,
         label_names=known if named and label_names is None else label_names,
         label_count=count,
+        output=output,
     )
     if origin is not None and batches.alphabetical:
         raise DataError(
@@ -251,13 +262,14 @@ class Forward:
         outputs = tree.flatten(self.model(inputs, training=False))
         if len(outputs) == 1 and self._output is None:
             return ops.cast(outputs[0], "float32")
-        names = list(getattr(self.model, "output_names", None) or ())
-        if self._output not in names or len(names) != len(outputs):
+        place = output_place(self.model, self._output)
+        if place is None:
+            names = list(getattr(self.model, "output_names", None) or ())
             raise ModelError(
                 f"Model {self.model.name!r} has {len(outputs)} outputs. Say which one answers the "
                 f"labels, as output=…, one of {names}. Received: output={self._output!r}."
             )
-        return ops.cast(outputs[names.index(self._output)], "float32")
+        return ops.cast(outputs[place], "float32")
 
 
 def _checked(model: keras.Model, rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -251,6 +251,7 @@ def gradients_of(
         batch_size=batch_size,
         label_names=label_names,
         label_count=label_count_of(graph, output),
+        output=output.name,
     )
     if of_labels and batches.kind != "labels":
         raise DataError(

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, as_batches
 from keras_nns.data.labels import answers_labels, output_label_count
+from keras_nns.data.outputs import of_output
 from keras_nns.data.sketch import Seen, Sketcher
 from keras_nns.data.targets import Kind
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
-from keras_nns.observation.forward import parents_batches
+from keras_nns.observation.forward import answering_output, parents_batches
 from keras_nns.observation.moments import HALVES, HELD_OUT, PARTS
 from keras_nns.progress import reached
 from keras_nns.surgery.lineage import Lineage
@@ -66,6 +67,8 @@ class Division:
         label_names: As in `as_batches`.
         origin: Where the subnetwork comes from that the data is for, so that booleans are read as
             what a yes/no network answers.
+        output: Name of the output that answers, where the model has several and `origin` does not
+            tell.
 
     Attributes:
         share: Share of the samples that is held out.
@@ -89,11 +92,13 @@ class Division:
         batch_size: int,
         label_names: Sequence[Any] | None,
         origin: Lineage | None = None,
+        output: str | None = None,
     ) -> None:
         if not 0 <= held_out < 1:
             raise DataError(
                 f"`held_out` is a share of the samples, from 0 to below 1. Received: {held_out!r}."
             )
+        output = output or answering_output(model, origin)
         self.labelled = y is not None or isinstance(data, Batches) or not _inputs_alone(data)
         self.share = held_out
         self.seed = seed
@@ -104,16 +109,29 @@ class Division:
             self._batches = data
         elif self.labelled and origin is not None and origin.head == "binary":
             self._batches = parents_batches(
-                model, origin, data, y, batch_size=batch_size, label_names=label_names
+                model,
+                origin,
+                data,
+                y,
+                batch_size=batch_size,
+                label_names=label_names,
+                output=output,
             )
         elif self.labelled:
             self._batches = as_batches(
-                data, y, model=model, batch_size=batch_size, label_names=label_names
+                data,
+                y,
+                model=model,
+                batch_size=batch_size,
+                label_names=label_names,
+                output=output,
             )
         else:
             self._batches = _without_labels(data, model, batch_size)
         names = self._batches.label_names
-        answers = self._batches.kind != "labels" or answers_labels(model, len(names))
+        answers = self._batches.kind != "labels" or answers_labels(
+            of_output(model, output), len(names)
+        )
         self.asked: Kind | None = self._batches.kind if self.labelled and answers else None
         if not self._batches.repeatable:
             raise DataError(
@@ -223,12 +241,21 @@ class Division:
             )
         return found
 
+    def content(self) -> str:
+        """Digest every sample, with its labels and weight, whatever the order they come in."""
+        total = 0
+        for batch in self._batches:
+            total += sum(self._numbers([batch.inputs, batch.labels, batch.each], batch.size))
+        return f"{total % 2**64:016x}"
+
     def _parts(self, batch: Batch) -> NDArray[np.int32]:
-        arrays = [np.asarray(t) for t in tree.flatten(batch.inputs)]
-        numbers = [self._number([array[i] for array in arrays]) for i in range(batch.size)]
-        drawn = np.array(numbers, dtype=np.uint64)
+        drawn = np.array(self._numbers(batch.inputs, batch.size), dtype=np.uint64)
         half = (drawn & np.uint64(1)).astype(np.int32)
         return np.where((drawn >> np.uint64(1)) / 2.0**63 < self.share, HELD_OUT, half)
+
+    def _numbers(self, of_samples: Any, size: int) -> list[int]:
+        arrays = [np.asarray(t) for t in tree.flatten(of_samples)]
+        return [self._number([array[i] for array in arrays]) for i in range(size)]
 
     def _number(self, parts: list[Any]) -> int:
         digest = hashlib.blake2b(digest_size=8, key=self._key)

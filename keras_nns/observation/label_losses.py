@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_nns.data.outputs import loss_of
 from keras_nns.engine.failures import InvalidValues
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.tracing import Graph, Output
@@ -40,7 +41,7 @@ def label_loss(graph: Graph, output: Output, loss: Any = None) -> Objective:
         SelectionError: No loss was given and none can be told from the model, or it is no loss.
     """
     model = graph.model
-    chosen = _compiled_loss(graph, output) if loss is None else loss
+    chosen = loss_of(graph.model, graph.outputs.index(output)) if loss is None else loss
     if chosen is None:
         if output.kind not in ("softmax", "sigmoid"):
             raise SelectionError(
@@ -195,17 +196,3 @@ def _rows(labels: Any, width: int) -> Any:
     if len(labels.shape) == 1:
         return ops.one_hot(labels, width)
     return ops.cast(labels, "float32")
-
-
-def _compiled_loss(graph: Graph, output: Output) -> Any:
-    model = graph.model
-    loss = model.loss if model.compiled else None
-    if isinstance(loss, Mapping):
-        index = graph.outputs.index(output)
-        names = list(getattr(model, "output_names", None) or ())
-        named = names[index] if index < len(names) else output.name
-        return loss.get(output.name, loss.get(named))
-    if isinstance(loss, list | tuple):
-        index = graph.outputs.index(output)
-        return loss[index] if index < len(loss) else None
-    return loss

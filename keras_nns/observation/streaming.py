@@ -45,6 +45,7 @@ def observe(
     batch_size: int = 256,
     label_names: Sequence[str] | None = None,
     label_count: int | None = None,
+    output: str | None = None,
     verbose: Verbose = "auto",
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int = 200,
@@ -70,14 +71,17 @@ def observe(
         batch_size: Samples per step, where `data` is arrays.
         label_names: Name of every label, in the order of the model's outputs.
         label_count: How many labels there are, where the model's output does not tell.
+        output: Name of the output that answers the labels, where the model has several: the data
+            may then have the targets of all of them, as Keras's `fit` takes them.
         verbose: Whether to show a progress bar; `"auto"` on a terminal only.
         checkpoint: A file that keeps what has been summed so far. A run that was stopped half way
             goes on from it, given the same data in the same order, and ends with the same numbers.
-            Other data is refused where its first or its last summed batch is another. Removed when
-            the pass is complete.
+            What was summed is read once more, not run, and refused where any of it is another.
+            Removed when the pass is complete.
         checkpoint_every: Batches between two checkpoints.
         keep_checkpoint: Leave the file there, complete, when the pass is: to be deleted once the
-            activity is safely written. A run that finds it gives the activity at once.
+            activity is safely written. A run that finds it gives the activity without running the
+            model.
 
     Returns:
         The activity.
@@ -103,6 +107,7 @@ def observe(
         threshold=threshold,
         label_names=label_names,
         label_count=label_count,
+        output=output,
     )
     return observer.observe(
         data,
@@ -132,6 +137,7 @@ class Observer:
         threshold: float = 0.0,
         label_names: Sequence[str] | None = None,
         label_count: int | None = None,
+        output: str | None = None,
         in_training: bool = False,
     ) -> None:
         self.model = model
@@ -141,6 +147,7 @@ class Observer:
         self.taps = taps_of(self.graph, layers)
         self._label_names = label_names
         self._label_count = label_count
+        self._output = None if output is None else self.graph.output(output).name
         self._statistics = statistics
         self._threshold = threshold
         self._sums: Sums | None = None
@@ -177,6 +184,7 @@ class Observer:
             batch_size=batch_size,
             label_names=self._label_names,
             label_count=self._label_count,
+            output=self._output,
             # The compiled step looks at inputs, for less.
             check_finite=False,
         )
@@ -230,7 +238,7 @@ class Observer:
         try:
             for count, batch in enumerate(steps, start=done + 1):
                 if store is not None:
-                    store.note(count, batch)
+                    store.note(batch)
                 step(*self._staging.tensors((batch.inputs, batch.labels)))
                 save = store is not None and count % every == 0
                 if save or count % _LOOK_EVERY == 0:

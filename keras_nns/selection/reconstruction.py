@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batches, as_batches
 from keras_nns.data.labels import answers_labels, label_number
+from keras_nns.data.outputs import of_output
 from keras_nns.errors import SelectionError
 from keras_nns.graph.tracing import Graph, TracedCall, trace
 from keras_nns.observation.activity import Activity
@@ -99,6 +100,7 @@ def reconstruction(
         batch_size=batch_size,
         label_names=label_names,
         label_count=label_count_of(graph, answering),
+        output=answering.name,
     )
     names = batches.label_names
     asked: Sequence[Label] = [labels] if isinstance(labels, int | np.integer | str) else labels
@@ -106,7 +108,9 @@ def reconstruction(
     if not numbers:
         raise SelectionError("`labels` is empty. Name at least one label.")
     objective: Objective = projection
-    at_once = batches.kind == "labels" and answers_labels(model, len(names))
+    at_once = batches.kind == "labels" and answers_labels(
+        of_output(model, answering.name), len(names)
+    )
     if at_once or batches.kind == "positions":
         objective = decision_margin(answering, numbers, alone=alone)
     question = Question(graph, answering, objective, tuple(numbers), alone)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import tflite_export
 from keras_nns.data.batches import unweighted
+from keras_nns.data.outputs import output_keys
 from keras_nns.data.scale import check_first_batch
 from keras_nns.errors import DataError, FileError
 from keras_nns.files import atomic
@@ -95,7 +96,7 @@ def answer_names(model: keras.Model, label_names: Sequence[str] = ()) -> Names |
         return names if names and only.shape[-1] == len(names) else None
     if origin is None or origin.output not in outputs:
         return None
-    return {origin.output: names}
+    return {output_keys(whole)[list(outputs).index(origin.output)]: names}
 
 
 def packed_origin(metadata: tflite_export.Metadata) -> Origin | None:

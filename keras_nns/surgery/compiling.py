@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_nns.data.outputs import output_keys
 from keras_nns.graph.keras_internals import functional
 from keras_nns.graph.rules.model_classes import class_of
 from keras_nns.surgery.class_settings import Classes, NoPlaceError, fitted, name_of
@@ -34,10 +35,11 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
         config = parent.get_compile_config()
         for entry in ("loss", "metrics", "weighted_metrics"):
             given = _each(config.get(entry), _named)
-            if answer is not None:
+            if answer is not None and answer.head != "parent":
+                key = output_keys(functional(parent))[answer.index]
                 classes = _classes(parent, new, answer)
                 change = _change(classes, entry.replace("_", " "), left, told)
-                given = _fitting(given, change, answer, len(new.outputs))
+                given = _fitting(given, change, answer, key, len(new.outputs))
             config[entry] = given or None
         _compile(parent, new, config)
     except Exception as error:  # a user's own loss or metric may not survive serialisation
@@ -103,10 +105,8 @@ def _change(classes: Classes, word: str, left: list[str], told: list[str]) -> Ca
     return change
 
 
-def _fitting(entry: Any, fit: Callable[[Any], Any], answer: Answer, outputs: int) -> Any:
+def _fitting(entry: Any, fit: Callable[[Any], Any], answer: Answer, key: str, outputs: int) -> Any:
     """Change a serialised loss or list of metrics, only that of the output that answers."""
-    if answer.head == "parent":
-        return entry
 
     def change(item: Any) -> Any:
         new = fit(item)
@@ -116,7 +116,8 @@ def _fitting(entry: Any, fit: Callable[[Any], Any], answer: Answer, outputs: int
     if outputs > 1 and isinstance(entry, (list, tuple)):
         return [_each(e, change) if i == answer.index else e for i, e in enumerate(entry)]
     if outputs > 1 and isinstance(entry, dict) and "class_name" not in entry:
-        return {k: _each(e, change) if k == answer.output else e for k, e in entry.items()}
+        own = (answer.output, key)
+        return {k: _each(e, change) if k in own else e for k, e in entry.items()}
     return _each(entry, change)
 
 

@@ -88,9 +88,22 @@ def changed(place, what):
     x, y = (array.copy() for array in samples(1))
     if what == "input":
         x[place, 2] += 1e-3
+    elif what == "bit":
+        x[place, 2] = np.nextafter(x[place, 2], np.float32(9))
     else:
         y[place] = (y[place] + 1) % 3
     return whole(x, y)
+
+
+def exchanged(one, other, count=SIZE):
+    """Some inputs in the place of others: all are there, by labels that are not theirs."""
+    x, y = samples(1)
+    order = np.arange(len(x))
+    order[one : one + count], order[other : other + count] = (
+        order[other : other + count].copy(),
+        order[one : one + count].copy(),
+    )
+    return whole(x[order], y)
 
 
 OTHERS = {
@@ -100,6 +113,11 @@ OTHERS = {
     "turned round": lambda: whole(*(array[::-1] for array in samples(1))),
     "one input of the first batch": lambda: changed(3, "input"),
     "one label of the first batch": lambda: changed(3, "label"),
+    "one input between": lambda: changed(57, "input"),
+    "one label between": lambda: changed(84, "label"),
+    "one input between, by a bit": lambda: changed(57, "bit"),
+    "two batches between": lambda: exchanged(40, 70),
+    "two samples of a batch between": lambda: exchanged(41, 45, 1),
     "one input of the last batch summed": lambda: changed(115, "input"),
     "one label of the last batch summed": lambda: changed(115, "label"),
 }
@@ -112,13 +130,13 @@ def test_other_data_of_the_same_size_is_refused(case, model, stopped):
     assert stopped.exists()
 
 
-def test_a_generator_that_cannot_be_read_twice_is_held_against_its_last_batch(model, tmp_path):
+def test_a_generator_that_cannot_be_read_twice_is_held_against_what_was_summed(model, tmp_path):
     path, (x, y) = tmp_path / "going.npz", samples(1)
     with pytest.raises(OSError, match="the disk is gone"):
         nns.observe(model, stopping(x, y, 7), checkpoint=path, **OPTIONS)
-    with pytest.raises(nns.errors.FileError, match=r"batch 5 is not the one"):
+    with pytest.raises(nns.errors.FileError, match=r"batch 0 is not the one"):
         nns.observe(model, iter(in_batches(*samples(2))), checkpoint=path, **OPTIONS)
-    with pytest.raises(nns.errors.FileError, match=r"batch 5 is not the one"):
+    with pytest.raises(nns.errors.FileError, match=r"batch 4 is not the one"):
         nns.observe(model, iter(in_batches(x[:40], y[:40])), checkpoint=path, **OPTIONS)
     rest = nns.observe(model, iter(in_batches(x, y)), checkpoint=path, **OPTIONS)
     assert rest == nns.observe(model, iter(in_batches(x, y)), **OPTIONS)
