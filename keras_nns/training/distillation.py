@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras.distillation import Distiller, LogitsDistillation
 
 from keras_nns.data.targets import IGNORED
 from keras_nns.errors import DataError, SurgeryError
@@ -26,6 +25,7 @@ from keras_nns.training.loop import Course, Schooling, random_untouched
 from keras_nns.training.optimizers import own_optimizer
 from keras_nns.training.targets import Pupil, check_answers, feeds
 from keras_nns.training.trained import Trained
+from keras_nns.training.weighing import WeighingDistiller
 
 
 def distill(
@@ -43,6 +43,7 @@ def distill(
     seed: int = 0,
     batch_size: int = 64,
     balance: bool | None = None,
+    class_weight: Mapping[int | str, float] | None = None,
     freeze_batch_norm: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
@@ -76,7 +77,8 @@ def distill(
         batch_size: Samples in a step.
         balance: Draw samples of every answer equally often. Needs labels of which each sample has
             one. None does so for `"binary"` and `"other"` where there are labels, as
-            `calibrate_head`.
+            `calibrate_head`, unless there is a `class_weight`.
+        class_weight: As in `fine_tune`; it weighs what the parent answers too. Needs labels.
         freeze_batch_norm: Keep the batch norms as they are.
         callbacks: Keras callbacks. The model they see is the `Distiller`, its `student` gives
             logits.
@@ -118,7 +120,12 @@ def distill(
         pupil = Pupil.of(treatment)
         summed = pupil.question.head in ("binary", "other") and not pupil.alone
         answered = division.asked == "labels"
-        drawn = (summed and answered) if balance is None else balance
+        drawn = (summed and answered and class_weight is None) if balance is None else balance
+        if class_weight is not None and not answered:
+            raise DataError(
+                "class_weight goes by the labels of samples, and the data has none that the model "
+                "answers. Leave class_weight out."
+            )
         if drawn and (pupil.alone or not answered):
             raise DataError(
                 "balance=True draws samples of every answer equally often, which takes labels of "
@@ -136,7 +143,13 @@ def distill(
         )
         before = treatment.measure()
         course, samples = _distilled(
-            treatment, pupil, how, optimizer=optimizer, temperature=temperature, alpha=alpha
+            treatment,
+            pupil,
+            how,
+            optimizer=optimizer,
+            temperature=temperature,
+            alpha=alpha,
+            class_weight=class_weight,
         )
         # A fresh copy: no node of the distiller is left in it.
         treatment.replace(copied(treatment.model))
@@ -171,36 +184,23 @@ def _distilled(
     optimizer: Any,
     temperature: float,
     alpha: float,
+    class_weight: Mapping[int | str, float] | None,
 ) -> tuple[Course, int]:
     division = treatment.division
     if division.asked in ("labels", "positions"):
         check_answers("distill", treatment.survey, pupil.question)
-    # Keras's Distiller does not weigh samples: they are drawn by weight.
-    feed, other = feeds(division, pupil.target, how, draw=True)
+    feed, other = feeds(division, pupil.target, how, class_weight=class_weight)
     teacher = answering(copied(treatment.parent), pupil, own=False)
     student = answering(treatment.model, pupil, own=True)
-    # Not by name: Keras takes softmax of the logits for an instance of KLDivergence alone.
-    loss = keras.losses.MeanSquaredError() if pupil.number else keras.losses.KLDivergence()
     with teacher.open() as theirs, student.open() as ours:
-        distiller = Distiller(
-            teacher=theirs,
-            student=ours,
-            distillation_losses=LogitsDistillation(
-                temperature=1.0 if pupil.number else float(temperature), loss=loss
-            ),
-            student_loss_weight=1.0 - float(alpha) if pupil.judged else 0.0,
+        distiller = WeighingDistiller(
+            theirs,
+            ours,
+            numbers=pupil.number,
+            temperature=1.0 if pupil.number else float(temperature),
+            share=1.0 - float(alpha) if pupil.judged else 0.0,
+            ignored=IGNORED if pupil.asked == "positions" else None,
         )
         steps = how.epochs * -(-feed.size // how.batch_size)
-        distiller.compile(
-            optimizer=own_optimizer(optimizer, steps),
-            loss=_loss(pupil),
-        )
+        distiller.compile(own_optimizer(optimizer, steps), loss=distiller.by_targets)
         return how.teach(distiller, treatment.model, feed, other), feed.size
-
-
-def _loss(pupil: Pupil) -> keras.losses.Loss:
-    """Return what holds the answers against the data's own targets."""
-    if pupil.number:
-        return keras.losses.MeanSquaredError()
-    ignored = IGNORED if pupil.asked == "positions" else None
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored)

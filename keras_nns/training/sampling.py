@@ -43,8 +43,6 @@ class Feed:
         shuffle: Whether to change the order; else it is the container's in every epoch.
         balance: Whether to give as many samples of every target: drawn with replacement, or where
             nothing is shuffled, each repeated as evenly as can be.
-        draw: Whether to draw by weight also where nothing is balanced: for a loss that knows no
-            weights.
         constant: Whether every pass gives the same samples in the same order.
 
     Attributes:
@@ -64,7 +62,6 @@ class Feed:
         shuffle: bool,
         balance: bool,
         constant: bool,
-        draw: bool = False,
     ) -> None:
         self._batches = batches
         self._target = target
@@ -72,7 +69,6 @@ class Feed:
         self._seed = seed
         self._shuffle = shuffle
         self._balance = balance
-        self._draw = draw
         self._weighted = False
         self._kept: list[Rows] | None = None
         self._epoch = 0
@@ -85,7 +81,6 @@ class Feed:
             raise DataError("The data has no sample of what the model answers.")
         if constant and blocks == 1:
             self._kept = [rows]
-        self._drawn = balance or (draw and self._weighted)
         self._spec = tree.map_structure(datasets.batch_spec, self._given(rows))
 
     def dataset(self, *, first: int | None = None) -> Any:
@@ -101,7 +96,7 @@ class Feed:
 
     def _given(self, rows: Rows) -> tuple[Any, ...]:
         """Return what `fit` gets of rows."""
-        return rows if self._weighted and not self._drawn else rows[:2]
+        return rows if self._weighted and not self._balance else rows[:2]
 
     def _pass(self) -> Iterator[tuple[Any, ...]]:
         return map(self._given, self._in_order())
@@ -129,13 +124,11 @@ class Feed:
     def _order(self, rows: Rows, random: np.random.Generator) -> NDArray[np.int64]:
         _, y, weights = rows
         count = len(y)
-        if not self._drawn:
+        if not self._balance:
             return random.permutation(count) if self._shuffle else np.arange(count)
         share = weights.astype(np.float64)
-        kinds = np.zeros(count, dtype=np.int64)
-        if self._balance:
-            kinds = _kinds(y)
-            share = share / np.bincount(kinds, weights=share)[kinds]
+        kinds = _kinds(y)
+        share = share / np.bincount(kinds, weights=share)[kinds]
         share /= share.sum()
         if self._shuffle:
             return random.choice(count, count, p=share)

@@ -216,7 +216,6 @@ def feeds(
     *,
     through: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
     class_weight: Mapping[int | str, float] | None = None,
-    draw: bool = False,
 ) -> tuple[Feed, Feed | None]:
     """Return what to train on, and what to judge by.
 
@@ -226,13 +225,18 @@ def feeds(
         how: How the training goes.
         through: What makes features of batches, in the same order: they are computed once and held.
         class_weight: How much samples of a label count, by its number or name; 1 for the rest.
-        draw: As in `Feed`.
 
     Raises:
         DataError: `class_weight` makes no sense.
+        SurgeryError: Answers are to be balanced besides.
     """
     by_label = None
     if class_weight is not None:
+        if how.balance:
+            raise SurgeryError(
+                "balance=True lets all answers weigh alike, and class_weight says what they weigh. "
+                "Pass one of the two."
+            )
         by_label = _by_label(class_weight, division.label_names)
 
     def made(batches: Callable[[], Iterable[Batch]], *, shuffle: bool) -> Feed:
@@ -246,7 +250,6 @@ def feeds(
             shuffle=shuffle,
             balance=how.balance,
             constant=division.constant or held is not None,
-            draw=draw,
         )
 
     feed = made(division.to_fit, shuffle=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,6 +94,7 @@ def add_label(
     patience: int | None = 8,
     seed: int = 0,
     batch_size: int = 64,
+    class_weight: Mapping[int | str, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
     label_names: Sequence[Any] | None = None,
@@ -124,6 +125,7 @@ def add_label(
         patience: After how many epochs without a better loss on them to stop; None never.
         seed: Which samples are held out, their order, and the first weights.
         batch_size: Samples in a step.
+        class_weight: As in `fine_tune`, in place of drawing every label equally often.
         callbacks: Keras callbacks.
         verbose: Let Keras write a line for each epoch.
         label_names: Names of the old labels, where the model does not remember them.
@@ -171,12 +173,13 @@ def add_label(
         patience=patience,
         batch_size=batch_size,
         seed=seed,
-        balance=True,
+        balance=class_weight is None,
         callbacks=callbacks,
         verbose=verbose,
     )
     part = NewPart(new, record, name, units=units, up_to=up_to, seed=seed)
-    feed, other = part.feeds(division, Labelling(whole_question(names), len(names), True), how)
+    labelling = Labelling(whole_question(names), len(names), True)
+    feed, other = part.feeds(division, labelling, how, class_weight)
     given = keras.optimizers.get(optimizer or keras.optimizers.Adam(_RATE))
     part.model.compile(
         optimizer=type(given).from_config(given.get_config()),

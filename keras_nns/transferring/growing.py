@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -77,10 +78,15 @@ class NewPart:
         self.model = keras.Model(start, logits, name=f"{base.name}_with_{self._name}")
 
     def feeds(
-        self, division: Division, labelling: Labelling, how: Schooling
+        self,
+        division: Division,
+        labelling: Labelling,
+        how: Schooling,
+        class_weight: Mapping[int | str, float] | None,
     ) -> tuple[Feed, Feed | None]:
         """Compute the features once; return what to train on, and what to judge by."""
-        return feeds(division, labelling.target, how, through=partial(streamed, self._extractor))
+        through = partial(streamed, self._extractor)
+        return feeds(division, labelling.target, how, through=through, class_weight=class_weight)
 
     def grown(self, like: keras.Model) -> keras.Model:
         """Build what was learnt into the network."""

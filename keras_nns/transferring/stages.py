@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.judgement.question import whole_question
-from keras_nns.observation.holdout import Division, Survey
+from keras_nns.observation.holdout import Division
 from keras_nns.observation.moments import HALVES, HELD_OUT
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import add_seen
@@ -135,6 +134,7 @@ def transfer(
     seed: int = 0,
     batch_size: int = 64,
     balance: bool = False,
+    class_weight: Mapping[int | str, float] | None = None,
     checkpoint: atomic.Path_ | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
@@ -167,6 +167,7 @@ def transfer(
         seed: Which samples are held out, their order, the head's first weights, and dropout.
         batch_size: Samples in a step.
         balance: Whether to draw samples of every label equally often.
+        class_weight: As in `fine_tune`.
         checkpoint: A file, written at the end of every epoch. A call that finds it goes on from
             there, and ends with the same weights as one that was never stopped. It is left where it
             is; a call after the end gives the result again.
@@ -212,10 +213,10 @@ def transfer(
     if checkpoint is not None:
         about: Json = {
             "model": [trace(whole).structure, weights_digest(whole)],
-            "samples": _digest(survey),
+            "samples": division.content(),
             "labels": list(names),
             "stages": [[rate, count] for rate, count in plan],
-            "options": [held_out, patience, seed, batch_size, balance],
+            "options": [held_out, patience, seed, batch_size, balance, _plainly(class_weight)],
             "optimizer": _described(_optimizer(optimizer, 1.0)),
         }
         kept = Checkpoint(checkpoint, about)
@@ -232,12 +233,12 @@ def transfer(
             continue
         if number == 0:
             trained = _head_alone(whole, extractor)
-            feed, other = feeds(
-                division, labelling.target, how[0], through=partial(streamed, extractor)
-            )
+            through = partial(streamed, extractor)
         else:
-            trained = whole
-            feed, other = feeds(division, labelling.target, how[number])
+            trained, through = whole, None
+        feed, other = feeds(
+            division, labelling.target, how[number], through=through, class_weight=class_weight
+        )
         _compile(trained, whole, _optimizer(optimizer, rate))
         course = how[number].teach(trained, trained, feed, other, checkpoint=kept)
         stages.append(Stage(learning, rate, course))
@@ -315,12 +316,10 @@ def _described(optimizer: Any) -> str:
     return f"{type(optimizer).__name__}: {config}"
 
 
-def _digest(survey: Survey) -> str:
-    """Digest what is known of the samples: a sketch of them, and how many each label has."""
-    digest = hashlib.blake2b(survey.labels.tobytes(), digest_size=16)
-    if survey.seen is not None:
-        digest.update(survey.seen.hashes.tobytes())
-    return digest.hexdigest()
+def _plainly(class_weight: Mapping[int | str, float] | None) -> Json | None:
+    if class_weight is None:
+        return None
+    return {str(label): float(weight) for label, weight in class_weight.items()}
 
 
 def _figure(value: float) -> str:

@@ -6,8 +6,10 @@ import pytest
 from keras import layers
 
 import keras_nns as nns
-from keras_nns.data.batches import Batch
+from keras_nns.data.batches import Batch, as_batches
+from keras_nns.observation.holdout import Division
 from keras_nns.training.sampling import Feed
+from keras_nns.transferring import growing
 
 RATE = 0.02
 
@@ -150,6 +152,114 @@ def drawn(made):
     return np.concatenate([np.asarray(rows[0])[:, 0] for rows in made.dataset()]).astype(int)
 
 
+WEIGH = {0: 1.0, 1: 3.0, 2: 0.25}
+ALL = {"epochs": 1, "batch_size": len(Y), "held_out": 0.0}
+"""One step, of all samples."""
+
+
+def weights_close(one, other):
+    for found, wanted in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def one_step_of_keras(model, loss, x=X, y=Y):
+    """A copy after one step of Keras's own fit, with its own class weights."""
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    twin.compile(keras.optimizers.SGD(0.5), loss)
+    twin.fit(x, y, batch_size=len(y), shuffle=False, class_weight=WEIGH, verbose=0)
+    return twin
+
+
+@pytest.mark.slow
+def test_class_weights_of_distill_are_those_of_keras_fit(trained, whole):
+    how = {**ALL, "alpha": 0.0, "optimizer": keras.optimizers.SGD(0.5)}
+    found = nns.distill(whole, trained, (X, Y), class_weight=WEIGH, **how).model
+    weights_close(found, one_step_of_keras(whole, "sparse_categorical_crossentropy"))
+    # As sample weights are, which weigh what the parent says too.
+    each = np.vectorize(WEIGH.get)(Y)
+    how["alpha"] = 0.7
+    found = nns.distill(whole, trained, (X, Y), class_weight=WEIGH, **how).model
+    weights_close(found, nns.distill(whole, trained, (X, Y, each), **how).model)
+
+
+@pytest.mark.slow
+def test_weights_of_distill_multiply_what_the_parent_says(trained, whole):
+    """Against the gradient of Hinton's loss by hand: KL of the softened answers, times T²."""
+    each = np.random.default_rng(4).uniform(0.1, 3, len(Y))
+    how = {**ALL, "alpha": 1.0, "temperature": 3.0, "optimizer": keras.optimizers.SGD(0.5)}
+    found = nns.distill(whole, trained, (X, Y, each), **how).model
+
+    def softened(model):
+        p = np.asarray(model(X), np.float64)
+        e = p ** (1 / 3.0)
+        return e / e.sum(axis=1, keepdims=True)
+
+    # Of the last layer alone it is short: d/dz = T (softmax(z/T) - parent's), weighed.
+    change = 3.0 * (softened(whole) - softened(trained)) * each[:, None] / len(Y)
+    hidden = keras.Model(whole.inputs[0], whole.layers[-1].input)(X)
+    kernel, bias = whole.layers[-1].get_weights()
+    new_kernel, new_bias = found.layers[-1].get_weights()
+    wanted = kernel - 0.5 * np.asarray(hidden).T @ change
+    np.testing.assert_allclose(new_kernel, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(new_bias, bias - 0.5 * change.sum(axis=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_class_weights_of_transfer_are_those_of_keras_fit(trained):
+    head = keras.Sequential([keras.Input((8,)), layers.Dense(3, activation="softmax")])
+    extractor = nns.feature_extractor(trained)
+    features = np.asarray(extractor(X))
+    wanted = one_step_of_keras(head, "sparse_categorical_crossentropy", features)
+    how = {"rates": (0.5,), "optimizer": "sgd", "class_weight": WEIGH, "head": head}
+    done = nns.transfer(trained, (X, Y), **how, **ALL)
+    kernel, bias = done.model.get_weights()[-2:]
+    np.testing.assert_allclose(kernel, wanted.get_weights()[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias, wanted.get_weights()[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_class_weights_of_add_label_are_those_of_keras_fit(monkeypatch):
+    monkeypatch.setattr(growing, "_DROPOUT", 0.0)
+    known, parent = Y < 2, network(outputs=2)
+    parent.fit(X[known], Y[known], epochs=2, verbose=0)
+    names = ["first", "second", "third"]
+    batches = as_batches((X, Y), model=parent, label_names=names, own_labels=True)
+    how = {"held_out": 0.1, "seed": 0, "batch_size": 256, "label_names": None}
+    fitted = list(Division(batches, None, model=parent, **how).to_fit())
+    x, y = (np.concatenate([getattr(b, part) for b in fitted]) for part in ("inputs", "labels"))
+    hidden = keras.Model(parent.inputs[0], parent.layers[-1].input)(x)
+    # The new part reads the last hidden layer, and what that is called on.
+    features = np.concatenate([hidden, x], axis=1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    class Twin(keras.callbacks.Callback):
+        """Lets Keras's own fit take the same step from the same weights."""
+
+        def on_train_begin(self, logs=None):
+            self.wanted = one_step_of_keras(self.model, loss, features, y)
+
+        def on_train_end(self, logs=None):
+            weights_close(self.model, self.wanted)
+
+    own = {"units": 4, "optimizer": keras.optimizers.SGD(0.5), "class_weight": WEIGH}
+    own |= {"epochs": 1, "batch_size": len(y), "held_out": 0.1, "callbacks": [Twin()]}
+    nns.add_label(parent, (X, Y), name="third", label_names=names[:2], **own)
+
+
+def test_class_weights_beside_balanced_answers_are_refused(trained, whole):
+    how = {"class_weight": WEIGH, "balance": True}
+    for verb in (
+        lambda: nns.fine_tune(whole, (X, Y), **how),
+        lambda: nns.distill(whole, trained, (X, Y), **how),
+        lambda: nns.transfer(whole, (X, Y), **how),
+    ):
+        with pytest.raises(nns.NNSError, match="Pass one of the two"):
+            verb()
+    with pytest.raises(nns.NNSError, match="Leave class_weight out"):
+        nns.distill(whole, trained, X, class_weight=WEIGH)
+
+
 @pytest.mark.slow
 def test_what_is_drawn_is_drawn_by_weight():
     y = np.repeat([0, 1], [40, 10])
@@ -158,8 +268,6 @@ def test_what_is_drawn_is_drawn_by_weight():
     (rows,) = list(plain.dataset())
     np.testing.assert_allclose(rows[2], weights)
     for shuffle in (False, True):
-        some = drawn(feed(np.tile(y, 20), np.tile(weights, 20), draw=True, shuffle=shuffle))
-        assert (some % 2).mean() == pytest.approx(0.75, abs=0.02 if not shuffle else 0.05)
         both = feed(np.tile(y, 20), np.tile(weights, 20), balance=True, shuffle=shuffle)
         some = drawn(both)
         rare = np.tile(y, 20)[some] == 1
