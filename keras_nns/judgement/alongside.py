@@ -78,10 +78,10 @@ def compare_alongside(
     question = asked[0]
     # Where the parent's answers are the targets, those that the subnetwork is asked for are.
     narrow = [_narrowed(*one) if kind is None else None for one in ours.values()]
-    for one, others in ((question, asked), (narrow[0], narrow)):
-        if one is not None:
+    for first_one, others in ((question, asked), (narrow[0], narrow)):
+        if first_one is not None:
             refuse_other_questions(
-                one, {name: other for name, other in zip(ours, others, strict=True) if other}
+                first_one, {name: other for name, other in zip(ours, others, strict=True) if other}
             )
 
     def started(model: keras.Model, question: Question | None, *, theirs: bool = False) -> Tally:
