@@ -6,7 +6,9 @@ import html
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import rich.box
 import rich.console
@@ -21,6 +23,7 @@ UNDEFINED = "–"
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_]))")
 _BLOCK_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#=]))")
+_FIGURE = re.compile(r"[+\-\N{MINUS SIGN}]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ?%)?")
 _WIDTH = 120
 _NAME = 24
 """Columns of names are never folded to less, unless all names are shorter."""
@@ -91,6 +94,32 @@ class Table:
         table = f"<table>{head}<tbody>{body}</tbody></table>" if self.rows else ""
         return f"{table}<p>{html.escape(visible(self.caption))}</p>" if self.caption else table
 
+    def to_frame(self) -> Any:
+        """Return the table as a `pandas.DataFrame`, numbers as numbers.
+
+        Figures are as the table shows them: rounded, a share of 12.5 % as 0.125, an undefined one
+        as NaN. A column that holds anything else than numbers stays text.
+
+        Raises:
+            ImportError: pandas is not installed.
+
+        Example:
+            >>> Table(("label", "samples"), (("cat", "1,200"),)).to_frame()["samples"].sum()
+            np.int64(1200)
+        """
+        try:
+            import pandas  # noqa: PLC0415
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas.") from error
+        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        columns = [
+            list(column) if i in self.prose else _numbers(column) for i, column in enumerate(cells)
+        ]
+        # Built by place: two columns may have one name.
+        frame = pandas.DataFrame(dict(enumerate(columns)))
+        frame.columns = pandas.Index(self.columns)
+        return frame
+
     def __str__(self) -> str:
         if not self.rows and self.caption:  # Column names alone say nothing.
             return visible(self.caption)
@@ -119,15 +148,41 @@ class Tabular:
         """Return it as a Markdown table."""
         return self.to_table().to_markdown()
 
+    def to_frame(self) -> Any:
+        """Return it as a `pandas.DataFrame`, as `Table.to_frame` does."""
+        return self.to_table().to_frame()
+
+    def _shown(self) -> Sequence[Table]:
+        """Return all tables that it is shown as."""
+        return [self.to_table()]
+
     def __str__(self) -> str:
-        return str(self.to_table())
+        return "\n\n".join(map(str, self._shown()))
 
     def __repr__(self) -> str:
         caption = self.to_table().caption.splitlines()
         return f"<{type(self).__name__}{f': {caption[0]}' if caption else ''}>"
 
     def _repr_html_(self) -> str:
-        return self.to_table().to_html()
+        return "".join(table.to_html() for table in self._shown())
+
+
+def _numbers(cells: Sequence[str]) -> list[Any]:
+    """Read a column of figures as it is shown; text where one of them is no number."""
+    found = [_number(cell) for cell in cells]
+    return list(cells) if None in found else found
+
+
+def _number(cell: str) -> float | int | None:
+    text = cell.strip()
+    if text in (UNDEFINED, ""):
+        return math.nan
+    if not _FIGURE.fullmatch(text):
+        return None
+    plain = text.rstrip(" %").replace(",", "").replace("\N{MINUS SIGN}", "-")
+    if text.endswith("%"):
+        return float(plain) / 100
+    return int(plain) if plain.lstrip("+-").isdigit() else float(plain)
 
 
 def escape(text: str) -> str:

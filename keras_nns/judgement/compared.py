@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from keras_nns import tables
 from keras_nns.files.atomic import Json
@@ -37,8 +38,8 @@ class Beside:
     costs: Costs
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(tables.Tabular):
     """A subnetwork beside its parent, on the same data. Printing it gives tables.
 
     Attributes:
@@ -172,8 +173,22 @@ class Comparison:
             }
         return found
 
-    def __str__(self) -> str:
-        parts = [self.to_table(), self.to_costs_table()]
-        if self.after.unseen:
-            parts.append(self.after.to_unseen_table())
-        return "\n\n".join(map(str, parts))
+    def to_frame(self) -> Any:
+        """Return the figures as a `pandas.DataFrame`, a row for each label and model.
+
+        As `Table.to_frame` does, without intervals.
+        """
+        named = [("parent", self.before), ("subnetwork", self.after)]
+        named += [(one.name, one.figures) for one in self.beside]
+        heading, *others = self.before.headings
+        rows = [
+            (told.name, name, *evaluation.lines(told)[0][1:])
+            for name, evaluation in named
+            for told in evaluation.reported
+        ]
+        columns = (heading, "model", *others)
+        return tables.Table(columns, tuple(rows), prose=(0, 1)).to_frame()
+
+    def _shown(self) -> list[tables.Table]:
+        unseen = [self.after.to_unseen_table()] if self.after.unseen else []
+        return [self.to_table(), self.to_costs_table(), *unseen]

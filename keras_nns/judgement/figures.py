@@ -28,8 +28,8 @@ from keras_nns.judgement.rows import (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(tables.Tabular):
     """How a model answers held-out data. Printing it gives a table.
 
     Attributes:
@@ -258,9 +258,8 @@ class Evaluation:
             **plain_intervals(self.intervals),
         }
 
-    def __str__(self) -> str:
-        both = [self.to_table(), self.to_unseen_table()] if self.unseen else [self.to_table()]
-        return "\n\n".join(map(str, both))
+    def _shown(self) -> list[tables.Table]:
+        return [self.to_table(), *([self.to_unseen_table()] if self.unseen else [])]
 
 
 def spread(interval: Interval | None) -> str:

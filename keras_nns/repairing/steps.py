@@ -21,8 +21,8 @@ from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.surgery.lineage import add_seen
 
 
-@dataclass(frozen=True, eq=False)
-class Repair:
+@dataclass(frozen=True, eq=False, repr=False)
+class Repair(tables.Tabular):
     """A repaired subnetwork and what every step gained. Printing it gives a table.
 
     Attributes:
@@ -80,9 +80,6 @@ class Repair:
                 for gain in self.gains
             ],
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def repair(

@@ -13,8 +13,8 @@ from keras_nns.files.atomic import Json
 from keras_nns.repairing.patient import Gain
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(tables.Tabular):
     """A subnetwork after some training, and what the training gained. Printing it gives a table.
 
     Attributes:
@@ -65,9 +65,6 @@ class Trained:
                 for gain in self.gains
             ],
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def _figure(value: float | None) -> str:

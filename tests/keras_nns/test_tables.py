@@ -46,6 +46,26 @@ def test_cells_stay_in_their_places(rows):
     assert blocks.count("tr_open") == len(rows) + 1
 
 
+def test_a_frame_holds_numbers_and_words():
+    table = tables.Table(
+        ("label", "samples", "recall", "kept", "note", "size", "note"),
+        (
+            ("1", "1,200", "0.500", "12.5 %", "1 of 2", "-3", ""),
+            ("b", "34", "–", "100 %", "7", "1e-3", ""),
+        ),
+    )
+    frame = table.to_frame()
+    assert list(frame.columns) == list(table.columns)
+    assert frame["label"].tolist() == ["1", "b"]
+    assert frame["samples"].sum() == 1234
+    assert frame["recall"][0] == 0.5
+    assert math.isnan(frame["recall"][1])
+    assert frame["kept"].tolist() == [0.125, 1.0]
+    assert frame["note"].iloc[:, 0].tolist() == ["1 of 2", "7"]
+    assert frame["size"].tolist() == [-3, 0.001]
+    assert len(tables.Table(("a", "b"), ()).to_frame()) == 0
+
+
 def test_a_printed_table_shows_markup_as_text():
     text = str(tables.Table(("label", "n"), (("[red]a[/red]", "1"),), "what it is"))
     assert "[red]a[/red]" in text and text.endswith("what it is") and "\x1b" not in text

@@ -471,6 +471,11 @@ def test_costs_stand_beside_the_figures(samples):
     assert result.to_markdown().count("| :--- |") == 2
     without = compare(parent, small, x, y)
     assert "tflite" not in str(without)
+    assert without._repr_html_().count("<table>") == 3
+    frame = without.to_frame()
+    assert list(frame["model"]) == ["parent", "subnetwork"]
+    assert frame["recall"][1] == pytest.approx(without.after.rows[0].recall, abs=5e-4)
+    assert repr(without).startswith("<Comparison: Before: ")
 
 
 def test_a_comparison_goes_over_the_data_once_and_reads_open_shapes_from_it():
