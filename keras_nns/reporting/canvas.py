@@ -14,6 +14,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from keras_nns.errors import SelectionError
+
 # Colours that stay apart for every common kind of colour blindness (Okabe and Ito) and in grey.
 BEFORE, AFTER = "#B5B5B5", "#0072B2"
 ABSENT = "#DDDDDD"
@@ -22,13 +24,35 @@ _MOST_TICKS = 150
 _MOST_ROWS, _MOST_COLUMNS = 2000, 3500
 
 
-def canvas(rows: int, columns: int) -> tuple[Figure, Axes]:
-    """Begin a figure of a matrix."""
+def canvas(rows: int, columns: int, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Begin a figure of a matrix, or go on in that of the axes given."""
+    if ax is not None:
+        return figure_of(ax), ax
     # At least one pixel for each unit, up to what a browser still shows.
     width = max(float(np.clip(5.0 + columns / 16, 7.0, 12.0)), min(2.5 + columns / 140, 30.0))
     figure = Figure(figsize=(width, float(np.clip(1.5 + 0.27 * rows, 2.0, 18.0))))
     figure.set_layout_engine("constrained")
     return figure, figure.add_subplot()
+
+
+def panel(size: tuple[float, float], ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Begin a figure of one panel, its size in inches, or go on in that of the axes given."""
+    if ax is not None:
+        return figure_of(ax), ax
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes belong to.
+
+    Raises:
+        SelectionError: They belong to none any more.
+    """
+    figure = ax.get_figure(root=True)
+    if not isinstance(figure, Figure):
+        raise SelectionError("The axes belong to no figure any more. Pass new ones.")
+    return figure
 
 
 def colours(name: str) -> Any:

@@ -40,7 +40,9 @@ _STATISTICS: Mapping[str, tuple[str, Callable[[Activity, str], NDArray[np.float6
 }
 
 
-def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean") -> Figure:
+def activity_heatmap(
+    activity: Activity, layer: str, *, statistic: str = "mean", ax: Axes | None = None
+) -> Figure:
     """Draw how active each unit of a layer is for each label, as in Figs. 2 to 4 of the paper.
 
     Args:
@@ -48,6 +50,7 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
         layer: Path of the layer.
         statistic: `"mean"`, `"magnitude"`, `"firing_rate"`, `"active_share"`,
             `"variance"` or `"maximum"`.
+        ax: Axes to draw on; None begins a figure.
 
     Returns:
         A heat map, labels down and units across. Labels without samples are grey.
@@ -67,7 +70,7 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
     seen = values[np.isfinite(values)]
     signed = bool((seen < 0).any())
     limit = float(np.abs(seen).max(initial=0.0)) or 1.0
-    figure, axes = canvas.canvas(len(values), values.shape[1])
+    figure, axes = canvas.canvas(len(values), values.shape[1], ax)
     image = canvas.matrix(
         axes,
         values,
@@ -82,12 +85,13 @@ def activity_heatmap(activity: Activity, layer: str, *, statistic: str = "mean")
     return figure
 
 
-def kept_units(plans: Sequence[Plan], group: str) -> Figure:
+def kept_units(plans: Sequence[Plan], group: str, *, ax: Axes | None = None) -> Figure:
     """Draw which units of a group each plan keeps, as in Fig. 5 of the paper.
 
     Args:
         plans: Plans of one parent, one per label or any others.
         group: Name of the unit group.
+        ax: Axes to draw on; None begins a figure.
 
     Returns:
         Plans down, units across; the number of kept units stands beside each plan's name.
@@ -100,7 +104,7 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
     """
     kept = sharing.kept_matrix(plans, group)
     size = kept.shape[1]
-    figure, axes = canvas.canvas(len(plans), size)
+    figure, axes = canvas.canvas(len(plans), size, ax)
     canvas.matrix(
         axes,
         kept,
@@ -123,11 +127,12 @@ def kept_units(plans: Sequence[Plan], group: str) -> Figure:
     return figure
 
 
-def overlap(plans: Sequence[Plan]) -> Figure:
+def overlap(plans: Sequence[Plan], *, ax: Axes | None = None) -> Figure:
     """Draw how much the plans share, as in Fig. 5 of the paper.
 
     Args:
         plans: Plans of one parent.
+        ax: Axes to draw on; None begins a figure.
 
     Returns:
         For each two plans the Jaccard index of their kept units over all groups: shared units as
@@ -138,29 +143,31 @@ def overlap(plans: Sequence[Plan]) -> Figure:
     """
     names = [_plan_name(plan) for plan in plans]
     title = "Units that two labels share, of all that either keeps"
-    return _square(sharing.jaccard(plans), names, title)
+    return _square(sharing.jaccard(plans), names, title, ax)
 
 
-def cohesion(found: Modularity) -> Figure:
+def cohesion(found: Modularity, *, ax: Axes | None = None) -> Figure:
     """Draw how alike the units are that samples of each two labels activate.
 
     Args:
         found: What `modularity` measured.
+        ax: Axes to draw on; None begins a figure.
 
     Returns:
         For each two labels the mean Jaccard index of two samples' active units: cohesion on the
         diagonal, coupling beside it. Grey where there are no such samples.
     """
     title = "Units that samples of two labels both activate"
-    return _square(found.jaccard, found.label_names, title)
+    return _square(found.jaccard, found.label_names, title, ax)
 
 
-def _square(values: NDArray[np.float64], names: Sequence[str], title: str) -> Figure:
+def _square(
+    values: NDArray[np.float64], names: Sequence[str], title: str, ax: Axes | None
+) -> Figure:
     """Draw Jaccard indices of every two."""
     count = len(values)
     side = min(4.5 + 0.17 * count, 20.0)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.panel((side + 1.2, side), ax)
     image = axes.imshow(values, cmap=canvas.colours(_SEQUENTIAL), vmin=0, vmax=1)
     canvas.name_rows(axes, names)
     ticks, size = canvas.ticks(count)
@@ -334,18 +341,18 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
     return figure
 
 
-def trade_off(found: Sweep) -> Figure:
+def trade_off(found: Sweep, *, ax: Axes | None = None) -> Figure:
     """Draw what subnetworks of many sizes cost and what they are worth.
 
     Args:
         found: What `sweep` found.
+        ax: Axes to draw on; None begins a figure.
 
     Returns:
         Balanced accuracy over size, both axes as shares; those that nothing beats are joined by
         steps, and the parent stands at the right.
     """
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = canvas.panel((7.0, 4.2), ax)
     whole = found.size(found.parent_costs)
     shares = [100 * found.size(point.costs) / whole for point in found.points]
     worths = [point.worth for point in found.points]

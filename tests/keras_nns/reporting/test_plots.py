@@ -274,6 +274,25 @@ def test_saving_is_atomic_and_never_overwrites_unasked(tmp_path, kind):
         plots.save(figure, tmp_path / "sizes.gif")
 
 
+def test_plots_of_one_panel_go_on_the_axes_given(tmp_path):
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    first, second, third, last = figure.subplots(2, 2).flatten()
+    values = np.random.default_rng(0).uniform(size=(2, 6))
+    plans = [plan((0,), a=(0, 2)), plan((1,), a=(2, 5))]
+    assert plots.activity_heatmap(activity(values, [3, 5]), "dense", ax=first) is figure
+    assert plots.kept_units(plans, "a", ax=second) is figure
+    assert plots.overlap(plans, ax=third) is figure
+    np.testing.assert_allclose(image(first), values)
+    assert image(second).tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 1]]
+    assert image(third)[0, 1] == pytest.approx(1 / 3)
+    assert not last.get_images()
+    part = figure.subfigures(1, 1).subplots()
+    assert plots.kept_units(plans, "a", ax=part) is figure
+    last.remove()
+    with pytest.raises(SelectionError, match="belong to no figure"):
+        plots.overlap(plans, ax=last)
+
+
 def test_nothing_of_matplotlibs_shared_state_is_touched():
     before = dict(matplotlib.rcParams)
     figure = plots.sizes({"net": Costs(200, 100, 800)})
