@@ -24,6 +24,8 @@ EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswi
 def test_example_runs(script, tmp_path, monkeypatch, capsys):
     """In this process, which has imported TensorFlow already."""
     text = script.read_text(encoding="utf-8")
+    if "import keras_hub" in text:
+        pytest.importorskip("keras_hub", reason="needs KerasHub: pip install 'keras-nns[hub]'")
     options = ["--quick"] if "given.quick" in text else []
     if script.stem == "reproduce_paper":
         x, y = load_digits(n_class=4, return_X_y=True)
