@@ -22,6 +22,9 @@ Cost = Callable[[Plan], float]
 _PIECES = 64
 """In how many steps a layer leaves at most, where units are set against what they cost."""
 
+_AHEAD = 16
+"""How many units of a layer are tried together where some of them may cost nothing, or less."""
+
 
 class Ranking:
     """Units by how soon they join, from scores that were computed once.
@@ -38,7 +41,11 @@ class Ranking:
             so that every plan is that of the paper's rule at some ζ; `"share"`, its rank in the
             layer, so that every layer keeps the same share of its units; or `"cost"`, its score by
             what leaving it out would save, for scores that can be compared between layers.
-        cost: What a plan costs, for `"cost"`; one that holds another costs no less.
+        cost: What a plan costs, for `"cost"`; one that holds another costs no less, unless
+            `stepped`.
+        stepped: Whether costs have steps, as on hardware that computes by eights of units: a unit
+            more may cost nothing, or less. Units leave in the blocks that save most for what they
+            are worth.
         guess: What units of which no score knows anything are ranked by among themselves,
             `(units,)` by group. They join before all others, so that they are the last to be
             missing. Where it is not given they all stay.
@@ -54,6 +61,7 @@ class Ranking:
         name: str,
         balance: Balance,
         cost: Cost | None = None,
+        stepped: bool = False,
         guess: Mapping[str, Float] | None = None,
         without: Collection[str] = (),
     ) -> None:
@@ -63,6 +71,7 @@ class Ranking:
         self._name = name
         self._balance = balance
         self._cost = cost
+        self._stepped = stepped
         self._guess = guess or {}
         self._without = without
         self._values = {}
@@ -137,6 +146,10 @@ class Ranking:
         return [(name, unit) for _, _, name, unit in sorted(waiting)]
 
     def _by_cost(self) -> list[tuple[str, int]]:
+        return [one for block in reversed(self._leaving) for one in reversed(block)]
+
+    @cached_property
+    def _leaving(self) -> list[list[tuple[str, int]]]:
         """Let go, again and again, of the units that are worth least for what they cost.
 
         What a unit costs depends on how many are left of the layers around it. It only falls as
@@ -145,42 +158,72 @@ class Ranking:
         """
         assert self._cost is not None
         kept = {name: np.ones_like(mask) for name, mask in self.floor.items()}
-        leaving = {
-            name: [
+        cost = self._cost
+        whole = cost(self.plan(kept))
+        leaving = {}
+        for name, values in self._values.items():
+            units = [
                 unit
                 for unit in np.argsort(values, kind="stable").tolist()
                 if not self.floor[name][unit] and not np.isneginf(values[unit])
             ]
-            for name, values in self._values.items()
-        }
-        cost = self._cost
-        whole = cost(self.plan(kept))
+            piece = max(1, kept[name].size // _PIECES)
+            ends = [*range(piece, len(units), piece), len(units)]
+            if self._stepped:
+                ends = self._hull(name, units, ends, whole)
+            starts = [0, *ends]
+            leaving[name] = [
+                units[start:end] for start, end in zip(starts, ends, strict=False) if end > start
+            ]
 
-        def price(name: str) -> tuple[float, list[int], float]:
-            units = leaving[name][: max(1, kept[name].size // _PIECES)]
+        def price(name: str) -> tuple[float, float, float]:
+            units = leaving[name][0]
             kept[name][units] = False
             left = cost(self.plan(kept))
             kept[name][units] = True
             lost = float(self._values[name][units].sum())
             saved = whole - left
-            return (lost / saved if saved > 0 else np.inf), units, left
+            return (lost / saved if saved > 0 else np.inf), lost, left
 
-        queue = [(0.0, name) for name, units in leaving.items() if units]
+        queue = [(0.0, 0.0, name) for name, blocks in leaving.items() if blocks]
         heapq.heapify(queue)
-        order: list[tuple[str, int]] = []
+        blocks: list[list[tuple[str, int]]] = []
         while queue:
-            _, name = heapq.heappop(queue)
-            ratio, units, left = price(name)
-            if queue and ratio > queue[0][0]:
-                heapq.heappush(queue, (ratio, name))
+            _, _, name = heapq.heappop(queue)
+            ratio, lost, left = price(name)
+            if queue and (ratio, lost) > queue[0][:2]:
+                heapq.heappush(queue, (ratio, lost, name))
                 continue
+            units = leaving[name].pop(0)
             kept[name][units] = False
             whole = left
-            order.extend((name, unit) for unit in units)
-            leaving[name] = leaving[name][len(units) :]
+            blocks.append([(name, unit) for unit in units])
             if leaving[name]:
-                heapq.heappush(queue, (ratio, name))
-        return order[::-1]
+                heapq.heappush(queue, (ratio, lost, name))
+        return blocks
+
+    def _hull(self, name: str, units: list[int], ends: list[int], whole: float) -> list[int]:
+        """Choose after which units of a layer to stop: where most was saved for what was lost.
+
+        These are the corners of the convex hull of what is lost over what is saved. The widths
+        between them cost more, or as good as more, than one of them for what they are worth.
+        """
+        assert self._cost is not None
+        kept = {group: np.ones_like(mask) for group, mask in self.floor.items()}
+        lost, saved = np.zeros(len(ends) + 1), np.zeros(len(ends) + 1)
+        for place, end in enumerate(ends, start=1):
+            kept[name][units[:end]] = False
+            lost[place] = self._values[name][units[:end]].sum()
+            saved[place] = whole - self._cost(self.plan(kept))
+        corners, at = [], 0
+        while at < len(ends):
+            more = saved[at + 1 :] - saved[at]
+            slopes = np.full(len(more), np.inf)
+            np.divide(lost[at + 1 :] - lost[at], more, out=slopes, where=more > 0)
+            # Of equals the last; where nothing is saved any more, all that is left.
+            at += len(slopes) - int(np.argmin(slopes[::-1]))
+            corners.append(ends[at - 1])
+        return corners
 
     def plan(self, kept: Mapping[str, NDArray[np.bool_]]) -> Plan:
         """Return the plan that keeps these units."""
@@ -219,29 +262,54 @@ class Ranking:
         """Return the largest plan that costs at most this much.
 
         As many of the first units as fit; then, where the next does not, whichever of the rest
-        still do, each the first of its layer.
+        still do, each the first of its layer. Where costs have steps, several at a time: what costs
+        nothing is kept, and no network is smaller than one that was found to cost as much.
 
         Args:
-            cost: What a plan costs; one that holds another costs no less.
+            cost: What a plan costs; one that holds another costs no less, unless `stepped`.
             limit: The most it may cost.
         """
-        low, high = 0, len(self.order)
+        low, high = 0, len(self._counts) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            if cost(self.first(middle)) <= limit:
+            if cost(self.first(self._counts[middle])) <= limit:
                 low = middle
             else:
                 high = middle - 1
-        kept = self._first(low)
-        full: set[str] = set()
-        for name, unit in self.order[low:]:
-            if name in full:
-                continue
-            kept[name][unit] = True
-            if cost(self.plan(kept)) > limit:
-                kept[name][unit] = False
-                full.add(name)
+        kept = self._first(self._counts[low])
+        rest: dict[str, list[int]] = {}
+        for name, unit in self.order[self._counts[low] :]:
+            rest.setdefault(name, []).append(unit)
+        for name, unit in self.order[self._counts[low] :]:
+            if rest[name] and not kept[name][unit]:
+                more = self._more(kept, name, rest[name], cost, limit)
+                rest[name] = rest[name][more:] if more else []
         return self.plan(kept)
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        """How many of the first units there may be: as many as leave whole blocks out."""
+        most = len(self.order)
+        if not self._stepped or self._balance != "cost":
+            return list(range(most + 1))
+        left = most - np.cumsum([0, *map(len, self._leaving)])
+        return [*range(int(left[-1])), *left[::-1].tolist()]
+
+    def _more(
+        self,
+        kept: dict[str, NDArray[np.bool_]],
+        name: str,
+        units: list[int],
+        cost: Cost,
+        limit: float,
+    ) -> int:
+        """Keep the fewest of a layer's next units that fit, and return how many."""
+        for count in range(1, min(_AHEAD if self._stepped else 1, len(units)) + 1):
+            kept[name][units[:count]] = True
+            if cost(self.plan(kept)) <= limit:
+                return count
+        kept[name][units[:count]] = False
+        return 0
 
     def _first(self, count: int) -> dict[str, NDArray[np.bool_]]:
         kept = {
