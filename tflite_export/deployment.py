@@ -6,12 +6,13 @@ import gzip
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tflite_export.errors import OptionError
+from tflite_export.ethos_u import Npu, npu
 from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
 from tflite_export.keras_model.decisions import decide, target_indices
@@ -69,6 +70,7 @@ class CardRow:
         accuracy: Share of them decided right; `None` without targets.
         labels: Figures of every label; empty without targets.
         runtimes: What other runtimes than LiteRT's interpreter do with it, where they were asked.
+        npu: What an NPU does with it, where one was named.
 
     Example:
         >>> card(flat, samples, targets=labels).rows[0].accuracy   # doctest: +SKIP
@@ -86,6 +88,7 @@ class CardRow:
     accuracy: float | None
     labels: tuple[LabelFigures, ...]
     runtimes: tuple[RuntimeFigures, ...] = ()
+    npu: Npu | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,12 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Give the card as plain data that JSON can hold."""
-        return {"rows": [asdict(row) for row in self.rows]}
+        return {
+            "rows": [
+                {**asdict(replace(row, npu=None)), "npu": row.npu and row.npu.to_json()}
+                for row in self.rows
+            ]
+        }
 
     def cells(self) -> list[list[str]]:
         """Give the card as text: a header, then one line per figure and a column per file."""
@@ -154,6 +162,16 @@ class Card:
             lines.append((f"µs p95, {where}", [f"{time.p95:,.1f}" for time in times]))
         for number in range(len(rows[0].runtimes)):
             lines += _runtime_lines([row.runtimes[number] for row in rows])
+        if (first_npu := rows[0].npu) is not None:
+            told = [row.npu for row in rows]
+            lines += [
+                (
+                    f"cycles, {first_npu.target}",
+                    [_whole(one.cycles if one else None) for one in told],
+                ),
+                ("SRAM bytes there", [_whole(one.sram if one else None) for one in told]),
+                ("left to the CPU there", [_left(one) for one in told]),
+            ]
         if any(row.accuracy is not None for row in rows):
             lines.append(("samples", [f"{row.samples:,}" for row in rows]))
             lines.append(("accuracy", [_share(row.accuracy) for row in rows]))
@@ -174,6 +192,7 @@ def card(
     threads: Sequence[int] = (1,),
     seconds: float = 0.5,
     runtimes: Sequence[str] = ("litert",),
+    target: str | None = None,
 ) -> Card:
     """Measure what model files cost on the device, side by side.
 
@@ -192,13 +211,16 @@ def card(
             answers are from those of LiteRT's interpreter, and the arena that they need. "litert"
             is that interpreter; "compiled" is LiteRT's `CompiledModel`, "micro" TFLite Micro, which
             needs the extra `keras-nns[micro]`.
+        target: An NPU, one of `tflite_export.NPU_TARGETS`, to ask for its cycles, its SRAM and what
+            it leaves to the CPU (`npu`).
 
     Returns:
         The figures, with `to_json`, `to_markdown` and `to_table`.
 
     Raises:
-        OptionError: Samples or targets do not fit a model; a runtime is unknown, or its package
-            is missing.
+        OptionError: Samples or targets do not fit a model; a runtime or an NPU is unknown, or a
+            runtime's package is missing.
+        ConversionError: The NPU's compiler is missing, or cannot compile a file.
         FlatbufferError: Not a TFLite model, or a damaged one.
         ExportFileError: A path cannot be read.
 
@@ -222,7 +244,7 @@ def card(
         raise OptionError("models is empty; give at least one model.")
     return Card(
         tuple(
-            _row(name, model, samples, targets, timing=(threads, seconds), runtimes=others)
+            _row(name, model, samples, targets, (threads, seconds), runtimes=others, target=target)
             for name, model in models.items()
         )
     )
@@ -233,9 +255,10 @@ def _row(
     model: Model,
     samples: Any,
     targets: Any,
-    *,
     timing: tuple[Sequence[int], float],
+    *,
     runtimes: Sequence[str],
+    target: str | None,
 ) -> CardRow:
     flat = read(model) if isinstance(model, (str, os.PathLike)) else bytes(model)
     graph = container.parse(flat)
@@ -270,7 +293,12 @@ def _row(
         accuracy=accuracy,
         labels=labels,
         runtimes=tuple(behaviour(flat, other, values, answers) for other in runtimes),
+        npu=None if target is None else npu(flat, target=target),
     )
+
+
+def _left(told: Npu | None) -> str:
+    return ", ".join(dict.fromkeys(one.operator for one in told.on_cpu)) or "–" if told else "–"
 
 
 def _values(runner: Runner, samples: Any) -> list[Array]:

@@ -85,6 +85,7 @@ def run(given: Namespace) -> None:
             label_names=label_names,
             threads=given.threads,
             runtimes=given.runtime,
+            target=given.npu,
         )
     if given.format == "json":
         screen.data(card.to_json())

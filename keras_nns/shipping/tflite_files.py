@@ -268,6 +268,7 @@ def device_card(
     threads: Sequence[int] = (1,),
     seconds: float = 0.5,
     runtimes: Sequence[str] = ("litert",),
+    target: str | None = None,
 ) -> tflite_export.Card:
     """Measure `.tflite` files side by side, each judged by its own question.
 
@@ -280,6 +281,7 @@ def device_card(
         threads: Numbers of CPU threads to measure latency with.
         seconds: How long to measure each file with each number of threads.
         runtimes: Runtimes to ask, as `tflite_export.card` takes them.
+        target: An NPU to ask, in the same way.
 
     Raises:
         DataError: The labels are not one number for each sample, or a file has other outputs.
@@ -314,6 +316,7 @@ def device_card(
             threads=threads,
             seconds=seconds,
             runtimes=runtimes,
+            target=target,
         ).rows
     return tflite_export.Card(tuple(rows))
 

@@ -133,3 +133,19 @@ def test_without_the_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_nothing_is_printed(int8: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     tflite_export.npu(int8)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_a_card_has_what_the_npu_says(int8: bytes, flat: bytes) -> None:
+    made = tflite_export.card({"int8": int8, "float": flat}, seconds=0, target="ethos-u55-128")
+    cells = {title: values for title, *values in made.cells()}
+    told = tflite_export.npu(int8, target="ethos-u55-128")
+    assert cells["cycles, ethos-u55-128"] == [f"{told.cycles:,}", "–"]
+    assert cells["SRAM bytes there"] == [f"{told.sram:,}", "0"]
+    assert cells["left to the CPU there"][0] == "–"
+    assert "CONV_2D" in cells["left to the CPU there"][1]
+    rows = json.loads(json.dumps(made.to_json()))["rows"]
+    assert rows[0]["npu"]["cycles"] == told.cycles
+    assert "npu" in rows[0]
+    assert "flat" not in rows[0]["npu"]
+    assert tflite_export.card(int8, seconds=0).to_json()["rows"][0]["npu"] is None

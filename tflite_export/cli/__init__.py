@@ -185,7 +185,14 @@ def _card(given: argparse.Namespace) -> None:
 
     flats = commands.columns(given.models, given.quantize, converted, _say)
     samples, targets = _samples(given, given.samples, next(iter(models.values()), None))
-    made = card(flats, samples, targets=targets, threads=given.threads, runtimes=given.runtime)
+    made = card(
+        flats,
+        samples,
+        targets=targets,
+        threads=given.threads,
+        runtimes=given.runtime,
+        target=given.npu,
+    )
     _print_card(made, given.format)
 
 

@@ -141,6 +141,11 @@ def add_card(parser: argparse.ArgumentParser) -> None:
         help="more runtimes to ask: whether each file runs there, how far its answers are from "
         "LiteRT's, and, of TFLite Micro, the smallest arena (default: litert alone)",
     )
+    parser.add_argument(
+        "--npu",
+        metavar="TARGET",
+        help="an NPU to ask for cycles, SRAM and what it leaves to the CPU, such as ethos-u55-128",
+    )
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table")
 
 
