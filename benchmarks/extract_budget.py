@@ -134,7 +134,7 @@ def to_budgets(console: Console, title: str, model, train, test, *, bytes_only: 
         table.add_row(
             str(labels),
             str(one.budget),
-            one.budget.shown(one.cost, unit=False),
+            one.budget.shown(one.costs, unit=False),
             f"{100 * one.cost / limit:.1f} %",
             str(one.exports),
             f"{seconds['search']:.2f}",
@@ -144,7 +144,7 @@ def to_budgets(console: Console, title: str, model, train, test, *, bytes_only: 
             f"{before:.4f} → {after:.4f}",
         )
     console.print(table)
-    sized = [one for _, one in found if one.budget.unit == "bytes"]
+    sized = [one for _, one in found if one.budget.bytes is not None]
     shares = [one.cost / one.budget.limit for one in sized]
     spent = [one.seconds["search"] / evaluation for one in sized]
     console.print(

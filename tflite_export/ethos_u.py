@@ -190,23 +190,13 @@ def npu(
     flat = read(source) if isinstance(source, (str, os.PathLike)) else bytes(source)
     stamp = container.check(flat)
     model = container.parse(flat)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.tflite")
-        path.write_bytes(flat)
-        options = ["--accelerator-config", target, "--output-dir", folder]
-        options += [] if system is None else ["--system-config", system]
-        options += [] if memory is None else ["--memory-mode", memory]
-        said = COMPILER.run([str(path), *options])
-        (summary,) = Path(folder).glob("*_summary_*.csv")
-        with summary.open(newline="") as lines:
-            told = next(csv.DictReader(lines))
-        optimised = Path(folder, "model_vela.tflite").read_bytes()
+    told, said, optimised = compiled(flat, target, system=system, memory=memory)
     # Entries of metadata come back, their check sum and the files behind the flatbuffer do not.
     made = flatbuffer_utils.read_model_from_bytearray(bytearray(optimised))
     on_cpu = _on_cpu(made, said)
     counts = Counter(operator for operator, _ in _operators(model))
     counts.subtract(one.operator for one in on_cpu)
-    cycles = round(float(told["cycles_total"]))
+    cycles, sram = cycles_and_sram(told)
     return Npu(
         target=target,
         system=told["system_config"],
@@ -215,10 +205,44 @@ def npu(
         on_cpu=on_cpu,
         cycles=cycles or None,
         clock=float(told["core_clock"]),
-        sram=_bytes(told["sram_memory_used"]),
+        sram=sram,
         dram=_bytes(told["dram_memory_used"]),
         flat=packing.pack(made, packing.unpack(flat, model, stamp)),
     )
+
+
+def compiled(
+    flat: bytes, target: str, *, system: str | None = None, memory: str | None = None
+) -> tuple[dict[str, str], str, bytes]:
+    """Compile a file that is known to be whole.
+
+    Args:
+        flat: The file.
+        target: As in `npu`.
+        system: As in `npu`.
+        memory: As in `npu`.
+
+    Returns:
+        Vela's figures by its own names for them, what it wrote meanwhile, and the file it made.
+
+    Raises:
+        ConversionError: Vela is missing, or cannot compile the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.tflite")
+        path.write_bytes(flat)
+        options = ["--accelerator-config", target, "--output-dir", folder]
+        options += [] if system is None else ["--system-config", system]
+        options += [] if memory is None else ["--memory-mode", memory]
+        said = COMPILER.run([str(path), *options])
+        (summary,) = Path(folder).glob("*_summary_*.csv")
+        told = next(csv.DictReader(summary.read_text().splitlines()))
+        return told, said, Path(folder, "model_vela.tflite").read_bytes()
+
+
+def cycles_and_sram(told: dict[str, str]) -> tuple[int, int]:
+    """Read both from Vela's figures: cycles, 0 where the NPU runs nothing, and bytes of SRAM."""
+    return round(float(told["cycles_total"])), _bytes(told["sram_memory_used"])
 
 
 def _on_cpu(made: Any, said: str) -> tuple[CpuOperator, ...]:

@@ -13,6 +13,8 @@ import keras
 
 from keras_nns import tables
 from keras_nns.errors import FileError
+from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.meters import Meter, warn_of_cpu
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
     form_of,
@@ -24,8 +26,6 @@ from keras_nns.extraction.observed import (
     warn_of_refusals,
 )
 from keras_nns.extraction.sizes import (
-    Clock,
-    Meter,
     expected,
     largest_within,
     smallest_needed,
@@ -58,9 +58,9 @@ class Extraction:
         model: The subnetwork, a new model.
         plan: Which of the parent's units it holds.
         budget: What it may cost.
-        cost: What it costs, in the budget's unit.
-        least: What the smallest subnetwork that was looked at costs: of one unit in every layer, or
-            without what networks can do without, where the budget is below that.
+        costs: What it costs, by the units of the budget.
+        least_costs: What the smallest subnetwork that was looked at costs: of one unit in every
+            layer, or without what networks can do without, where the budget is below that.
         comparison: It beside the parent, asked the same, on samples held out from all of it. Where
             `quantize` was given, these are the figures of the file, run in LiteRT.
         in_keras: The same of the network as Keras runs it.
@@ -76,8 +76,8 @@ class Extraction:
     model: keras.Model
     plan: Plan
     budget: Budget
-    cost: float
-    least: float
+    costs: Mapping[str, float]
+    least_costs: Mapping[str, float]
     comparison: Comparison
     in_keras: Comparison
     shipped: Shipped
@@ -93,6 +93,16 @@ class Extraction:
         return tables.Table(
             table.columns, table.rows, f"{self.summary}\n{table.caption}", table.prose
         )
+
+    @property
+    def cost(self) -> float:
+        """What it costs, in the budget's unit; of several limits, its share of the tightest."""
+        return self.budget.amount(self.costs)
+
+    @property
+    def least(self) -> float:
+        """The same of the smallest subnetwork."""
+        return self.budget.amount(self.least_costs)
 
     @property
     def flat(self) -> bytes:
@@ -140,17 +150,17 @@ class Extraction:
         without = f", none of {', '.join(map(repr, plan.empty))}" if plan.empty else ""
         whole = f", {', '.join(map(repr, plan.unknown))} whole" if plan.unknown else ""
         return (
-            f"{shown(self.cost)}, of a budget of {shown(self.budget.limit, unit=False)} "
-            f"(the smallest network: {shown(self.least, unit=False)}): {units} of "
+            f"{shown(self.costs)}, of a budget of {shown(self.budget.limits, unit=False)} "
+            f"(the smallest network: {shown(self.least_costs, unit=False)}): {units} of "
             f"{sum(plan.sizes.values())} units{without}{whole}."
         )
 
     def to_json(self) -> Json:
         """Return everything but the model and the activity as plain data."""
         return {
-            "budget": {"unit": self.budget.unit, "limit": self.budget.limit},
-            "cost": self.cost,
-            "least": self.least,
+            "budget": {**self.budget.limits, "target": self.budget.target},
+            "costs": dict(self.costs),
+            "least_costs": dict(self.least_costs),
             "units": {name: len(units) for name, units in self.plan.kept.items()},
             "exports": self.exports,
             "seconds": dict(self.seconds),
@@ -261,7 +271,7 @@ def extract(
     budget = as_budget(budget)
     if balance is not None:
         check_balance(balance)
-    keeper = Keeper(budget.limit if budget.unit == "drop" else None)
+    keeper = Keeper(budget.drop)
     with job(verbose) as shown, left_behind(keeper.found):
         division = open_division(
             model,
@@ -284,16 +294,23 @@ def extract(
         recipe = write_recipe(task, repair, distill_epochs)
         clock = Clock(shown, **expected(budget, quantize))
         meter = Meter(task, recipe, clock, form_of(task, division, quantize))
-        smallest, least = task.one_of_each(), 0.0
-        if budget.unit != "drop":
+        smallest, least = task.one_of_each(), dict[str, float]()
+        if budget.drop is None:
             # Before the data are gone over, which may take long.
             smallest, least = smallest_needed(meter, budget, task)
+            meter.gauge(budget, smallest, least)
         with clock("observe"):
             parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
         with clock("score"):
             scored = score_units(parent, task, score, balance)
-        cost_of = meter.weighed(budget.unit)
-        ranking = rank_units(parent, task, scored, cost_of, without=smallest.empty)
+        ranking = rank_units(
+            parent,
+            task,
+            scored,
+            meter.weighed(budget),
+            stepped=meter.stepped(budget),
+            without=smallest.empty,
+        )
 
         def make(plan: Plan, recipe: Recipe = recipe) -> Judged:
             with clock("repair"):
@@ -304,20 +321,22 @@ def extract(
             return judged
 
         with clock("search"):
-            if budget.unit == "drop":
+            if budget.drop is not None:
                 bare = None if recipe.nothing else partial(make, recipe=Recipe())
-                found, cost, least = smallest_within(meter, ranking, budget, make, bare)
+                found, lost, most = smallest_within(meter, ranking, budget, make, bare)
+                costs, least = {"drop": lost}, {"drop": most}
             else:
-                found, cost = largest_within(meter, ranking, budget, make, least=least)
+                found, costs = largest_within(meter, ranking, budget, make, least=least)
         warn_of_guesses(parent, scored, ranking, [found.network.plan])
         with clock("judge"):
             warn_of_refusals([found.shipped])
+            warn_of_cpu(budget, found.shipped)
     return Extraction(
         model=found.network.model,
         plan=found.network.plan,
         budget=budget,
-        cost=cost,
-        least=least,
+        costs=costs,
+        least_costs=least,
         comparison=found.comparison,
         in_keras=found.in_keras,
         shipped=found.shipped,

@@ -181,7 +181,13 @@ def score_units(
 
 
 def rank_units(
-    parent: ObservedParent, task: Task, scored: Scored, cost: Cost, *, without: Collection[str] = ()
+    parent: ObservedParent,
+    task: Task,
+    scored: Scored,
+    cost: Cost,
+    *,
+    stepped: bool = False,
+    without: Collection[str] = (),
 ) -> Ranking:
     """Say in which order units join a network.
 
@@ -193,6 +199,7 @@ def rank_units(
         task: What networks are to answer.
         scored: How much it needs each unit.
         cost: What the network of a plan costs.
+        stepped: Whether costs have steps.
         without: Groups that the smallest network does without.
     """
     values, labels = scored.values, list(task.labels)
@@ -212,6 +219,7 @@ def rank_units(
         name=scored.name,
         balance=scored.balance,
         cost=cost,
+        stepped=stepped,
         guess=guess,
         without=without,
     )

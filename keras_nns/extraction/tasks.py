@@ -90,6 +90,10 @@ class Task:
         empty = bool(plan.empty)
         return cut(self.model, plan, head=self.head, output=self.output, allow_empty=empty)
 
+    def everything(self) -> Plan:
+        """Return the plan that keeps every unit."""
+        return _everything(self.graph, self.labels, self.label_names)
+
     def one_of_each(self) -> Plan:
         """Return the plan that keeps one unit of every layer.
 
@@ -101,8 +105,7 @@ class Task:
         kept = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in last.items()}
         thresholds = tuple((name, _LONG) for name in sorted(kept))
         choice = Choice(self.labels, forward_selection.__name__, "budget, share", thresholds)
-        everything = _everything(self.graph, self.labels, self.label_names)
-        return replace(everything, kept=kept, choices=(choice,))
+        return replace(self.everything(), kept=kept, choices=(choice,))
 
     def emptied(self, plan: Plan) -> Plan:
         """Return a plan without the groups that networks can do without, one after another.

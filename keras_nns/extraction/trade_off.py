@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_nns import tables
 from keras_nns.errors import SelectionError
+from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.meters import Meter
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
     form_of,
@@ -22,7 +24,6 @@ from keras_nns.extraction.observed import (
     warn_of_guesses,
     warn_of_refusals,
 )
-from keras_nns.extraction.sizes import Clock, Meter
 from keras_nns.extraction.tasks import Task, set_task, write_recipe
 from keras_nns.extraction.unfinished import left_behind
 from keras_nns.files.atomic import Json
@@ -286,7 +287,7 @@ def sweep(
             parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
         with clock("score"):
             scored = score_units(parent, task, score, balance)
-        ranking = rank_units(parent, task, scored, meter.weighed(unit))
+        ranking = rank_units(parent, task, scored, meter.estimate(unit))
         plans = _plans(ranking, meter.estimate(unit), sizes)
         warn_of_guesses(parent, scored, ranking, plans)
         parent_costs = _measured(meter, model)
@@ -362,7 +363,7 @@ def _plans(ranking: Ranking, cost: Cost, sizes: int | Sequence[float]) -> list[P
 
 
 def _measured(meter: Meter, model: keras.Model) -> Costs:
-    return costs.measure(model, tflite_bytes=round(meter.cost(Budget(bytes=1), model)))
+    return costs.measure(model, tflite_bytes=round(meter.cost(Budget(bytes=1), model)["bytes"]))
 
 
 def _size(unit: str, cost: Costs) -> int:

@@ -157,7 +157,7 @@ def _resized(model: Any, tensor: Any, shape: Any | None, values: Any | None) -> 
                 for sign, size in zip(tensor.shapeSignature, made.shape, strict=True)
             ]
         if data is not None and len(data) and kept is None:
-            stored = np.frombuffer(bytes(bytearray(data)), _TYPES[tensor.type])
+            stored: Any = np.frombuffer(bytes(bytearray(data)), _TYPES[tensor.type])
             kept = stored.reshape(tensor.shape)[tuple(slice(size) for size in made.shape)]
         scales = tensor.quantization
         if scales is not None and scales.scale is not None and len(scales.scale) > 1:

@@ -16,7 +16,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns import plots
 from keras_nns.cli import main
-from keras_nns.extraction import networks, observed, sizes
+from keras_nns.extraction import meters, networks, observed, sizes
 from keras_nns.extraction.networks import Judged
 from keras_nns.extraction.tasks import set_task
 from keras_nns.graph.estimates import Estimates
@@ -106,7 +106,7 @@ def test_as_large_as_fits_and_never_over(model, unit, limit, labels):
     assert nns.lineage(found.model).plan == found.plan
     assert type(found.model) is keras.Sequential
     assert f"of a budget of {limit:,}" in str(found)
-    assert json.loads(json.dumps(found.to_json()))["cost"] == found.cost
+    assert json.loads(json.dumps(found.to_json()))["costs"] == {unit: found.cost}
     assert set(found.seconds) == {"observe", "score", "search", "export", "repair", "judge"}
     assert (found.seconds["export"] > 0) == (unit == "bytes")
 
@@ -133,7 +133,7 @@ def test_memory_and_time(residual, monkeypatch):
     assert 0.7 * budget.limit <= alive <= budget.limit
     # A clock of our own: time is what the weights are.
     monkeypatch.setattr(
-        sizes, "milliseconds", lambda flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters
+        meters, "milliseconds", lambda flat: 0.1 + 1e-3 * tflite_export.anatomy(flat).parameters
     )
     found = nns.extract(residual, data, labels=1, budget=nns.Budget(latency_ms=0.8), repair=False)
     flat = tflite_export.convert(found.model)
@@ -506,7 +506,7 @@ def test_extract_and_sweep_from_a_shell(shop, capsys):
     assert (shop / "three.tflite").stat().st_size <= 6000
     capsys.readouterr()
     assert main([*words, "--budget", "parameters=300", "--json", "-o", "json.keras"]) == 0
-    assert json.loads(capsys.readouterr().out)["budget"]["unit"] == "parameters"
+    assert json.loads(capsys.readouterr().out)["budget"]["parameters"] == 300
     for budget, message in (("6000", "needs its unit"), ("100B", "nearest possible")):
         assert main([*words, "--budget", budget, "-o", "other.keras"]) == 1
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Budgets: one amount in one unit, or a clear error."""
+"""Budgets: amounts in units that are named, or a clear error."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,44 @@ import pytest
 import keras_nns as nns
 from keras_nns.graph.budgets import parse
 
+NPU = {"target": "ethos-u55-128"}
+
 
 @pytest.mark.parametrize(
-    ("given", "unit", "limit", "shown"),
+    ("given", "shown"),
     [
-        ({"bytes": 60_000}, "bytes", 60_000, "60,000 bytes of .tflite (float32)"),
-        ({"parameters": np.int64(5)}, "parameters", 5, "5 parameters"),
-        ({"macs": 2e6}, "macs", 2_000_000, "2,000,000 multiply-adds"),
-        ({"activation_memory": 64}, "activation_memory", 64, "64 bytes of activations (float32)"),
-        ({"latency_ms": 0.25}, "latency_ms", 0.25, "0.25 ms a sample on this machine"),
-        ({"drop": 0}, "drop", 0, "0 drop in its figures"),
+        ({"bytes": 60_000}, "60,000 bytes of .tflite (float32)"),
+        ({"parameters": np.int64(5)}, "5 parameters"),
+        ({"macs": 2e6}, "2,000,000 multiply-adds"),
+        ({"activation_memory": 64}, "64 bytes of activations (float32)"),
+        ({"arena": 1440}, "1,440 bytes of arena in TFLite Micro (float32)"),
+        ({"npu_cycles": 200_000, **NPU}, "200,000 cycles of an ethos-u55-128"),
+        ({"sram": 32_000, **NPU}, "32,000 bytes of SRAM with an ethos-u55-128"),
+        ({"latency_ms": 0.25}, "0.25 ms a sample on this machine"),
+        ({"drop": 0}, "0 drop in its figures"),
+        (
+            {"bytes": 9, "parameters": 8, "macs": 7},
+            "9 bytes of .tflite (float32), 8 parameters and 7 multiply-adds",
+        ),
     ],
 )
-def test_a_budget_says_its_unit(given, unit, limit, shown):
+def test_a_budget_says_its_units(given, shown):
     budget = nns.Budget(**given)
-    assert (budget.unit, budget.limit, str(budget)) == (unit, limit, shown)
-    assert budget.of(limit) == budget
+    limits = {name: limit for name, limit in given.items() if name != "target"}
+    assert budget.units == tuple(limits)
+    assert budget.limits == limits
+    assert str(budget) == shown
+    assert budget.raised(limits) == budget
     assert eval(repr(budget), {"Budget": nns.Budget, "np": np}) == budget
+
+
+def test_of_several_limits_the_tightest_counts():
+    budget = nns.Budget(bytes=1000, arena=200)
+    assert budget.amount({"bytes": 500, "arena": 190}) == 0.95
+    assert budget.amount({"bytes": 1001, "arena": 1}) > budget.limit == 1
+    assert nns.Budget(bytes=1000).amount({"bytes": 500}) == 500
+    # What is over is raised, what holds stays.
+    assert budget.raised({"bytes": 900, "arena": 250.5}) == nns.Budget(bytes=1000, arena=251)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +59,12 @@ def test_a_budget_says_its_unit(given, unit, limit, shown):
         ("activation-memory=32KiB", {"activation_memory": 32_768}),
         ("latency-ms=0.5", {"latency_ms": 0.5}),
         ("drop = 1e-2", {"drop": 0.01}),
+        ("60kB, arena=16KiB", {"bytes": 60_000, "arena": 16_384}),
+        ("npu-cycles=200k@ethos-u55-128", {"npu_cycles": 200_000, **NPU}),
+        (
+            "npu-cycles=1,000,000@ethos-u55-128,sram=32KiB@ethos-u55-128,1,200B",
+            {"npu_cycles": 10**6, "sram": 32_768, "bytes": 1200, **NPU},
+        ),
     ],
 )
 def test_a_budget_as_it_is_written_in_a_shell(text, budget):
@@ -48,8 +75,14 @@ def test_a_budget_as_it_is_written_in_a_shell(text, budget):
     ("make", "message"),
     [
         (lambda: nns.Budget(60_000), r"needs its unit: Budget\(bytes=60000\)"),
-        (nns.Budget, "one amount in one unit.*none"),
-        (lambda: nns.Budget(bytes=1, macs=2), "Received: bytes=1, macs=2"),
+        (nns.Budget, "an amount in one of bytes.*none"),
+        (lambda: nns.Budget(bytes=1, drop=0.1), "stands alone.*bytes=1, drop=0.1"),
+        (lambda: nns.Budget(npu_cycles=5), "needs the NPU.*target='ethos-u55-128'"),
+        (lambda: nns.Budget(bytes=5, target="ethos-u55-128"), "is the NPU for npu_cycles"),
+        (lambda: nns.Budget(sram=0, **NPU), "whole number from 1.*0"),
+        (lambda: parse("60kB,70kB"), "one limit of each kind.*bytes twice"),
+        (lambda: parse("sram=1k@ethos-u55-128,npu-cycles=5@ethos-u55-256"), "target twice"),
+        (lambda: parse("60kB,"), "needs its unit"),
         (lambda: nns.Budget(bytes=0), "whole number from 1.*0"),
         (lambda: nns.Budget(bytes=10.5), "whole number from 1.*10.5"),
         (lambda: nns.Budget(bytes=True), "whole number from 1"),

@@ -1,0 +1,136 @@
+"""Budgets that count on a device, measured again by that device's own compiler and interpreter."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import keras_nns as nns
+import tflite_export
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("ethosu") is None,
+        reason="needs ethos-u-vela: install keras-nns[npu]",
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+    # Its weights are drawn: what is asked of it are sizes.
+    pytest.mark.filterwarnings("ignore:Model 'residual' answers this data as by chance"),
+    pytest.mark.filterwarnings("ignore::tflite_export.CalibrationWarning"),
+]
+TARGET = "ethos-u55-128"
+
+
+@pytest.fixture(scope="module")
+def residual():
+    start = keras.Input((12, 12, 2))
+    x = short = L.Conv2D(20, 3, padding="same", activation="relu", name="stem")(start)
+    x = L.Conv2D(24, 3, padding="same", activation="relu", name="inside")(x)
+    x = L.ReLU()(L.Add()([L.Conv2D(20, 3, padding="same", name="branch")(x), short]))
+    x = L.GlobalAveragePooling2D()(x)
+    built = keras.Model(start, L.Dense(4, activation="softmax", name="answer")(x), name="residual")
+    rng = np.random.default_rng(2)
+    for variable in built.trainable_variables:
+        variable.assign(rng.normal(0.05, 0.2, variable.shape))
+    return built
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 4, 160)
+    x = rng.normal(0, 0.3, (160, 12, 12, 2))
+    x[..., 0] += (y[:, None, None] % 2) * 2
+    x[..., 1] += (y[:, None, None] // 2) * 2
+    return x.astype("float32"), y
+
+
+@pytest.fixture(scope="module")
+def extracted(residual, pictures):
+    def extract(budget, **options):
+        options = {"quantize": "int8", "score": "magnitude", "balance": "cost", **options}
+        return nns.extract(
+            residual, pictures, labels="all", budget=budget, repair=False, verbose=False, **options
+        )
+
+    return extract
+
+
+@pytest.fixture(scope="module")
+def whole(residual, pictures):
+    flat = tflite_export.convert(residual, quantize="int8", samples=pictures[0])
+    return tflite_export.npu(flat, target=TARGET)
+
+
+def test_cycles_are_the_compilers_and_never_over(residual, pictures, extracted, whole):
+    limit = round(0.6 * whole.cycles)
+    found = extracted(nns.Budget(npu_cycles=limit, target=TARGET))
+    told = tflite_export.npu(found.flat, target=TARGET)
+    assert found.costs == {"npu_cycles": told.cycles}
+    assert told.cycles <= limit
+    assert f"{told.cycles:,} cycles of an {TARGET}" in found.summary
+    # More of any layer costs more than the budget: nothing was left for free.
+    for name, units in found.plan.kept.items():
+        for more in {1, 8} & set(range(found.plan.sizes[name] - len(units) + 1)):
+            kept = {**found.plan.kept, name: tuple(range(len(units) + more))}
+            net = nns.cut(residual, dataclasses.replace(found.plan, kept=kept))
+            wider = tflite_export.convert(net, quantize="int8", samples=pictures[0][:20])
+            assert tflite_export.npu(wider, target=TARGET).cycles > 0.99 * limit, (name, more)
+
+
+def test_all_of_several_limits_hold(extracted, whole):
+    budget = nns.Budget(
+        npu_cycles=round(0.8 * whole.cycles),
+        sram=round(0.75 * whole.sram),
+        bytes=12_000,
+        target=TARGET,
+    )
+    found = extracted(budget)
+    told = tflite_export.npu(found.flat, target=TARGET)
+    assert found.costs == {"npu_cycles": told.cycles, "sram": told.sram, "bytes": len(found.flat)}
+    assert all(found.costs[unit] <= limit for unit, limit in budget.limits.items())
+    assert found.cost == max(found.costs[unit] / limit for unit, limit in budget.limits.items())
+    assert found.least < found.cost <= 1
+    assert found.to_json()["costs"] == found.costs
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tflite_micro") is None,
+    reason="needs tflite-micro: install keras-nns[micro]",
+)
+def test_bytes_and_arena_together(extracted):
+    budget = nns.Budget(bytes=9_000, arena=9_000)
+    found = extracted(budget)
+    assert found.costs == {"bytes": len(found.flat), "arena": tflite_export.arena(found.flat)}
+    assert 0.9 <= found.cost <= 1
+
+
+def test_what_cannot_be_had_says_what_can(extracted):
+    with pytest.raises(nns.errors.SelectionError, match="nearest possible is") as told:
+        extracted(nns.Budget(npu_cycles=100, bytes=10**6, target=TARGET))
+    nearest = eval(
+        str(told.value).rsplit("nearest possible is ", 1)[1][:-1], {"Budget": nns.Budget}
+    )
+    assert nearest.bytes == 10**6
+    assert nearest.npu_cycles > 100
+
+
+def test_a_float_file_has_no_cycles(extracted):
+    with pytest.raises(nns.errors.SelectionError, match=r"Nothing of .* quantize='int8'"):
+        extracted(nns.Budget(npu_cycles=10**6, target=TARGET), quantize=None)
+    with pytest.raises(tflite_export.OptionError, match="ethos-u55-128"):
+        extracted(nns.Budget(npu_cycles=10**6, target="ethos-u5"))
+
+
+def test_what_the_cpu_does_is_told(extracted, whole):
+    budget = nns.Budget(npu_cycles=whole.cycles, target=TARGET)
+    with pytest.warns(UserWarning, match=r"stay on the CPU.*QUANTIZE.*DEQUANTIZE"):
+        extracted(budget, quantize="int8_float")
