@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras_nns.errors import NNSError
     from keras_nns.extraction.budgeted import extract
     from keras_nns.extraction.trade_off import sweep
+    from keras_nns.extraction.widths import npu_widths
     from keras_nns.graph.budgets import Budget
     from keras_nns.graph.inspection import inspect
     from keras_nns.judgement.comparison import compare
@@ -70,6 +71,7 @@ _HOME = {
     "errors": ["NNSError"],
     "extraction.budgeted": ["extract"],
     "extraction.trade_off": ["sweep"],
+    "extraction.widths": ["npu_widths"],
     "graph.budgets": ["Budget"],
     "graph.inspection": ["inspect"],
     "judgement.comparison": ["compare"],
@@ -142,6 +144,7 @@ __all__ = [
     "mask",
     "merge",
     "modularity",
+    "npu_widths",
     "observe",
     "observe_gradients",
     "overlap",

@@ -5,6 +5,7 @@ from keras_nns.composition.transplanting import Transplanted
 from keras_nns.data.splitting import Split
 from keras_nns.extraction.budgeted import Extraction
 from keras_nns.extraction.trade_off import Sweep
+from keras_nns.extraction.widths import NpuWidths
 from keras_nns.graph.inspection import GroupCost, Inspection
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import Evaluation
@@ -30,6 +31,7 @@ __all__ = [
     "Inspection",
     "Lineage",
     "Modularity",
+    "NpuWidths",
     "Overlap",
     "Patched",
     "Perplexity",

@@ -185,8 +185,6 @@ def npu(
         >>> flat = convert(model, quantize="int8", samples=x)      # doctest: +SKIP
         >>> print(npu(flat, target="ethos-u55-128"))               # doctest: +SKIP
     """
-    if target not in NPU_TARGETS:
-        raise OptionError(f"target must be one of {', '.join(NPU_TARGETS)}. Received: {target!r}.")
     flat = read(source) if isinstance(source, (str, os.PathLike)) else bytes(source)
     stamp = container.check(flat)
     model = container.parse(flat)
@@ -226,8 +224,11 @@ def compiled(
         Vela's figures by its own names for them, what it wrote meanwhile, and the file it made.
 
     Raises:
+        OptionError: There is no such target.
         ConversionError: Vela is missing, or cannot compile the file.
     """
+    if target not in NPU_TARGETS:
+        raise OptionError(f"target must be one of {', '.join(NPU_TARGETS)}. Received: {target!r}.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
         path.write_bytes(flat)

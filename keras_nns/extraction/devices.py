@@ -8,9 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 
 import tflite_export
-from keras_nns.extraction.tasks import Task
 from keras_nns.plans.kept_units import Plan
-from keras_nns.plans.units import Group
+from keras_nns.plans.units import Group, Layout
 from tflite_export.ethos_u import compiled, cycles_and_sram
 from tflite_export.flatbuffer.resizing import Resizable
 
@@ -23,13 +22,17 @@ class NpuEstimates:
     one that is shared out among layers, count as whole.
 
     Args:
-        task: What networks answer.
+        layout: The groups of units of their parent.
+        everything: The plan that keeps every unit.
         file: Makes a file of the network of a plan, with made-up ranges.
         target: The NPU.
     """
 
-    def __init__(self, task: Task, file: Callable[[Plan], bytes], target: str) -> None:
-        self._task = task
+    def __init__(
+        self, layout: Layout, everything: Plan, file: Callable[[Plan], bytes], target: str
+    ) -> None:
+        self._layout = layout
+        self._everything = everything
         self._file = file
         self._target = target
         self._known: dict[tuple[int, ...], dict[str, float]] = {}
@@ -48,12 +51,17 @@ class NpuEstimates:
             self._known[gone] = {"npu_cycles": float(cycles), "sram": float(sram)}
         return self._known[gone]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups that a number of units describes."""
+        return self._resizable[1]
+
     @cached_property
     def _resizable(self) -> tuple[Resizable, tuple[str, ...]]:
-        everything = self._task.everything()
+        everything = self._everything
         whole = self._file(everything)
         fewer: dict[str, tuple[int, bytes]] = {}
-        for group in self._task.graph.layout.prunable:
+        for group in self._layout.prunable:
             unit = _removable(group)
             if unit is None:
                 continue

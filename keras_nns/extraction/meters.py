@@ -134,7 +134,9 @@ class Meter:
             return self.estimate("activation_memory" if unit == "arena" else unit)
         if self._npu is None:
             assert budget.target is not None
-            self._npu = NpuEstimates(self._task, self._sized, budget.target)
+            task = self._task
+            layout, everything = task.graph.layout, task.everything()
+            self._npu = NpuEstimates(layout, everything, self._sized, budget.target)
         npu = self._npu
         return lambda plan: npu.of(plan)[unit]
 

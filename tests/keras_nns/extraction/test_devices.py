@@ -134,3 +134,24 @@ def test_what_the_cpu_does_is_told(extracted, whole):
     budget = nns.Budget(npu_cycles=whole.cycles, target=TARGET)
     with pytest.warns(UserWarning, match=r"stay on the CPU.*QUANTIZE.*DEQUANTIZE"):
         extracted(budget, quantize="int8_float")
+
+
+def test_widths_that_are_worth_having(residual, pictures):
+    found = nns.npu_widths(residual, target=TARGET)
+    told = {layer.group: layer for layer in found.layers}
+    assert set(told) == {"stem", "inside"}
+    stem = told["stem"]
+    # Twenty channels take what more than two blocks of eight take; sixteen do not.
+    assert stem.behind_a_step
+    assert stem.corners[0] == 16
+    assert "4 fewer save" in str(found)
+    kept = {"stem": tuple(range(16)), "inside": tuple(range(24))}
+    plan = nns.Plan(nns.fingerprint(residual), {"stem": 20, "inside": 24}, kept, (0,), ("0",))
+    narrower = tflite_export.convert(
+        nns.cut(residual, plan), quantize="int8", samples=pictures[0][:20]
+    )
+    right = tflite_export.npu(narrower, target=TARGET).cycles
+    assert stem.cycles[16] == pytest.approx(right, rel=0.01)
+    assert found.to_json()["layers"][0]["corners"][0] == 16
+    with pytest.raises(tflite_export.OptionError, match="ethos-u55-128"):
+        nns.npu_widths(residual, target="ethos-u5")
