@@ -26,6 +26,32 @@ _RIDGES = np.concatenate([10.0 ** np.arange(-9.0, 3.0), [np.inf]])
 """Penalties tried, in units of a standardised feature's variance; the last moves the bias alone."""
 
 
+_LEVELS, _WEIGHT_LEVELS, _PEAK = 255, 127, 8.0
+"""Steps that int8 has for the range of inputs and for the largest weight, and about how many times
+the root mean square that range is."""
+
+
+def rounding_noise(squares: Float) -> float:
+    """Return the noise on inputs that costs what rounding inputs and weights to int8 costs.
+
+    Rounding by steps of s is noise of variance s² / 12. On inputs with one step for all it adds
+    s² / 12 · |w|² to the mean squared error of an output of weights w. On weights, with a step of
+    max |w| / 127 for each output, it adds Σ E[x²] · step² / 12; of n weights max |w|² is about
+    2 ln n · |w|² / n. Both are as noise on the inputs, and that is a ridge (Bishop 1995, "Training
+    with noise is equivalent to Tikhonov regularization").
+
+    Args:
+        squares: Mean square of each input, `(inputs,)`.
+
+    Returns:
+        Its variance, the same for all of them.
+    """
+    count = len(squares)
+    inputs = (_PEAK / _LEVELS) ** 2
+    weights = 2 * np.log(max(count, 2)) / _WEIGHT_LEVELS**2
+    return float(squares.mean() * (inputs + weights) / 12) if count else 0.0
+
+
 class MomentSums:
     """Moments of `(rows, features)` and `(rows, targets)`, summed in float64, part by part.
 
@@ -185,6 +211,12 @@ class Moments:
         mean = self.first / self.count
         return np.asarray(self.second / self.count - np.outer(mean, mean))
 
+    @property
+    def rounding(self) -> float:
+        """Noise of the features that costs what rounding them to int8 does."""
+        squares = np.diag(self.covariance)[: self.features] + self.mean[0] ** 2
+        return rounding_noise(squares)
+
     def about_zero(self) -> Moments:
         """Return the same moments about zero, for a fit that has no bias: all means are 0."""
         mean = self.first / self.count
@@ -244,30 +276,40 @@ class _Solver:
     The penalty draws the kernel to the one it had, not to zero: with features standardised,
     it minimises `|T - X (W + D) - b|² / n + ridge · |diag(std) D|²` over `D` and `b` (Hoerl and
     Kennard 1970). So a layer that needs no repair keeps its weights, and directions in which the
-    features do not vary are left alone.
+    features do not vary are left alone. Noise on what is added, `(X + noise) D`, counts as another
+    ridge, and as a part of the features' spread.
     """
 
-    def __init__(self, moments: Moments, kernel: Float) -> None:
+    def __init__(self, moments: Moments, kernel: Float, *, rounded: bool) -> None:
         n = moments.features
         self._moments = moments
         self._kernel = kernel
+        self.noise = moments.rounding if rounded else 0.0
         cov = moments.covariance
         gram, cross = cov[:n, :n], cov[:n, n:]
         # What varies by less than rounding does not vary.
         variance = np.diag(gram).clip(0)
         scale = np.abs(moments.mean[0]) + np.sqrt(variance.max(initial=0.0))
-        self._std = np.sqrt(variance) * (np.sqrt(variance) > 1e-7 * scale)
-        inverse = np.divide(1.0, self._std, out=np.zeros(n), where=self._std > 0)
-        self._inverse = inverse
-        self._values, self._vectors = np.linalg.eigh(gram * np.outer(inverse, inverse))
-        rest = (cross - gram @ kernel) * inverse[:, None]
+        self._varies = np.sqrt(variance) > 1e-7 * scale
+        self._inverse = _inverted(np.sqrt(variance + self.noise) * self._varies)
+        noisy = gram + self.noise * np.eye(n)
+        self._values, self._vectors = np.linalg.eigh(noisy * np.outer(self._inverse, self._inverse))
+        rest = (cross - gram @ kernel) * self._inverse[:, None]
         self._rest = self._vectors.T @ rest
-        # Features are computed in float32: smaller eigenvalues are its rounding.
-        largest = self._values[-1] if n else 0.0
-        self._solid = self._values > largest * n * np.finfo(np.float32).eps
-        self.rank = int(self._solid.sum())
+        self._solid = _solid(self._values)
 
-    def fit(self, ridge: float) -> Fit:
+    @property
+    def rank(self) -> int:
+        """Rank of the features' own covariance, without noise."""
+        if not self.noise:
+            return int(self._solid.sum())
+        n = self._moments.features
+        gram = self._moments.covariance[:n, :n]
+        inverse = _inverted(np.sqrt(np.diag(gram).clip(0)) * self._varies)
+        values = np.linalg.eigvalsh(gram * np.outer(inverse, inverse))
+        return int(_solid(np.asarray(values, np.float64)).sum())
+
+    def fit(self, ridge: float) -> tuple[Float, Float]:
         if np.isinf(ridge):
             change = np.zeros_like(self._kernel)
         else:
@@ -276,11 +318,28 @@ class _Solver:
             change = self._inverse[:, None] * (self._vectors @ (damped[:, None] * self._rest))
         kernel = self._kernel + change
         mean_x, mean_t = self._moments.mean
-        bias = mean_t - mean_x @ kernel
-        return Fit(kernel, bias, ridge, self.rank, len(kernel))
+        return kernel, mean_t - mean_x @ kernel
 
 
-def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: bool = True) -> Fit:
+def _inverted(values: Float) -> Float:
+    """Return the inverse of each value; 0 of 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _solid(values: Float) -> NDArray[np.bool_]:
+    """Say which eigenvalues, rising, are more than the rounding of features in float32."""
+    largest = values[-1] if len(values) else 0.0
+    return np.asarray(values > largest * len(values) * np.finfo(np.float32).eps)
+
+
+def fit_ridge(
+    sums: MomentSums,
+    kernel: Float,
+    ridge: float | None,
+    *,
+    biased: bool = True,
+    rounded: bool = False,
+) -> Fit:
     """Refit a kernel and bias to the moments of both halves.
 
     Args:
@@ -288,6 +347,7 @@ def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: b
         kernel: The kernel now, `(features, targets)`.
         ridge: The penalty; None chooses it by fitting either half and trying on the other.
         biased: Whether there is a bias to fit; without one it stays 0.
+        rounded: Whether inputs and kernel will be rounded to int8: what that costs counts too.
 
     Returns:
         The fit on both halves together. The held-out part has no say in it.
@@ -299,10 +359,12 @@ def fit_ridge(sums: MomentSums, kernel: Float, ridge: float | None, *, biased: b
     if ridge is None:
         errors = np.zeros(len(_RIDGES))
         for fitted, tried in (HALVES, HALVES[::-1]):
-            solver, other = _Solver(of(fitted), kernel), of(tried)
+            solver, other = _Solver(of(fitted), kernel, rounded=rounded), of(tried)
             for i, candidate in enumerate(_RIDGES):
-                fit = solver.fit(float(candidate))
-                errors[i] += float(other.error(fit.kernel, fit.bias).sum()) * other.count
+                new, bias = solver.fit(float(candidate))
+                error = other.error(new, bias).sum() + solver.noise * ((new - kernel) ** 2).sum()
+                errors[i] += float(error) * other.count
         # Of equals the strongest: it changes least.
         ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
-    return _Solver(of(*HALVES), kernel).fit(ridge)
+    solver = _Solver(of(*HALVES), kernel, rounded=rounded)
+    return Fit(*solver.fit(ridge), ridge, solver.rank, len(kernel))

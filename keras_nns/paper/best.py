@@ -69,7 +69,7 @@ class Part:
     def repaired(self, plan: Plan, *, label: int | None = None) -> keras.Model:
         """Cut a network for one label, or for all, and refit its last layer."""
         small = cut(self.model, plan, head="parent" if label is None else "binary")
-        step = calibrate_head() if label is None else calibrate_head(every_label=True)
+        step = calibrate_head(every_label=label is not None, rounding=None)
         return repair(small, self.model, (self.x, self.y), steps=step, held_out=0.0).model
 
 

@@ -19,7 +19,7 @@ from keras_nns.judgement.points import best_threshold, operating_point
 from keras_nns.judgement.question import Question, ask, question_of, whole_question
 from keras_nns.observation.forward import Forward, run, settle_labels
 from keras_nns.repairing.patient import Gain, Step, Treatment
-from keras_nns.repairing.regression import FOLDS, log_odds, logistic
+from keras_nns.repairing.regression import FOLDS, Rounding, checked_rounding, log_odds, logistic
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.endings import backwards, is_own
 from keras_nns.surgery.lineage import Lineage
@@ -28,7 +28,12 @@ from keras_nns.surgery.operating_points import BalancedDecisions
 _LEAST = 2 * FOLDS
 
 
-def calibrate_head(*, balance: bool | None = None, every_label: bool = False) -> Step:
+def calibrate_head(
+    *,
+    balance: bool | None = None,
+    every_label: bool = False,
+    rounding: Rounding | None = "int8",
+) -> Step:
     """Refit the last Dense by logistic regression on the features that reach it.
 
     The head of a cut is the parent's, made for features of which most are gone. This one is fitted
@@ -55,6 +60,7 @@ def calibrate_head(*, balance: bool | None = None, every_label: bool = False) ->
             its labels, and the layer that sums them. It costs as many weights for each label as the
             one output has, and can draw a curved line around the plan's labels where that draws a
             straight one.
+        rounding: As in `least_squares`. None is scikit-learn's plain regression.
 
     Returns:
         A step for `repair`. Needs labels. Must come last, since it is fitted to the features.
@@ -63,21 +69,23 @@ def calibrate_head(*, balance: bool | None = None, every_label: bool = False) ->
         >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_head())  # doctest: +SKIP
         >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
     """
-    return _CalibrateHead(balance, every_label)
+    return _CalibrateHead(balance, every_label, checked_rounding(rounding))
 
 
 @dataclass(frozen=True)
 class _CalibrateHead:
     balance: bool | None
     every_label: bool
+    rounding: Rounding | None
     needs_labels: bool = True
     for_head: bool = True
 
     @property
     def name(self) -> str:
-        given = {"balance": self.balance, "every_label": self.every_label or None}
-        said = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
-        return f"calibrate_head({said})"
+        given = [f"balance={self.balance}"] if self.balance is not None else []
+        given += ["every_label=True"] if self.every_label else []
+        given += ["rounding=None"] if self.rounding is None else []
+        return f"calibrate_head({', '.join(given)})"
 
     def __call__(self, treatment: Treatment) -> None:
         record, names = treatment.record, treatment.division.label_names
@@ -109,17 +117,18 @@ class _CalibrateHead:
         # The answer asked for first: it is the one that samples are missing of.
         check_samples(self.name, truth[:, ::-1], question.answers[::-1], way=WITHOUT_HEAD)
         balance = summed if self.balance is None else self.balance
+        rounded = self.rounding is not None
         if binary:
-            fits = [logistic(x, truth[:, 1], balance, weights)]
+            fits = [logistic(x, truth[:, 1], balance, weights, rounded=rounded)]
             fits = [fits[0].at_best_point(truth[:, 1], [0], weights)]
         elif one_each:
-            fits = [logistic(x, truth.argmax(axis=1), balance, weights)]
+            fits = [logistic(x, truth.argmax(axis=1), balance, weights, rounded=rounded)]
             if record.head == "binary":
                 own = list(record.plan.labels)
                 inside = np.asarray(truth[:, own].any(axis=1))
                 fits = [fits[0].at_best_point(inside, own, weights)]
         else:
-            fits = [logistic(x, column, balance, weights) for column in truth.T]
+            fits = [logistic(x, column, balance, weights, rounded=rounded) for column in truth.T]
         kernel = np.concatenate([fit.kernel for fit in fits], axis=1)
         bias = np.concatenate([fit.bias for fit in fits])
         before = head.weights

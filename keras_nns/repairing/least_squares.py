@@ -14,6 +14,7 @@ from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.linear import channels
 from keras_nns.observation.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
 from keras_nns.repairing.patient import Gain, Step, Treatment
+from keras_nns.repairing.regression import Rounding, checked_rounding
 from keras_nns.repairing.targets import Target, by_row, targets_of, why_not
 
 _UNEXPLAINED = "unexplained"
@@ -47,7 +48,9 @@ def fold_means() -> Step:
     return _FoldMeans()
 
 
-def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
+def least_squares(
+    *, ridge: float | None = None, balance: bool = False, rounding: Rounding | None = "int8"
+) -> Step:
     """Refit layers so that they give what the parent's gave, as nearly as their inputs allow.
 
     For every Dense and convolution (1D, 2D, 3D, any stride, dilation and padding) behind a removed
@@ -69,6 +72,10 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
             1e-9 to 100 and "the bias alone"; 0 is plain least squares.
         balance: Give the samples of the plan's labels, together, as much weight as all others
             together. Needs labels. A network for one label of ten is otherwise fitted to the nine.
+        rounding: What inputs and weights are to survive, where the penalty is chosen. With `"int8"`
+            what rounding costs whatever is added to the weights is a part of the error that is made
+            small, so that none grows out of the range in which the others can be told apart. None
+            fits for float32 alone.
 
     Returns:
         A step for `repair`.
@@ -81,7 +88,7 @@ def least_squares(*, ridge: float | None = None, balance: bool = False) -> Step:
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise SurgeryError(f"`ridge` must be 0 or more, or None. Received: ridge={ridge!r}.")
-    return _LeastSquares(ridge, balance)
+    return _LeastSquares(ridge, balance, checked_rounding(rounding))
 
 
 def recalibrate_batch_norm() -> Step:
@@ -148,13 +155,15 @@ class _FoldMeans:
 class _LeastSquares:
     ridge: float | None
     balance: bool
+    rounding: Rounding | None
     for_head: bool = False
 
     @property
     def name(self) -> str:
-        given = {"ridge": self.ridge, "balance": self.balance or None}
-        said = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
-        return f"least_squares({said})"
+        given = [f"ridge={self.ridge!r}"] if self.ridge is not None else []
+        given += ["balance=True"] if self.balance else []
+        given += ["rounding=None"] if self.rounding is None else []
+        return f"least_squares({', '.join(given)})"
 
     @property
     def needs_labels(self) -> bool:
@@ -211,7 +220,8 @@ class _LeastSquares:
             balance=self.balance,
         )
         kernel, bias = target.kernel(), target.bias()
-        fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased)
+        rounded = self.rounding is not None and self.ridge is None
+        fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased, rounded=rounded)
         held = sums.of(*_judged(treatment))
         before = float(held.error(kernel, bias).sum())
         after = float(held.error(fit.kernel, fit.bias).sum())
