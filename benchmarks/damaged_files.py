@@ -5,13 +5,15 @@ python benchmarks/damaged_files.py --count 500
 Every kind of file that the package reads is written once and then spoilt, at random and by a seed:
 bytes are flipped, cut off, doubled and moved; and what the file says of itself (its JSON, with
 checksums made to fit again) gets entries that are missing, huge, negative or of another type.
-Reading must succeed or raise the package's own error, with at most so much memory more.
+Reading must succeed or raise the package's own error, with at most so much memory more, and in two
+minutes: else the script ends, says where it was and keeps the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import faulthandler
 import gzip
 import io
 import json
@@ -45,6 +47,9 @@ from tflite_export.cli.sample_files import read_samples
 
 MEMORY = 2**31
 """Bytes that reading one small file may take beside what the process has."""
+
+LONGEST = 120
+"""Seconds after which a file is taken for one that is never read to an end."""
 
 ODD: list[Any] = [None, True, -1, 0, 1, 2**31, 10**12, 2**70, -0.5, float("nan"), "", "x", "\0", [],
                   [[]], [-1], [10**9], ["x"], {}, {"x": 1}]  # fmt: skip
@@ -263,6 +268,7 @@ def run(path: Path, data: bytes, by_hand: Any, read: Callable[[Path], Any], args
         for _ in range(args.count):
             path.write_bytes(spoilt_bytes(data, rng) if way == "bytes" else by_hand(data, rng))
             start = time.perf_counter()
+            faulthandler.dump_traceback_later(LONGEST, exit=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
@@ -276,6 +282,7 @@ def run(path: Path, data: bytes, by_hand: Any, read: Callable[[Path], Any], args
                             f.filename]  # fmt: skip
                     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
                     wrong[f"{type(error).__name__} in {where}: {str(error)[:90]}"] += 1
+            faulthandler.cancel_dump_traceback_later()
             slowest = max(slowest, time.perf_counter() - start)
         print(
             f"{path.name.removeprefix('spoilt-'):20} {way:8} {args.count} files: {said['read']} "

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 from timing import machine, side_by_side
 
+from keras_nns.data.batches import Batch
+from keras_nns.data.checksums import checksum
 from keras_nns.observation.streaming import Observer, observe
 
 FULL = ("fired", "mean", "variance", "maximum")
@@ -33,11 +35,16 @@ def run(title: str, model, x, y, batch: int, repeats: int) -> None:
     def watch(observer: Observer) -> None:
         observer.observe((x, y), batch_size=batch, verbose=False)
 
+    batches = [
+        Batch(x[start : start + batch], y[start : start + batch])
+        for start in range(0, len(x), batch)
+    ]
     found = side_by_side(
         {
             "bare compiled forward pass": bare,
             "observe: samples, fired, mean": lambda: watch(default),
             "observe: and variance, maximum": lambda: watch(full),
+            "checksums for a checkpoint": lambda: [checksum(one) for one in batches],
             "model.predict": lambda: model.predict(x, batch_size=batch, verbose=0),
         },
         repeats=repeats,
