@@ -71,7 +71,7 @@ class Site:
         self.outputs: list[Stream] | None = None
         self.passing = Passing()
         self.readings: list[Reading] = []
-        self.call_edits: list[CallEdit] = [] if call_edits is None else call_edits
+        self.call_edits = [] if call_edits is None else call_edits
         self._ledger = ledger
         self._root = operation if root is None else root
         self._config = config
@@ -95,9 +95,8 @@ class Site:
         """
         name = f"{self.path}:{kind}" if kind else self.path
         if name not in self._ledger.families:
-            start = self._ledger.count
+            units = np.arange(count, dtype=np.int64) + self._ledger.count
             self._ledger.count += count
-            units = np.arange(start, start + count, dtype=np.int64)
             of = f"{type(self.operation).__name__}:{kind}"
             self._ledger.families[name] = Family(name, self.path, units, of)
         return self._ledger.families[name].units
@@ -209,12 +208,11 @@ class Site:
 
         Args:
             unit: The one unit that stands for the block.
-            *silenced: Weights at the ends of its branches at whose zeros it does so, or None, in
-                the order of the branches.
-            added: Whether what the branches end in is added as it is, nothing in between.
+            *silenced: Weights at the ends of its branches, in order, at whose zeros it does so.
+            added: Whether what the branches end in is added as it is.
         """
-        ends = [self._index_of(one) for one in silenced if one is not None]
-        self._blueprint().skip = Skip(unit, tuple(ends), added)
+        ends = tuple(self._index_of(one) for one in silenced if one is not None)
+        self._blueprint().skip = Skip(unit, ends, added)
 
     def rewrite(self, edit: CallEdit) -> None:
         """Say how the arguments of this call change: `edit(keep, args, kwargs)`."""
