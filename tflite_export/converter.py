@@ -7,15 +7,23 @@ itself, with no Keras object tracked, so the user's model is only read.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from tflite_export import recipes
 from tflite_export.conversion import calibration, saved_model
-from tflite_export.errors import ConversionError, ExportError, FlatbufferError, OptionError
+from tflite_export.conversion.left_in_float import left_in_float
+from tflite_export.errors import (
+    ConversionError,
+    ExportError,
+    FlatbufferError,
+    FloatKernelWarning,
+    OptionError,
+)
 from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export.keras_model.decisions import decide, decides, target_indices
@@ -92,6 +100,7 @@ def convert(
 
     Warns:
         CalibrationWarning: The samples are too few, or miss labels.
+        FloatKernelWarning: Kernels stay in float32 where the variant has small ones.
 
     Example:
         >>> flat = convert(model, quantize="int8", samples=x)      # doctest: +SKIP
@@ -128,7 +137,27 @@ def convert(
     flat = packing.pack(finished, metadata)
     if not allow_flex:
         _loaded(flat, origin)
+    if job.row.weights.startswith("int"):
+        _told(left_in_float(finished, origin.layers), job.row)
     return flat
+
+
+def _told(left: Mapping[str, int], row: Variant) -> None:
+    """Say which kernels are larger than the variant promises."""
+    if not left:
+        return
+    named = ", ".join(f"{name!r} ({size:,} numbers)" for name, size in left.items())
+    way = (
+        "TensorFlow's converter leaves kernels of fewer than 1,024 numbers so, ai-edge-quantizer "
+        "does not: pip install 'keras-nns[quantize]'."
+        if row.name == "dynamic" and not recipes.installed()
+        else "the tools behind it have no other form for them."
+    )
+    warnings.warn(
+        f"quantize={row.name!r} leaves kernels in float32: {named}; {way}",
+        FloatKernelWarning,
+        stacklevel=3,
+    )
 
 
 def _loaded(flat: bytes, origin: Source) -> None:
@@ -151,10 +180,11 @@ def _loaded(flat: bytes, origin: Source) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be done: the model, what TensorFlow's converter makes, and what comes after."""
+    """What is to be done: the model, its variant, what TensorFlow makes, and what comes after."""
 
     origin: Source
     row: Variant
+    tool: Variant
     rules: list[dict[str, Any]] | None
     needs_samples: bool
     unrolled: bool
@@ -175,7 +205,8 @@ def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: boo
             f"ai-edge-quantizer recipe. Received: {type(quantize).__name__}."
         )
     else:
-        recipe = cast("Recipe", quantize)
+        # What a recipe leaves in float32, its author wants so.
+        row, recipe = variant(None), cast("Recipe", quantize)
         stamp = f"recipe:{recipes.loosest(recipe).name}"
         rules = recipes.rules(recipe, origin)
         needs_samples = recipes.needs_samples(rules)
@@ -183,10 +214,9 @@ def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: boo
         # TensorFlow's calibrator ends the whole process on a loop's body.
         _fixed_steps(origin)
         origin, unroll = source(model, samples=samples, unroll=True), True
-    if rules is not None:
-        # The quantizer starts from float32.
-        row = variant(None)
-    return _Job(origin, row, rules, needs_samples, unroll, stamp)
+    # The quantizer starts from float32.
+    tool = row if rules is None else variant(None)
+    return _Job(origin, row, tool, rules, needs_samples, unroll, stamp)
 
 
 def _fixed_steps(origin: Source) -> None:
@@ -233,7 +263,7 @@ def convert_trained(origin: Source, row: Variant, values: Sequence[Array]) -> by
     Raises:
         ConversionError: The converter failed; `.log` holds its words.
     """
-    job = _Job(origin, row, None, needs_samples=False, unrolled=False, stamp=row.name)
+    job = _Job(origin, row, row, None, needs_samples=False, unrolled=False, stamp=row.name)
     finished = _run(job, None, 1, allow_flex=False)
     metadata = packing.describe(
         Metadata(name=origin.name, quantize=row.name), finished, ranges=_ranges(origin, values)
@@ -276,13 +306,19 @@ def _convert(
         batches = list(recipes.batches(chosen, keys, size))
     model = container.parse(
         saved_model.convert(
-            origin, job.row, batches=batches, batch_size=batch_size, allow_flex=allow_flex
+            origin, job.tool, batches=batches, batch_size=batch_size, allow_flex=allow_flex
         )
     )
     # Before the quantizer, which looks layers up by the names of their tensors.
     _rename(model, origin, keys, ends)
     if job.rules is None:
-        return model
+        left = left_in_float(model, origin.layers) if job.row.name == "dynamic" else {}
+        if not left or not recipes.installed():
+            return model
+        small = replace(job, tool=variant(None), rules=recipes.rules(job.row, origin))
+        other = _convert(small, None, batch_size, allow_flex=allow_flex)
+        fewer = sum(left_in_float(other, origin.layers).values()) < sum(left.values())
+        return other if fewer else model
     names = [port.name for port in origin.inputs]
     if chosen is not None:
         batches = list(recipes.batches(chosen, names, size))

@@ -152,7 +152,7 @@ class Card:
             ("arena bytes, at least", [_whole(row.anatomy.activation_bytes) for row in rows]),
             ("operators", [str(sum(row.anatomy.operators.values())) for row in rows]),
             ("runtime at least", [row.anatomy.minimum_runtime or "–" for row in rows]),
-            ("not in TFLite Micro", [", ".join(row.anatomy.not_in_micro) or "–" for row in rows]),
+            ("not in TFLite Micro", [" ".join(row.anatomy.not_in_micro) or "–" for row in rows]),
         ]
         lines.append(("by XNNPACK", ["yes" if row.xnnpack else "no" for row in rows]))
         for number, first in enumerate(rows[0].latency):

@@ -10,8 +10,9 @@
     ├── VerificationError  the file does not answer what the model answers
     └── ExportFileError    a file that cannot be read or written
 
-``CalibrationWarning``, samples that make a poor calibration, and ``ChangedFileWarning``, a file
-that another tool wrote anew, are warnings, not errors.
+Three are warnings, not errors: ``CalibrationWarning``, samples that make a poor calibration;
+``ChangedFileWarning``, a file that another tool wrote anew; ``FloatKernelWarning``, kernels that
+stay in float32 where smaller ones were asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "ExportError",
     "ExportFileError",
     "FlatbufferError",
+    "FloatKernelWarning",
     "MetadataError",
     "OptionError",
     "VerificationError",
@@ -119,5 +121,14 @@ class ChangedFileWarning(UserWarning):
 
     Example:
         >>> issubclass(ChangedFileWarning, UserWarning)
+        True
+    """
+
+
+class FloatKernelWarning(UserWarning):
+    """Kernels stay in float32 in a variant that was to store them smaller.
+
+    Example:
+        >>> issubclass(FloatKernelWarning, UserWarning)
         True
     """

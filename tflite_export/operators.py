@@ -15,25 +15,10 @@ from ai_edge_litert.tools import flatbuffer_utils
 from tflite_export.files import read
 from tflite_export.flatbuffer import container
 from tflite_export.flatbuffer.packing import tensor_names
+from tflite_export.runtimes import micro_kernels
 
 __all__ = ["Anatomy", "anatomy"]
 
-# What MicroMutableOpResolver of TFLite Micro can register, custom signal operators aside.
-MICRO = frozenset(
-    """
-    ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL BATCH_TO_SPACE_ND
-    BROADCAST_ARGS BROADCAST_TO CALL_ONCE CAST CEIL CONCATENATION CONV_2D COS CUMSUM
-    DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE DIV ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS
-    FILL FLOOR FLOOR_DIV FLOOR_MOD FULLY_CONNECTED GATHER GATHER_ND GREATER GREATER_EQUAL
-    HARD_SWISH IF L2_NORMALIZATION L2_POOL_2D LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND
-    LOGICAL_NOT LOGICAL_OR LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN MINIMUM MIRROR_PAD MUL
-    NEG NOT_EQUAL PACK PAD PADV2 PRELU QUANTIZE READ_VARIABLE REDUCE_MAX RELU RELU6 RESHAPE
-    RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR ROUND RSQRT SELECT_V2 SHAPE SIN SLICE SOFTMAX
-    SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE
-    STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK
-    VAR_HANDLE WHILE ZEROS_LIKE
-    """.split()  # noqa: SIM905
-)
 _TYPES = schema.TensorType
 _BITS = {
     _TYPES.FLOAT32: 32,
@@ -75,7 +60,9 @@ class Anatomy:
         minimum_runtime: The oldest TensorFlow Lite release that can run the file, as the
             converter states it; a lower bound for int4 and int16, which it states too low.
         flex: TensorFlow's own operators in it, which need the Flex delegate.
-        not_in_micro: Operators that TFLite Micro cannot register.
+        not_in_micro: What TFLite Micro does not run, or runs wrongly: operators that it lacks,
+            operators with types that it has no kernel for, weights with a scale for each unit that
+            it reads with one. Known without its package; `verify(runtime="micro")` asks itself.
         inputs: Input to its shape, as the signature names it; -1 where a size is open.
         outputs: The same of the outputs.
 
@@ -96,7 +83,7 @@ class Anatomy:
 
     @property
     def runs_on_micro(self) -> bool:
-        """Whether TFLite Micro has every operator; not every type has a kernel there."""
+        """Whether TFLite Micro has every operator, with the types that it has here."""
         return not self.not_in_micro
 
 
@@ -115,7 +102,7 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
 
     Example:
         >>> anatomy("digits.tflite").not_in_micro                  # doctest: +SKIP
-        ('BROADCAST_TO',)
+        ('GELU: no such operator.',)
     """
     model = container.parse(read(source) if isinstance(source, (str, os.PathLike)) else source)
     counts: Counter[str] = Counter()
@@ -139,7 +126,7 @@ def anatomy(source: bytes | str | os.PathLike[str]) -> Anatomy:
         activation_bytes=_activation_bytes(model),
         minimum_runtime=_minimum_runtime(model),
         flex=tuple(sorted(flex)),
-        not_in_micro=tuple(sorted(set(counts) - MICRO)),
+        not_in_micro=micro_kernels.refused(model),
         inputs=_ends(model, "inputs"),
         outputs=_ends(model, "outputs"),
     )

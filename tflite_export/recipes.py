@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from tflite_export.conversion import dead_units
 from tflite_export.errors import ConversionError, OptionError
 from tflite_export.flatbuffer import container
 from tflite_export.keras_model.source import Source
@@ -25,6 +27,7 @@ from tflite_export.variants import VARIANTS, Variant, variant
 
 Recipe = Mapping[str, str] | Sequence[Mapping[str, Any]]
 Array = np.ndarray[Any, Any]
+_EIGHT_BITS = ("DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
 _BITS = {"int4": 4, "int8": 8, "int16": 16}
 
 
@@ -86,7 +89,12 @@ def apply(
     quantizer = _module("quantizer").Quantizer(bytearray(flat), recipe)
     calibration = _ranges(flat, batches or ()) if quantizer.need_calibration else None
     done = quantizer.quantize(calibration, enable_progress_report=False)
-    return bytes(done.quantized_model)
+    quantized = bytes(done.quantized_model)
+    if calibration is None:
+        return quantized
+    model = container.parse(quantized)
+    dead_units.keep_biases(model, container.parse(flat))
+    return container.serialize(model)
 
 
 def _ranges(flat: bytes, batches: Iterable[dict[str, Array]]) -> dict[str, dict[str, Array]]:
@@ -128,7 +136,7 @@ def _ranges(flat: bytes, batches: Iterable[dict[str, Array]]) -> dict[str, dict[
 def _rules(entries: list[tuple[str, str, Variant]]) -> list[dict[str, Any]]:
     manager = _module("recipe_manager").RecipeManager()
     untouched = _module("algorithm_manager").AlgorithmName.NO_QUANTIZE
-    for regex, operation, row in entries:
+    for regex, operation, row in (one for entry in entries for one in _with_int8(*entry)):
         where = {"regex": regex, "operation_name": _module("qtyping").TFLOperationName(operation)}
         if row.needs_samples:
             manager.add_static_config(
@@ -148,6 +156,15 @@ def _rules(entries: list[tuple[str, str, Variant]]) -> list[dict[str, Any]]:
         else:
             manager.add_weight_only_config(**where, num_bits=_BITS[row.weights])
     return list(manager.get_quantization_recipe())
+
+
+def _with_int8(regex: str, operation: str, row: Variant) -> list[tuple[str, str, Variant]]:
+    """Add int8 for what ai-edge-quantizer leaves in float32 where it is to be int4."""
+    entry = (regex, operation, row)
+    if row.weights != "int4" or operation != "*":
+        return [entry]
+    other = VARIANTS["dynamic" if row.activations == "dynamic" else "weight_int8"]
+    return [entry, *((regex, operator, other) for operator in _EIGHT_BITS)]
 
 
 def _scope(pattern: str, origin: Source) -> str:
@@ -178,6 +195,11 @@ def _row_of(rule: Mapping[str, Any]) -> Variant:
     if activations <= 8:
         return VARIANTS["int8"]
     return VARIANTS["weight_int8"] if weights <= 8 else VARIANTS["float32"]
+
+
+def installed() -> bool:
+    """Whether ai-edge-quantizer is there."""
+    return importlib.util.find_spec("ai_edge_quantizer") is not None
 
 
 def _module(name: str) -> Any:

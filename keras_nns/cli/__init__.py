@@ -41,7 +41,12 @@ from keras_nns.cli.arguments import Commands, Formatter, wrapped
 from keras_nns.errors import NNSError
 from tflite_export.cli.signals import Terminated, stopped_by_sigterm
 from tflite_export.cli.streams import any_text
-from tflite_export.errors import CalibrationWarning, ChangedFileWarning, ExportError
+from tflite_export.errors import (
+    CalibrationWarning,
+    ChangedFileWarning,
+    ExportError,
+    FloatKernelWarning,
+)
 from tflite_export.writing.text import visible
 
 COMMANDS = (
@@ -93,6 +98,7 @@ def _run(given: argparse.Namespace) -> int:
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", CalibrationWarning)
             warnings.simplefilter("always", ChangedFileWarning)
+            warnings.simplefilter("always", FloatKernelWarning)
             given.run(given)
             sys.stdout.flush()
     except Terminated:

@@ -19,6 +19,7 @@ from tflite_export.errors import (
     ChangedFileWarning,
     ExportError,
     ExportFileError,
+    FloatKernelWarning,
 )
 from tflite_export.files import read, save
 from tflite_export.writing.text import visible
@@ -54,6 +55,7 @@ def _run(given: argparse.Namespace) -> int:
         with warnings.catch_warnings(), stopped_by_sigterm():
             warnings.simplefilter("always", CalibrationWarning)
             warnings.simplefilter("always", ChangedFileWarning)
+            warnings.simplefilter("always", FloatKernelWarning)
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             command(given)
     except ExportError as error:
@@ -229,7 +231,7 @@ def _show(given: argparse.Namespace) -> None:
         "operators": ", ".join(f"{name} {count}" for name, count in parts.operators.items()),
         "parameters": f"{parts.parameters:,}",
         "runtime at least": parts.minimum_runtime,
-        "not in TFLite Micro": ", ".join(parts.not_in_micro),
+        "not in TFLite Micro": " ".join(parts.not_in_micro),
     }.items():
         if value:
             _out(f"{title:20} {value}")

@@ -9,7 +9,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from tflite_export.errors import FlatbufferError
 
-_NAMES = {
+TYPE_NAMES = {
     number: name.lower() for name, number in vars(schema.TensorType).items() if name.isupper()
 }
 
@@ -30,7 +30,7 @@ class NotRunError(FlatbufferError):
 def types_of(operator: Any, graph: Any) -> str:
     """The types that an operator reads and writes, as `float32, int8 → float32`."""
     read, written = (
-        ", ".join(_NAMES[graph.tensors[index].type] for index in indices if index >= 0)
+        ", ".join(TYPE_NAMES[graph.tensors[index].type] for index in indices if index >= 0)
         for indices in (operator.inputs, operator.outputs)
     )
     return f"{read} → {written}"
