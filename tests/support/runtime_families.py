@@ -158,7 +158,6 @@ def table(lines: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    page = PAGE.read_text()
-    before, rest = page.split(START)
     made = table([row(family, verdicts(family)) for family in FAMILIES])
+    before, rest = PAGE.read_text().split(START)
     PAGE.write_text(before + START + made + END + rest.split(END)[1])

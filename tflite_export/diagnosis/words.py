@@ -12,6 +12,7 @@ from tflite_export.diagnosis.other_variants import passing
 from tflite_export.errors import FlatbufferError
 from tflite_export.flatbuffer.container import parse
 from tflite_export.keras_model.source import kernels
+from tflite_export.operators import anatomy
 from tflite_export.running.resemblance import resemblance
 
 Array = np.ndarray[Any, Any]
@@ -70,10 +71,12 @@ def coarse(
         "The file holds this model's weights: the variant is too coarse for it, or was calibrated "
         f"on unlike samples. {place}"
     )
-    other = passing(model, samples, targets, instead_of=variant, passes=passes)
-    if other is not None:
-        name, size = other
+    micro = anatomy(flat).runs_on_micro
+    others = passing(model, samples, targets, instead_of=variant, passes=passes, micro=micro)
+    for name, size in others[:1]:
         said += f" Tried on these samples, quantize={name!r} passes, with {size:,} bytes."
+    for name, size in others[1:]:
+        said += f" On TFLite Micro, which does not run that, {name!r} would ({size:,} bytes)."
     recipe = {"*": variant.removeprefix("recipe:"), layer: "float32"}
     return (
         f"{said} Or try a recipe that leaves that layer alone, such as {recipe}, or more samples."
