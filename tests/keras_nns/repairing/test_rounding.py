@@ -68,6 +68,7 @@ def test_the_ridge_of_rounding_is_that_of_numpy(ridge, biased):
     assert np.linalg.norm(found.kernel - kernel) <= np.linalg.norm(plain.kernel - kernel)
 
 
+@pytest.mark.slow
 def test_it_is_least_squares_on_inputs_with_noise():
     """Bishop 1995: of many noisy copies of the data plain least squares finds the same change."""
     x, t, sums, kernel = system()

@@ -127,6 +127,7 @@ def test_one_head_is_narrowed_and_the_others_answer_as_before(name):
         assert proof.exact and proof.varied
 
 
+@pytest.mark.slow
 def test_what_another_output_reads_of_a_head_is_refused_with_a_way_on():
     start, _, large = body()
     scores = L.Dense(CLASSES, activation="softmax", name="class_scores")(L.Reshape((4, 8))(large))
@@ -184,8 +185,13 @@ def test_losses_of_the_other_heads_stay(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["arrays", "dataset", "generator", "PyDataset", "one output"])
-@pytest.mark.parametrize("name", ["scales", "anchors", "whole images"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *[("scales", form) for form in ("arrays", "generator", "PyDataset", "one output")],
+        *[(name, form) for name in ("anchors", "whole images") for form in ("arrays", "dataset")],
+    ],
+)
 def test_data_for_all_outputs_is_read_for_the_one_that_answers(name, form):
     model = made(name)
     alone, given = targets(name, model)
@@ -229,6 +235,7 @@ def dataset(given):
     return tf.data.Dataset.from_tensor_slices((X, as_tuple)).batch(16)
 
 
+@pytest.mark.slow
 def test_targets_of_several_outputs_ask_which():
     model = made("anchors")
     _, given = targets("scales", made("scales"))

@@ -247,6 +247,7 @@ def test_class_weights_of_add_label_are_those_of_keras_fit(monkeypatch):
     nns.add_label(parent, (X, Y), name="third", label_names=names[:2], **own)
 
 
+@pytest.mark.slow
 def test_class_weights_beside_balanced_answers_are_refused(trained, whole):
     how = {"class_weight": WEIGH, "balance": True}
     for verb in (
