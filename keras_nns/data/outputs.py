@@ -92,13 +92,11 @@ def targets_of(data: Any, y: Any, model: Any, name: str | None) -> tuple[Any, An
     Raises:
         DataError: Targets are a dictionary and the output is not known, or not among them.
     """
-    keys = output_keys(model) if len(getattr(model, "outputs", None) or ()) > 1 else []
-    place = output_place(model, name)
-    pick = partial(_own, keys, place)
+    if len(getattr(model, "outputs", None) or ()) < 2:
+        return data, y
+    pick = partial(_own, output_keys(model), output_place(model, name))
     if y is not None:
         return data, pick(y)
-    if not keys:
-        return data, y
     if isinstance(data, tuple):
         return _of_item(pick, data), None
     if isinstance(data, datasets.Dataset):
@@ -119,10 +117,9 @@ def targets_of(data: Any, y: Any, model: Any, name: str | None) -> tuple[Any, An
 def _own(keys: list[str], place: int | None, y: Any) -> Any:
     if isinstance(y, Mapping):
         if place is None or keys[place] not in y:
-            known = f"one of {keys}" if keys else "which the model has one of"
             raise DataError(
                 f"The targets are those of several outputs, {list(y)}. Say which output answers "
-                f"the labels, as output=…, {known}; or pass its targets alone."
+                f"the labels, as output=…, one of {keys}; or pass its targets alone."
             )
         return y[keys[place]]
     several = isinstance(y, list | tuple) and len(y) == len(keys) > 1

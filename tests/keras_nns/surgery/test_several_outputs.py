@@ -244,6 +244,8 @@ def test_targets_of_several_outputs_ask_which():
     with pytest.raises(nns.errors.DataError, match="model has one output"):
         one = keras.Sequential([keras.Input((8, 8, 3)), L.Flatten(), L.Dense(4), L.Dense(5)])
         nns.observe(one, (X, given), verbose=False)
+    with pytest.raises(nns.errors.DataError, match="model has one output"):
+        nns.observe(one, X, given, verbose=False)
 
 
 @pytest.mark.slow
