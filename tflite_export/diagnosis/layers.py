@@ -26,7 +26,8 @@ class Departure:
 
     Attributes:
         layer: Its name.
-        rms: Root mean square difference behind it, as a share of the layer's scale.
+        rms: Root mean square difference behind it, as a share of each unit's scale: a wide unit
+            hides what its neighbours lose.
         before: The largest such difference of the layers before it.
     """
 
@@ -71,12 +72,19 @@ def _largest_step(expected: Mapping[str, Array], inside: Mapping[str, Array]) ->
         wanted = expected.get(name)
         if wanted is None or wanted.shape != answer.shape:
             continue
-        scale = np.abs(wanted).max(initial=0.0) or 1.0
-        rms = float(np.sqrt(np.mean((wanted - answer) ** 2)) / scale)
+        rms = _apart(wanted, answer)
         if found is None or rms - before > found.rms - found.before:
             found = Departure(name, rms, before)
         before = max(before, rms)
     return found
+
+
+def _apart(wanted: Array, answer: Array) -> float:
+    axes = tuple(range(wanted.ndim - 1))
+    scales = np.abs(wanted).max(axis=axes, initial=0.0)
+    # A unit that is silent throughout counts on its layer's scale.
+    scales = np.where(scales > 0, scales, scales.max(initial=0.0) or 1.0)
+    return float(np.sqrt(np.mean(((wanted - answer) / scales) ** 2)))
 
 
 def _inside(flat: bytes, values: Sequence[Array], layers: Sequence[str]) -> dict[str, Array]:

@@ -76,7 +76,7 @@ def coarse(
     for name, size in others[:1]:
         said += f" Tried on these samples, quantize={name!r} passes, with {size:,} bytes."
     for name, size in others[1:]:
-        said += f" On TFLite Micro, which does not run that, {name!r} would ({size:,} bytes)."
+        said += f" On TFLite Micro, which does not run that, {name!r} passes ({size:,} bytes)."
     recipe = {"*": variant.removeprefix("recipe:"), layer: "float32"}
     return (
         f"{said} Or try a recipe that leaves that layer alone, such as {recipe}, or more samples."
@@ -92,8 +92,8 @@ def _place(flat: bytes, model: Any, values: Sequence[Array]) -> tuple[str, str]:
         found = None
     if found is not None:
         return found.layer, (
-            f"The difference grows most at layer {found.layer!r}: to {found.rms:.2g} of its scale, "
-            f"from {found.before:.2g} before it."
+            f"The difference grows most at layer {found.layer!r}: to {found.rms:.2g} of its units' "
+            f"scale, from {found.before:.2g} before it."
         )
     reach = {
         name: float(np.abs(kernel.values).max(initial=0.0))
