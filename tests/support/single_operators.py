@@ -148,27 +148,6 @@ def _square(kind: str, *shape: int) -> Tensor:
 
 
 _MOVING: dict[str, Callable[[str], bytes]] = {
-    "ARG_MAX": lambda t: flatbuffer(
-        "ARG_MAX",
-        [Tensor(t, (1, 4)), _whole(1)],
-        [Tensor("int32", (1,))],
-        _options("ArgMax", outputType=2),
-    ),
-    "ARG_MIN": lambda t: flatbuffer(
-        "ARG_MIN",
-        [Tensor(t, (1, 4)), _whole(1)],
-        [Tensor("int32", (1,))],
-        _options("ArgMin", outputType=2),
-    ),
-    "AVERAGE_POOL_2D": lambda t: flatbuffer(
-        "AVERAGE_POOL_2D", [_square(t)], [_square(t, 1, 2, 2, 2)], _options("Pool2D", **_POOL)
-    ),
-    "MAX_POOL_2D": lambda t: flatbuffer(
-        "MAX_POOL_2D", [_square(t)], [_square(t, 1, 2, 2, 2)], _options("Pool2D", **_POOL)
-    ),
-    "L2_POOL_2D": lambda t: flatbuffer(
-        "L2_POOL_2D", [_square(t)], [_square(t, 1, 2, 2, 2)], _options("Pool2D", **_POOL)
-    ),
     "BATCH_TO_SPACE_ND": lambda t: flatbuffer(
         "BATCH_TO_SPACE_ND",
         [_square(t, 4, 2, 2, 1), _whole(2, 2), Tensor("int32", (2, 2), np.zeros((2, 2), np.int32))],
@@ -313,6 +292,12 @@ def operators() -> Iterator[tuple[str, str, bytes]]:
             yield name, kind, _squashing(name, kind)
         for name, made in _MOVING.items():
             yield name, kind, made(kind)
+        for name in ("AVERAGE_POOL_2D", "L2_POOL_2D", "MAX_POOL_2D"):
+            pooled = [_square(kind, 1, 2, 2, 2)]
+            yield name, kind, flatbuffer(name, [_square(kind)], pooled, _options("Pool2D", **_POOL))
+        for name, of in (("ARG_MAX", "ArgMax"), ("ARG_MIN", "ArgMin")):
+            row, place = [Tensor(kind, (1, 4)), _whole(1)], [Tensor("int32", (1,))]
+            yield name, kind, flatbuffer(name, row, place, _options(of, outputType=2))
         yield "CAST", kind, flatbuffer("CAST", [Tensor(kind, (1, 4))], [Tensor("float32", (1, 4))])
         yield (
             "DEQUANTIZE",
