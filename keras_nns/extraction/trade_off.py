@@ -148,7 +148,8 @@ class Sweep:
             f"{tables.share(self.parent_worth)} with {self.parent_costs.parameters:,} parameters."
         )
         if self.missing:
-            caption += f" Cut off: {self.missing} larger sizes were not made."
+            were = "size was" if self.missing == 1 else "sizes were"
+            caption += f" Cut off: {self.missing} larger {were} not made."
         return tables.Table(columns, rows, caption)
 
     @property
