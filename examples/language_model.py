@@ -87,8 +87,12 @@ for number, name in enumerate(KINDS[:1] if given.quick else KINDS):
     print(f"\n{name}, validation text: {most / WORSE:.2f} whole")
     for some_heads, some_units in SHARES[:1] if given.quick else SHARES:
         # What was not observed stays, so the two plans meet in what both leave.
-        plan = nns.select(heads, labels=name, keep=nns.fraction(some_heads))
-        plan &= nns.select(units, labels=name, keep=nns.fraction(some_units))
+        plan = nns.select(
+            heads, labels=name, score="mean_activation", keep=nns.fraction(some_heads)
+        )
+        plan &= nns.select(
+            units, labels=name, score="mean_activation", keep=nns.fraction(some_units)
+        )
         small = nns.cut(model, plan)
         rows = of_kind(0, number)[:400, :-1]
         fixed = nns.repair(small, model, rows, steps=nns.steps.least_squares()).model

@@ -29,7 +29,7 @@ monitor = nns.ActivityMonitor(data=(x_train, y_train))
 model.fit(x_train, y_train, epochs=20, batch_size=32, verbose=0, callbacks=[monitor])
 
 # Keep the units that tell a 3 from the rest, and cut the others away.
-plan = nns.select(monitor.activity, labels=3, score=nns.scores.contrast, keep=nns.top(24))
+plan = nns.select(monitor.activity, labels=3, keep=nns.top(24))
 three = nns.cut(model, plan, head="binary", prove=True)
 print(plan)
 print(f"{model.count_params()} parameters became {three.count_params()};", end=" ")

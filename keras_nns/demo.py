@@ -136,7 +136,7 @@ def run_demo(
             say("training")
             data = load_dataset(dataset)
             used, apart = _set_apart(data, seed) if zeta is None else (data, None)
-            parent, activity, note = _trained(used, seed, epochs)
+            parent, activity, note = trained_on(used, seed, epochs)
         else:
             say("observing")
             parent = load_model(model, unsafe=unsafe)
@@ -249,7 +249,17 @@ def image_options(model: keras.Model) -> dict[str, Any]:
     return {"image_size": size, "channels": channels}
 
 
-def _trained(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model, Activity, str]:
+def trained_on(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model, Activity, str]:
+    """Train a small network on a data set, watched when training ends.
+
+    Args:
+        data: What it learns.
+        seed: Seed of Python, NumPy and TensorFlow.
+        epochs: How often to go through the training part; None by its size.
+
+    Returns:
+        The network, its activity, and a sentence on both.
+    """
     keras.utils.set_random_seed(seed)
     stem = safe_names([data.name])[0]
     parent = small_network(data, name=f"{stem}_network")

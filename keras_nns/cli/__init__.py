@@ -57,15 +57,15 @@ COMMANDS = (
 
 _EXAMPLES = """\
 start here:
-  keras-nns demo                       # two minutes; then open nns_demo/report.html
+  keras-nns demo                       # a minute; then open nns_demo/report.html
 
-in one go, to what it may cost:
-  keras-nns extract model.keras data.npz --label 3 --budget 60kB -o three.keras
+in one go, from a model and its data to the file that fits, judged and verified:
+  keras-nns extract model.keras data.npz --label 3 --budget 60kB --quantize int8 -o three.tflite
 
 step by step, with files in between:
   keras-nns inspect model.keras
   keras-nns observe model.keras data.npz -o activity.npz
-  keras-nns select activity.npz --label 3 --zeta 0.4 -o three.json
+  keras-nns select activity.npz --label 3 -o three.json
   keras-nns cut model.keras three.json -o three.keras
   keras-nns evaluate three.keras data.npz --against model.keras
   keras-nns export three.keras -o three.tflite

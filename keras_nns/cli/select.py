@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from keras_nns.selection.activations import Score
 
 EXAMPLE = """\
-keras-nns select nns_demo/activity.npz --label 3 --zeta 0.4 -o three.json
-keras-nns select nns_demo/activity.npz --label 3 --label 8 --keep "fraction(0.25)" -o two.json
-keras-nns select nns_demo/activity.npz --each --score contrast --zeta 0.1 -o plans"""
+keras-nns select nns_demo/activity.npz --label 3 -o three.json
+keras-nns select nns_demo/activity.npz --label 3 --label 8 --fraction 0.25 -o two.json
+keras-nns select nns_demo/activity.npz --each --score mean_activation --zeta 0.4 -o papers_rule"""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -41,8 +41,8 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument(
         "--score",
         choices=(*arguments.SCORES, *arguments.WEIGHT_SCORES),
-        default="mean_activation",
-        help="how much a label needs a unit (default: mean_activation)",
+        help="how much a label needs a unit (default: contrast, what tells it from the rest; with "
+        "--zeta mean_activation, which is the paper's rule)",
     )
     parser.add_argument(
         "--model",
@@ -75,11 +75,14 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
         "--zeta",
         type=float,
         metavar="Z",
-        help="keep units of at least this share of the layer's highest score (default: 0.4)",
+        help="keep units of at least this share of the layer's highest score (the paper: 0.4)",
     )
     rule.add_argument("--top", type=int, metavar="K", help="keep the K best units of each layer")
     rule.add_argument(
-        "--fraction", type=float, metavar="P", help="keep this share of each layer's units"
+        "--fraction",
+        type=float,
+        metavar="P",
+        help="keep this share of each layer's units (default: 0.5)",
     )
     parser.add_argument(
         "--scope",
@@ -122,7 +125,7 @@ def run(given: Namespace) -> None:
     screen.remark(given, f"{output}: {plan}")
 
 
-def _run_each(given: Namespace, rule: KeepRule) -> None:
+def _run_each(given: Namespace, rule: KeepRule | None) -> None:
     from keras_nns.files.folders import replacing_folder, safe_names
     from keras_nns.observation.activity import Activity
     from keras_nns.selection.choosing import select
@@ -144,15 +147,17 @@ def _run_each(given: Namespace, rule: KeepRule) -> None:
         screen.remark(given, f"{given.output}/{name}: {plan}")
 
 
-def _score(given: Namespace) -> Score:
+def _score(given: Namespace) -> Score | None:
     from keras_nns.selection.naming import as_score
 
+    if given.score is None:
+        return None
     weighs = given.score in arguments.WEIGHT_SCORES
     return as_score(given.score, reading.model(given, given.model) if weighs else None)
 
 
-def rule_of(given: Namespace) -> KeepRule:
-    """Return the keep rule that the arguments say.
+def rule_of(given: Namespace) -> KeepRule | None:
+    """Return the keep rule that the arguments say; None where they say none.
 
     Raises:
         SelectionError: There is no such rule, or its number makes no sense.
@@ -164,9 +169,11 @@ def rule_of(given: Namespace) -> KeepRule:
         return keep.top(given.top, **where)
     if given.fraction is not None:
         return keep.fraction(given.fraction, **where)
-    if given.keep is None:
-        return keep.above(0.4 if given.zeta is None else given.zeta, **where)
-    return keep.named_rule(given.keep, scope=given.scope, normalise=given.normalise)
+    if given.zeta is not None:
+        return keep.above(given.zeta, **where)
+    if given.keep is not None:
+        return keep.named_rule(given.keep, scope=given.scope, normalise=given.normalise)
+    return keep.fraction(0.5, **where) if given.scope or given.normalise else None
 
 
 def label_of(activity: Activity, text: str) -> int | str:

@@ -245,19 +245,17 @@ def _named(
     return f"{name}({shown})"
 
 
-def as_rule(given: KeepRule | str | float | None) -> KeepRule:
+def as_rule(given: KeepRule | str | float) -> KeepRule:
     """Return the keep rule that is meant by one, by its words, or by the number of `above`.
 
     Args:
-        given: Such as `above(0.4)`, `"top(8)"` or `0.4`; None for the paper's `above(0.4)`.
+        given: Such as `above(0.4)`, `"top(8)"` or `0.4`.
 
     Raises:
         SelectionError: It is none of these.
     """
     if isinstance(given, KeepRule):
         return given
-    if given is None:
-        return above(0.4)
     if isinstance(given, str):
         return named_rule(given)
     if isinstance(given, Real) and not isinstance(given, bool):

@@ -14,11 +14,11 @@ from keras_nns.data.labels import label_number
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
-from keras_nns.plans.keep_rules import KeepRule, as_rule, normalised
+from keras_nns.plans.keep_rules import KeepRule, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import Group, Member, mask_of
-from keras_nns.selection.activations import Score, mean_activation, name_of
-from keras_nns.selection.naming import as_score
+from keras_nns.selection.activations import Score, name_of
+from keras_nns.selection.naming import usual
 
 Label = int | str
 
@@ -38,8 +38,8 @@ def select(  # type: ignore[overload-overlap]
     activity: Activity,
     labels: Literal["each"],
     *,
-    score: Score | str = ...,
-    keep: KeepRule | str | float = ...,
+    score: Score | str | None = ...,
+    keep: KeepRule | str | float | None = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> list[Plan]: ...
@@ -48,8 +48,8 @@ def select(
     activity: Activity,
     labels: Label | Iterable[Label] = ...,
     *,
-    score: Score | str = ...,
-    keep: KeepRule | str | float = ...,
+    score: Score | str | None = ...,
+    keep: KeepRule | str | float | None = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> Plan: ...
@@ -57,7 +57,7 @@ def select(
     activity: Activity,
     labels: Label | Iterable[Label] = "all",
     *,
-    score: Score | str = mean_activation,
+    score: Score | str | None = None,
     keep: KeepRule | str | float | None = None,
     min_units: int = 1,
     multiple_of: int = 1,
@@ -76,10 +76,13 @@ def select(
     Args:
         activity: What was observed.
         labels: A label's number or name, a list of them, `"all"`, or `"each"` for one plan each.
-        score: How much a label needs a unit; the paper's mean activation by default. Or the name
-            of a score that needs activity alone, such as `"contrast"`.
-        keep: Which scores stay; the paper's `above(0.4)` by default. Or a rule in words,
-            `"top(8)"`, or the number of `above`.
+        score: How much a label needs a unit, or the name of a score that needs activity alone.
+            None: `contrast`, which keeps what tells a label from the rest; the paper's
+            `mean_activation` for its rule `above`, and where there is nothing to tell from.
+            `reconstruction` and `forward_selection` choose what does when all that reads it is
+            refitted: `repair` behind the cut, or other scores are better.
+        keep: Which scores stay, a rule in words such as `"top(8)"`, or the number of `above`.
+            None: `fraction(0.5)`; the paper's `above(0.4)` for `score="mean_activation"`.
         min_units: Keep at least this many units of every layer, the best ones.
         multiple_of: Round what is kept of every layer up to a multiple of this, by the best of the
             rest, for hardware that computes 4, 8 or 16 units at once. A layer whose own number of
@@ -96,10 +99,11 @@ def select(
         UserWarning: Units that could go stay because they cannot be observed.
 
     Example:
-        >>> plan = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
+        >>> plan = nns.select(activity, labels=3)  # doctest: +SKIP
+        >>> paper = nns.select(activity, labels=3, score="mean_activation")  # doctest: +SKIP
         >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
     """
-    keep, score = as_rule(keep), as_score(score)
+    score, keep = usual(activity, score, keep)
     if min_units < 0:
         raise SelectionError(f"`min_units` must be 0 or more. Received: min_units={min_units}.")
     if multiple_of < 1:

@@ -1,12 +1,16 @@
-"""Scores by their names, as a shell has them."""
+"""Scores by their names, as a shell has them; and which go with which rule."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from keras_nns.errors import SelectionError
+from keras_nns.observation.activity import Activity
+from keras_nns.plans.keep_rules import KeepRule, above, as_rule, fraction
 from keras_nns.selection import activations, weights
-from keras_nns.selection.activations import Score
+from keras_nns.selection.activations import Score, contrast, mean_activation
 
 _OF_ACTIVITY = ("mean_activation", "firing_frequency", "active_share", "contrast", "d_prime",
                 "block_influence")  # fmt: skip
@@ -44,3 +48,30 @@ def as_score(given: Score | str, model: Any = None) -> Score:
         f"`score` is a score such as nns.scores.contrast, or the name of one: {named}. Received: "
         f"{given!r}."
     )
+
+
+def usual(
+    activity: Activity, score: Score | str | None, keep: KeepRule | str | float | None
+) -> tuple[Score, KeepRule]:
+    """Return a score and a rule that go together, where one or both are left open.
+
+    Args:
+        activity: What was observed.
+        score: As `select` takes it. None: `mean_activation` for the rule `above`, which is the
+            paper's, and where fewer than two labels have samples or no means were watched; else
+            `contrast`.
+        keep: As `select` takes it. None: the paper's `above(0.4)` for `mean_activation` that was
+            asked for, else `fraction(0.5)`.
+
+    Raises:
+        SelectionError: There is no such score or rule.
+    """
+    rule = None if keep is None else as_rule(keep)
+    if score is None:
+        alone = "mean" not in activity.statistics or (np.asarray(activity.samples) > 0).sum() < 2
+        papers = rule is not None and rule.name.startswith("above")
+        return mean_activation if alone or papers else contrast, rule or fraction(0.5)
+    chosen = as_score(score)
+    if rule is None:
+        rule = above(0.4) if chosen is mean_activation else fraction(0.5)
+    return chosen, rule

@@ -304,7 +304,9 @@ def test_the_six_steps_are_the_library(digits):
         np.testing.assert_allclose(
             digits.activity.mean(method.HIDDEN)[label], shots.mean(axis=0, dtype=float), atol=1e-5
         )
-    assert method.choose(digits.activity, 0.4) == nns.select(digits.activity, "each")
+    assert method.choose(digits.activity, 0.4) == nns.select(
+        digits.activity, "each", score="mean_activation"
+    )
     steps = method.integrate(digits.plans[0.4])
     assert steps[-1] == nns.merge(digits.plans[0.4])
     assert [len(step.labels) for step in steps] == list(range(1, 11))

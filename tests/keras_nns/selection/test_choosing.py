@@ -90,7 +90,7 @@ def test_a_global_rule_compares_the_whole_network_and_all_its_labels(activity, k
 
 def test_a_global_rule_leaves_every_group_its_least():
     activity = activity_of({"first": np.ones((3, 4)), "second": [[9.0, 8, 7]] * 3})
-    plan = nns.select(activity, 0, keep=nns.top(2, scope="global"))
+    plan = nns.select(activity, 0, score="mean_activation", keep=nns.top(2, scope="global"))
     assert plan.kept == {"first": (0,), "second": (0, 1)}
     assert len(nns.select(activity, "each", keep=nns.top(2, scope="global"))) == 3
 
@@ -111,7 +111,7 @@ def test_nothing_may_be_kept_when_asked_for():
 
 def test_protected_units_and_groups_that_were_not_watched_stay():
     layout = Layout((group("first", 4, protected=[3]), group("second", 3), group("out", 2)))
-    plan = nns.select(activity_of({"first": [[9.0, 0, 0, 0]] * 3}, layout), 0)
+    plan = nns.select(activity_of({"first": [[9.0, 0, 0, 0]] * 3}, layout), 0, keep=nns.above(0.4))
     assert plan.kept == {"first": (0, 3), "second": (0, 1, 2), "out": (0, 1)}
     assert dict(plan.choices[0].thresholds) == {"first": 9.0}
 
@@ -273,9 +273,11 @@ def test_a_global_rule_may_compare_each_group_by_its_own_size(by):
     even = np.array([[1.0, 0.6, 0.2, 0.0]] * 3)
     odd = np.array([[900.0, 500.0, 100.0]] * 3)
     activity = activity_of({"first": even, "second": odd})
-    drowned = nns.select(activity, 0, keep=nns.top(3, scope="global"))
+    drowned = nns.select(activity, 0, score="mean_activation", keep=nns.top(3, scope="global"))
     assert drowned.kept == {"first": (0,), "second": (0, 1, 2)}
-    fair = nns.select(activity, 0, keep=nns.top(4, scope="global", normalise=by))
+    fair = nns.select(
+        activity, 0, score="mean_activation", keep=nns.top(4, scope="global", normalise=by)
+    )
     assert fair.kept == {"first": (0, 1), "second": (0, 1)}
 
 
@@ -284,3 +286,36 @@ def test_a_rule_on_a_signed_score_removes_what_hurts():
     activity = activity_of({"first": np.ones((3, 4)), "second": np.ones((3, 3))})
     plan = nns.select(activity, 0, score=lambda _: scores, keep=nns.at_least(0))
     assert plan.kept == {"first": (0, 2), "second": (0,)}
+
+
+# What goes without saying ------------------------------------------------------------------------
+
+OPPOSED = {
+    "first": [[9, 1, 8, 2], [9, 5, 0, 2], [9, 5, 1, 2]],
+    "second": [[3, 3, 0], [3, 0, 0], [3, 0, 4]],
+}
+
+
+def test_by_default_what_tells_a_label_from_the_rest_stays():
+    """The loudest unit of all is as loud for all, and goes."""
+    activity = activity_of(OPPOSED)
+    plan = nns.select(activity, "cat")
+    rest = (20 * np.array(OPPOSED["first"][1]) + 30 * np.array(OPPOSED["first"][2])) / 50
+    gap = np.abs(np.array(OPPOSED["first"][0]) - rest)
+    assert plan.kept["first"] == tuple(sorted(np.argsort(-gap)[:2])) == (1, 2)
+    assert plan.choices[0].score == "contrast" and plan.choices[0].keep == "fraction(0.5)"
+
+
+@pytest.mark.parametrize(
+    "asked", [{"score": "mean_activation"}, {"keep": nns.above(0.4)}, {"keep": 0.4}], ids=str
+)
+def test_the_papers_rule_is_one_word_away(asked):
+    activity = activity_of(OPPOSED)
+    assert nns.select(activity, "cat", **asked).kept == papers_rule(activity, 0, 0.4)
+
+
+def test_where_there_is_nothing_to_tell_a_label_from_the_loud_units_stay():
+    activity = activity_of(OPPOSED, samples=(10, 0, 0))
+    plan = nns.select(activity, "cat")
+    assert plan.choices[0].score == "mean_activation"
+    assert plan.kept["first"] == (0, 2)

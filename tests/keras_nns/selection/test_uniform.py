@@ -35,7 +35,7 @@ def activity_of(protected=()):
 def test_of_a_global_rule_each_layer_keeps_the_best_of_its_average():
     rule = nns.at_least(5)
     # Of code's hidden units 4, 0 and 1 reach it: 5 in 3 layers, rounded up 2 in each.
-    plan = nns.select(activity_of(), "code", keep=nns.uniform(rule))
+    plan = nns.select(activity_of(), "code", score="mean_activation", keep=nns.uniform(rule))
     assert plan.kept["block_0:hidden"] == (0, 1)
     assert plan.kept["block_1:hidden"] == (0, 1)
     assert plan.kept["block_2:hidden"] == (0, 1)
@@ -46,15 +46,22 @@ def test_of_a_global_rule_each_layer_keeps_the_best_of_its_average():
 
 
 def test_labels_of_a_list_are_looked_at_together():
-    together = nns.select(activity_of(), "all", keep=nns.uniform(nns.top(1)))
+    together = nns.select(
+        activity_of(), "all", score="mean_activation", keep=nns.uniform(nns.top(1))
+    )
     assert together.kept["block_1:hidden"] == (2,)
     assert together.kept["block_1:heads"] == (0,)
-    one_by_one = nns.select(activity_of(), "all", keep=nns.top(1))
+    one_by_one = nns.select(activity_of(), "all", score="mean_activation", keep=nns.top(1))
     assert one_by_one.kept["block_1:hidden"] == (0, 2)
 
 
 def test_what_must_stay_counts_among_the_number():
-    plan = nns.select(activity_of(protected=(1, 2, 3)), "code", keep=nns.uniform(nns.top(1)))
+    plan = nns.select(
+        activity_of(protected=(1, 2, 3)),
+        "code",
+        score="mean_activation",
+        keep=nns.uniform(nns.top(1)),
+    )
     assert plan.kept["block_2:hidden"] == (1, 2, 3)
     assert plan.kept["block_0:hidden"] == (0, 1, 2)
     assert plan.kept["block_0:heads"] == (0,)
@@ -62,6 +69,8 @@ def test_what_must_stay_counts_among_the_number():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_each_of_several_plans_is_even_by_itself(share):
-    for plan in nns.select(activity_of(), "each", keep=nns.uniform(nns.above(share))):
+    for plan in nns.select(
+        activity_of(), "each", score="mean_activation", keep=nns.uniform(nns.above(share))
+    ):
         assert len({len(kept) for name, kept in plan.kept.items() if "hidden" in name}) == 1
         assert len({len(kept) for name, kept in plan.kept.items() if "heads" in name}) == 1
