@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from keras_nns.errors import SurgeryError
 from keras_nns.judgement.points import best_threshold
@@ -27,6 +28,9 @@ Weights = NDArray[np.float64] | None
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse penalties tried, in scikit-learn's units, on standardised features."""
+
+_SMALL = 1_000_000
+"""Numbers in a matrix up to which one thread is as fast as several."""
 
 FOLDS = 5
 _ITERATIONS = 1000
@@ -189,7 +193,10 @@ class _Path:
         with warnings.catch_warnings():
             # The optimum is approached from any start; a hundredth of the way more changes nothing.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model.fit(self.standardised(self._x), self._classes, sample_weight=self._weights)
+            # In small matrices threads would mostly wait for each other.
+            with threadpool_limits(1 if self._x.size < _SMALL else None):
+                x = self.standardised(self._x)
+                self._model.fit(x, self._classes, sample_weight=self._weights)
         return self._model
 
 
