@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from sklearn.model_selection import train_test_split
 
 from keras_nns.callbacks.monitor import ActivityMonitor
+from keras_nns.data.batches import as_batches
 from keras_nns.data.named import Splits, load_dataset
 from keras_nns.errors import SelectionError, SurgeryError
 from keras_nns.files import atomic
@@ -21,12 +21,24 @@ from keras_nns.files.folders import replacing_folder, safe_names
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.streaming import observe
 from keras_nns.plans.keep_rules import above
+from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Layout
+from keras_nns.progress import Part, Verbose, job
 from keras_nns.reporting.document import surgery_report, write
-from keras_nns.reporting.operation import MERGED, PARENT, Operation, Tell, operate
-from keras_nns.selection.activations import Score, contrast, name_of
+from keras_nns.reporting.operation import Operation, operation_of
+from keras_nns.reporting.side_by_side import (
+    FLOAT,
+    MERGED,
+    PAPER,
+    SMALL,
+    TENTH,
+    Contender,
+    Contest,
+    contest,
+    judge,
+)
+from keras_nns.selection.activations import mean_activation
 from keras_nns.selection.choosing import select
-from keras_nns.selection.tuning import LOSS, Tuning, choose_zeta
 from keras_nns.shipping.tflite_files import labelled_samples
 from keras_nns.surgery.lineage import save_model
 from keras_nns.surgery.loading import load_model
@@ -41,6 +53,8 @@ MADE = (
     "merged.json",
     "merged.keras",
     "merged.tflite",
+    "merged_int8.tflite",
+    "paper/*.tflite",
     "report.md",
     "report.html",
     "figures/*.png",
@@ -58,11 +72,8 @@ _SAMPLES_TRAINED_ON = 45_000
 _EPOCHS = (5, 30)
 """As many epochs as make up so many samples, within these limits. Fixed, not tuned to a result."""
 
-_APART = 0.2
-"""Share of the training part on which ζ is chosen."""
-
-_RAREST = 2
-"""A label with fewer samples cannot be split in proportion."""
+_ZETA = 0.4
+"""The paper's."""
 
 _LARGEST_FLATTENED = 8 * 8
 _SMALLEST_CONVOLVED = 16
@@ -73,10 +84,12 @@ class Demo:
     """What a run of the demo did.
 
     Attributes:
-        operation: The cut networks and what is known about them.
+        contest: The paper's networks beside ours, as files on held-out samples.
+        operation: Ours of a tenth and the merged one, and what is known about them.
         data: What the model was trained, observed and judged on.
     """
 
+    contest: Contest
     operation: Operation
     data: Splits
 
@@ -86,33 +99,33 @@ def run_demo(
     *,
     output: str | PathLike[str] = "nns_demo",
     model: str | PathLike[str] | None = None,
-    zeta: float | None = None,
-    score: Score = contrast,
+    zeta: float = _ZETA,
     seed: int = 0,
     epochs: int | None = None,
     overwrite: bool = False,
     unsafe: bool = False,
-    tell: Tell | None = None,
+    verbose: Verbose = "auto",
 ) -> Demo:
-    """Watch a network label by label, cut one for each label and one for all; write all of it.
+    """Watch a network label by label; make a network for each label and one for all; write it all.
 
-    A small network is trained on the data's training part with `ActivityMonitor` in place; units
-    stay whose score is at least the share `zeta` of the highest; each cut is proven equal to its
-    masked parent, exported and verified. Where `zeta` is not given it is chosen on a fifth of the
-    training part that is neither trained on nor watched. The held-out part is used for the figures
-    alone. `output` is written whole when everything is done, or not at all.
+    A small network is trained on the data's training part with `ActivityMonitor` in place. For each
+    label the network of the paper's rule is cut from it, and beside it stand what `extract` makes
+    of the same size and of a tenth, repaired; and one for all labels with half the parameters. The
+    cuts are proven equal to the masked parent, files in float32 and int8 are verified, and all are
+    judged as files on the held-out part, which is used for the figures alone. `output` is written
+    whole when everything is done, or not at all.
 
     Args:
         dataset: As `load_dataset` takes it.
         output: The folder to write.
         model: A `.keras` or `.h5` file to operate on instead of training.
-        zeta: Share of the highest score from which a unit is kept, in [0, 1]; None chooses it.
-        score: How much a label needs a unit. The paper's is `mean_activation`, with ζ 0.4 or 0.5.
+        zeta: The paper's ζ: share of the highest mean activation from which a unit is kept, in
+            [0, 1].
         seed: Seed of the training. Sets the seeds of Python, NumPy and TensorFlow.
         epochs: How often to go through the training part; by default as often as its size asks for.
         overwrite: Whether an earlier run's folder may be replaced.
         unsafe: Whether code in `model` (Lambda layers) may run.
-        tell: Called with what is being done.
+        verbose: As in `extract`.
 
     Raises:
         FileError: The folder is in the way or cannot be written; a file is missing or damaged.
@@ -126,61 +139,62 @@ def run_demo(
     Example:
         >>> run_demo("digits", output="nns_demo")  # doctest: +SKIP
     """
-    if zeta is not None:
-        above(zeta)  # refuse a share that makes no sense before any work
+    rule = above(zeta)  # refuse a share that makes no sense before any work
     if epochs is not None and epochs < 1:
         raise SelectionError(f"`epochs` must be 1 or more. Received: epochs={epochs}.")
-    with replacing_folder(output, made=MADE, overwrite=overwrite) as folder:
-        say = tell or _silently
-        if model is None:
-            say("training")
-            data = load_dataset(dataset)
-            used, apart = _set_apart(data, seed) if zeta is None else (data, None)
-            parent, activity, note = trained_on(used, seed, epochs)
-        else:
-            say("observing")
-            parent = load_model(model, unsafe=unsafe)
-            data = load_dataset(dataset, **image_options(parent))
-            used, apart = _set_apart(data, seed) if zeta is None else (data, None)
-            activity = observe(parent, used.x_train, used.y_train, label_names=data.label_names)
-            note = (
-                "The model came from a file. If it was trained on some of the held-out samples, "
-                "the figures flatter it."
-            )
+    with replacing_folder(output, made=MADE, overwrite=overwrite) as folder, job(verbose) as shown:
+        shown.expect(
+            watch=Part("training and watching", 2),
+            networks=Part("making networks", 8),
+            judge=Part("making files and judging", 5),
+            write=Part("writing", 3),
+        )
+        with shown.part("watch"):
+            data, parent, activity, note = _watched(dataset, model, seed, epochs, unsafe=unsafe)
         refuse_uncuttable(activity.layout, parent.name)
         notes = [*_notes(data), note, *_left_whole(activity)]
-        tuning = None
-        if apart is not None:
-            say("choosing how much to keep")
-            tuning = choose_zeta(parent, activity, *apart, score=score)
-            zeta = tuning.chosen
-            notes.append(_choice(tuning))
-        assert zeta is not None
-        plans = select(activity, "each", score=score, keep=above(zeta))
-        done = operate(
-            parent,
-            activity,
-            plans,
-            (data.x_test, data.y_test),
-            samples=labelled_samples(parent, (data.x_train, data.y_train), _PROVING)[0],
-            confidence=_CONFIDENCE,
-            export=True,
-            notes=notes,
-            tell=say,
-        )
-        say("writing")
-        _save(done, activity, folder)
-        settings = {
-            "dataset": data.name,
-            "model": None if model is None else str(model),
-            "score": name_of(score),
-            "zeta": zeta,
-            "zetas_tried": None if tuning is None else [asdict(trial) for trial in tuning.trials],
-            "seed": seed,
-        }
-        _save_results(done, settings, folder)
-        write(surgery_report(done.record), folder)
-    return Demo(done, data)
+        train = (data.x_train, data.y_train)
+        with shown.part("networks"):
+            plans = select(activity, "each", score=mean_activation, keep=rule)
+            found = contest(parent, plans, train, label_names=data.label_names, seed=seed)
+        with shown.part("judge"):
+            test = as_batches(data.x_test, data.y_test, model=parent, label_names=data.label_names)
+            judge(found, test, confidence=_CONFIDENCE)
+            samples = labelled_samples(parent, train, _PROVING)[0]
+            done = operation_of(found, activity, samples, notes=[*notes, *found.notes])
+        with shown.part("write"):
+            _save(found, activity, plans, folder)
+            settings = {
+                "dataset": data.name,
+                "model": None if model is None else str(model),
+                "zeta": zeta,
+                "seed": seed,
+            }
+            _save_results(done, found, settings, folder)
+            write(surgery_report(done.record), folder)
+    return Demo(found, done, data)
+
+
+def _watched(
+    dataset: str | PathLike[str],
+    model: str | PathLike[str] | None,
+    seed: int,
+    epochs: int | None,
+    *,
+    unsafe: bool,
+) -> tuple[Splits, keras.Model, Activity, str]:
+    """Train a network, or load one, and observe it."""
+    if model is None:
+        data = load_dataset(dataset)
+        return data, *trained_on(data, seed, epochs)
+    parent = load_model(model, unsafe=unsafe)
+    data = load_dataset(dataset, **image_options(parent))
+    activity = observe(parent, data.x_train, data.y_train, label_names=data.label_names)
+    note = (
+        "The model came from a file. If it was trained on some of the held-out samples, the "
+        "figures flatter it."
+    )
+    return data, parent, activity, note
 
 
 def small_network(data: Splits, *, name: str) -> keras.Model:
@@ -284,33 +298,6 @@ def trained_on(data: Splits, seed: int, epochs: int | None) -> tuple[keras.Model
     return parent, monitor.activity, note
 
 
-def _set_apart(data: Splits, seed: int) -> tuple[Splits, tuple[Any, Any]]:
-    """Split the training part: what is trained on and watched, and what choices are made on."""
-    labels = data.y_train if data.y_train.ndim == 1 else None
-    rare = labels is not None and np.bincount(labels)[np.unique(labels)].min() < _RAREST
-    x, x_apart, y, y_apart = train_test_split(
-        data.x_train,
-        data.y_train,
-        test_size=_APART,
-        random_state=seed,
-        stratify=None if rare else labels,
-    )
-    return replace(data, x_train=x, y_train=y), (x_apart, y_apart)
-
-
-def _choice(tuning: Tuning) -> str:
-    tried = ", ".join(
-        f"{trial.zeta:g} (keeps {trial.kept:.0%}, balanced accuracy {trial.balanced_accuracy:.3f})"
-        for trial in tuning.trials
-    )
-    return (
-        f"How much to keep was chosen on {tuning.samples:,} of the training samples that were "
-        "neither trained on nor watched. ζ, the share of the highest score from which a unit "
-        f"stays, was tried at {tried}; the parent has {tuning.parent:.3f} there. Taken: "
-        f"{tuning.chosen:g}, the largest that costs at most {LOSS:g}, or else the best."
-    )
-
-
 def _normalization(data: Splits) -> Any:
     layer = keras.layers.Normalization(name="normalize")
     layer.adapt(data.x_train)
@@ -335,27 +322,34 @@ def _left_whole(activity: Activity) -> list[str]:
     ]
 
 
-def _save(done: Operation, activity: Activity, folder: Any) -> None:
-    record = done.record
-    save_model(record.parent, folder / "parent.keras")
-    atomic.write_bytes(folder / "parent.tflite", done.tflite[PARENT])
+def _save(found: Contest, activity: Activity, plans: Sequence[Plan], folder: Path) -> None:
+    save_model(found.parent.model, folder / "parent.keras")
+    atomic.write_bytes(folder / "parent.tflite", found.parent.files[FLOAT].flat)
     activity.save(folder / "activity.npz")
-    names = safe_names([network.name for network in record.subnetworks])
-    for name, network in zip(names, record.subnetworks, strict=True):
-        network.plan.save(folder / "plans" / f"{name}.json")
-        save_model(network.model, folder / "subnetworks" / f"{name}.keras")
-        atomic.write_bytes(folder / "tflite" / f"{name}.tflite", done.tflite[network.name])
-    if record.merged is not None:
-        record.merged.plan.save(folder / "merged.json")
-        save_model(record.merged.model, folder / "merged.keras")
-        atomic.write_bytes(folder / "merged.tflite", done.tflite[MERGED])
+    (merged,) = found.of(MERGED).values()
+    tenths, papers = found.of(TENTH), found.of(PAPER)
+    for safe, name in zip(safe_names(list(tenths)), tenths, strict=True):
+        _save_network(
+            tenths[name], folder, f"plans/{safe}", f"subnetworks/{safe}", f"tflite/{safe}"
+        )
+        atomic.write_bytes(folder / "paper" / f"{safe}.tflite", papers[name].files[FLOAT].flat)
+    _save_network(merged, folder, "merged", "merged", "merged")
 
 
-def _save_results(done: Operation, settings: Json, folder: Any) -> None:
-    content = {"format": _FORMAT, "version": 1, "settings": settings, **done.to_json()}
+def _save_network(one: Contender, folder: Path, plan: str, model: str, flat: str) -> None:
+    one.plan.save(folder / f"{plan}.json")
+    save_model(one.model, folder / f"{model}.keras")
+    for variant, ending in ((FLOAT, ""), (SMALL, "_int8")):
+        atomic.write_bytes(folder / f"{flat}{ending}.tflite", one.files[variant].flat)
+
+
+def _save_results(done: Operation, found: Contest, settings: Json, folder: Path) -> None:
+    content = {
+        "format": _FORMAT,
+        "version": 2,
+        "settings": settings,
+        "side_by_side": found.to_json(),
+        **done.to_json(),
+    }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     atomic.write_bytes(folder / "results.json", text.encode())
-
-
-def _silently(text: str) -> None:
-    """Tell nothing."""

@@ -186,6 +186,11 @@ class Job:
             now.stage, now.what = (low, high), what
         self.reached(0.0)
 
+    @property
+    def about(self) -> str:
+        """What the stage that runs is about."""
+        return self._within[-1].what if self._within else ""
+
     def reached(self, share: float, what: str = "") -> None:
         """Say how far the innermost part is.
 
@@ -260,7 +265,8 @@ class _Inside(_Nowhere):
         self._outer = outer
 
     def show(self, share: float, text: str, seconds: float, left: float | None) -> None:
-        self._outer.reached(share, text)
+        about = self._outer.about
+        self._outer.reached(share, f"{about}, {text}" if about else text)
 
 
 class _Lines(_Nowhere):

@@ -68,6 +68,7 @@ class SurgeryRecord:
         merged: The network of all their units together, when there is one.
         notes: Sentences on the data: what it is, what was observed, what was held out.
         card: What the `.tflite` files cost on the device, one file per row, when there are any.
+        merged_words: What the merged network is, in a sentence.
     """
 
     parent: keras.Model
@@ -76,6 +77,9 @@ class SurgeryRecord:
     merged: Subnetwork | None = None
     notes: tuple[str, ...] = ()
     card: Table | None = None
+    merged_words: str = (
+        "All the units that any of them keeps make up one more network, the merged one."
+    )
 
     @property
     def every(self) -> tuple[Subnetwork, ...]:
@@ -140,9 +144,7 @@ def _done(record: SurgeryRecord) -> list[Block]:
         who = "Each answers" if len(record.subnetworks) > 1 else "It answers"
         sentences.append(f"{who} {_HEADS[heads.pop()]}.")
     if record.merged is not None:
-        sentences.append(
-            "All the units that any of them keeps make up one more network, the merged one."
-        )
+        sentences.append(record.merged_words)
     notes: list[Block] = [Paragraph(" ".join(record.notes))] if record.notes else []
     return [Heading("What was done"), Paragraph(" ".join(sentences)), *notes]
 

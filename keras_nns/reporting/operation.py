@@ -19,13 +19,13 @@ from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.reporting.document import Subnetwork, SurgeryRecord
+from keras_nns.reporting.side_by_side import FLOAT, MERGED, TENTH, Contender, Contest
 from keras_nns.shipping.tflite_files import card_table, device_card, extras
 from keras_nns.surgery.cutting import cut, prove
-from keras_nns.surgery.lineage import Head
+from keras_nns.surgery.lineage import Head, lineage
 from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table, Tabular
 
-MERGED = "merged"
 PARENT = "parent"
 
 _TIMED = 0.1
@@ -176,6 +176,49 @@ def operate(
     whole = subnetwork(MERGED, union(plans)) if merged and len(plans) > 1 else None
     card = card_table(device_card(flats, samples, seconds=_TIMED)) if export else None
     return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes), card), flats)
+
+
+def operation_of(
+    found: Contest, activity: Activity, samples: Any, *, notes: Sequence[str] = ()
+) -> Operation:
+    """Prove the cuts of networks that were repaired, and verify their files: what a page tells of.
+
+    Args:
+        found: The networks, judged; ours of a tenth and the merged one are told of.
+        activity: What was observed of their parent.
+        samples: Inputs as the parent takes them, to prove and verify on.
+        notes: Sentences on the data.
+
+    Raises:
+        ProofError: A cut is not equal to its masked parent.
+        tflite_export.VerificationError: A float32 file does not answer as its network.
+    """
+    parent = found.parent.model
+    flats = {PARENT: found.parent.files[FLOAT].flat}
+
+    def subnetwork(one: Contender) -> Subnetwork:
+        record = lineage(one.model)
+        assert record is not None
+        proof = prove(parent, one.plan, head=record.head, samples=samples)
+        if not proof.exact:
+            raise ProofError(f"The network of {one.name!r} is {proof}. Please report this model.")
+        file = one.files[FLOAT]
+        flats[one.name] = file.flat
+        difference = tflite_export.verify(file.flat, one.model, samples).relative
+        return Subnetwork(one.name, one.plan, one.model, one.comparisons[FLOAT], proof, difference)
+
+    each = tuple(map(subnetwork, found.of(TENTH).values()))
+    (merged,) = map(subnetwork, found.of(MERGED).values())
+    repaired = (
+        "Behind the cut the networks were repaired by least squares and their heads fitted anew: "
+        "what is proven is the cut, and what is judged is the repaired network."
+    )
+    card = card_table(device_card(flats, samples, seconds=_TIMED))
+    words = f"One more network is for all labels. {found.merged}"
+    record = SurgeryRecord(
+        parent, activity, each, merged, (*notes, repaired, found.headline), card, words
+    )
+    return Operation(record, flats)
 
 
 def network_names(plans: Sequence[Plan]) -> list[str]:

@@ -59,7 +59,7 @@ class Form:
     def __init__(
         self,
         quantize: Quantization | None = None,
-        take: Callable[[], Labelled] | None = None,
+        take: Callable[[], Labelled | None] | None = None,
         *,
         divisor: float | None = None,
     ) -> None:
@@ -70,6 +70,10 @@ class Form:
             self.variant = variant(quantize).name
         else:
             self.variant = f"recipe:{loosest(quantize).name}"
+
+    def of(self, quantize: Quantization) -> Form:
+        """Return the form of another variant, measured on the same samples."""
+        return Form(quantize, lambda: self.samples, divisor=self._divisor)
 
     @cached_property
     def samples(self) -> Labelled | None:
