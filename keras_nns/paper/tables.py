@@ -27,6 +27,7 @@ from keras_nns.paper.method import (
 )
 from keras_nns.plans.keep_rules import top
 from keras_nns.plans.kept_units import Plan, union
+from keras_nns.selection.activations import mean_activation
 from keras_nns.selection.choosing import select
 from keras_nns.tables import UNDEFINED, Table
 
@@ -200,7 +201,7 @@ def sizes_table(study: Study, folder: Path) -> Table:
 
 def keep_everything(study: Study) -> Plan:
     """Return a plan of all hidden units."""
-    return select(study.activity, "all", keep=top(study.judge.worth().units))
+    return select(study.activity, "all", score=mean_activation, keep=top(study.judge.worth().units))
 
 
 def figures(worth: LabelWorth) -> tuple[str, ...]:

@@ -407,7 +407,7 @@ def test_a_vocabulary_is_refused(tmp_path):
 def test_what_was_seen_is_stored_once_and_still_known(model, tmp_path):
     x = np.random.default_rng(0).normal(size=(300, 7)).astype("float32")
     activity = observe(model, x, np.arange(300) % 4, verbose=False)
-    plans = select(activity, "each")
+    plans = select(activity, "each", score="mean_activation")
     assert all(plan.seen is not None for plan in plans)
     one = store(model, plans[:1], tmp_path / "one.safetensors")
     four = store(model, plans, tmp_path / "four.safetensors")

@@ -76,12 +76,12 @@ def models(tmp_path_factory):
     activity = nns.observe(parent, x, y)
     activity.save(folder / "activity.npz")
     nns.observe(parent, x, y % 2, label_count=3).save(folder / "unseen_activity.npz")
-    plan = nns.select(activity, 1)
+    plan = nns.select(activity, 1, score="mean_activation")
     plan.save(folder / "plan.json")
     (plan - plan).save(folder / "nothing.json")
-    nns.select(nns.observe(nns.load_model(folder / "other.keras"), x, y), 1).save(
-        folder / "plan_of_other.json"
-    )
+    nns.select(
+        nns.observe(nns.load_model(folder / "other.keras"), x, y), 1, score="mean_activation"
+    ).save(folder / "plan_of_other.json")
     for name in ("activity.npz", "plan.json", "parent.keras"):
         content = (folder / name).read_bytes()
         (folder / f"cut_{name}").write_bytes(content[: len(content) // 2])

@@ -230,7 +230,7 @@ def test_a_composition_is_an_ordinary_model(parent, data, tmp_path):
     flat = tflite_export.convert(whole)
     assert tflite_export.verify(flat, whole, x[:20]).relative < 1e-4
     activity = nns.observe(whole, x[:300], y[:300], label_names=NAMES, verbose=False)
-    plan = nns.select(activity, "dog", keep=nns.fraction(0.5))
+    plan = nns.select(activity, "dog", keep=nns.fraction(0.5), score="mean_activation")
     small = nns.cut(whole, plan, head="binary", prove=True)
     assert small.count_params() < whole.count_params()
 
@@ -247,7 +247,9 @@ def test_parents_may_differ(parent, data):
     activity = nns.observe(
         second, x[:300][known], y[:300][known] - 1, label_names=("dog", "eel"), verbose=False
     )
-    dog = nns.cut(second, nns.select(activity, "dog", keep=nns.top(4)), head="binary")
+    dog = nns.cut(
+        second, nns.select(activity, "dog", keep=nns.top(4), score="mean_activation"), head="binary"
+    )
     cat = nns.cut(parent, plan_of(parent, [0]), head="binary")
     whole = nns.compose([cat, dog], x[300:550], y[300:550], label_names=NAMES)
     result = nns.evaluate(whole, x[550:], y[550:], label_names=NAMES)

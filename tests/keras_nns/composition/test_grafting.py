@@ -163,7 +163,7 @@ def test_a_graft_is_an_ordinary_model(host, donor, data, tmp_path):
     flat = tflite_export.convert(grown)
     assert tflite_export.verify(flat, grown, x[:20]).relative < 1e-4
     activity = nns.observe(grown, x[:400], y[:400], label_names=NAMES, verbose=False)
-    plan = nns.select(activity, ["dog", "fox"], keep=nns.fraction(0.5))
+    plan = nns.select(activity, ["dog", "fox"], keep=nns.fraction(0.5), score="mean_activation")
     assert {group.name for group in trace(grown).layout.prunable} >= {"conv", "hidden"}
     small = nns.cut(grown, plan, head="labels", prove=True)
     assert small.count_params() < grown.count_params()
@@ -193,7 +193,7 @@ def test_donors_of_every_kind(host, parent, data):
     x = data[0]
     seen, known = images([1, 2, 3], 1)
     activity = nns.observe(parent, seen, known - 1, label_names=NAMES[1:], verbose=False)
-    plan = nns.select(activity, "fox", keep=nns.fraction(0.7))
+    plan = nns.select(activity, "fox", keep=nns.fraction(0.7), score="mean_activation")
     odds = []
     for head in ("parent", "other", "binary"):
         one = nns.cut(parent, plan, head=head)
@@ -211,8 +211,11 @@ def test_donors_of_every_kind(host, parent, data):
     yes = network(1, "yes", 3, "sigmoid")
     grown = nns.graft(host, yes, "fox", host_names=NAMES[:3])
     assert np.asarray(grown(x[:50]))[:, 3] == pytest.approx(np.asarray(yes(x[:50]))[:, 0], abs=1e-5)
-    parts = [nns.cut(parent, nns.select(activity, name, keep=nns.top(4)), head="binary")
-             for name in ("eel", "fox")]  # fmt: skip
+    loud = {"keep": nns.top(4), "score": "mean_activation"}
+    parts = [
+        nns.cut(parent, nns.select(activity, name, **loud), head="binary")
+        for name in ("eel", "fox")
+    ]
     both = nns.compose(parts)
     grown = nns.graft(host, both, "fox", host_names=NAMES[:3])
     assert np.asarray(grown(x[:50]))[:, 3] == pytest.approx(

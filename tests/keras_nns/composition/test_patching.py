@@ -53,7 +53,9 @@ def donor():
     x, y = points(1)
     model = network("better", x, y, 1)
     activity = nns.observe(model, x, y, label_names=NAMES, verbose=False)
-    return nns.cut(model, nns.select(activity, "fox", keep=nns.top(10)), head="binary")
+    return nns.cut(
+        model, nns.select(activity, "fox", keep=nns.top(10), score="mean_activation"), head="binary"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +157,7 @@ def test_a_patched_host_is_an_ordinary_model(weak, patched, tmp_path):
     flat = tflite_export.convert(model)
     assert tflite_export.verify(flat, model, x[:20]).relative < 1e-4
     activity = nns.observe(model, x[:500], y[:500], verbose=False, label_names=NAMES)
-    plan = nns.select(activity, ["cat", "fox"], keep=nns.fraction(0.5))
+    plan = nns.select(activity, ["cat", "fox"], keep=nns.fraction(0.5), score="mean_activation")
     small = nns.cut(model, plan, head="labels", prove=True)
     masked = nns.mask(model, plan, head="labels")
     assert np.asarray(small(x[:30])) == pytest.approx(np.asarray(masked(x[:30])), abs=1e-5)

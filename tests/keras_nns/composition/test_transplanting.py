@@ -195,7 +195,7 @@ def test_the_result_is_an_ordinary_model(parent, data, tmp_path):
     flat = tflite_export.convert(done.model)
     assert tflite_export.verify(flat, done.model, x[:20]).relative < 1e-4
     activity = nns.observe(done.model, x, y, label_names=NAMES, label_count=4, verbose=False)
-    plan = nns.select(activity, "dog", keep=nns.fraction(0.5))
+    plan = nns.select(activity, "dog", keep=nns.fraction(0.5), score="mean_activation")
     assert nns.cut(done.model, plan, prove=True).count_params() < done.model.count_params()
     with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.evaluate(done.model, data)

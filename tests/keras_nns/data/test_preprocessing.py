@@ -206,7 +206,7 @@ def test_the_way_to_warn_of_chance_in_other_verbs(rescaling, colours):
     with pytest.warns(DataWarning, match="as by chance"):
         nns.extract(rescaling, (x, y), labels=[1], budget=nns.Budget(parameters=60))
     activity = nns.observe(rescaling, colours[0].astype("float32"), y, verbose=False)
-    small = nns.cut(rescaling, nns.select(activity, 1, keep=nns.top(3)))
+    small = nns.cut(rescaling, nns.select(activity, 1, keep=nns.top(3), score="mean_activation"))
     with pytest.warns(DataWarning, match="as by chance"):
         nns.compare(rescaling, small, x, y, allow_overlap=True)
     with pytest.warns(DataWarning, match="as by chance"):

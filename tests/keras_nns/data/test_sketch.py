@@ -45,7 +45,9 @@ def parent(data):
 @pytest.fixture(scope="module")
 def small(parent, data):
     activity = nns.observe(parent, data[0][:600], data[1][:600], verbose=False)
-    return nns.cut(parent, nns.select(activity, 1, keep=nns.top(3)), head="binary")
+    return nns.cut(
+        parent, nns.select(activity, 1, keep=nns.top(3), score="mean_activation"), head="binary"
+    )
 
 
 def batch(x):
@@ -119,7 +121,7 @@ def test_a_sketch_survives_files(parent, data, small, tmp_path):
     activity.save(tmp_path / "a.npz")
     back = nns.Activity.load(tmp_path / "a.npz")
     assert back == activity and (back.seen.hashes == activity.seen.hashes).all()
-    plan = nns.select(back, 1)
+    plan = nns.select(back, 1, score="mean_activation")
     plan.save(tmp_path / "p.json")
     read = nns.Plan.load(tmp_path / "p.json")
     for kept in (read.seen, (plan | read).seen, (plan & read).seen, (activity + back).seen):
@@ -270,7 +272,9 @@ def test_pictures_observed_in_another_scale_are_no_samples_to_judge_on(way):
         ]
     )
     activity = nns.observe(model, x.astype("float32"), y, verbose=False)
-    small = nns.cut(model, nns.select(activity, 1, keep=nns.top(2)), head="binary")
+    small = nns.cut(
+        model, nns.select(activity, 1, keep=nns.top(2), score="mean_activation"), head="binary"
+    )
     with pytest.raises(nns.errors.DataError, match="was observed, repaired or trained"):
         nns.evaluate(small, np.asarray(SCALED[way](x)), y)
     nns.evaluate(small, np.asarray(SCALED[way](pictures(90, seed=1))), y)

@@ -192,7 +192,7 @@ def test_a_selection_leaves_something_to_every_layer_behind_a_split(tmp_path):
     activity = nns.observe(model, (x, np.arange(8) % 3))
     activity.save(tmp_path / "activity.npz")
     for given in (activity, nns.Activity.load(tmp_path / "activity.npz")):
-        plan = nns.select(given, 0, keep=nns.top(1))
+        plan = nns.select(given, 0, keep=nns.top(1), score="mean_activation")
         assert len(plan.kept["both"]) == 2 and {4, 5} & set(plan.kept["both"])
         cut(model, plan, prove=True)
 

@@ -233,7 +233,7 @@ def test_models_side_by_side(replies):
     labels = np.asarray(parent(x)).argmax(axis=1)
     labels[::3] = replies[1][::3]
     activity = nns.observe(parent, x[:250], labels[:250], label_names=NAMES, verbose=False)
-    plan = nns.select(activity, [1, 2], keep=nns.top(3))
+    plan = nns.select(activity, [1, 2], keep=nns.top(3), score="mean_activation")
     small, same = nns.cut(parent, plan, head="labels"), nns.cut(parent, plan, head="labels")
     found = nns.compare(
         parent,

@@ -112,7 +112,9 @@ def test_texts_that_a_network_was_made_from_are_refused():
     model = language_model()
     x, kinds = texts(64)
     activity = nns.observe(model, x, kinds, label_names=("a", "b"))
-    small = nns.cut(model, nns.select(activity, "a", keep=nns.fraction(0.5)))
+    small = nns.cut(
+        model, nns.select(activity, "a", keep=nns.fraction(0.5), score="mean_activation")
+    )
     with pytest.raises(nns.errors.DataError, match="allow_overlap"):
         nns.perplexity(small, x, kinds, label_names=("a", "b"))
     nns.perplexity(small, x, kinds, label_names=("a", "b"), allow_overlap=True)

@@ -130,7 +130,7 @@ def test_subnetworks_answer_at_positions(head):
     model = segmenter()
     activity = nns.observe(model, X, Y, verbose=False)
     labels = [1] if head == "binary" else [0, 2]
-    plan = nns.select(activity, labels=labels, keep=nns.fraction(1.0))
+    plan = nns.select(activity, labels=labels, keep=nns.fraction(1.0), score="mean_activation")
     small = nns.cut(model, plan, head=head)
     found = nns.compare(model, small, X, Y, allow_overlap=True)
     # The whole parent asked the same differs by rounding alone.
@@ -209,7 +209,11 @@ def test_a_subnetwork_for_labels_that_nothing_answers_is_held_against_its_parent
     model = segmenter(1, "sigmoid")
     kinds = np.arange(40) % 2
     activity = nns.observe(model, X, kinds, verbose=False)
-    small = nns.cut(model, nns.select(activity, labels=1, keep=nns.top(3)), head="parent")
+    small = nns.cut(
+        model,
+        nns.select(activity, labels=1, keep=nns.top(3), score="mean_activation"),
+        head="parent",
+    )
     found = nns.compare(model, small, X, kinds, allow_overlap=True)
     expected = np.abs(np.asarray(model(X)) - np.asarray(small(X))).mean()
     assert found.after.errors[0].mae == pytest.approx(expected, rel=1e-4)

@@ -70,7 +70,9 @@ def test_figures_weigh_samples_as_scikit_learn_does(parent):
 @pytest.fixture(scope="module")
 def small(parent):
     activity = nns.observe(parent, (X, Y), verbose=False)
-    return nns.cut(parent, nns.select(activity, 1, keep=nns.top(4)), head="binary")
+    return nns.cut(
+        parent, nns.select(activity, 1, keep=nns.top(4), score="mean_activation"), head="binary"
+    )
 
 
 @pytest.mark.slow

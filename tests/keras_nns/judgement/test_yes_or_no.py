@@ -29,7 +29,9 @@ def model():
 @pytest.fixture(scope="module")
 def small(model):
     activity = nns.observe(model, X, Y, verbose=False)
-    return nns.cut(model, nns.select(activity, 4, keep=nns.top(5)), head="binary")
+    return nns.cut(
+        model, nns.select(activity, 4, keep=nns.top(5), score="mean_activation"), head="binary"
+    )
 
 
 def same(one, other):

@@ -170,7 +170,7 @@ def test_dimensions_of_keys_and_values_stay_unless_a_plan_names_them():
     model = attending(multi_head())
     activity = nns.observe(model, (sequences(), np.arange(11) % 3))
     # Their heads are chosen among: no warning, but the plan counts them apart.
-    plan = nns.select(activity, labels=0, keep=nns.top(1))
+    plan = nns.select(activity, labels=0, keep=nns.top(1), score="mean_activation")
     assert [len(plan.kept[f"attention:{kind}"]) for kind in ("heads", "key", "value")] == [1, 4, 4]
     assert str(plan).endswith("and all 8 of which nothing is known")
     groups = {group.name: group.unwatched for group in nns.inspect(model).groups}
@@ -202,7 +202,7 @@ def test_labels_may_be_something_else_than_what_a_model_answers():
         model, (tokens, np.array(activity.label_names)[kinds]), label_names=activity.label_names
     )
     assert nns.observe(model, (tokens, kinds)).label_names == ("0", "1", "2")
-    plan = nns.select(activity, labels="code", keep=nns.top(2))
+    plan = nns.select(activity, labels="code", keep=nns.top(2), score="mean_activation")
     small = nns.cut(model, plan, prove=True)
     assert small.output_shape == (None, STEPS, 9)
     assert small.get_layer("hidden").units == small.get_layer("attention").num_heads == 2

@@ -298,7 +298,7 @@ def test_half_of_a_language_model_is_chosen_by_kind_of_text(model_of):
 
     model = LlamaCausalLM(backbone=model_of("Llama"), preprocessor=None)
     activity = nns.observe(model, texts(), KINDS, label_names=["prose", "code"])
-    plan = nns.select(activity, labels="code", keep=nns.fraction(0.5))
+    plan = nns.select(activity, labels="code", keep=nns.fraction(0.5), score="mean_activation")
     assert not plan.unknown
     assert {len(units) for units in plan.kept.values()} == {1, 6}
     assert nns.cut(model, plan, prove=True).output_shape == model.output_shape
@@ -315,7 +315,7 @@ def test_units_are_not_taken_from_a_mixture_while_it_is_trained(classifier_of):
 def test_a_mixture_keeps_as_many_experts_as_a_token_is_sent_to(model_of):
     model = model_of("Mixtral")
     activity = nns.observe(model, texts(), KINDS)
-    plan = nns.select(activity, labels=0, keep=nns.top(1))
+    plan = nns.select(activity, labels=0, keep=nns.top(1), score="mean_activation")
     assert len(plan.kept["transformer_layer_0:experts"]) == 2
     few = {**plan.kept, "transformer_layer_0:experts": (1,)}
     with pytest.raises(nns.errors.PlanError, match="uses 2 of them at once"):

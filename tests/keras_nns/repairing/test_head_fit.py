@@ -217,6 +217,6 @@ def test_an_answer_that_comes_from_no_dense(digits):
     model = keras.Model(start, L.Softmax()(L.GlobalAveragePooling2D()(x)))
     images = digits[0].reshape(-1, 8, 8, 1)
     activity = nns.observe(model, (images, digits[1]), verbose=False)
-    small = nns.cut(model, nns.select(activity, 3), head="binary")
+    small = nns.cut(model, nns.select(activity, 3, score="mean_activation"), head="binary")
     with pytest.raises(nns.errors.SurgeryError, match="no Dense of its own"):
         nns.repair(small, model, (images, digits[1]), steps=nns.steps.calibrate_head())

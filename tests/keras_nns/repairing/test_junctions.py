@@ -35,7 +35,11 @@ def blocks(norm=False):
 
 def halved(model, data):
     activity = nns.observe(model, (data, np.arange(len(data)) % 3))
-    return nns.cut(model, nns.select(activity, "all", keep=nns.fraction(0.6)), head="parent")
+    return nns.cut(
+        model,
+        nns.select(activity, "all", keep=nns.fraction(0.6), score="mean_activation"),
+        head="parent",
+    )
 
 
 def value(model, name, x):

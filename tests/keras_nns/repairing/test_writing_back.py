@@ -75,7 +75,12 @@ def shift(model, by):
 @pytest.mark.slow
 def test_a_plan_replays_on_the_file_of_its_parent_bit_for_bit(model, tmp_path):
     x = inputs_of(model, 40)
-    plan = nns.select(nns.observe(model, x, np.arange(40) % 3), [0, 2], keep=nns.fraction(0.4))
+    plan = nns.select(
+        nns.observe(model, x, np.arange(40) % 3),
+        [0, 2],
+        keep=nns.fraction(0.4),
+        score="mean_activation",
+    )
     first = nns.cut(model, plan)
     nns.save_model(model, tmp_path / "parent.keras")
     plan.save(tmp_path / "plan.json")

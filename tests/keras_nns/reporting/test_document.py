@@ -52,7 +52,7 @@ def record():
         beside = compare(parent, small, x[80:], y[80:])
         return Subnetwork(name, plan, small, beside, prove(parent, plan))
 
-    plans = select(activity, "each")
+    plans = select(activity, "each", score="mean_activation")
     each = tuple(subnetwork(plan.names[0], plan) for plan in plans)
     notes = ("Invented samples.", "80 were observed, the other 80 held out.")
     return SurgeryRecord(parent, activity, each, subnetwork("merged", union(plans)), notes)

@@ -31,7 +31,7 @@ def parts():
         name="net",
     )
     activity = nns.observe(model, x, y)
-    return model, activity, nns.select(activity, "each"), x, y
+    return model, activity, nns.select(activity, "each", score="mean_activation"), x, y
 
 
 def test_networks_have_different_names(parts):

@@ -79,7 +79,7 @@ def test_a_choice_without_any_knowledge_is_refused(score):
 def test_a_choice_with_some_knowledge_says_what_stays():
     activity = nns.observe(net(hidden=True), data())
     with pytest.warns(UserWarning, match=f"nothing is known stay: {REASON}"):
-        plan = nns.select(activity, 1, keep=nns.top(1))
+        plan = nns.select(activity, 1, keep=nns.top(1), score="mean_activation")
     assert {name: len(units) for name, units in plan.kept.items()} == {"in": 1, "block:hidden": 7}
     assert plan.unknown == ("block:hidden",)
     assert str(plan) == "Plan for 1: 1 of 4 units, and all 7 of which nothing is known"
@@ -90,7 +90,7 @@ def test_what_was_left_out_on_purpose_is_no_news():
         [keras.Input((5,)), L.Dense(4, name="one"), L.Dense(4, name="two"), L.Dense(3)]
     )
     activity = nns.observe(model, data(), layers=["one"])
-    plan = nns.select(activity, 1, keep=nns.top(1))
+    plan = nns.select(activity, 1, keep=nns.top(1), score="mean_activation")
     assert plan.unknown == ("two",)
 
 

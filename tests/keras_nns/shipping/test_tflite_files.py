@@ -148,7 +148,7 @@ def test_ranges_are_measured_on_a_networks_own_labels(parts, monkeypatch):
 @pytest.mark.slow
 def test_the_report_shows_the_files_costs(parts):
     model, activity, x, y = parts
-    plans = nns.select(activity, labels="each")[:2]
+    plans = nns.select(activity, labels="each", score="mean_activation")[:2]
     done = operate(model, activity, plans, x, y, samples=x[:20], export=True)
     page = surgery_report(done.record)
     (table,) = [b for b in page.blocks if isinstance(b, Table) and b.columns[0] == "file"]

@@ -151,4 +151,4 @@ def test_influence_is_one_minus_the_cosine_at_the_positions_that_count(models):
     assert plan.empty and least in plan.empty
     assert nns.cut(model, plan, prove=True).num_layers == 2
     # Rules that look at each layer by itself keep every block.
-    assert not nns.select(activity, "code", keep=nns.fraction(0.5)).empty
+    assert not nns.select(activity, "code", keep=nns.fraction(0.5), score="mean_activation").empty

@@ -30,7 +30,11 @@ def cut_of(loss, metrics, head="labels", labels=(0, 1)):
     )
     model.compile("sgd", loss, metrics=metrics)
     activity = nns.observe(model, (X, Y), verbose=False)
-    return nns.cut(model, nns.select(activity, list(labels), keep=nns.top(4)), head=head)
+    return nns.cut(
+        model,
+        nns.select(activity, list(labels), keep=nns.top(4), score="mean_activation"),
+        head=head,
+    )
 
 
 def from_a_file(name):

@@ -54,7 +54,10 @@ def test_cutting_in_two_steps_is_cutting_to_what_both_keep(case, seed):
 @pytest.mark.slow
 def test_a_cut_to_a_selection_is_its_mask(case):
     activity = nns.observe(case.model, case.x, case.y)
-    for plan in (nns.select(activity, 1), nns.select(activity, [0, 2], keep=nns.top(2))):
+    for plan in (
+        nns.select(activity, 1, score="mean_activation"),
+        nns.select(activity, [0, 2], keep=nns.top(2), score="mean_activation"),
+    ):
         proof = nns.prove(case.model, plan, samples=case.x)
         assert proof.exact, str(proof)
         small, large = nns.cut(case.model, plan), nns.mask(case.model, plan)
@@ -68,14 +71,14 @@ def test_a_cut_to_a_selection_is_its_mask(case):
 @pytest.mark.slow
 def test_a_plan_that_keeps_everything_gives_an_equal_model(case):
     activity = nns.observe(case.model, case.x, case.y)
-    plan = nns.select(activity, [0, 1, 2], keep=nns.fraction(1))
+    plan = nns.select(activity, [0, 1, 2], keep=nns.fraction(1), score="mean_activation")
     assert plan.keeps_all
     assert_equal_models(nns.cut(case.model, plan), case.model)
 
 
 def test_a_plan_of_another_model_is_refused(cases):
     one, other = cases("dense"), cases("nested")
-    plan = nns.select(nns.observe(one.model, one.x, one.y), 0)
+    plan = nns.select(nns.observe(one.model, one.x, one.y), 0, score="mean_activation")
     for operate in (nns.cut, nns.mask, nns.prove):
         with pytest.raises(nns.errors.PlanError, match="another model"):
             operate(other.model, plan)
@@ -84,12 +87,12 @@ def test_a_plan_of_another_model_is_refused(cases):
 def test_an_activity_from_a_file_selects_the_same(plain, tmp_path):
     activity = nns.observe(plain.model, plain.x, plain.y)
     activity.save(tmp_path / "a.npz")
-    plan = nns.select(nns.Activity.load(tmp_path / "a.npz"), [0, 1])
+    plan = nns.select(nns.Activity.load(tmp_path / "a.npz"), [0, 1], score="mean_activation")
     plan.save(tmp_path / "p.json")
-    assert Plan.load(tmp_path / "p.json") == nns.select(activity, [0, 1])
+    assert Plan.load(tmp_path / "p.json") == nns.select(activity, [0, 1], score="mean_activation")
     assert_equal_models(
         nns.cut(plain.model, Plan.load(tmp_path / "p.json")),
-        nns.cut(plain.model, nns.select(activity, [0, 1])),
+        nns.cut(plain.model, nns.select(activity, [0, 1], score="mean_activation")),
     )
 
 
@@ -121,7 +124,12 @@ def test_a_sequential_that_masks_steps_is_cut_to_one(first):
     model = keras.Sequential(
         [*start, keras.layers.GRU(6, name="cells"), keras.layers.Dense(3, activation="softmax")]
     )
-    plan = nns.select(nns.observe(model, (x, np.arange(6) % 3)), labels=1, keep=nns.top(2))
+    plan = nns.select(
+        nns.observe(model, (x, np.arange(6) % 3)),
+        labels=1,
+        keep=nns.top(2),
+        score="mean_activation",
+    )
     small = nns.cut(model, plan, head="binary", prove=True)
     assert isinstance(small, keras.Sequential)
     oracle = nns.mask(model, plan, head="binary")

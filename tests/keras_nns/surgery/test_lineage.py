@@ -35,7 +35,9 @@ def small():
         name="parent",
     )
     activity = nns.observe(model, X, [0, 1, 2, 0, 1, 2], label_names=("a", "b", "größe"))
-    return nns.cut(model, nns.select(activity, ["a", "größe"]), head="other")
+    return nns.cut(
+        model, nns.select(activity, ["a", "größe"], score="mean_activation"), head="other"
+    )
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_every_label_is_cut_out_exactly_and_exported(model, mnist):
     x, y, x_test, y_test = mnist
     before = [w.copy() for w in model.get_weights()]
     assert np.mean(model.predict(x_test, verbose=0).argmax(axis=1) == y_test) > 0.97
-    plans = nns.select(nns.observe(model, x, y), "each")
+    plans = nns.select(nns.observe(model, x, y), "each", score="mean_activation")
     assert len(plans) == 10
     for plan in plans:
         (label,) = plan.labels

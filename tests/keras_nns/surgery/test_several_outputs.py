@@ -88,7 +88,7 @@ def made(name):
 def plan_of(model):
     images = np.arange(len(X)) % CLASSES
     activity = nns.observe(model, (X, images), label_count=CLASSES, verbose=False)
-    return nns.select(activity, OWN, keep=nns.fraction(0.5))
+    return nns.select(activity, OWN, keep=nns.fraction(0.5), score="mean_activation")
 
 
 def by_name(model, outputs):
@@ -215,8 +215,8 @@ def test_data_for_all_outputs_is_read_for_the_one_that_answers(name, form):
     flat = own.reshape(len(X), -1)
     there = [(flat == label).any(axis=1).sum() for label in range(CLASSES)]
     assert activity.samples.tolist() == there
-    small = nns.cut(model, nns.select(activity, OWN, keep=nns.fraction(0.5)), head="labels",
-                    output="class_scores")  # fmt: skip
+    plan = nns.select(activity, OWN, keep=nns.fraction(0.5), score="mean_activation")
+    small = nns.cut(model, plan, head="labels", output="class_scores")
     figures = nns.evaluate(small, data, allow_overlap=True)
     said = by_name(small, small(X))["class_scores"].argmax(-1).reshape(-1)
     truth = own.reshape(-1)

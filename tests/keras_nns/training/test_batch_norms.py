@@ -253,7 +253,11 @@ def test_training_with_no_rate_changes_next_to_nothing(verb):
         )
     )
     activity = nns.observe(model, (x, y), verbose=False)
-    small = nns.cut(model, nns.select(activity, labels=[0, 1], keep=nns.top(4)), head="labels")
+    small = nns.cut(
+        model,
+        nns.select(activity, labels=[0, 1], keep=nns.top(4), score="mean_activation"),
+        head="labels",
+    )
     options = {"epochs": 3, "held_out": 0, "optimizer": keras.optimizers.SGD(0.0)}
     rest = (x, y) if verb == "fine_tune" else (model, x, y)
     after = getattr(nns, verb)(small, *rest, **options).model

@@ -165,7 +165,9 @@ def test_a_model_of_one_position_is_trained_by_labels_of_samples():
     model = keras.Model(inputs, layers.Softmax()(answer))
     model.compile("sgd", "sparse_categorical_crossentropy")
     activity = nns.observe(model, x, y, verbose=False)
-    small = nns.cut(model, nns.select(activity, "all", keep=nns.top(4)), head="parent")
+    small = nns.cut(
+        model, nns.select(activity, "all", keep=nns.top(4), score="mean_activation"), head="parent"
+    )
     for done in (nns.distill(small, model, (x, y)), nns.fine_tune(small, (x, y))):
         assert np.isfinite(done.gains[0].after)
         assert done.gains[-1].measure == "balanced acc."

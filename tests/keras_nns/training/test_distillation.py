@@ -113,7 +113,9 @@ def test_parent_and_subnetwork_are_asked_the_same(end, width, head, labels):
     model = parent(end, width=width)
     count = max(width, 2)
     x, y = X, Y % count
-    plan = nns.select(nns.observe(model, (x, y), verbose=False), labels=list(labels))
+    plan = nns.select(
+        nns.observe(model, (x, y), verbose=False), labels=list(labels), score="mean_activation"
+    )
     small = nns.cut(model, plan, head=head)
     division = Division(
         x, y, model=model, held_out=0.2, seed=0, batch_size=256, label_names=None
@@ -399,7 +401,7 @@ def test_distilling_answers_that_stand_alone():
 def test_distilling_a_number():
     model = parent("linear", width=1)
     activity = nns.observe(model, (X, Y % 2), verbose=False)
-    small = nns.cut(model, nns.select(activity, labels=1, keep=nns.top(6)))
+    small = nns.cut(model, nns.select(activity, labels=1, keep=nns.top(6), score="mean_activation"))
     done = nns.distill(small, model, X, epochs=5, batch_size=16, held_out=0.3)
     gap = done.gains[0]
     assert gap.after < gap.before

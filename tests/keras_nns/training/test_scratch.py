@@ -44,7 +44,9 @@ def parent(data):
 @pytest.fixture(scope="module")
 def small(parent, data):
     activity = nns.observe(parent, data[0][:300], data[1][:300], verbose=False)
-    return nns.cut(parent, nns.select(activity, 1, keep=nns.top(5)), head="binary")
+    return nns.cut(
+        parent, nns.select(activity, 1, keep=nns.top(5), score="mean_activation"), head="binary"
+    )
 
 
 def weights(model):

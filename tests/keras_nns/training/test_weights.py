@@ -57,7 +57,7 @@ def trained():
 @pytest.fixture(scope="module")
 def whole(trained):
     activity = nns.observe(trained, (X, Y), verbose=False)
-    small = nns.cut(trained, nns.select(activity, "all", keep=nns.top(8)))
+    small = nns.cut(trained, nns.select(activity, "all", keep=nns.top(8), score="mean_activation"))
     # It has forgotten what the parent knew, so that labels alone can teach it.
     random = np.random.default_rng(3)
     small.set_weights([random.normal(size=w.shape) / 4 for w in small.get_weights()])

@@ -101,7 +101,12 @@ def test_a_grown_network_saves_grows_again_cuts_and_shrinks(host, grown, tmp_pat
     assert nns.lineage(again) == nns.lineage(grown.model)
     assert nns.lineage(again).label_names == ("a", "b", "c", "d")
     # Cut, and one label more: half of the third cloud, by another name.
-    plan = nns.select(nns.observe(again, X, Y, verbose=False), [0, 3], keep=nns.fraction(0.7))
+    plan = nns.select(
+        nns.observe(again, X, Y, verbose=False),
+        [0, 3],
+        keep=nns.fraction(0.7),
+        score="mean_activation",
+    )
     assert nns.prove(again, plan, samples=X[:9]).exact
     x, y = X.copy(), Y.copy()
     y[(Y == 2) & (X[:, 0] > np.median(X[Y == 2, 0]))] = 4
@@ -191,7 +196,7 @@ def test_adding_refuses_data_and_heads(host):
         nns.add_label(host, X[:, :5], Y, name="d")
     with pytest.raises(nns.errors.DataError, match="outside the model's 4 labels"):
         nns.add_label(host, X, Y + 1, name="d")
-    plan = nns.select(nns.observe(host, X[old], Y[old], verbose=False), 1)
+    plan = nns.select(nns.observe(host, X[old], Y[old], verbose=False), 1, score="mean_activation")
     with pytest.raises(nns.errors.SurgeryError, match="head='labels' or 'parent'"):
         nns.add_label(nns.cut(host, plan, head="binary"), X, Y, name="d")
     sigmoid = network("sigmoid")

@@ -334,7 +334,9 @@ def test_a_transfer_learns_remembers_and_is_an_ordinary_model(three, tmp_path):
     again.fit(X, Y, verbose=0)  # Compiled.
     assert nns.evaluate(again, test[0], np.array(KINDS)[test[1]]).accuracy > 0.7
     # It is cut as any other.
-    plan = nns.select(nns.observe(again, X, Y, verbose=False), 1, keep=nns.fraction(0.5))
+    plan = nns.select(
+        nns.observe(again, X, Y, verbose=False), 1, keep=nns.fraction(0.5), score="mean_activation"
+    )
     assert nns.prove(again, plan, samples=X[:9]).exact
     with pytest.raises(nns.errors.DataError, match="observed, repaired or trained with"):
         nns.evaluate(done.model, X, Y)
