@@ -276,7 +276,7 @@ def test_a_model_that_cannot_be_cut_says_why(data, tmp_path, capsys):
     inputs = keras.Input((6, 6, 1))
     dense = layers.Dense(4, name="dense")(layers.Flatten()(inputs))
     ordered = keras.ops.sort(dense, axis=-1)
-    answer = layers.Dense(3, activation="softmax")(ordered)
+    answer = layers.Dense(3, activation="softmax", name="dense_answer")(ordered)
     keras.Model(inputs, answer).save(tmp_path / "sorted.keras")
     for name, why in (("flat", "hidden"), ("sorted", "dense")):
         line = ["demo", "--dataset", str(data), "--model", str(tmp_path / f"{name}.keras")]
@@ -324,7 +324,7 @@ def test_the_newcomers_first_command(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert ran.returncode == 0
