@@ -78,7 +78,8 @@ def test_several_labels_are_the_union_of_their_own_plans(activity):
 @pytest.mark.slow
 @given(activities(), st.integers(1, 7))
 def test_a_global_rule_compares_the_whole_network_and_all_its_labels(activity, k):
-    plan = nns.select(activity, [0, 2], keep=nns.top(k, scope="global"), min_units=0)
+    rule = nns.top(k, scope="global")
+    plan = nns.select(activity, [0, 2], score="mean_activation", keep=rule, min_units=0)
     best = np.concatenate([activity.magnitude(n)[[0, 2]].max(axis=0) for n in SIZES])
     kept = np.concatenate(
         [np.isin(np.arange(size), plan.kept[name]) for name, size in SIZES.items()]
@@ -227,8 +228,9 @@ def test_every_layer_of_a_group_keeps_a_unit_where_their_units_differ():
 @given(activities(), st.integers(1, 6), st.sampled_from(["layer", "global"]), st.integers(1, 4))
 def test_kept_units_are_rounded_up_by_the_best_of_the_rest(activity, multiple, scope, k):
     labels, rule = [0, 2], nns.top(k, scope=scope)
-    plain = nns.select(activity, labels, keep=rule)
-    plan = nns.select(activity, labels, keep=rule, multiple_of=multiple)
+    loud = {"score": "mean_activation", "keep": rule}
+    plain = nns.select(activity, labels, **loud)
+    plan = nns.select(activity, labels, **loud, multiple_of=multiple)
     scores = {n: v[labels].max(axis=0) for n, v in nns.scores.mean_activation(activity).items()}
     for name, size in SIZES.items():
         before, after = set(plain.kept[name]), set(plan.kept[name])
