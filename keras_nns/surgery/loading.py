@@ -16,7 +16,7 @@ import h5py
 import keras
 
 from keras_nns.errors import FileError
-from keras_nns.files import atomic, hdf5
+from keras_nns.files import atomic
 from keras_nns.graph.rules import load_extras
 from keras_nns.surgery.lineage import RECORD, origin_from, set_lineage
 from keras_nns.surgery.old_files.checking import compare_with_tf_keras
@@ -160,10 +160,8 @@ def _check_entries(name: str) -> None:
     """Compare the checksums in a `.keras` file: Keras reads parts of it and would miss damage.
 
     Raises:
-        FileError: An entry is damaged, or the file is no archive; or an HDF5 file has no end.
+        FileError: An entry is damaged, or the file is no archive.
     """
-    if is_h5(name) and hdf5.is_endless(name):
-        raise FileError(f"{name!r} is damaged: a text in it has no end. Get the file once more.")
     if not name.endswith(".keras"):
         return
     try:

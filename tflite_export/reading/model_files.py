@@ -9,6 +9,8 @@ from typing import Any
 
 import h5py
 
+from tflite_export.reading.hdf5 import is_endless
+
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -69,6 +71,8 @@ def what_else(path: str) -> str | None:
         return "an HDF5 file under another name. Rename it to end in .h5"
     if place.suffix != ".keras" and start.startswith(_ZIP):
         return "a .keras file under another name. Rename it to end in .keras"
+    if place.suffix != ".keras" and is_endless(place):
+        return "a damaged HDF5 file: a text in it has no end. Get it once more"
     return None
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import keras_nns as nns
-from keras_nns.files.hdf5 import is_endless
+from tflite_export.cli import main
+from tflite_export.reading.hdf5 import is_endless
 
 TEXT = h5py.string_dtype()
 
@@ -39,8 +40,17 @@ def test_a_heap_without_an_end_is_found(tmp_path, texts):
     place = free_space(data)
     path.write_bytes(data[:place] + bytes(8) + data[place + 8 :])
     assert is_endless(path)
-    with pytest.raises(nns.errors.FileError, match=r"model\.h5' is damaged: .*once more"):
+    with pytest.raises(nns.errors.FileError, match=r"model\.h5' is a damaged HDF5 file.*once more"):
         nns.load_model(path)
+
+
+def test_the_exporters_own_command_refuses_it_too(tmp_path, capfd):
+    path = tmp_path / "model.h5"
+    data = written(path)
+    place = free_space(data)
+    path.write_bytes(data[:place] + bytes(8) + data[place + 8 :])
+    assert main(["export", str(path), "-o", str(tmp_path / "model.tflite")]) != 0
+    assert "a damaged HDF5 file" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"GCOL", b"GCOL\x01\0\0\0", b"no HDF5 at all" * 99])
