@@ -108,13 +108,13 @@ def hidden(windows: int, shares: list[float]) -> None:
     on; the repair is fitted on the same windows. Nothing is chosen on what is held out.
     """
     model, tokenizer = smollm2.read()
-    seen = smollm2.inputs(smollm2.windows(tokenizer, "code", 2 * windows, held_out=False))
+    seen = smollm2.inputs(smollm2.windows(tokenizer, "code", 4 * windows, held_out=False))
     held = {k: smollm2.windows(tokenizer, k, windows, held_out=True) for k in smollm2.KINDS}
     texts = smollm2.inputs(np.concatenate(list(held.values())))
     kinds = np.repeat(np.arange(len(held)), windows)
     activity = nns.observe(
         model,
-        (seen, np.zeros(2 * windows, int)),
+        (seen, np.zeros(4 * windows, int)),
         label_names=["code"],
         statistics=["mean", "mean_square"],
         batch_size=4,
