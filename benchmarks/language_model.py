@@ -136,12 +136,8 @@ def hidden(windows: int, shares: list[float]) -> None:
     for share in shares:
         left = 1 - (1 - share) * decoder / (each * sum(sizes[name] for name in names))
         for title, score in scores.items():
-            values = score(activity)
-            kept = {name: tuple(range(size)) for name, size in sizes.items()}
-            for name in names:
-                order = np.argsort(-values[name][0], kind="stable")
-                kept[name] = tuple(sorted(order[: round(left * sizes[name])].tolist()))
-            plan = nns.Plan(activity.fingerprint, sizes, kept)
+            keep = nns.uniform(nns.fraction(left))
+            plan = nns.select(activity, "code", score=score, keep=keep, groups="*:hidden")
             networks = {title: nns.cut(model, plan)}
             if title == "Wanda":
                 start = time.perf_counter()

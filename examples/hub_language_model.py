@@ -60,15 +60,13 @@ for name, influence in nns.scores.block_influence(activity).items():
     print(f"{name} turns " + ", ".join(f"{label} by {value:.2f}" for label, value in turned))
 
 # Half of the hidden units of every block, for code -------------------------------------------
-wanda = nns.scores.wanda(model)
-
-
-def of_hidden_units(activity: nns.Activity) -> dict[str, np.ndarray]:
-    """Score hidden units alone: what has no score stays."""
-    return {name: found for name, found in wanda(activity).items() if name.endswith(":hidden")}
-
-
-plan = nns.select(activity, "code", score=of_hidden_units, keep=nns.uniform(nns.fraction(0.5)))
+plan = nns.select(
+    activity,
+    "code",
+    score=nns.scores.wanda(model),
+    keep=nns.uniform(nns.fraction(0.5)),
+    groups="*:hidden",
+)
 print(nns.prove(model, plan, samples=told(text[:8])))
 narrow = nns.cut(model, plan)
 own = told(text[seen & (kind == KINDS.index("code"))])

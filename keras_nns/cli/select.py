@@ -52,6 +52,13 @@ def add(commands: arguments.Commands) -> None:
     arguments.add_own_code(parser)
     add_rule(parser)
     parser.add_argument(
+        "--group",
+        action="append",
+        metavar="G",
+        help="choose in this unit group alone, with * and ? as '*:hidden'; may be repeated; all "
+        "others stay whole",
+    )
+    parser.add_argument(
         "--min-units",
         type=int,
         default=1,
@@ -118,6 +125,7 @@ def run(given: Namespace) -> None:
         labels,
         score=_score(given),
         keep=rule,
+        groups=given.group,
         min_units=given.min_units,
         multiple_of=given.multiple_of,
     )
@@ -137,6 +145,7 @@ def _run_each(given: Namespace, rule: KeepRule | None) -> None:
             "each",
             score=_score(given),
             keep=rule,
+            groups=given.group,
             min_units=given.min_units,
             multiple_of=given.multiple_of,
         )

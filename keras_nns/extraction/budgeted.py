@@ -50,8 +50,8 @@ from keras_nns.surgery.lineage import Head, save_model
 from keras_nns.training.trained import Trained
 
 
-@dataclass(frozen=True, eq=False)
-class Extraction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Extraction(tables.Tabular):
     """A subnetwork made to a budget, and how it came about. Printing it gives a table.
 
     Attributes:
@@ -170,9 +170,6 @@ class Extraction:
             "repaired": None if self.repaired is None else self.repaired.to_json(),
             "trained": None if self.trained is None else self.trained.to_json(),
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def extract(

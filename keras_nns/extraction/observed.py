@@ -19,16 +19,12 @@ from keras_nns.observation.streaming import observe
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.selection.activations import Score, contrast, mean_activation, name_of
-from keras_nns.selection.choosing import (
-    checked_scores,
-    listed,
-    refuse_unobserved,
-    unknown_groups,
-)
+from keras_nns.selection.choosing import checked_scores, refuse_unobserved
 from keras_nns.selection.greedy import forward_selection
 from keras_nns.selection.naming import as_score
 from keras_nns.selection.ranking import Balance, Cost, Ranking
 from keras_nns.selection.reconstruction import reconstruction
+from keras_nns.selection.unknown import listed, unknown_groups
 from keras_nns.selection.weights import magnitude
 from keras_nns.shipping.forms import Form, Quantization, Shipped, sample_count
 from keras_nns.shipping.spread import Spread, taken_of_both

@@ -82,8 +82,8 @@ class Point:
         return self.shipped.flat
 
 
-@dataclass(frozen=True, eq=False)
-class Sweep:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sweep(tables.Tabular):
     """Subnetworks of many sizes, and which of them nothing beats. Printing it gives a table.
 
     Attributes:
@@ -187,9 +187,6 @@ class Sweep:
                 for point in self.points
             ],
         }
-
-    def __str__(self) -> str:
-        return str(self.to_table())
 
 
 def sweep(

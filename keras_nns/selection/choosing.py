@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.encodings import some_of
 from keras_nns.data.labels import label_number
 from keras_nns.errors import SelectionError
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.keep_rules import KeepRule, normalised
 from keras_nns.plans.kept_units import Choice, Plan, union
-from keras_nns.plans.units import Group, Member, mask_of
+from keras_nns.plans.units import Group, mask_of
 from keras_nns.selection.activations import Score, name_of
 from keras_nns.selection.naming import usual
+from keras_nns.selection.unknown import REMEDY, free, listed, unknown_groups, warn_of_unknown
 
 Label = int | str
 
 Kept = dict[str, NDArray[np.bool_]]
-
-_REMEDY = (
-    "To choose among them, go by their weights, score=nns.scores.magnitude(model, "
-    "unobserved=True); nns.unfold(model) writes some such layers out."
-)
 
 RECORDED_SCORES = 1_000_000
 """A plan records its scores where units times labels are at most so many; else files grow large."""
@@ -40,6 +37,7 @@ def select(  # type: ignore[overload-overlap]
     *,
     score: Score | str | None = ...,
     keep: KeepRule | str | float | None = ...,
+    groups: str | Iterable[str] | None = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> list[Plan]: ...
@@ -50,6 +48,7 @@ def select(
     *,
     score: Score | str | None = ...,
     keep: KeepRule | str | float | None = ...,
+    groups: str | Iterable[str] | None = ...,
     min_units: int = ...,
     multiple_of: int = ...,
 ) -> Plan: ...
@@ -59,6 +58,7 @@ def select(
     *,
     score: Score | str | None = None,
     keep: KeepRule | str | float | None = None,
+    groups: str | Iterable[str] | None = None,
     min_units: int = 1,
     multiple_of: int = 1,
 ) -> Plan | list[Plan]:
@@ -83,6 +83,8 @@ def select(
             refitted: `repair` behind the cut, or other scores are better.
         keep: Which scores stay, a rule in words such as `"top(8)"`, or the number of `above`.
             None: `fraction(0.5)`; the paper's `above(0.4)` for `score="mean_activation"`.
+        groups: Names of the unit groups to choose in, with `*` and `?` as in a shell, such as
+            `"*:hidden"`; all others stay whole. None chooses in all.
         min_units: Keep at least this many units of every layer, the best ones.
         multiple_of: Round what is kept of every layer up to a multiple of this, by the best of the
             rest, for hardware that computes 4, 8 or 16 units at once. A layer whose own number of
@@ -92,8 +94,9 @@ def select(
         A plan; for `"each"` a list with one plan per label, in label order.
 
     Raises:
-        SelectionError: An unknown label, a label without samples, scores that are not numbers or
-            of no unit that could go, a `min_units` below 0, or a `multiple_of` below 1.
+        SelectionError: An unknown label, a label without samples, `groups` that are none, scores
+            that are not numbers or of no unit that could go, a `min_units` below 0, or a
+            `multiple_of` below 1.
 
     Warns:
         UserWarning: Units that could go stay because they cannot be observed.
@@ -113,8 +116,12 @@ def select(
     each = isinstance(labels, str) and labels == "each"
     numbers = label_numbers(activity.label_names, labels)
     refuse_unobserved(activity, numbers)
+    asked = _asked(activity, groups)
     scores = checked_scores(activity, score, numbers)
-    _warn_of_unknown(activity, scores, name_of(score))
+    warn_of_unknown(activity, scores, name_of(score), asked)
+    scores = {name: values for name, values in scores.items() if name in asked}
+    if not scores:
+        raise SelectionError(f"{name_of(score)} says nothing of {some_of(sorted(asked))}.")
     why = (name_of(score), keep)
     if each or not keep.together:
         plans = [_plan(activity, scores, (n,), why, min_units=min_units) for n in numbers]
@@ -123,6 +130,21 @@ def select(
         plans = [_plan(activity, scores, tuple(numbers), why, min_units=min_units)]
     plans = [_rounded(activity, scores, plan, multiple_of) for plan in plans]
     return plans if each else plans[0]
+
+
+def _asked(activity: Activity, groups: str | Iterable[str] | None) -> set[str]:
+    """Return the names of the unit groups that are chosen in."""
+    known = [group.name for group in activity.layout.prunable]
+    if groups is None:
+        return set(known)
+    patterns = [groups] if isinstance(groups, str) else list(groups)
+    idle = [p for p in patterns if not any(fnmatchcase(name, p) for name in known)]
+    if idle or not patterns:
+        raise SelectionError(
+            "`groups` are names of unit groups, or patterns such as '*:hidden'. Received: "
+            f"{', '.join(map(repr, idle)) or 'none'}, and the groups are {some_of(known)}."
+        )
+    return {name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def label_numbers(names: Sequence[str], labels: Label | Iterable[Label]) -> list[int]:
@@ -181,81 +203,12 @@ def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> 
     prunable = {group.name for group in activity.layout.prunable}
     scores = {name: values for name, values in score(activity).items() if name in prunable}
     _check_scores(activity, scores, numbers, name_of(score))
-    if not any(_free(activity, name, values).any() for name, values in scores.items()):
+    if not any(free(activity, name, values).any() for name, values in scores.items()):
         raise SelectionError(
             f"Nothing is known of any unit that could go, so none can be chosen: "
-            f"{listed(unknown_groups(activity, scores, name_of(score)))}. {_REMEDY}"
+            f"{listed(unknown_groups(activity, scores, name_of(score)))}. {REMEDY}"
         )
     return scores
-
-
-def unknown_groups(activity: Activity, scores: Mapping[str, Float], score: str) -> dict[str, str]:
-    """Say of which groups of units that could go nothing is known, and why.
-
-    Args:
-        activity: What was observed.
-        scores: Scores `(labels, units)` by group.
-        score: Name of the score.
-
-    Returns:
-        Reasons by name of the group.
-    """
-    found = {}
-    for group in activity.layout.prunable:
-        name = group.name
-        if name in scores and _free(activity, name, scores[name]).any():
-            continue
-        if name in activity.unwatched:
-            found[name] = activity.unwatched[name]
-        elif any(member.layer in activity.layers for member in group.members):
-            found[name] = f"{score} gives them no score"
-        else:
-            found[name] = "`layers` of observe left them out"
-    return found
-
-
-def listed(reasons: Mapping[str, str], most: int = 4) -> str:
-    """Write groups and their reasons in words, those of one reason together."""
-    groups: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        groups.setdefault(reason, []).append(repr(name))
-    parts = [f"{', '.join(names[:most])}{_more(names, most)} ({r})" for r, names in groups.items()]
-    return f"{'; '.join(parts[:most])}{_more(parts, most)}"
-
-
-def _more(items: Sequence[str], most: int) -> str:
-    return f" and {len(items) - most} more" if len(items) > most else ""
-
-
-def _free(activity: Activity, name: str, values: Float) -> NDArray[np.bool_]:
-    """Say which units of a group could go and have a score."""
-    free = np.asarray(~np.isneginf(values).all(axis=0), dtype=np.bool_)
-    free[list(activity.layout[name].protected)] = False
-    return free
-
-
-def _warn_of_unknown(activity: Activity, scores: Mapping[str, Float], score: str) -> None:
-    """Warn of units that stay because no layer shows them, not of those left out on purpose.
-
-    Dimensions of keys and values are left out: their heads are chosen among, and the plan counts
-    them apart.
-    """
-    chosen = {_layer_of(member) for name in scores for member in activity.layout[name].members}
-    reasons = {
-        name: reason
-        for name, reason in unknown_groups(activity, scores, score).items()
-        if name in activity.unwatched
-        and not chosen.issuperset(map(_layer_of, activity.layout[name].members))
-    }
-    if reasons:
-        warnings.warn(
-            f"Units of which nothing is known stay: {listed(reasons)}. {_REMEDY}", stacklevel=3
-        )
-
-
-def _layer_of(member: Member) -> str:
-    """Return the layer that makes units, of whatever kind they are."""
-    return member.layer.partition(":")[0]
 
 
 def _check_scores(

@@ -321,3 +321,25 @@ def test_where_there_is_nothing_to_tell_a_label_from_the_loud_units_stay():
     plan = nns.select(activity, "cat")
     assert plan.choices[0].score == "mean_activation"
     assert plan.kept["first"] == (0, 2)
+
+
+@pytest.mark.parametrize("groups", ["first", "f*", ["first"], ["f?rst", "fi*"]])
+def test_units_are_chosen_in_the_groups_that_are_meant(groups):
+    activity = activity_of({"first": [[4, 3, 2, 1]] * 3, "second": [[1, 2, 3]] * 3})
+    plan = nns.select(activity, 0, score="mean_activation", keep=nns.top(1), groups=groups)
+    assert plan.kept == {"first": (0,), "second": (0, 1, 2)}
+    whole = nns.select(activity, 0, score="mean_activation", keep=nns.top(1), groups="*")
+    assert whole == nns.select(activity, 0, score="mean_activation", keep=nns.top(1))
+
+
+@pytest.mark.parametrize("groups", ["third", ["first", "third"], []])
+def test_groups_that_are_none_are_refused(groups):
+    activity = activity_of({"first": [[4, 3, 2, 1]] * 3, "second": [[1, 2, 3]] * 3})
+    with pytest.raises(nns.errors.SelectionError, match="'first', 'second'"):
+        nns.select(activity, 0, groups=groups)
+
+
+def test_groups_without_a_score_are_refused():
+    activity = activity_of({"first": [[4, 3, 2, 1]] * 3})
+    with pytest.raises(nns.errors.SelectionError, match="says nothing of 'second'"):
+        nns.select(activity, 0, score="mean_activation", groups="second")
