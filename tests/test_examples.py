@@ -26,6 +26,8 @@ def test_example_runs(script, tmp_path, monkeypatch, capsys):
     text = script.read_text(encoding="utf-8")
     if "import keras_hub" in text:
         pytest.importorskip("keras_hub", reason="needs KerasHub: pip install 'keras-nns[hub]'")
+    if "npu(" in text:
+        pytest.importorskip("ethosu", reason="needs Vela: pip install 'keras-nns[npu]'")
     options = ["--quick"] if "given.quick" in text else []
     if script.stem == "reproduce_paper":
         x, y = load_digits(n_class=4, return_X_y=True)
