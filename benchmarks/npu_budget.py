@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
         "--sram", type=float, default=0.6, help="share of the parent's; 1: no limit"
     )
     parser.add_argument("--macs", type=float, nargs="*", default=(0.21,), help="shares, the others")
-    parser.add_argument("--copies", type=int, default=16, help="of every image, in distillation")
+    parser.add_argument("--copies", type=int, default=8, help="of every image, in distillation")
     parser.add_argument("--epochs", type=int, default=10)
     return parser.parse_args()
 
