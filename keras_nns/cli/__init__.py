@@ -57,7 +57,7 @@ COMMANDS = (
 
 _EXAMPLES = """\
 start here:
-  keras-nns demo                       # a minute; then open nns_demo/report.html
+  keras-nns demo                       # two minutes; then open nns_demo/report.html
 
 in one go, from a model and its data to the file that fits, judged and verified:
   keras-nns extract model.keras data.npz --label 3 --budget 60kB --quantize int8 -o three.tflite
