@@ -309,7 +309,9 @@ def test_by_default_what_tells_a_label_from_the_rest_stays():
 
 
 @pytest.mark.parametrize(
-    "asked", [{"score": "mean_activation"}, {"keep": nns.above(0.4)}, {"keep": 0.4}], ids=str
+    "asked",
+    [{"score": "mean_activation"}, {"keep": nns.above(0.4)}, {"keep": 0.4}],
+    ids=["score", "rule", "number"],
 )
 def test_the_papers_rule_is_one_word_away(asked):
     activity = activity_of(OPPOSED)
