@@ -32,6 +32,7 @@ from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.recipes import Recipe
 from tflite_export.running.interpreter import Runner
 from tflite_export.running.silence import captured
+from tflite_export.runtimes.loading import ended_by
 from tflite_export.variants import Variant, variant
 
 __all__ = ["convert"]
@@ -136,7 +137,7 @@ def convert(
     )
     flat = packing.pack(finished, metadata)
     if not allow_flex:
-        _loaded(flat, origin)
+        _loaded(flat, job)
     if job.row.weights.startswith("int"):
         _told(left_in_float(finished, origin.layers), job.row)
     return flat
@@ -160,24 +161,6 @@ def _told(left: Mapping[str, int], row: Variant) -> None:
     )
 
 
-def _loaded(flat: bytes, origin: Source) -> None:
-    """Make sure that LiteRT can load what the converter wrote, where its sizes are known.
-
-    Raises:
-        ConversionError: It cannot.
-    """
-    if any(size is None for port in origin.inputs for size in port.shape[1:]):
-        return
-    try:
-        Runner(flat).prepare()
-    except FlatbufferError as error:
-        raise ConversionError(
-            f"model {origin.name!r} was converted to a file that LiteRT cannot load: {error} "
-            "Replace the layer that it names, or convert with a fixed batch_size.",
-            log=str(error),
-        ) from error
-
-
 @dataclass(frozen=True)
 class _Job:
     """What is to be done: the model, its variant, what TensorFlow makes, and what comes after."""
@@ -189,6 +172,34 @@ class _Job:
     needs_samples: bool
     unrolled: bool
     stamp: str
+
+
+def _loaded(flat: bytes, job: _Job) -> None:
+    """Make sure that LiteRT can load what the converter wrote, where its sizes are known.
+
+    Raises:
+        ConversionError: It cannot.
+    """
+    origin = job.origin
+    if any(size is None for port in origin.inputs for size in port.shape[1:]):
+        return
+    start = f"model {origin.name!r} was converted to a file "
+    if job.rules is not None or job.row.activations != "float32":
+        ended = ended_by(flat)
+        if ended is not None:
+            raise ConversionError(
+                f"{start}that ends the process which loads it ({ended} in LiteRT's kernels for the "
+                "CPU). A network with other numbers of units, or another variant, may be loaded.",
+                log=ended,
+            )
+    try:
+        Runner(flat).prepare()
+    except FlatbufferError as error:
+        raise ConversionError(
+            f"{start}that LiteRT cannot load: {error} Replace the layer that it names, or convert "
+            "with a fixed batch_size.",
+            log=str(error),
+        ) from error
 
 
 def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: bool) -> _Job:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+import tflite_export
 from keras_nns.errors import SelectionError
 from keras_nns.extraction.meters import Meter
 from keras_nns.extraction.networks import Judged
@@ -19,6 +22,12 @@ _CLOSE = 0.99
 
 _TRIES = 6
 """How often a plan is measured, at most."""
+
+_REFUSALS = 4
+"""How often a network may be made of which there is no file, before that is the answer."""
+
+_SMALLER = 0.97
+"""What is tried next behind such a network, as a share of what it costs."""
 
 _HALVINGS = 6
 """How often the range of sizes is halved to find the smallest that loses no more."""
@@ -101,9 +110,19 @@ def largest_within(
         SelectionError: Even the smallest costs more once it is repaired.
     """
     limit, floor = budget.limit, budget.amount(least)
+    refused = 0
     while True:
-        made = make(_fitting(meter, ranking, budget, limit, floor))
-        costs = meter.cost(budget, made.network.model)
+        plan = _fitting(meter, ranking, budget, limit, floor)
+        try:
+            made = make(plan)
+            costs = meter.cost(budget, made.network.model)
+        except tflite_export.ConversionError as error:
+            refused += 1
+            if limit <= floor or refused == _REFUSALS:
+                raise
+            _pass_over(error)
+            limit = max(floor, _SMALLER * min(limit, budget.amount(meter.planned(budget, plan))))
+            continue
         over = budget.amount(costs) - budget.limit
         if over <= 0:
             return made, costs
@@ -113,19 +132,33 @@ def largest_within(
         limit = max(floor, limit - 1.1 * over)
 
 
+def _pass_over(error: tflite_export.ConversionError) -> None:
+    """Say that a size was left out, since there is no file of it."""
+    warnings.warn(f"A size was passed over: {error}", stacklevel=2)
+
+
 def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least: float) -> Plan:
     """Return the largest plan found whose skeleton costs no more than the limit."""
     estimate = meter.estimated(budget)
     best, everything = ranking.smallest, ranking.everything
+
+    def measured(plan: Plan) -> float:
+        try:
+            return budget.amount(meter.planned(budget, plan))
+        except tflite_export.ConversionError as error:
+            _pass_over(error)
+            return math.inf
+
     low, low_cost, high = estimate(best), least, float("inf")
     slope = 1.0
     if meter.rough(budget):
         # See how one grows with the other.
-        whole = budget.amount(meter.planned(budget, everything))
+        whole = measured(everything)
         if whole <= limit:
             return everything
         high = estimate(everything)
-        slope = (whole - least) / max(high - low, 1.0)
+        # Where there is no file of the whole, the first that there is tells.
+        slope = 0.0 if math.isinf(whole) else (whole - least) / max(high - low, 1.0)
     for _ in range(_TRIES):
         target = low + (limit - low_cost) / slope if slope > 0 else high
         # Never again what was too much.
@@ -133,12 +166,17 @@ def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least
         plan = ranking.fit(estimate, target)
         if plan == best:
             break
-        cost = budget.amount(meter.planned(budget, plan))
+        cost = measured(plan)
+        if math.isinf(cost):
+            high = estimate(plan)
+            continue
+        if slope == 0:
+            slope = max(cost - low_cost, 1.0) / max(estimate(plan) - low, 1.0)
         if cost > limit:
             high = estimate(plan)
             # From here the way down is shorter than from below.
             plan = ranking.fit(estimate, max(low, high - (cost - limit) / slope))
-            cost = budget.amount(meter.planned(budget, plan))
+            cost = measured(plan)
             if cost > limit or plan == best:
                 continue
         best, low, low_cost = plan, estimate(plan), cost
@@ -190,7 +228,12 @@ def smallest_within(
     low, high = np.log([estimate(ranking.smallest), estimate(ranking.everything)])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        tried = best_of(ranking.fit(estimate, float(np.exp(middle))))
+        try:
+            tried = best_of(ranking.fit(estimate, float(np.exp(middle))))
+        except tflite_export.ConversionError as error:
+            _pass_over(error)
+            low = middle
+            continue
         if tried.drop <= budget.limit:
             best, high = tried, middle
         else:

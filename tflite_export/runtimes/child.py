@@ -1,8 +1,9 @@
 """The program of the child processes: a runtime, asked over a pipe.
 
 TFLite Micro checks little: an arena of a few bytes or an unlucky file ends the process it runs in.
-LiteRT's compiled models print whenever one of them is made or goes. So each runs in a process of
-its own, which this module is, started by `process`. It imports nothing of the package.
+LiteRT's compiled models print whenever one of them is made or goes, and its kernels end the process
+on some files that TensorFlow writes. So each runs in a process of its own, which this module is,
+started by `process`. It imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -81,7 +82,21 @@ class Compiled:
         ]
 
 
-def serve(kind: type[Micro] | type[Compiled]) -> None:
+class Plain:
+    """A file in LiteRT's interpreter, with the kernels that it takes by itself.
+
+    Args:
+        flat: The flatbuffer.
+    """
+
+    def __init__(self, flat: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+
+        self._interpreter = Interpreter(model_content=flat, num_threads=1)
+        self._interpreter.allocate_tensors()
+
+
+def serve(kind: type[Micro] | type[Compiled] | type[Plain]) -> None:
     """Answer until nobody asks any more."""
     replies = os.fdopen(os.dup(1), "wb")
     # What native code prints must not get between the answers.
@@ -108,4 +123,4 @@ def serve(kind: type[Micro] | type[Compiled]) -> None:
 
 
 if __name__ == "__main__":
-    serve({"micro": Micro, "compiled": Compiled}[sys.argv[1]])
+    serve({"micro": Micro, "compiled": Compiled, "plain": Plain}[sys.argv[1]])

@@ -16,6 +16,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns.cli import main
 from keras_nns.observation.holdout import Division
+from tflite_export import converter
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,6 +95,23 @@ def test_the_figures_are_those_of_the_file(model, small):
     assert "(int8 file)" in str(small)
     assert small.comparison.after.model.endswith("(int8 file)")
     assert small.shipped.verification.variant == "int8"
+
+
+def test_sizes_that_litert_does_not_load_are_passed_over(model, small, monkeypatch):
+    ended = []
+
+    def ended_by(flat):
+        # As if the kernels took no file within a tenth of what was found.
+        if abs(len(flat) - len(small.flat)) < 0.1 * len(small.flat):
+            ended.append(len(flat))
+            return "SIGABRT"
+        return None
+
+    monkeypatch.setattr(converter, "ended_by", ended_by)
+    with pytest.warns(UserWarning, match=r"A size was passed over.*SIGABRT"):
+        other = nns.extract(model, (X, Y), labels=[1, 3], budget="9kB", quantize="int8")
+    assert ended
+    assert len(other.flat) <= 0.9 * len(small.flat)
 
 
 def test_the_suffix_says_what_is_saved(small, tmp_path):
