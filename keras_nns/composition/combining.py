@@ -15,11 +15,10 @@ from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
 from keras_nns.data.batches import unweighted
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, SelectionError
-from keras_nns.graph.keras_internals import functional
 from keras_nns.observation.forward import parents_batches, run, settle_labels
 from keras_nns.repairing.head_fit import check_samples
 from keras_nns.repairing.regression import logistic
-from keras_nns.surgery.lineage import Composition, Lineage, lineage, set_lineage
+from keras_nns.surgery.lineage import Composition, Lineage, answering_place, lineage, set_lineage
 
 Calibrate = Literal["joint", "each"]
 CALIBRATE: tuple[str, ...] = get_args(Calibrate)
@@ -143,8 +142,7 @@ def _answers(record: Lineage, called: str | None) -> list[str]:
 
 
 def _asked(model: Any, record: Lineage, name: str) -> Asked:
-    outputs = functional(model).output_names
-    place = outputs.index(record.output) if record.output in outputs else 0
+    place = answering_place(model, record)
     summed: tuple[tuple[int, ...], ...] = tuple((label,) for label in record.plan.labels)
     groups = summed
     if record.head == "binary":

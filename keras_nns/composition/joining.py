@@ -15,14 +15,13 @@ from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
 from keras_nns.data.batches import Batch, unweighted
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import DataError, SelectionError, SurgeryError
-from keras_nns.graph.keras_internals import functional
 from keras_nns.graph.tracing import Output, trace
 from keras_nns.observation.forward import run, settle_labels
 from keras_nns.repairing.head_fit import check_samples
 from keras_nns.repairing.regression import logistic
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.endings import whole_plan
-from keras_nns.surgery.lineage import Composition, Lineage, origin_of, set_lineage
+from keras_nns.surgery.lineage import Composition, Lineage, answering_place, origin_of, set_lineage
 
 Label = int | str
 
@@ -144,8 +143,7 @@ class Scion:
         else:
             number = plan.labels[_position(label, own, f"The donor {donor.name!r}", plan.labels)]
             name = names[number]
-        output = functional(donor).output_names
-        place = output.index(record.output) if record.output in output else 0
+        place = answering_place(donor, record)
         summed: tuple[tuple[int, ...], ...] = ((number,),)
         groups = summed
         if record.head == "binary":

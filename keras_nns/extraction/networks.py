@@ -14,12 +14,12 @@ from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.comparison import compare_outputs
 from keras_nns.judgement.evaluation import wanted_labels
 from keras_nns.judgement.tallies import Reported
-from keras_nns.observation.forward import Answering, Forward, answering_output
+from keras_nns.observation.forward import Answering, Forward
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.steps import Repair, mend
 from keras_nns.shipping.forms import FileForward, Shipped
-from keras_nns.surgery.lineage import origin_of
+from keras_nns.surgery.lineage import answering_output, origin_of
 from keras_nns.training.distillation import distill
 from keras_nns.training.trained import Trained
 
@@ -115,7 +115,7 @@ def judge_network(parent: ObservedParent, task: Task, network: Network, shipped:
     """
     record = origin_of(network.model)
     theirs = task.output or answering_output(parent.model, record)
-    own = task.output or answering_output(network.model, record)
+    own = answering_output(network.model, record) or task.output
     ours: list[Answering] = [Forward(network.model, own)]
     if network.forward is not None and task.output is None:
         ours = [network.forward]

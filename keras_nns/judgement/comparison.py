@@ -24,14 +24,8 @@ from keras_nns.judgement.points import operating_point
 from keras_nns.judgement.question import Question, ask, listed, question_of, reply
 from keras_nns.judgement.replies import judge
 from keras_nns.judgement.tallies import Reported
-from keras_nns.observation.forward import (
-    Ran,
-    answering_output,
-    parents_batches,
-    run,
-    settle_labels,
-)
-from keras_nns.surgery.lineage import Lineage, balanced_decisions, origin_of
+from keras_nns.observation.forward import Ran, parents_batches, run, settle_labels
+from keras_nns.surgery.lineage import Lineage, answering_output, balanced_decisions, origin_of
 from keras_nns.surgery.operating_points import OperatingPoint
 
 

@@ -12,14 +12,14 @@ from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.question import question_of, reply
 from keras_nns.judgement.replies import judge
 from keras_nns.judgement.tallies import Reported, output_of, tally
-from keras_nns.observation.forward import (
+from keras_nns.observation.forward import parents_batches, passed, run, settle_labels
+from keras_nns.surgery.lineage import (
+    Lineage,
+    Origin,
     answering_output,
-    parents_batches,
-    passed,
-    run,
-    settle_labels,
+    balanced_decisions,
+    origin_of,
 )
-from keras_nns.surgery.lineage import Lineage, Origin, balanced_decisions, origin_of
 
 Labels = int | str | Iterable[int | str] | None
 

@@ -19,7 +19,7 @@ from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
-from keras_nns.surgery.lineage import Composition, Lineage, Origin, origin_of
+from keras_nns.surgery.lineage import Composition, Lineage, Origin, answering_output, origin_of
 
 _TWO = 2
 
@@ -237,13 +237,6 @@ def passed(
             yield batch, given
     if number < 0:
         raise DataError("The data is empty: there is nothing to evaluate.")
-
-
-def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
-    """Name the output that answers the labels, where a subnetwork remembers it among several."""
-    names = list(getattr(model, "output_names", None) or ())
-    remembered = origin is not None and len(names) > 1 and origin.output in names
-    return origin.output if origin is not None and remembered else None
 
 
 class Forward:

@@ -18,7 +18,6 @@ from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.tracing import Graph, Output, trace
 from keras_nns.graph.watching import WatchPoint
-from keras_nns.observation.forward import answering_output
 from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
 from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Layers, run_watched, taps_of
@@ -26,7 +25,7 @@ from keras_nns.observation.sums import label_table, samples_by_label, sum_by_lab
 from keras_nns.observation.unit_values import Place, Tap, along_steps, by_sample
 from keras_nns.plans.units import Fingerprint, Layout
 from keras_nns.progress import Verbose, track
-from keras_nns.surgery.lineage import lineage
+from keras_nns.surgery.lineage import answering_output, lineage
 
 Float = NDArray[np.float64]
 

@@ -19,10 +19,10 @@ from keras_nns.data.sketch import Seen, Sketcher
 from keras_nns.data.targets import Kind
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
-from keras_nns.observation.forward import answering_output, parents_batches
+from keras_nns.observation.forward import parents_batches
 from keras_nns.observation.moments import HALVES, HELD_OUT, PARTS
 from keras_nns.progress import reached
-from keras_nns.surgery.lineage import Lineage
+from keras_nns.surgery.lineage import Lineage, answering_output
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import FOLDS, Rounding, checked_rounding, log_odds, logistic
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.endings import backwards, is_own
-from keras_nns.surgery.lineage import Lineage
+from keras_nns.surgery.lineage import Lineage, answering_place
 from keras_nns.surgery.operating_points import BalancedDecisions
 
 _LEAST = 2 * FOLDS
@@ -290,8 +290,7 @@ def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
         SurgeryError: The answer does not come from a Dense of the model's own, on one feature
             vector for each sample.
     """
-    names = list(getattr(model, "output_names", None) or ())
-    index = names.index(record.output) if len(names) > 1 and record.output in names else 0
+    index = answering_place(model, record)
     tensor = functional(model).outputs[index]
     answers = int(tensor.shape[-1])
     chain = list(backwards(tensor))

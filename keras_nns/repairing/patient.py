@@ -16,7 +16,7 @@ from keras_nns.graph.programs import Program
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.judgement.question import ask, question_of, reply
-from keras_nns.observation.forward import Forward, Ran, answering_output, settle_labels
+from keras_nns.observation.forward import Forward, Ran, settle_labels
 from keras_nns.observation.moments import HALVES
 from keras_nns.progress import stage
 from keras_nns.repairing.branches import Branch, inputs_of
@@ -34,7 +34,7 @@ from keras_nns.repairing.stages import Stages, Values
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
-from keras_nns.surgery.lineage import Lineage, lineage, set_lineage
+from keras_nns.surgery.lineage import Lineage, answering_output, lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions
 
 Update = Callable[[list[Any], list[Any], Any, Any], Any]

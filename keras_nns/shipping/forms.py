@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tflite_export
+from keras_nns.data.outputs import output_place
 from keras_nns.graph.keras_internals import functional
 from keras_nns.shipping.tflite_files import Labelled, extras, own_answers
 from tflite_export.cli.options import measures
@@ -206,8 +207,7 @@ class FileForward:
         origin = source(model)
         self._ports = origin.inputs
         self._inputs = matched(self._runner.inputs, origin.inputs, "input", model.name)
-        names = list(functional(model).output_names)
-        place = names.index(output) if output in names else 0
+        place = output_place(model, output) or 0
         ends = matched(self._runner.outputs, origin.outputs, "output", model.name)
         self._output = ends[place]
 

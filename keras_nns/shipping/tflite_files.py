@@ -23,6 +23,8 @@ from keras_nns.shipping.spread import Spread
 from keras_nns.surgery.lineage import (
     RECORD,
     Origin,
+    answering_output,
+    answering_place,
     origin_from,
     origin_of,
     set_lineage,
@@ -94,9 +96,9 @@ def answer_names(model: keras.Model, label_names: Sequence[str] = ()) -> Names |
     if len(outputs) == 1:
         (only,) = outputs.values()
         return names if names and only.shape[-1] == len(names) else None
-    if origin is None or origin.output not in outputs:
+    if answering_output(model, origin) is None:
         return None
-    return {output_keys(whole)[list(outputs).index(origin.output)]: names}
+    return {output_keys(whole)[answering_place(model, origin)]: names}
 
 
 def packed_origin(metadata: tflite_export.Metadata) -> Origin | None:

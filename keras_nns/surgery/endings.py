@@ -14,7 +14,7 @@ from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import calls, functional
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.plans.kept_units import Plan
-from keras_nns.surgery.lineage import Lineage, origin_of
+from keras_nns.surgery.lineage import Lineage, answering_place, origin_of
 
 
 def backwards(tensor: Any) -> Iterator[tuple[Any, Any]]:
@@ -42,8 +42,7 @@ def head_of(model: keras.Model, record: Lineage) -> tuple[Any, Any, list[Any]]:
     Raises:
         SurgeryError: The model does not end in one.
     """
-    names = list(getattr(model, "output_names", None) or ())
-    index = names.index(record.output) if len(names) > 1 and record.output in names else 0
+    index = answering_place(model, record)
     behind: list[Any] = []
     for layer, before in backwards(functional(model).outputs[index]):
         if is_own(layer, "parent" if record.taught else record.head):

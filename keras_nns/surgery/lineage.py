@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import keras
 
+from keras_nns.data.outputs import output_place
 from keras_nns.data.sketch import Seen, unite
 from keras_nns.errors import FileError
 from keras_nns.files import atomic
@@ -197,6 +198,26 @@ def without_samples(origin: Origin) -> Origin:
         return replace(origin, plan=replace(origin.plan, seen=None))
     members = tuple(replace(m, plan=replace(m.plan, seen=None)) for m in origin.members)
     return replace(origin, members=members, calibrated=None)
+
+
+def answering_output(model: keras.Model, origin: Origin | None) -> str | None:
+    """Name the output that answers the labels, where a subnetwork remembers it among several.
+
+    The layer of a yes/no answer, or of one with all other labels as one, has a name of its own.
+    """
+    names = list(getattr(model, "output_names", None) or ())
+    if origin is None or len(names) < 2:
+        return None
+    if output_place(model, origin.output) is not None:
+        return origin.output
+    head = origin.head if isinstance(origin, Lineage) else "parent"
+    added = [n for n in names if head in ("binary", "other") and n.startswith(f"{head}_head")]
+    return added[0] if len(added) == 1 else None
+
+
+def answering_place(model: keras.Model, origin: Origin | None) -> int:
+    """Return the place of the output that answers the labels: the first where none shows."""
+    return output_place(model, answering_output(model, origin)) or 0
 
 
 def origin_of(model: Any) -> Origin | None:

@@ -11,14 +11,14 @@ import numpy as np
 from keras_nns.data.targets import IGNORED
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.judgement.question import ask
-from keras_nns.observation.forward import answering_output, run, settle_labels
+from keras_nns.observation.forward import run, settle_labels
 from keras_nns.observation.holdout import Division
 from keras_nns.observation.moments import HELD_OUT
 from keras_nns.repairing.head_fit import beside_parent
 from keras_nns.repairing.patient import Gain, Treatment, record_of
 from keras_nns.repairing.prepared import Prepared
 from keras_nns.surgery.copying import copied
-from keras_nns.surgery.lineage import add_seen
+from keras_nns.surgery.lineage import add_seen, answering_output
 from keras_nns.surgery.operating_points import BalancedDecisions
 from keras_nns.training.logits import answering
 from keras_nns.training.loop import Course, Schooling, random_untouched

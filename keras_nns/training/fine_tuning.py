@@ -13,13 +13,7 @@ from keras_nns.errors import ModelError
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, question_of, reply, whole_question
 from keras_nns.judgement.tallies import Reported, tally
-from keras_nns.observation.forward import (
-    answering_output,
-    parents_batches,
-    passed,
-    run,
-    settle_labels,
-)
+from keras_nns.observation.forward import parents_batches, passed, run, settle_labels
 from keras_nns.observation.holdout import Division, Survey
 from keras_nns.observation.moments import HALVES, HELD_OUT
 from keras_nns.repairing.head_fit import at_half
@@ -30,6 +24,7 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import (
     Lineage,
     add_seen,
+    answering_output,
     balanced_decisions,
     origin_of,
     set_balanced,

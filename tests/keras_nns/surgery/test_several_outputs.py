@@ -297,3 +297,42 @@ def test_in_the_shell(tmp_path, capsys):
     known = np.isin(alone["class_scores"], OWN)
     right = (np.array(OWN)[said] == alone["class_scores"])[known].mean()
     assert told["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [dict, list])
+@pytest.mark.parametrize(("labels", "head"), [([0, 3], "other"), ([3], "binary")])
+def test_a_head_of_another_name_is_found_among_several(kind, labels, head, tmp_path):
+    """Extracted, judged and shipped by the output that answers, which is not the first."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, CLASSES, 400)
+    x = random.normal(size=(400, 9)) + 2 * np.eye(CLASSES)[y] @ random.normal(size=(CLASSES, 9))
+    x, boxes = x.astype("float32"), random.normal(size=(400, 4)).astype("float32")
+    start = keras.Input((9,))
+    hidden = L.Dense(16, activation="relu")(start)
+    box = L.Dense(4, name="box")(hidden)
+    scores = L.Dense(CLASSES, activation="softmax", name="scores")(hidden)
+    keyed = kind is dict
+    model = keras.Model(start, {"scores": scores, "box": box} if keyed else [box, scores])
+    model.compile("adam", {"scores": "sparse_categorical_crossentropy", "box": "mse"})
+    model.fit(x, {"scores": y, "box": boxes}, epochs=4, verbose=0)
+    targets = {"scores": y, "box": boxes} if keyed else [boxes, y]
+    found = nns.extract(
+        model, (x, targets), labels=labels, output="scores", budget="parameters=300",
+        distill_epochs=1, quantize="int8",
+    )  # fmt: skip
+    assert found.model.output_names == ["box", f"{head}_head"]
+    given = found.model.predict(x, verbose=0)
+    boxes_given, answers = (given["box"], given["scores"]) if keyed else given
+    assert boxes_given.shape == (400, 4)
+    right = np.isin(y, labels)
+    said = answers[:, 0] > 0.5 if head == "binary" else answers.argmax(axis=1) < len(labels)
+    assert (said == right).mean() > 0.8
+    judged = nns.evaluate(found.model, (x, targets), allow_overlap=True)
+    recall = (
+        said[y == 3].mean() if head == "binary" else (answers.argmax(axis=1) == 1)[y == 3].mean()
+    )
+    assert next(row.recall for row in judged.rows if row.name == "3") == pytest.approx(recall)
+    named = tflite_export.read_metadata(found.flat).outputs
+    labelled = {output.name: output.labels for output in named if output.labels}
+    assert list(labelled.values()) == [("3",) if head == "binary" else ("0", "3", "other")]
