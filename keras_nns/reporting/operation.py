@@ -215,9 +215,8 @@ def operation_of(
     )
     card = card_table(device_card(flats, samples, seconds=_TIMED))
     words = f"One more network is for all labels. {found.merged}"
-    record = SurgeryRecord(
-        parent, activity, each, merged, (*notes, repaired, found.headline), card, words
-    )
+    said = (*notes, repaired, found.headline, found.fairness)
+    record = SurgeryRecord(parent, activity, each, merged, said, card, words)
     return Operation(record, flats)
 
 

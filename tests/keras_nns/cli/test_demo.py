@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from sklearn.metrics import roc_auc_score
 
 import keras_nns as nns
 import tflite_export
@@ -147,6 +148,8 @@ def test_the_figures_are_those_of_the_files(made, results, data):
             by_hand = (yes[own].mean() + (~yes[~own]).mean()) / 2
             one = ran.contest.of(way)[LABELS[label]]
             assert np.isclose(one.balanced(variant), by_hand)
+            score = said[:, label] if said.shape[1] > 1 else said[:, 0]
+            assert np.isclose(one.auc(variant), roc_auc_score(own, score))
     for path, variant in (("merged.tflite", "float32"), ("merged_int8.tflite", "int8")):
         right = (answers(folder / path, x).argmax(axis=1) == y).mean()
         (merged,) = ran.contest.of("merged").values()
@@ -177,6 +180,8 @@ def test_the_parent_has_learned_and_the_page_tells(made, results):
     assert "what is judged is the repaired network" in page
     assert len(ran.contest.to_table().rows) == 3
     assert "mean balanced accuracy" in ran.contest.headline
+    assert "not repaired, deciding for the largest answer" in ran.contest.fairness
+    assert ran.contest.fairness in str(ran.contest) and ran.contest.fairness in page
 
 
 def test_the_same_seed_gives_the_same_figures(made, data, tmp_path, capsys):
