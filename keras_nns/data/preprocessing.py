@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -49,7 +50,7 @@ def rescaled_by(model: keras.Model, top: float) -> str | None:
     black, white, stored = np.median(_behind_input(model, pictures, found).reshape(3, -1), axis=1)
     if not found or _oddness(black, stored) >= _oddness(black, white):
         return None
-    layers = [repr(one.name) for one in found if isinstance(one, _SCALING)]
+    layers = [repr(one.name) for one in _leaves(found) if isinstance(one, _SCALING)]
     return f"its own {', '.join(layers) or 'arithmetic behind the input'} scales them"
 
 
@@ -89,6 +90,16 @@ def _behind_input(model: Any, x: Any, found: list[Any]) -> NDArray[np.float32]:
 
 
 def _scales_alone(operation: Any) -> bool:
-    weights = getattr(operation, "weights", ())
-    nested = isinstance(operation, keras.Model)
-    return not nested and (not weights or isinstance(operation, _SCALING))
+    """Return whether an operation has no trained weights: a model, where nothing in it has."""
+    if isinstance(operation, keras.Model):
+        known = bool(getattr(operation, "inputs", None)) and hasattr(operation, "outputs")
+        return known and all(_scales_alone(inner) for inner, _, _ in calls_of(operation))
+    return not getattr(operation, "weights", ()) or isinstance(operation, _SCALING)
+
+
+def _leaves(operations: Iterable[Any]) -> Iterator[Any]:
+    for one in operations:
+        if isinstance(one, keras.Model):
+            yield from _leaves(inner for inner, _, _ in calls_of(one))
+        else:
+            yield one

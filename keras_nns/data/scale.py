@@ -94,12 +94,13 @@ def _spread(size: int) -> NDArray[np.int64]:
 def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
     """Refuse inputs on which a trained model fails only because they are scaled wrongly.
 
-    The evidence is the model's own answers. When it is right on less than half of the samples as
-    they are, those of x / 255, x / 127.5 - 1 and x * 255 are tried that the range of values allows.
-    One of them must be right on at least half of the samples, on 0.3 more of them than the inputs
-    as they are, on twice as many, and on 0.3 more than the commonest label alone would be; and on
-    half of the samples of at least 5 labels, since with fewer a model that knows nothing is too
-    often right by luck.
+    The evidence is the model's own answers. Those of x / 255, x / 127.5 - 1 and x * 255 are tried
+    that the range of values allows. Where the model is right on half of the samples as they are,
+    another must be better by four standard deviations (McNemar's test); on less than half, right on
+    at least half of the samples, on 0.3 more of them than the inputs as they are, and on twice as
+    many. Either must be right on 0.3 more than the commonest label alone would be, and on half of
+    the samples of at least 5 labels, since with fewer a model that knows nothing is too often right
+    by luck.
 
     Nothing is said about a model that has not been trained, has several inputs or outputs, embeds
     tokens or keeps state between calls, nor from fewer than 16 samples.
@@ -123,9 +124,10 @@ def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
     if truth is None or len(given) < _LEAST_SAMPLES or given.dtype.kind not in "biuf":
         return
     x = given.astype(np.float32)
-    as_given = _right(model, x, truth).mean()
-    if as_given >= 0.5:
-        return
+    right_as_given = _right(model, x, truth)
+    as_given = right_as_given.mean()
+    if as_given >= 0.5 and (1 - as_given) * len(x) < _NO_CHANCE**2:
+        return  # So few are wrong that no other scale could be better by so much.
     commonest = float(truth.mean(axis=0).max())
     least = max(0.5, as_given + _CLEAR_GAIN, 2 * as_given, commonest + _CLEAR_GAIN)
     tried = [(_right(model, other, truth), words, how) for words, how, other in _other_scales(x)]
@@ -133,6 +135,12 @@ def check_scale(model: keras.Model, inputs: Any, labels: NDArray[Any]) -> None:
         return
     right, words, how = max(tried, key=lambda one: one[0].sum())
     known = 2 * truth[right].sum(axis=0) >= np.maximum(truth.sum(axis=0), 1)
+    if as_given >= 0.5:
+        # It may well be half right on another scale. McNemar 1947: of the samples on which the two
+        # differ, how many more the other is right on.
+        apart = right.astype(int) - right_as_given
+        clearly = apart.sum() >= _NO_CHANCE * np.sqrt(np.abs(apart).sum())
+        least = commonest + _CLEAR_GAIN if clearly else np.inf
     if right.mean() >= least and known.sum() >= _LEAST_LABELS:
         raise DataError(
             f"The inputs look wrongly scaled: as given (range {x.min():g} to {x.max():g}) the "
@@ -148,7 +156,12 @@ def _other_scales(x: NDArray[np.float32]) -> Iterator[tuple[str, str, NDArray[np
         yield "divided by 255", "x / 255", x / np.float32(255)
         yield "scaled to -1..1", "x / 127.5 - 1", x / np.float32(127.5) - 1
     elif low >= 0 and high <= 1:
-        yield "multiplied by 255", "x * 255", x * np.float32(255)
+        yield (
+            "multiplied by 255",
+            "x * 255, or the pixels of a file as it stores them (its arrays; --no-scale in a "
+            "shell)",
+            x * np.float32(255),
+        )
 
 
 def _truth(labels: NDArray[Any], count: int) -> NDArray[np.bool_] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
+import keras_nns as nns
 from keras_nns.data.batches import Batch
 from keras_nns.data.named import load_dataset
 from keras_nns.data.scale import check_scale
@@ -57,6 +59,53 @@ def test_the_scale_of_training_is_found(trained, given, words, multi_hot):
         return
     with pytest.raises(DataError, match=rf"as given \(range .* of 64 samples, {words}"):
         check_scale(model, batch.inputs, batch.labels)
+
+
+@pytest.mark.slow
+def test_a_scale_that_leaves_a_model_half_right_is_found(tmp_path, monkeypatch):
+    """A network of ReLU answers much the same on another scale, and worse."""
+    pixels, y = load_digits(return_X_y=True)
+    pixels = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(
+                48, activation="relu", bias_initializer=keras.initializers.RandomNormal(stddev=0.5)
+            ),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = pixels.astype(np.float32)
+    model.fit(x, y, epochs=8, verbose=0)
+    right = model.evaluate(x, y, verbose=0)[1]
+    divided = model.evaluate(x / 255, y, verbose=0)[1]
+    assert 0.5 < divided < right - 0.2
+    assert nns.evaluate(model, x, y).accuracy == pytest.approx(right)
+    monkeypatch.chdir(tmp_path)
+    np.savez("digits.npz", x=pixels, y=y)
+    for data in ((x / 255, y), ("digits.npz",)):
+        with pytest.raises(DataError, match="as it stores them"):
+            nns.evaluate(model, *data)
+
+
+@pytest.mark.slow
+def test_a_model_that_scales_in_a_model_of_its_own_is_given_what_it_wants(tmp_path, monkeypatch):
+    pixels, y = load_digits(return_X_y=True)
+    pixels = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    inputs = keras.Input((8, 8, 1))
+    prepare = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255)])
+    hidden = keras.layers.Dense(48, activation="relu")(keras.layers.Flatten()(prepare(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(hidden))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = pixels.astype(np.float32)
+    model.fit(x, y, epochs=6, verbose=0)
+    monkeypatch.chdir(tmp_path)
+    np.savez("digits.npz", x=pixels, y=y)
+    found = nns.evaluate(model, "digits.npz").accuracy
+    assert found == pytest.approx(model.evaluate(x, y, verbose=0)[1])
 
 
 def test_the_user_s_own_wrong_labels_are_not_blamed_on_the_scale():
