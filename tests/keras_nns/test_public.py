@@ -31,6 +31,7 @@ ROOMS = [
 SHIPPING = {
     "shipping",
     "extraction/meters",
+    "extraction/sizes",
     "extraction/devices",
     "reporting/operation",
     "demo",
