@@ -14,6 +14,7 @@ import keras
 from keras_nns.callbacks.monitor import ActivityMonitor
 from keras_nns.data.batches import as_batches
 from keras_nns.data.named import Splits, load_dataset
+from keras_nns.data.order import check_splits
 from keras_nns.errors import SelectionError, SurgeryError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
@@ -189,6 +190,7 @@ def _watched(
         return data, *trained_on(data, seed, epochs)
     parent = load_model(model, unsafe=unsafe)
     data = load_dataset(dataset, **image_options(parent))
+    check_splits(parent, data)
     activity = observe(parent, data.x_train, data.y_train, label_names=data.label_names)
     note = (
         "The model came from a file. If it was trained on some of the held-out samples, the "

@@ -48,7 +48,7 @@ def run(given: Namespace) -> None:
     output = reading.free_output(given, ".keras")
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-        data, label_names = reading.data(given, model, given.data)
+        data, label_names = reading.data(given, model, given.data, own_labels=True)
     from keras_nns.surgery.endings import remembered_names
     from keras_nns.surgery.lineage import save_model
     from keras_nns.transferring.adding import add_label

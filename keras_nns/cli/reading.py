@@ -78,7 +78,9 @@ def models(given: Namespace, *paths: str) -> list[Any]:
     return [model(given, path) for path in paths]
 
 
-def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] | None]:
+def data(
+    given: Namespace, network: Any, name: str, *, own_labels: bool = False
+) -> tuple[Any, Sequence[str] | None]:
     """Open the data as `observe` and `evaluate` take it.
 
     A folder of images is read batch by batch; anything else is loaded.
@@ -87,6 +89,7 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         given: The arguments of `add_reading`.
         network: The model it is for.
         name: A data set's name or path.
+        own_labels: Whether the labels are the data's own, and not what the network answers.
 
     Returns:
         The data, and the names of its labels where it has any or the user gave them.
@@ -98,6 +101,7 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
     import numpy as np
 
     from keras_nns.data import formats, named
+    from keras_nns.data.order import check_splits
     from keras_nns.demo import image_options
 
     if given.part or name in DATASETS:
@@ -110,9 +114,11 @@ def data(given: Namespace, network: Any, name: str) -> tuple[Any, Sequence[str] 
         part = given.part or given.default_part
         pair = {"train": (splits.x_train, splits.y_train), "test": (splits.x_test, splits.y_test)}
         x, y = pair[part]
-        if splits.alphabetical:
+        if splits.sorted_by == "strings":
             # As strings again, since the network may number them otherwise.
             return (x, np.array(splits.label_names)[y]), None
+        if not own_labels:
+            check_splits(network, splits)
         return (x, y), splits.label_names
     found = named.find(name, part=given.default_part)
     unsettled = isinstance(found, formats.Arrays) and found.alphabetical

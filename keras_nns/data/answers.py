@@ -60,6 +60,13 @@ def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
     return np.asarray(found.argmax(axis=1), dtype=np.int64)
 
 
+def few_of(numbers: NDArray[np.int64], label: int, most: int) -> NDArray[np.int64]:
+    """Choose up to so many samples of a label, evenly over the data, and return their places."""
+    places = np.flatnonzero(numbers == label)
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
+    return np.asarray(places[chosen], dtype=np.int64)
+
+
 def gain(table: NDArray[np.int64]) -> float:
     """Return by how many standard deviations answers are better than by chance.
 

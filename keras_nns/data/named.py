@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ import sklearn.datasets
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from keras_nns.data.answers import few_of
 from keras_nns.data.formats import (
     ACCEPTED,
     Arrays,
@@ -59,9 +60,9 @@ class Splits:
         y_test: Their labels.
         label_names: Name of every label.
         notes: What a reader of figures must know: where the split comes from, what was changed.
-        alphabetical: Whether the names are the labels' own strings in alphabetical order, since
-            neither the set nor the caller told another. A model trained elsewhere may number them
-            in another.
+        sorted_by: What the names were sorted by, where neither the set nor the caller told an
+            order: the labels' own `"strings"`, or `"folders"`. A model trained elsewhere may number
+            them otherwise (`order.check_splits`). None where the order is known.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Splits:
     y_test: NDArray[Any]
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    alphabetical: bool = False
+    sorted_by: Literal["strings", "folders"] | None = None
 
 
 def load_dataset(
@@ -127,7 +128,7 @@ def load_dataset(
         y_test,
         names,
         notes,
-        alphabetical=label_names is None and parts[0].alphabetical,
+        sorted_by=None if label_names is not None else _sorted_by(found, parts[0]),
     )
 
 
@@ -155,6 +156,20 @@ def find(name_or_path: Path_, *, part: str | None = None) -> Part:
     return parts[part]
 
 
+def few_of_each(folder: ImageFolder, most: int) -> ImageFolder:
+    """Return some images of every label, evenly over its own.
+
+    Args:
+        folder: All images.
+        most: How many of a label, at most.
+    """
+    labels = np.asarray(folder.labels)
+    each = [few_of(labels, label, most) for label in range(len(folder.label_names))]
+    chosen = np.concatenate(each).tolist()
+    files, numbers = zip(*((folder.files[i], folder.labels[i]) for i in chosen), strict=True)
+    return replace(folder, files=files, labels=numbers)
+
+
 def _open(name_or_path: Path_) -> Found:
     if name_or_path == "digits":
         return _digits()
@@ -167,6 +182,12 @@ def _open(name_or_path: Path_) -> Found:
         f"There is no data set or path {os.fspath(path)!r}. Expected one of {list(NAMES)}, or the "
         f"path of {ACCEPTED}."
     )
+
+
+def _sorted_by(found: Found, part: Arrays) -> Literal["strings", "folders"] | None:
+    if any(isinstance(one, ImageFolder) for one in found.parts.values()):
+        return "folders"
+    return "strings" if part.alphabetical else None
 
 
 def _digits() -> Found:

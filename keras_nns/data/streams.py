@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.encodings import RAGGED, category_names
 from keras_nns.data.formats import ImageFolder
-from keras_nns.data.named import find
+from keras_nns.data.named import few_of_each, find
 from keras_nns.engine import datasets
 from keras_nns.engine.tensors import is_ragged, is_sparse
 from keras_nns.errors import DataError
@@ -40,7 +40,7 @@ class Stream:
         inputs: What shows how inputs look before the first batch: the arrays themselves, or a
             `datasets.Spec` for each, in the container's own structure. None where only the batches
             show it.
-        single: Whether it shows that samples come one at a time, without a batch axis.
+        single: Whether it shows that samples come one at a time.
         size: Number of samples, when known.
         batches: Number of batches, when known.
         per_batch: Samples in every batch but the last, when known.
@@ -50,6 +50,7 @@ class Stream:
         labels: All labels, where they are at hand and can be sliced.
         take: Gives the inputs of some samples, by their places, where samples can be had out of
             turn.
+        few: Gives up to so many samples of every folder, where these are the labels.
         notes: What was done to it on the way.
         divisor: What pixels in files are divided by before the model is given them, 1 where it
             takes them as they are stored; None for data that are no pictures in files.
@@ -66,6 +67,7 @@ class Stream:
     alphabetical: bool = False
     labels: Any = None
     take: Callable[[Sequence[int]], Any] | None = None
+    few: Callable[[int], Pairs] | None = None
     notes: tuple[str, ...] = ()
     divisor: float | None = None
 
@@ -378,12 +380,14 @@ def _path(
         raise DataError(
             "A folder of images needs a model of one image input (batch, height, width, channels)."
         )
+    read = partial(ImageFolder.reader, shape=image, batch_size=batch_size, scale=why is None)
     return Stream(
-        found.reader(shape=image, batch_size=batch_size, scale=why is None),
+        read(found),
         size=found.size,
         batches=-(-found.size // batch_size),
         per_batch=batch_size,
         names=found.label_names,
+        few=lambda most: read(few_of_each(found, most))(0),
         notes=notes,
         divisor=divisor,
     )

@@ -12,6 +12,7 @@ from sklearn.preprocessing import LabelEncoder
 import keras_nns as nns
 from keras_nns.data.batches import as_batches
 from keras_nns.data.named import load_dataset
+from keras_nns.data.order import check_splits
 from keras_nns.errors import DataError
 
 SIZES = ["small", "medium", "large"]
@@ -150,12 +151,14 @@ def test_strings_of_an_npz_are_settled_too(tmp_path):
     np.savez(path, x=x, y=np.array(SIZES)[y])
     with pytest.raises(DataError, match=r"in the order \['small', 'medium', 'large'\]"):
         as_batches(path, model=trained(3))
-    assert load_dataset(path).alphabetical
+    assert load_dataset(path).sorted_by == "strings"
+    with pytest.raises(DataError, match=r"in the order \['small', 'medium', 'large'\]"):
+        check_splits(trained(3), load_dataset(path))
     figures = nns.evaluate(trained(3), path, label_names=SIZES)
     assert figures.accuracy > 0.9
     np.savez(path, x=x, y=y, label_names=SIZES)
     assert as_batches(path, model=trained(3)).label_names == tuple(SIZES)
-    assert not load_dataset(path).alphabetical
+    assert load_dataset(path).sorted_by is None
 
 
 KEPT = {
@@ -210,3 +213,51 @@ def test_class_names_stay_through_a_split_and_a_folder(tmp_path):
     )
     ahead = data.map(lambda x, y: (x / 255, y)).cache().prefetch(tf.data.AUTOTUNE)
     assert as_batches(ahead, model=model).label_names == ("cat", "owl")
+
+
+def folders(path, names, *, order, each=20):
+    """Folders of grey images, and a model that tells them by brightness, `order[k]` at output k."""
+    random = np.random.default_rng(0)
+    for name in names:
+        level = 30 + 200 * order.index(name) / (len(names) - 1)
+        (path / name).mkdir()
+        for i in range(each):
+            image = np.clip(random.normal(level, 6, (4, 4, 1)), 0, 255).round()
+            keras.utils.save_img(path / name / f"{i}.png", image, scale=False)
+    centres = (30 + 200 * np.arange(len(names)) / (len(names) - 1)) / 255
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(len(names)),
+        ]
+    )
+    # The nearest centre: -(x - c)^2 without x^2.
+    model.set_weights([2 * centres[None], -(centres**2) + 0.25])
+    return model
+
+
+@pytest.mark.parametrize("order", ["bac", "cab", "abcdefghji"])
+def test_folders_that_a_model_numbers_otherwise_are_refused(tmp_path, order):
+    names = list(order)
+    model = folders(tmp_path, sorted(names), order=names)
+    with pytest.raises(DataError, match="not in the order of the model's outputs") as error:
+        as_batches(tmp_path, model=model)
+    assert f"in the order {names} on " in str(error.value)
+    assert load_dataset(tmp_path, label_names=names).sorted_by is None
+    with pytest.raises(DataError, match="not in the order of the model's outputs"):
+        check_splits(model, load_dataset(tmp_path))
+    figures = nns.evaluate(model, tmp_path, label_names=names)
+    # Read from the images themselves: whose mean is next to a label's centre.
+    assert figures.accuracy > 0.95
+    assert as_batches(tmp_path, model=model, own_labels=True).label_names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("sure", [True, False], ids=["sure", "guessing"])
+def test_folders_are_alphabetical_until_a_model_speaks_against_it(tmp_path, sure):
+    names = list("abcd")
+    model = folders(tmp_path, names, order=names)
+    if not sure:
+        kernel, bias = model.get_weights()
+        model.set_weights([0 * kernel, bias[::-1].copy()])
+    assert as_batches(tmp_path, model=model).label_names == tuple(names)
