@@ -188,7 +188,43 @@ def _renumbered(item: Config, classes: Classes, told: list[str], *, own: bool) -
             if _is_sequence(value) and len(value) == classes.count > 1:
                 config[setting] = classes.values(value, setting)
                 told.append(f"{setting} of {name_of(item)!r} was taken to be one value per class")
+            elif setting not in _NO_CLASS and _may_move(value, classes):
+                told.append(
+                    f"{setting}={value!r} of {name_of(item)!r} stays as it is, and if it numbers "
+                    f"classes, these have other numbers now: {_moves(value, classes)}"
+                )
     return config
+
+
+_NO_CLASS = (
+    "axis",
+    "seed",
+    "num_thresholds",
+    "window",
+    "window_size",
+    "epochs",
+    "steps",
+    "batch_size",
+)
+"""Settings of whole numbers that are not taken to number classes, whatever loss has them."""
+
+
+def _may_move(value: Any, classes: Classes) -> bool:
+    """Whether a setting of unknown meaning may number classes that have other numbers now."""
+    numbers = value if isinstance(value, (list, tuple)) and value else [value]
+    if not all(type(number) is int and 0 <= number < classes.count for number in numbers):
+        return False
+    return any(_moved(number, classes) != number for number in numbers)
+
+
+def _moved(number: int, classes: Classes) -> int | None:
+    return classes.positions.index(number) if number in classes.positions else None
+
+
+def _moves(value: Any, classes: Classes) -> str:
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    new = {number: _moved(number, classes) for number in dict.fromkeys(numbers)}
+    return ", ".join(f"{old} is {'none' if now is None else now}" for old, now in new.items())
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import warnings
 
 import keras
 import numpy as np
@@ -240,6 +242,25 @@ def sparse_loss(wanted, given):
     return keras.losses.sparse_categorical_crossentropy(wanted, given)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class OfOneClass(keras.metrics.Metric):
+    """A user's own metric that numbers classes in settings of any name."""
+
+    def __init__(self, rare=0, others=(), axis=1, degree=2.0, strict=True, name="own", **kwargs):
+        super().__init__(name=name)
+        self.settings = {"rare": rare, "others": others, "axis": axis}
+        self.settings |= {"degree": degree, "strict": strict}
+
+    def update_state(self, wanted, given, sample_weight=None):
+        pass
+
+    def result(self):
+        return 0.0
+
+    def get_config(self):
+        return self.settings | {"name": self.name}
+
+
 C = keras.losses
 LOSSES = {
     "focal": (
@@ -282,6 +303,31 @@ def test_weights_by_class_of_a_loss_of_ones_own_are_picked():
         small = whole_cut(model, LABELS, "labels")
     right = -(np.log(p) * y * np.array([2.0, 7.0])).sum(axis=1).mean()
     assert small.evaluate(x, y, verbose=0) == pytest.approx(right, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "head", "settings", "told"),
+    [
+        ([1, 3], "labels", {"rare": 3}, "rare=3 of 'of_one_class'.*3 is 1"),
+        ([1, 3], "labels", {"rare": 2}, "rare=2 .*2 is none"),
+        ([1, 3], "labels", {"others": [1, 2]}, r"others=\[1, 2\].*1 is 0, 2 is none"),
+        ([1, 3], "other", {"rare": 1}, "1 is 0"),
+        ([3], "binary", {"rare": 3}, "3 is 0"),
+        ([0, 1], "labels", {"rare": 1}, None),
+        ([1, 3], "labels", {"rare": 9, "axis": 1, "degree": 3.0, "strict": True}, None),
+    ],
+)
+def test_whole_numbers_of_ones_own_that_may_number_a_class_are_told_of(
+    labels, head, settings, told
+):
+    rare = settings.get("rare", 9)
+    model = four_classes("categorical_crossentropy", [OfOneClass(**settings | {"rare": rare})])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whole_cut(model, labels, head)
+    said = [str(one.message) for one in caught if "of_one_class" in str(one.message)]
+    assert len(said) == (told is not None)
+    assert told is None or re.search(told, said[0])
 
 
 @pytest.mark.parametrize(
