@@ -16,6 +16,7 @@ import numpy as np
 
 from tflite_export import recipes
 from tflite_export.conversion import calibration, saved_model
+from tflite_export.conversion.known_samples import check_known
 from tflite_export.conversion.left_in_float import left_in_float
 from tflite_export.errors import (
     ConversionError,
@@ -39,7 +40,6 @@ __all__ = ["convert"]
 
 Array = np.ndarray[Any, Any]
 _LOOKED_AT = 4096
-_ASKED = 128
 
 
 def convert(
@@ -75,7 +75,7 @@ def convert(
             their ranges on up to 512 of them, balanced over the labels. Their range is noted
             in the metadata; a subclassed model takes its input shapes from them.
         targets: The label of each sample, as indices or one-hot, to balance by; without them
-            the model's own answers are used.
+            the model's own answers are used. Whether the model knows the samples is looked at.
         labels: One name per position of the output's last axis; for a model with several
             outputs a dict from output name to labels.
         batch_size: Samples per call of the file; `None` leaves the batch open, which costs a
@@ -100,7 +100,8 @@ def convert(
         MetadataError: Labels, normalization or files do not fit.
 
     Warns:
-        CalibrationWarning: The samples are too few, or miss labels.
+        CalibrationWarning: The samples are too few, or miss labels; or the model is mostly
+            wrong about them, or clearly better with them scaled otherwise.
         FloatKernelWarning: Kernels stay in float32 where the variant has small ones.
 
     Example:
@@ -118,6 +119,12 @@ def convert(
             "hold for a fixed batch. Pass batch_size=1 (the default), or unroll=True."
         )
     values = None if samples is None else arrays(samples, origin.inputs, OptionError)
+    known = None
+    if values is not None and targets is not None:
+        width = _width(origin)
+        known = target_indices(targets, len(values[0]), width or None)
+        if width:
+            check_known(origin, values, known, width=max(width, 2))
     chosen = None
     if job.needs_samples:
         if values is None:
@@ -125,7 +132,7 @@ def convert(
                 f"quantize={job.stamp!r} measures the range of every activation on samples; "
                 "pass samples=..., a few hundred inputs as the model sees them."
             )
-        chosen = _representative(origin, values, targets)
+        chosen = _representative(origin, values, known)
     finished = _run(job, chosen, batch_size, allow_flex=allow_flex)
     metadata = packing.describe(
         Metadata(name=name or origin.name, description=description, quantize=job.stamp),
@@ -240,23 +247,22 @@ def _fixed_steps(origin: Source) -> None:
             )
 
 
-def _representative(origin: Source, values: list[Array], targets: Any) -> list[Array]:
+def _width(origin: Source) -> int:
+    """Return how many labels the one output tells apart, 0 where it is not of that kind."""
+    shape = origin.outputs[0].shape
+    return (shape[-1] or 0) if len(shape) == 2 and len(origin.outputs) == 1 else 0
+
+
+def _representative(origin: Source, values: list[Array], known: Array | None) -> list[Array]:
     """Draw the samples to calibrate on, balanced by targets or by the model's answers."""
+    width = _width(origin)
+    if known is not None:
+        labels = max(width, 2) if width else int(known.max()) + 1
+        return calibration.choose(values, known, None, width=labels)
     # A few thousand tell enough about which labels there are.
-    if targets is None and len(values[0]) > _LOOKED_AT:
+    if len(values[0]) > _LOOKED_AT:
         kept = np.linspace(0, len(values[0]) - 1, _LOOKED_AT).round().astype(int)
         values = [array[kept] for array in values]
-    shape = origin.outputs[0].shape
-    width = (shape[-1] or 0) if len(shape) == 2 and len(origin.outputs) == 1 else 0
-    if targets is not None:
-        indices = target_indices(targets, len(values[0]), width or None)
-        labels = max(width, 2) if width else int(indices.max()) + 1
-        *chosen, known = calibration.choose([*values, indices], indices, None, width=labels)
-        if width:
-            some = np.linspace(0, len(known) - 1, min(len(known), _ASKED)).round().astype(int)
-            asked = predict(origin, [array[some] for array in chosen])
-            calibration.doubt(known[some], decide(asked[0]), width=labels)
-        return chosen
     answers = predict(origin, values) if width else []
     deciding = bool(width) and decides(origin.outputs[0], answers[0], origin.inputs)
     decisions = decide(answers[0]) if deciding else None

@@ -42,19 +42,25 @@ def telling_inputs(graph: Graph, model: Any, count: int, *, seed: int) -> Any:
         seed: Seed of the random numbers.
 
     Returns:
-        As of `sample_inputs`: of a few draws of growing scale the first that tells enough, or
-        else the one that tells most.
+        As of `sample_inputs`: of a few draws of growing scale the first that tells enough of every
+        output, or else the one that tells most.
     """
     inputs = sample_inputs(graph, count, seed=seed)
-    most = found = variation(answers_of(model, inputs))
+    found = variations(answers_of(model, inputs))
+    most = _told(found)
     for number, scale in enumerate(_SCALES[1:], start=1):
-        if not found < _TELLING:  # Told enough, or the answers are no numbers.
+        if not any(one < _TELLING for one in found):  # Told enough, or answers are no numbers.
             return inputs
         drawn = sample_inputs(graph, count, seed=seed + number, scale=scale)
-        found = variation(answers_of(model, drawn))
-        if found > most:
-            most, inputs = found, drawn
+        found = variations(answers_of(model, drawn))
+        if _told(found) > most:
+            most, inputs = _told(found), drawn
     return inputs
+
+
+def _told(found: Sequence[float]) -> tuple[int, float]:
+    """Return how much is told by how far outputs vary: of how many something, and how much."""
+    return sum(one > 0 for one in found), sum(min(one, _TELLING) for one in found)
 
 
 def answers_of(model: Any, inputs: Any) -> list[NDArray[np.float64]]:
@@ -64,22 +70,22 @@ def answers_of(model: Any, inputs: Any) -> list[NDArray[np.float64]]:
     return [np.asarray(one, np.float64) for one in tree.flatten(found)]
 
 
-def variation(answers: Sequence[NDArray[np.float64]]) -> float:
+def variations(answers: Sequence[NDArray[np.float64]]) -> list[float]:
     """Return how far answers differ between samples, relative to the largest of their output.
 
     Args:
         answers: For each output, an array `(samples, …)`.
 
     Returns:
-        The largest over the outputs: 0 where no output varies, NaN where an answer is no number.
+        A number for each output: 0 where it does not vary, NaN where an answer is no number.
     """
-    found = [0.0]
+    found = []
     for one in answers:
         scale = np.abs(one).max(initial=0.0)
         with np.errstate(invalid="ignore"):
             spread = np.ptp(one, axis=0).max(initial=0.0) if len(one) else 0.0
         found.append(0.0 if scale == 0 else float(spread / scale))
-    return float(np.max(found))
+    return found
 
 
 def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) -> Any:

@@ -104,6 +104,8 @@ def exactness(names: Sequence[str], proofs: Sequence[Proof | None]) -> list[str]
     for name, proof in found:
         if proof.exact and not proof.varied:
             said.append(f"{sentence(called(name))} was {proof}.")
+        elif proof.exact and proof.constant:
+            said.append(f"Of {called(name)} {proof.untested}.")
         if not proof.exact:
             said.append(
                 f"{sentence(called(name))} is NOT equal to its masked parent: it differs by "

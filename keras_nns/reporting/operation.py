@@ -289,5 +289,6 @@ def _proof_json(proof: Proof) -> Json:
         "absolute": proof.absolute,
         "relative": proof.relative,
         "varied": proof.varied,
+        "constant": list(proof.constant),
         "samples": proof.samples,
     }

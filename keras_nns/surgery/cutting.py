@@ -88,6 +88,8 @@ def cut(
             )
         if not proof.varied:
             warnings.warn(f"The cut of {model.name!r} was {proof} to prove.", stacklevel=2)
+        elif proof.constant:
+            warnings.warn(f"Of the cut of {model.name!r} {proof.untested}.", stacklevel=2)
     return new
 
 

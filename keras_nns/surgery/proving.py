@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from keras import tree
 
+from keras_nns.data.outputs import output_keys
 from keras_nns.errors import ModelError, ProofError
-from keras_nns.graph.generated_inputs import answers_of, telling_inputs, variation
+from keras_nns.graph.generated_inputs import answers_of, telling_inputs, variations
+from keras_nns.graph.keras_internals import functional
 from keras_nns.graph.tracing import Graph
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.building import How, built
@@ -31,6 +33,7 @@ class Proof:
         tolerance: The largest `relative` that counts as exact.
         varied: Whether an output differs between the samples. Where none does, a mistake in what
             computes it need not show: nothing was tested.
+        constant: Names of the outputs that do not differ between the samples.
     """
 
     absolute: float
@@ -38,6 +41,7 @@ class Proof:
     samples: int
     tolerance: float = TOLERANCE
     varied: bool = True
+    constant: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -54,6 +58,18 @@ class Proof:
         return (
             f"{word} the masked parent on {self.samples} samples: largest difference "
             f"{self.absolute:.2g}, {self.relative:.2g} of the output's scale"
+        ) + (f"; {self.untested}" if self.constant and self.exact else "")
+
+    @property
+    def untested(self) -> str:
+        """Which outputs were not tested, in words; empty where all were."""
+        if not self.constant:
+            return ""
+        names = ", ".join(map(repr, self.constant))
+        were, they = ("output", "it gives") if len(self.constant) == 1 else ("outputs", "they give")
+        return (
+            f"not tested: {were} {names}, since {they} one and the same answer for all "
+            f"{self.samples} samples"
         )
 
 
@@ -127,5 +143,7 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         relative = max(relative, apart / scale if scale > 0 else float(apart > 0))
     samples = len(tree.flatten(inputs)[0])
     # Of one sample alone it cannot be told.
-    varied = samples < 2 or variation(answers[1]) > 0
-    return Proof(absolute, relative, samples, varied=varied)
+    spread = dict(zip(output_keys(functional(other)), variations(answers[1]), strict=True))
+    constant = tuple(name for name, far in spread.items() if samples > 1 and not far > 0)
+    varied = len(constant) < len(spread)
+    return Proof(absolute, relative, samples, varied=varied, constant=constant)

@@ -15,8 +15,6 @@ Array = np.ndarray[Any, Any]
 # Ranges settle after a few hundred samples; below the lower bound they are a gamble.
 MOST = 512
 FEWEST = 100
-# Share of the way from chance to never wrong below which a model does not know its samples.
-_KNOWN = 0.1
 
 
 def choose(
@@ -70,26 +68,6 @@ def _groups(labels: Array, width: int, *, given: bool) -> list[Array]:
             up=1,
         )
     return groups
-
-
-def doubt(targets: Array, decisions: Array | None, *, width: int) -> None:
-    """Say it when a model hardly knows the samples: they may not look as those it was trained on.
-
-    Args:
-        targets: The label of each sample.
-        decisions: What the model decides on each, or `None` where it decides nothing.
-        width: Number of labels.
-    """
-    if decisions is None:
-        return
-    right = float((targets == decisions).mean())
-    chance = 1 / width
-    if right < chance + _KNOWN * (1 - chance):
-        _warn(
-            f"the model decides {right:.0%} of the samples as their targets say, hardly more than "
-            f"by chance ({chance:.0%}): look whether they are preprocessed as for training, and "
-            "whether the targets are positions in the output."
-        )
 
 
 def _balanced(groups: list[Array], most: int) -> Array:

@@ -86,3 +86,31 @@ def test_samples_that_are_all_the_same_test_nothing():
     assert not nns.prove(model, half(model), samples=np.ones((5, 4))).varied
     # Of a single one it cannot be told.
     assert nns.prove(model, half(model), samples=np.ones((1, 4))).varied
+
+
+def two_outputs(*, second, bias=0.0):
+    inputs = keras.Input((4,))
+    hidden = L.Dense(6, activation="relu", kernel_initializer="ones", name="hidden")(inputs)
+    first = L.Dense(2, kernel_initializer="ones", name="first")(hidden)
+    late = L.ReLU()(L.Rescaling(1.0, offset=bias)(hidden))
+    return keras.Model(inputs, [first, L.Dense(2, kernel_initializer=second, name="second")(late)])
+
+
+def test_an_output_that_does_not_vary_is_named():
+    model = two_outputs(second="zeros")
+    proof = nns.prove(model, half(model))
+    assert (proof.exact, proof.varied, proof.constant) == (True, True, ("second",))
+    assert str(proof).startswith("equal to") and "not tested: output 'second'" in str(proof)
+    with pytest.warns(UserWarning, match="not tested: output 'second'"):
+        nns.cut(model, half(model), prove=True)
+    _, said = exactness(["three"], [proof])
+    assert "not tested: output 'second'" in said
+
+
+def test_inputs_are_drawn_for_which_every_output_varies():
+    # Behind so low a bias the second is 0 for normal numbers, while the first varies already.
+    model = two_outputs(second="ones", bias=-60.0)
+    first, second = model(sample_inputs(trace(model), 16, seed=0))
+    assert np.ptp(first, axis=0).max() > 0
+    assert np.ptp(second, axis=0).max() == 0
+    assert nns.prove(model, half(model)).constant == ()
