@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Each worker has a core. Threads beyond that wait for one another in every small matrix product:
@@ -13,9 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras
 import pytest
 from hypothesis import settings
+from seeding import seed_all
 
 # No test is timed: a busy machine may take as long as it likes.
 settings.register_profile("untimed", deadline=None)
@@ -37,8 +40,17 @@ def pytest_collection_finish() -> None:
     """Leave what was imported out of every later collection of garbage."""
     gc.collect()
     gc.freeze()
+    # A model is thousands of small objects: after every 700 of them is too often to look through.
+    gc.set_threshold(20_000, 10, 10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_collection_after_a_conversion() -> Iterator[None]:
+    """TFLite's converter has all objects of the process looked through each time it ran."""
+    with patch("tensorflow.lite.python.lite.gc", SimpleNamespace(collect=int)):
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    keras.utils.set_random_seed(0)
+    seed_all(0)

@@ -86,8 +86,9 @@ class Schooling:
         with random_untouched():
             best = _Best(model, self.patience)
             other = None if held_out is None else held_out.dataset()
+            # Built within the first step, they would have it traced a second time.
+            trainer.optimizer.build(trainer.trainable_variables)
             if moment is not None:
-                trainer.optimizer.build(trainer.trainable_variables)
                 checkpoints.assign(trainer.variables, moment.variables)
                 checkpoints.assign(trainer.optimizer.variables, moment.optimizer)
                 best.resume(moment)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import applications
+from seeding import seed_all
 from shallow_applications import application
 
 from keras_nns.graph.tracing import trace
@@ -60,7 +61,7 @@ def architectures() -> list[str]:
 def build(name: str, *, shallow: bool = False) -> Any:
     """Build an architecture on its smallest input, with statistics worth dividing by."""
     side = next((n for prefix, n in SIDES.items() if name.startswith(prefix)), 32)
-    keras.utils.set_random_seed(0)
+    seed_all(0)
     model = application(
         name,
         shallow=shallow,

@@ -13,6 +13,7 @@ from contract import inputs_of, randomise
 from contract_plans import plan_of, random_plan
 from contract_table import ROWS, Row
 from keras import tree
+from seeding import seed_all
 
 from keras_nns.errors import PlanError
 from keras_nns.graph.keras_internals import structure
@@ -70,7 +71,7 @@ class Case:
 )
 def case(request) -> Case:
     """Scoped so that the tests of one row follow one another and share what they make."""
-    keras.utils.set_random_seed(0)
+    seed_all(0)
     return Case(request.param, randomise(request.param.build()))
 
 

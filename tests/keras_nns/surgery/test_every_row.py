@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 from contract import randomise
 from contract_plans import random_plan
 from contract_table import ROWS
+from seeding import seed_all
 
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_a_cut_goes_back_and_what_is_constant_leaves(row):
-    keras.utils.set_random_seed(0)
+    seed_all(0)
     model = randomise(row.build())
     plan = random_plan(trace(model), 0.5, 1)
     full = nns.write_back(nns.cut(model, plan), model, rest="parent")
