@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tflite_export.c_array import to_c
+    from tflite_export.c_project import PROJECTS, to_c_project
     from tflite_export.converter import convert
     from tflite_export.deployment import Card, CardRow, Latency, RuntimeFigures, card
     from tflite_export.errors import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NPU_TARGETS",
+    "PROJECTS",
     "VARIANTS",
     "Anatomy",
     "CalibrationWarning",
@@ -95,12 +97,14 @@ __all__ = [
     "read_metadata",
     "save",
     "to_c",
+    "to_c_project",
     "train_quantized",
     "verify",
 ]
 
 _MODULES = {
     "c_array": ("to_c",),
+    "c_project": ("PROJECTS", "to_c_project"),
     "converter": ("convert",),
     "deployment": ("Card", "CardRow", "Latency", "RuntimeFigures", "card"),
     "errors": (

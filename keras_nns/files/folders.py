@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from keras_nns.errors import FileError
 from keras_nns.files.atomic import Path_
-from tflite_export.writing.exchange import exchange
-from tflite_export.writing.temporary import REPLACED, held_folder
+from tflite_export.writing import folders
 
 
 @contextlib.contextmanager
@@ -21,11 +18,7 @@ def replacing_folder(
 ) -> Iterator[Path]:
     """Give a temporary folder beside `path`; move it there when the block ends without an error.
 
-    Work that is stopped half way, by an error, Ctrl-C or a full disk, leaves nothing, or the old
-    folder as it was. Old and new change places in one step where the system can (Linux, macOS), so
-    that one of them is there at every moment. An old folder is replaced only where every file in it
-    is one that the same work would make: anything else is the user's. Of two processes that write
-    one new folder, one succeeds and the other gets the error.
+    As `tflite_export.writing.folders.replacing_folder` does, with an error of this package.
 
     Args:
         path: The folder that shall be. An empty one that exists is as good as none.
@@ -41,30 +34,11 @@ def replacing_folder(
         >>> with replacing_folder("plans", made=["*.json"]) as folder:  # doctest: +SKIP
         ...     plan.save(folder / "3.json")
     """
-    target = Path(path).resolve()
-    _refuse(target, Path(path), made, overwrite=overwrite)
-    with contextlib.ExitStack() as stack:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            held = stack.enter_context(held_folder(target.parent, target.name))
-            part = held / target.name
-            part.mkdir()
-        except OSError as error:
-            raise FileError(
-                f"Cannot write in the folder of {str(path)!r}: {error.strerror or error}. Choose "
-                "another folder."
-            ) from error
-        yield part
-        try:
-            _refuse(target, Path(path), made, overwrite=overwrite)
-            if overwrite and target.exists():
-                exchange(part, target, held / REPLACED)
-            else:
-                _claim(part, target, Path(path))
-        except FileError:
-            raise
-        except OSError as error:
-            raise FileError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+    try:
+        with folders.replacing_folder(path, made=made, overwrite=overwrite) as folder:
+            yield folder
+    except folders.FolderError as error:
+        raise FileError(str(error)) from error.__cause__
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
@@ -86,59 +60,3 @@ def safe_names(names: Sequence[str]) -> list[str]:
         taken.add(one.lower())
         safe.append(one)
     return safe
-
-
-def _refuse(target: Path, path: Path, made: Sequence[str], *, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise FileError(f"{str(path)!r} is a file. Choose another name for the folder.")
-    if Path.cwd().is_relative_to(target):
-        raise FileError(
-            f"{str(path)!r} holds the folder you are working in. Name a folder inside it."
-        )
-    held = [found for found in target.rglob("*") if not found.is_dir() or found.is_symlink()]
-    if not held:
-        return
-    if not overwrite:
-        raise _taken(path)
-    for file in held:
-        name = file.relative_to(target).as_posix()
-        if not any(fnmatchcase(name, pattern) for pattern in made):
-            raise FileError(
-                f"The folder {str(path)!r} holds {name!r}, which no earlier run made, so it is not "
-                "replaced. Choose another folder, or move that file away."
-            )
-
-
-def _taken(path: Path) -> FileError:
-    return FileError(
-        f"The folder {str(path)!r} already exists. Pass overwrite=True (--overwrite in a shell) to "
-        "replace it, or choose another name."
-    )
-
-
-def _claim(part: Path, target: Path, path: Path) -> None:
-    """Give a finished folder a name that is free, or that of a folder without files.
-
-    Raises:
-        FileError: Another process took the name.
-    """
-    try:
-        if target.exists():
-            _remove_empty(target)
-        part.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        raise _taken(path) from None
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder of empty folders; a file in it is an `OSError`, and stays."""
-    # What is gone already was removed by another process that wants the same name.
-    with contextlib.suppress(FileNotFoundError):
-        for inner in folder.iterdir():
-            if inner.is_dir() and not inner.is_symlink():
-                _remove_empty(inner)
-        folder.rmdir()

@@ -31,6 +31,7 @@ _EPILOG = """examples:
       --samples data.npz --labels labels.txt -o digits.tflite
   python -m tflite_export card digits.keras digits.tflite --samples data.npz
   python -m tflite_export to-c digits.tflite -o digits_tflite.h
+  python -m tflite_export to-c digits.tflite --project plain -o digits
 """
 
 
@@ -111,11 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("tflite")
     show.set_defaults(command=_show)
 
-    to_c = names.add_parser("to-c", help="write a .tflite as an aligned C array")
-    to_c.add_argument("tflite")
-    to_c.add_argument("-o", "--output", required=True, help="the header to write")
-    to_c.add_argument("--name", help="name of the array (default: from the output's name)")
-    to_c.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    to_c = names.add_parser(
+        "to-c", help="write a .tflite as an aligned C array, or as a folder that builds"
+    )
+    options.add_to_c(to_c)
     to_c.set_defaults(command=_to_c)
     return parser
 
@@ -238,6 +238,9 @@ def _show(given: argparse.Namespace) -> None:
 
 
 def _to_c(given: argparse.Namespace) -> None:
+    if given.project:
+        _out(commands.project(given))
+        return
     from tflite_export.c_array import to_c
 
     name = given.name or Path(given.output).stem.replace("-", "_").replace(".", "_")

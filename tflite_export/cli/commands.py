@@ -6,6 +6,7 @@ they write the same file and say the same about it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tflite_export.errors import ConversionError, ExportError, OptionError, Veri
 from tflite_export.files import read, save
 from tflite_export.variants import VARIANTS, Tolerance
 
-__all__ = ["columns", "export", "judged", "outcome"]
+__all__ = ["columns", "export", "judged", "outcome", "project"]
 
 Tell = Callable[[str], None]
 _GENERATED = 64
@@ -100,6 +101,28 @@ def outcome(result: Any, *, generated: bool = False) -> str:
         )
         parts.append(f"balanced accuracy {before:.3f} in Keras and {after:.3f} in the file")
     return ", ".join(parts)
+
+
+def project(given: argparse.Namespace) -> str:
+    """Write a folder that builds.
+
+    Args:
+        given: Arguments of `options.add_to_c`.
+
+    Returns:
+        A line on what was written.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    if given.name:
+        raise OptionError("--name names the array of a header: leave it out with --project.")
+    from tflite_export.c_project import to_c_project
+
+    folder = to_c_project(
+        given.tflite, given.output, project=given.project, overwrite=given.overwrite
+    )
+    return f"{folder}: README.txt in it says how to build"
 
 
 def columns(

@@ -19,6 +19,8 @@ __all__ = [
     "Request",
     "add_card",
     "add_export",
+    "add_project",
+    "add_to_c",
     "card_variants",
     "count",
     "is_tflite",
@@ -27,6 +29,7 @@ __all__ = [
     "request",
 ]
 
+PROJECTS = ("plain", "arduino", "esp-idf")
 RUNTIMES = ("litert", "compiled", "micro")
 SAMPLE_FILES = (
     "an .npz whose array x (or one array per input name) holds the inputs and y the labels, or a "
@@ -147,6 +150,27 @@ def add_card(parser: argparse.ArgumentParser) -> None:
         help="an NPU to ask for cycles, SRAM and what it leaves to the CPU, such as ethos-u55-128",
     )
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table")
+
+
+def add_to_c(parser: argparse.ArgumentParser) -> None:
+    """Add what is written as C."""
+    parser.add_argument("tflite")
+    parser.add_argument(
+        "-o", "--output", required=True, help="the header to write, or with --project the folder"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already there")
+    parser.add_argument("--name", help="name of the array (default: from the output's name)")
+    add_project(parser)
+
+
+def add_project(parser: argparse.ArgumentParser) -> None:
+    """Add which folder is written in place of a header."""
+    parser.add_argument(
+        "--project",
+        choices=PROJECTS,
+        help="write a folder that builds: C++ with a Makefile, an Arduino sketch or an ESP-IDF "
+        "project",
+    )
 
 
 def request(given: argparse.Namespace) -> Request:

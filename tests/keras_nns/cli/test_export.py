@@ -1,6 +1,7 @@
 """`keras-nns export` and `python -m tflite_export export`: the same file, the same words."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -159,3 +160,24 @@ def test_a_c_array_of_any_tflite_file(tmp_path, capsys):
     assert (tmp_path / "pets-1.h").read_text() == tflite_export.to_c(flat, "pets_1")
     assert main(["to-c", str(tmp_path / "pets.tflite"), "-o", str(tmp_path / "int.h")]) == 1
     assert "int_model" in capsys.readouterr().err
+
+
+def test_a_folder_that_builds(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    monkeypatch.chdir(tmp_path)
+    flat = tflite_export.convert(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+    Path("pets.tflite").write_bytes(flat)
+    told = []
+    for run, name in (main, "ours"), (standalone, "theirs"):
+        line = f"to-c pets.tflite --project plain -o {name}"
+        assert run(line.split()) == 0
+        assert capsys.readouterr().out == f"{name}: README.txt in it says how to build\n"
+        assert run(line.split()) == 1
+        told.append(capsys.readouterr().err.split("error: ")[1])
+        assert run([*line.split(), "--overwrite"]) == 0
+        assert run([*line.split(), "--overwrite", "--name", "a"]) == 1
+        assert "leave it out with --project" in capsys.readouterr().err
+    assert told[0].replace("ours", "theirs") == told[1]
+    ours, theirs = ({p.name: p.read_text() for p in Path(n).iterdir()} for n in ("ours", "theirs"))
+    assert {n: text.replace("theirs", "ours") for n, text in theirs.items()} == ours
+    assert main(["to-c", "pets.tflite", "--project", "mbed", "-o", "p"]) == 2
