@@ -117,16 +117,18 @@ def logistic(
     probabilities = np.empty((len(_STRENGTHS), len(x), count))
     logits = np.empty((len(_STRENGTHS), len(x), count if count > 2 else 1))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    for train, test in folds.split(x, classes):
-        path = _Path(x[train], classes[train], balance, each[train], rounded=rounded)
-        for place, strength in enumerate(_STRENGTHS):
-            model, z = path.fit(strength), path.standardised(x[test])
-            probabilities[place, test] = model.predict_proba(z)
-            logits[place, test] = model.decision_function(z).reshape(len(z), -1)
-    losses = [log_loss(classes, given, sample_weight=fitted) for given in probabilities]
-    best = int(np.argmin(losses))
-    path = _Path(x, classes, balance, each, rounded=rounded)
-    model = path.fit(_STRENGTHS[best])
+    # In small matrices threads would mostly wait for each other.
+    with threadpool_limits(1 if x.size < _SMALL else None):
+        for train, test in folds.split(x, classes):
+            path = _Path(x[train], classes[train], balance, each[train], rounded=rounded)
+            for place, strength in enumerate(_STRENGTHS):
+                model, z = path.fit(strength), path.standardised(x[test])
+                probabilities[place, test] = model.predict_proba(z)
+                logits[place, test] = model.decision_function(z).reshape(len(z), -1)
+        losses = [log_loss(classes, given, sample_weight=fitted) for given in probabilities]
+        best = int(np.argmin(losses))
+        path = _Path(x, classes, balance, each, rounded=rounded)
+        model = path.fit(_STRENGTHS[best])
     kernel = model.coef_.T / path.scale[:, None]
     bias = model.intercept_ - path.mean @ kernel
     return Regression(kernel, bias, _STRENGTHS[best], logits[best])
@@ -193,10 +195,8 @@ class _Path:
         with warnings.catch_warnings():
             # The optimum is approached from any start; a hundredth of the way more changes nothing.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            # In small matrices threads would mostly wait for each other.
-            with threadpool_limits(1 if self._x.size < _SMALL else None):
-                x = self.standardised(self._x)
-                self._model.fit(x, self._classes, sample_weight=self._weights)
+            x = self.standardised(self._x)
+            self._model.fit(x, self._classes, sample_weight=self._weights)
         return self._model
 
 

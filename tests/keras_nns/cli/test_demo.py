@@ -257,25 +257,56 @@ def own_model(*hidden):
     )
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_the_users_own_model(suffix, data, tmp_path):
-    layers = keras.layers
-    model = own_model(
-        layers.Conv2D(4, 3, activation="relu", name="conv"),
-        layers.Flatten(),
-        layers.Dense(5, activation="tanh", name="dense"),
+@pytest.fixture
+def numbered(data, tmp_path):
+    """The same images with numbers for labels: a model that was not trained tells no order."""
+    with np.load(data) as held:
+        names = sorted(set(held["y"].tolist()))
+        y = np.array([names.index(name) for name in held["y"]])
+        np.savez(tmp_path / "numbered.npz", x=held["x"], y=y)
+    return tmp_path / "numbered.npz"
+
+
+@pytest.fixture
+def mine():
+    return own_model(
+        keras.layers.Conv2D(4, 3, activation="relu", name="conv"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="tanh", name="dense"),
     )
-    model.save(tmp_path / f"mine{suffix}")
-    ran = demo.run_demo(data, model=tmp_path / f"mine{suffix}", output=tmp_path / "out")
-    parent = nns.load_model(tmp_path / "out" / "parent.keras")
-    for kept, own in zip(parent.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(kept, own)
+
+
+def same_weights(one, other):
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_users_own_model(mine, numbered, tmp_path):
+    mine.save(tmp_path / "mine.keras")
+    ran = demo.run_demo(numbered, model=tmp_path / "mine.keras", output=tmp_path / "out")
+    same_weights(nns.load_model(tmp_path / "out" / "parent.keras"), mine)
     assert set(ran.operation.record.activity.layers) == {"conv", "dense"}
     assert "The model came from a file" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_a_model_that_cannot_be_cut_says_why(data, tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_the_users_own_model_of_the_older_format(mine, numbered, tmp_path, monkeypatch):
+    """Up to where the other format's run no longer knows which it was."""
+    reached = []
+
+    def contest(parent, plans, *_, **__):
+        reached.append(parent)
+        assert set(plans[0].kept) == {"conv", "dense"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "contest", contest)
+    mine.save(tmp_path / "mine.h5")
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_demo(numbered, model=tmp_path / "mine.h5", output=tmp_path / "out")
+    same_weights(reached[0], mine)
+
+
+def test_a_model_that_cannot_be_cut_says_why(numbered, tmp_path, capsys):
     layers = keras.layers
     own_model(layers.Flatten()).save(tmp_path / "flat.keras")
     inputs = keras.Input((6, 6, 1))
@@ -284,12 +315,12 @@ def test_a_model_that_cannot_be_cut_says_why(data, tmp_path, capsys):
     answer = layers.Dense(3, activation="softmax", name="dense_answer")(ordered)
     keras.Model(inputs, answer).save(tmp_path / "sorted.keras")
     for name, why in (("flat", "hidden"), ("sorted", "dense")):
-        line = ["demo", "--dataset", str(data), "--model", str(tmp_path / f"{name}.keras")]
+        line = ["demo", "--dataset", str(numbered), "--model", str(tmp_path / f"{name}.keras")]
         assert main([*line, "--output", str(tmp_path / "out")]) == 1
         said = capsys.readouterr().err
         (error,) = (text for text in said.splitlines() if text.startswith("error"))
         assert why in error
-    assert sorted(paths(tmp_path)) == ["flat.keras", "sorted.keras"]
+    assert sorted(paths(tmp_path)) == ["flat.keras", "numbered.npz", "sorted.keras"]
 
 
 @pytest.mark.parametrize(
