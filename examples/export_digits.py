@@ -2,12 +2,13 @@
 
     python examples/export_digits.py [FOLDER]
 
-Writes one `.tflite` per variant, each verified against the Keras model, and a C header of the
-int8 file for microcontrollers.
+Writes one `.tflite` per variant, each verified against the Keras model, and of the int8 file a C
+header and an Arduino sketch. The sketch needs the extra micro, which measures its arena.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -55,6 +56,11 @@ def main(folder: Path) -> None:
         files[variant] = flat
     header = tflite_export.to_c(files["int8"], "digits_int8")
     tflite_export.save(header, folder / "digits_int8.h", overwrite=True)
+
+    if importlib.util.find_spec("tflite_micro"):
+        sketch = folder / "digits_sketch"
+        tflite_export.to_c_project(files["int8"], sketch, project="arduino", overwrite=True)
+        print(f"{sketch}: {', '.join(sorted(file.name for file in sketch.iterdir()))}")
 
     card = tflite_export.card(files, images[1300:], targets=labels[1300:])
     Console().print(card.to_table())

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Verification,
         verify,
     )
+    from tflite_export.web import to_web
 
 __all__ = [
     "NPU_TARGETS",
@@ -98,6 +99,7 @@ __all__ = [
     "save",
     "to_c",
     "to_c_project",
+    "to_web",
     "train_quantized",
     "verify",
 ]
@@ -133,6 +135,7 @@ _MODULES = {
         "Verification",
         "verify",
     ),
+    "web": ("to_web",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

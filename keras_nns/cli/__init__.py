@@ -34,6 +34,7 @@ from keras_nns.cli import (
     simplify,
     sweep,
     to_c,
+    to_web,
     transfer,
     transplant,
 )
@@ -51,8 +52,8 @@ from tflite_export.writing.text import visible
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
-    patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, card, report,
-    reproduce,
+    patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, to_web, card,
+    report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

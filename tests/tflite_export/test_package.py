@@ -21,8 +21,8 @@ FOLDER = Path(tflite_export.__file__).parent
 PARTS = [
     "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model", "running",
     "runtimes", "memory", "conversion", "metadata", "operators", "vela", "ethos_u", "c_array",
-    "c_sources", "c_project", "recipes", "converter", "diagnosis", "verification", "deployment",
-    "retraining", "tfmot", "cli",
+    "c_sources", "c_project", "web_page", "web", "recipes", "converter", "diagnosis",
+    "verification", "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip
 
 

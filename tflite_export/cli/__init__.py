@@ -1,4 +1,4 @@
-"""The command line: export, verify, card, show, to-c, each usable alone."""
+"""The command line: export, verify, card, show, to-c, to-web, each usable alone."""
 
 from __future__ import annotations
 
@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_to_c(to_c)
     to_c.set_defaults(command=_to_c)
+
+    to_web = names.add_parser("to-web", help="write a page that runs a .tflite in a browser")
+    to_web.add_argument("tflite")
+    to_web.add_argument("-o", "--output", required=True, help="the folder to write")
+    to_web.add_argument("--overwrite", action="store_true", help="replace what is already there")
+    options.add_page(to_web)
+    to_web.set_defaults(command=_to_web)
     return parser
 
 
@@ -246,6 +253,10 @@ def _to_c(given: argparse.Namespace) -> None:
     name = given.name or Path(given.output).stem.replace("-", "_").replace(".", "_")
     path = save(to_c(read(given.tflite), name), given.output, overwrite=given.overwrite)
     _out(f"{path}: {name}")
+
+
+def _to_web(given: argparse.Namespace) -> None:
+    _out(commands.page(given))
 
 
 def _load(path: str, *, unsafe: bool) -> Any:

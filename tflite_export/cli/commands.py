@@ -18,7 +18,7 @@ from tflite_export.errors import ConversionError, ExportError, OptionError, Veri
 from tflite_export.files import read, save
 from tflite_export.variants import VARIANTS, Tolerance
 
-__all__ = ["columns", "export", "judged", "outcome", "project"]
+__all__ = ["columns", "export", "judged", "outcome", "page", "project"]
 
 Tell = Callable[[str], None]
 _GENERATED = 64
@@ -123,6 +123,30 @@ def project(given: argparse.Namespace) -> str:
         given.tflite, given.output, project=given.project, overwrite=given.overwrite
     )
     return f"{folder}: README.txt in it says how to build"
+
+
+def page(given: argparse.Namespace) -> str:
+    """Write a page that runs a file in a browser.
+
+    Args:
+        given: Arguments of `options.add_page`, with `tflite`, `output` and `overwrite`.
+
+    Returns:
+        A line on what was written.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    from tflite_export.web import to_web
+
+    folder = to_web(
+        given.tflite,
+        given.output,
+        library=given.library,
+        title=given.title,
+        overwrite=given.overwrite,
+    )
+    return f"{folder}: open index.html in it with a browser"
 
 
 def columns(

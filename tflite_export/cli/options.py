@@ -19,6 +19,7 @@ __all__ = [
     "Request",
     "add_card",
     "add_export",
+    "add_page",
     "add_project",
     "add_to_c",
     "card_variants",
@@ -171,6 +172,17 @@ def add_project(parser: argparse.ArgumentParser) -> None:
         help="write a folder that builds: C++ with a Makefile, an Arduino sketch or an ESP-IDF "
         "project",
     )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """Add what a page is made of."""
+    parser.add_argument(
+        "--library",
+        metavar="PATH",
+        help="LiteRT.js: a folder with the npm package @litertjs/core 2.5.3, or the .tgz of npm "
+        "pack (default: node_modules here and above)",
+    )
+    parser.add_argument("--title", help="what stands above (default: the model's name)")
 
 
 def request(given: argparse.Namespace) -> Request:

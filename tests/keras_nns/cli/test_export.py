@@ -181,3 +181,26 @@ def test_a_folder_that_builds(tmp_path, capsys, monkeypatch):
     ours, theirs = ({p.name: p.read_text() for p in Path(n).iterdir()} for n in ("ours", "theirs"))
     assert {n: text.replace("theirs", "ours") for n, text in theirs.items()} == ours
     assert main(["to-c", "pets.tflite", "--project", "mbed", "-o", "p"]) == 2
+
+
+def test_a_page_without_the_library_says_how_to_get_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flat = tflite_export.convert(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+    Path("pets.tflite").write_bytes(flat)
+    for run in main, standalone:
+        assert run(["to-web", "pets.tflite", "-o", "page"]) == 1
+        assert "npm install @litertjs/core@2.5.3" in capsys.readouterr().err
+    core = Path("node_modules/@litertjs/core")
+    (core / "dist").mkdir(parents=True)
+    (core / "wasm").mkdir()
+    (core / "package.json").write_text('{"name": "@litertjs/core", "version": "2.5.3"}')
+    (core / "dist" / "index.js").write_text(
+        'import { createWasmLib } from "@litertjs/wasm-utils";\nexport {\n  one\n};\n'
+    )
+    for ending in "js", "wasm":
+        (core / "wasm" / f"litert_wasm_compat_internal.{ending}").write_text("")
+    for run, name in (main, "ours"), (standalone, "theirs"):
+        assert run(["to-web", "pets.tflite", "-o", name, "--title", "Pets"]) == 0
+        assert capsys.readouterr().out == f"{name}: open index.html in it with a browser\n"
+    assert Path("ours/index.html").read_text() == Path("theirs/index.html").read_text()
+    assert "<h1>Pets</h1>" in Path("ours/index.html").read_text()
