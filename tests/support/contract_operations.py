@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from contract import flat, row, steps
+from contract import chain, flat, row, steps
 from keras import layers, ops
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as knp
@@ -197,6 +197,25 @@ def constant_along_as_many_steps_as_units():
         lambda x: x + np.linspace(-1, 1, 5).reshape(1, 5, 1).astype("float32"),
         L.Dense(4, activation="relu", name="after"),
         units=5,
+    )
+
+
+@row(
+    knp.Add,
+    expected={"before": (4, 4), "after": 4},
+    reason="takes for one along them",
+    note="protected where Keras mistakes the axis of a constant: as many units in front as columns",
+)
+def constant_along_units_in_front_of_as_many_columns():
+    return chain(
+        (4, 3),
+        L.Dense(4, activation="tanh", name="before"),
+        L.Permute((2, 1)),
+        lambda x: x + np.linspace(-1, 1, 4).reshape(1, 4, 1).astype("float32"),
+        L.Permute((2, 1)),
+        L.Dense(4, activation="relu", name="after"),
+        L.GlobalAveragePooling1D(),
+        L.Dense(3, name="answer"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from keras.src.ops import numpy as knp
 from keras_nns.errors import SurgeryError
 from keras_nns.graph.rules.base import Site, rule
 from keras_nns.graph.rules.normalization import axes_of
-from keras_nns.graph.rules.operands import aligned, operands
-from keras_nns.graph.rules.records import Keep, Shape, Units
+from keras_nns.graph.rules.operands import Operand, aligned, operands
+from keras_nns.graph.rules.records import Keep, Units
 
 _NONNEGATIVE = (
     nn.Relu,
@@ -178,36 +179,67 @@ def where(site: Site) -> None:
     _join(site, ("condition", "x1", "x2"))
 
 
-def _watch_constant(site: Site, shape: Shape, units: Units | None) -> None:
-    """Keep a constant along another axis than the last where it is.
+def _bias_axis(first: Sequence[int | None], second: Sequence[int | None]) -> int | None:
+    """Return the axis along which `keras.ops.add` adds a second tensor that it takes for a bias.
 
-    `keras.ops.add` takes a second tensor with one axis longer than 1 for the bias of the last axis
-    where that has as many elements, wherever the constant has them.
+    It does so where that has one axis longer than 1, wherever this lies, as long as the last axis
+    of the first or as its second. None where it broadcasts as numpy does.
     """
-    sizes = [size for size in shape if size != 1]
-    if units is None or len(sizes) != 1 or shape[-1] != 1:
-        return
-    if len(units) == sizes[0]:
-        site.protect(units, f"{site.title} adds a constant that Keras takes for one along them")
+    sizes = [size for size in second if size != 1]
+    if len(sizes) != 1 or sizes[0] is None or len(first) < 2:
+        return None
+    return next((axis for axis in (len(first) - 1, 1) if first[axis] == sizes[0]), None)
 
-    def refuse(
+
+def _watch_constant(site: Site, tensor: Operand, constant: Operand, units: dict[int, Units]) -> None:
+    """Keep a constant that is added along the axis along which the parent adds it.
+
+    Where Keras takes it for a bias of another axis than it lies along, both stay whole. Where it
+    would do so after the cut alone, the two change places, and it takes none for a bias.
+    """
+    shape, own = constant.stream.shape, tensor.stream.rank - constant.stream.rank
+    long = [axis for axis, size in enumerate(shape) if size != 1]
+    if len(long) != 1 or own < 0:
+        return
+    own += long[0]
+    taken = _bias_axis(tensor.stream.shape, shape)
+    if taken not in (None, own):
+        for axis in (taken, own):
+            site.protect(
+                units.get(axis), f"{site.title} adds a constant that Keras takes for one along them"
+            )
+        return
+
+    def turn(
         keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if keep.count(units) == sizes[0] and not keep.all(units):
+        first = list(tensor.stream.shape)
+        for axis, numbers in units.items():
+            first[axis] = keep.count(numbers)
+        second = list(shape)
+        if own in units and shape[long[0]] == len(units[own]):
+            second[long[0]] = keep.count(units[own])
+        if _bias_axis(first, second) in (None, own):
+            return args, kwargs
+        if sum(size != 1 for size in first[1:]) < 2:
             raise SurgeryError(
-                f"{site.title} would add a constant of shape {tuple(shape)} to {sizes[0]} units, "
-                "and Keras would take it for one along them. Keep one unit more or one less."
+                f"{site.title} would add a constant of shape {tuple(second)} to a tensor of shape "
+                f"{tuple(first)}, and Keras would take it for one along another axis. Keep one "
+                "unit more or one less."
             )
-        return args, kwargs
+        given = {**dict(enumerate(args)), **kwargs}
+        one, other = given[tensor.place], given[constant.place]
+        given |= {tensor.place: other, constant.place: one}
+        return tuple(given[i] for i in range(len(args))), {name: given[name] for name in kwargs}
 
-    site.rewrite(refuse)
+    site.rewrite(turn)
 
 
 def _join(site: Site, names: tuple[str, ...]) -> None:
     given = operands(site, names)
     units = aligned(site, given)
     site.emit(units)
-    if isinstance(site.operation, knp.Add) and len(given) == 2 and given[1].constant:
-        _watch_constant(site, given[1].stream.shape, units.get(len(site.shapes[0]) - 1))
+    if isinstance(site.operation, knp.Add) and [one.constant for one in given] == [False, True]:
+        _watch_constant(site, given[0], given[1], units)
     tensors = sum(not one.constant for one in given)
     site.passes(merges=tensors > 1)

@@ -236,3 +236,25 @@ def test_grouped_convolution():
         two = one[..., inputs] @ v[0, 0][[0, 2]][:, [group * 2 + 1]] + o[group * 2 + 1]
         expected += two.mean(axis=(1, 2)) * u[group * 2 + 1]
     agree(cut_to(model, one=[0, 2], two=[1]), x, expected)
+
+
+@pytest.mark.parametrize("kept", [(0, 2, 3, 5), (1, 4)])
+def test_a_constant_for_each_unit_in_front_of_as_many_columns(kept):
+    """Four units left in front of four columns: Keras alone would add it along the columns."""
+    offsets = np.linspace(-2, 3, 6).reshape(1, 6, 1).astype("float32")
+    model = randomise(
+        chain(
+            (4, 3),
+            L.Dense(6, name="hidden"),
+            L.Permute((2, 1)),
+            lambda x: x + offsets,
+            L.Flatten(),
+            L.Dense(2, name="answer"),
+        )
+    )
+    x = RANDOM.normal(size=(5, 4, 3))
+    (a, b), (c, d) = weights(model, "hidden"), weights(model, "answer")
+    rows = (x @ a + b).transpose(0, 2, 1) + offsets
+    chosen = list(kept)
+    expected = rows[:, chosen].reshape(5, -1) @ c.reshape(6, 4, 2)[chosen].reshape(-1, 2) + d
+    agree(cut_to(model, hidden=kept), x, expected)
