@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.encodings import missing_counted
 from keras_nns.data.inputs import InputReader, first_not_finite
 from keras_nns.data.labels import (
     LabelReader,
@@ -334,32 +335,32 @@ def as_batches(
         raise DataError("The data is empty: it has no samples.")
     told = None if label_names is None else tuple(label_names)
     count = len(told) if told and label_count is None else label_count
-    kind: Kind = "labels"
-    if told == (EVERYTHING,):
-        kind = "values"
-    elif (
-        not own_labels
-        and stream.names is None
-        and may_be_dense(answering, counted=count is not None)
-    ):
+    dense = told != (EVERYTHING,) and not own_labels and stream.names is None
+    first = stream.labels
+    if dense and may_be_dense(answering, counted=count is not None):
         first, stream = first_targets(stream)
-        kind = kind_of_targets(answering, first, count=count)
-    labels: Reader
-    if kind == "values":
-        labels = ValueReader(answering)
-    elif kind == "positions":
-        labels = PositionReader(answering, told, count=label_count)
     else:
-        labels = label_reader(
-            outputs=None if own_labels else output_label_count(answering),
-            names=label_names,
-            count=label_count,
-            found=stream.names,
-            alphabetical=stream.alphabetical,
-            y=stream.labels,
-        )
-    if stream.labels is not None:
-        check_labels(labels, stream.labels)
+        dense = False
+    labels: Reader
+    with missing_counted(first, "Batch 0: " if stream.labels is None else ""):
+        kind: Kind = "values" if told == (EVERYTHING,) else "labels"
+        if dense:
+            kind = kind_of_targets(answering, first, count=count)
+        if kind == "values":
+            labels = ValueReader(answering)
+        elif kind == "positions":
+            labels = PositionReader(answering, told, count=label_count)
+        else:
+            labels = label_reader(
+                outputs=None if own_labels else output_label_count(answering),
+                names=label_names,
+                count=label_count,
+                found=stream.names,
+                alphabetical=stream.alphabetical,
+                y=stream.labels,
+            )
+        if stream.labels is not None:
+            check_labels(labels, stream.labels)
     if (
         isinstance(labels, LabelReader)
         and not own_labels

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.errors import DataError
+
+# Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
+PIECE = 65_536
 
 RAGGED = (
     "The labels are ragged: samples have different numbers of them. Pass one label number or name "
@@ -90,13 +94,8 @@ def _from_objects(y: NDArray[Any]) -> NDArray[Any]:
         return np.array(texts, dtype=np.str_).reshape(y.shape)
     if all(isinstance(value, Real) and not _is_missing(value) for value in values):
         return np.array(values).reshape(y.shape)
-    missing = np.array([_is_missing(value) for value in values], dtype=bool)
-    if missing.any():
-        raise DataError(
-            f"{missing.sum()} of {len(values)} labels are missing (None, NaN or NA), first that of "
-            f"sample {int(missing.argmax())}. Leave these samples out: known = pandas.notna(y), "
-            "then x[known] and y[known]."
-        )
+    if any(_is_missing(value) for value in values):
+        raise missing_labels(y)
     kinds = sorted({type(value).__name__ for value in values})
     raise DataError(
         "Labels of dtype object must all be strings or all be whole numbers. "
@@ -116,17 +115,63 @@ def refuse_missing(y: NDArray[Any]) -> None:
     Raises:
         DataError: Some are.
     """
-    if y.dtype.kind != "f" or np.isfinite(y).all():
-        return
-    missing = ~np.isfinite(y).reshape(len(y), -1).all(axis=1)
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise missing_labels(y)
+
+
+class MissingLabels(DataError):
+    """Labels or targets of which some are missing."""
+
+
+def missing_labels(y: Any) -> MissingLabels:
+    """Say how many labels or targets are missing, and how to leave them out.
+
+    Args:
+        y: All of them, or those of a batch, in any form that can be sliced.
+    """
+    found, dtypes = [], set()
+    for start in range(0, len(y), PIECE):
+        piece = y[start : start + PIECE]
+        piece = np.asarray(piece.numpy() if hasattr(piece, "numpy") else piece)
+        found.append(_missing_in(piece))
+        dtypes.add(piece.dtype.kind)
+    missing = np.concatenate(found)
+    what, which = "labels or targets", "NaN or infinite"
     known = "np.isfinite(np.asarray(y, float))"
-    if y.ndim > 1:
+    if "O" in dtypes:
+        what, which, known = "labels", "None, NaN or NA", "pandas.notna(y)"
+    if np.ndim(y[:1]) > 1:
         known += ".reshape(len(y), -1).all(axis=1)"
-    raise DataError(
-        f"{missing.sum()} of {len(y)} labels or targets are missing (NaN or infinite), first that "
-        f"of sample {int(missing.argmax())}. Leave these samples out: known = {known}, then "
-        "x[known] and y[known]."
+    return MissingLabels(
+        f"{missing.sum():,} of {len(missing):,} {what} are missing ({which}), first that of sample "
+        f"{int(missing.argmax())}. Leave these samples out: known = {known}, then x[known] and "
+        "y[known]."
     )
+
+
+@contextmanager
+def missing_counted(y: Any, where: str = "") -> Iterator[None]:
+    """Say of missing labels how many they are among all, whatever part of them was looked at.
+
+    Args:
+        y: All that are at hand; None for none.
+        where: What they are of, as "Batch 0: "; nothing for all of the data.
+    """
+    try:
+        yield
+    except MissingLabels as error:
+        if y is None:
+            raise
+        raise DataError(f"{where}{missing_labels(y)}") from error
+
+
+def _missing_in(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which samples have something missing, `(samples,)`."""
+    if y.dtype.kind == "O":
+        gone = np.array([_is_missing(value) for value in y.ravel().tolist()], dtype=bool)
+    else:
+        gone = ~np.isfinite(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool)
+    return np.asarray(gone.reshape(len(y), -1).any(axis=1))
 
 
 def some_of(values: Any, most: int = 5) -> str:

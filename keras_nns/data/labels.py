@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data import imagenet
-from keras_nns.data.encodings import label_array, refuse_missing, some_of
+from keras_nns.data.encodings import PIECE, label_array, refuse_missing, some_of
 from keras_nns.errors import DataError, SelectionError
 
 if TYPE_CHECKING:
     from keras_nns.data.targets import Kind, PositionReader, ValueReader
-
-# Whole label arrays are looked through in pieces, so that a memory-mapped one stays on disk.
-_PIECE = 65_536
 
 
 def label_number(label: int | str, names: Sequence[str]) -> int:
@@ -291,7 +288,7 @@ def _must_match(names: Sequence[str], expected: int | None) -> None:
 
 
 def _pieces(y: Any) -> Iterator[NDArray[Any]]:
-    return (label_array(y[start : start + _PIECE]) for start in range(0, len(y), _PIECE))
+    return (label_array(y[start : start + PIECE]) for start in range(0, len(y), PIECE))
 
 
 def _are_strings(y: Any) -> bool:
@@ -316,5 +313,5 @@ def check_labels(reader: LabelReader | PositionReader | ValueReader, y: Any) -> 
     Raises:
         DataError: Some label is wrong.
     """
-    for start in range(0, len(y), _PIECE):
-        reader.both(y[start : start + _PIECE])
+    for start in range(0, len(y), PIECE):
+        reader.both(y[start : start + PIECE])

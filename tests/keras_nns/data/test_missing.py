@@ -33,6 +33,7 @@ CASES = {
     "names and NaN": lambda: pandas.Series(["a", "b", np.nan] * 10),
     "names and NA": lambda: pandas.Series(["a", "b", pandas.NA] * 10, dtype="string"),
     "rows with NaN": lambda: np.where(GONE[:, None], np.nan, np.eye(3)[Y]),
+    "rows with None": lambda: np.where(GONE[:, None], None, np.eye(3)[Y]),
     "-1": lambda: np.where(GONE, -1, Y),
     "masked": lambda: np.ma.masked_array(Y, GONE),
 }
@@ -51,6 +52,37 @@ def test_missing_labels_are_named_and_left_out_as_the_message_says(case):
     (batch,) = as_batches((X[known], y[known]), model=model(), **options)
     labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(axis=1)
     assert labels.tolist() == Y[~GONE].tolist()
+
+
+COUNTED = {
+    "None": lambda: np.where(GONE, None, Y).tolist(),
+    "names and None": lambda: np.where(GONE, None, np.array(["a", "b", "c"])[Y]),
+    "rows with None": lambda: np.where(GONE[:, None], None, np.eye(3)[Y]),
+    "NaN": lambda: np.where(GONE, np.nan, Y),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("case", COUNTED)
+def test_missing_labels_are_counted_over_all_data(case, first):
+    """Also where the first is missing, and where labels are looked through in pieces."""
+    y = np.asarray(COUNTED[case]()[first:])
+    y = np.concatenate([y] * 3000)  # More than one piece.
+    x = np.zeros((len(y), 4), "float32")
+    gone = int((Y[first:] == 2).sum()) * 3000
+    said = rf"^{gone:,} of {len(y):,} labels .*sample {2 - first}\."
+    options = {"label_names": ["a", "b", "c"]} if "names" in case else {}
+    with pytest.raises(DataError, match=said):
+        as_batches((x, y), model=model(), **options)
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_missing_labels_of_a_stream_are_counted_in_their_batch(labels):
+    y = np.where(Y == 1, 1, 0) if labels == 1 else Y
+    y = np.where(GONE, None, y)
+    batches = [(X[i : i + 10], y[i : i + 10]) for i in range(2, 30, 10)]
+    with pytest.raises(DataError, match=r"^Batch 0: 4 of 10 labels are .*first that of sample 0"):
+        list(as_batches(batches, model=keras.Sequential([keras.Input((4,)), layers.Dense(labels)])))
 
 
 def test_no_and_yes_as_minus_one_and_one():
