@@ -10,7 +10,8 @@ NNSError
 ├── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
 └── BackendError     Keras runs on another backend than TensorFlow (also an ImportError)
 
-Beside it stands DataWarning: data that a trained model answers by chance.
+Beside it stands DataWarning: data that a trained model answers by chance, or that may be meant
+otherwise than it is read.
 """
 
 
@@ -23,7 +24,7 @@ class DataError(NNSError, ValueError):
 
 
 class DataWarning(UserWarning):
-    """Data that a model answers as if it did not know it."""
+    """Data that a model answers as if it did not know it, or that may be meant otherwise."""
 
 
 class ModelError(NNSError, ValueError):

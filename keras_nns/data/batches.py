@@ -156,21 +156,40 @@ class Batches:
         self._check_finite = check_finite
         self._start = start
         self._read_already: Callable[[], Iterable[Batch]] | None = None
+        self._when_read: Callable[[Batches, NDArray[np.int64]], None] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether labels are numbers to which the data gives no names, as far as it was read."""
+        reader = self._labels
+        return self._stream.names is None and isinstance(reader, LabelReader) and reader.plain
+
+    def when_read(self, look: Callable[[Batches, NDArray[np.int64]], None]) -> None:
+        """Say what is called once all has been read: with how many samples each label has."""
+        self._when_read = look
 
     def __iter__(self) -> Iterator[Batch]:
         if self._read_already is not None:
             yield from itertools.islice(self._read_already(), self._start, None)
             return
-        number = self._start - 1
+        number, look = self._start - 1, self._when_read
+        counts = np.zeros(len(self.label_names), dtype=np.int64)
         for number, (x, y, *weights) in enumerate(self._stream.open(self._start), self._start):
             try:
                 batch = _weighted(self._read(x, y), *weights)
             except DataError as error:
                 raise DataError(f"Batch {number}: {error}") from error
+            if look is not None:
+                rows = batch.labels.ndim > 1
+                own = np.flatnonzero(batch.labels.any(axis=0)) if rows else batch.labels
+                counts += np.bincount(own, minlength=len(counts))
             if batch.size:
                 yield batch
         if number < 0:
             raise DataError("The data is empty: it gave no batch.")
+        if look is not None and self._when_read is look:
+            look(self, counts)
+            self._when_read = None
 
     def of(self, batches: Callable[[], Iterable[Batch]]) -> Batches:
         """Return samples of this data that were read already, to pass on as data.

@@ -119,11 +119,11 @@ def refuse_missing(y: NDArray[Any]) -> None:
         raise missing_labels(y)
 
 
-class MissingLabels(DataError):
+class MissingLabelsError(DataError):
     """Labels or targets of which some are missing."""
 
 
-def missing_labels(y: Any) -> MissingLabels:
+def missing_labels(y: Any) -> MissingLabelsError:
     """Say how many labels or targets are missing, and how to leave them out.
 
     Args:
@@ -142,7 +142,7 @@ def missing_labels(y: Any) -> MissingLabels:
         what, which, known = "labels", "None, NaN or NA", "pandas.notna(y)"
     if np.ndim(y[:1]) > 1:
         known += ".reshape(len(y), -1).all(axis=1)"
-    return MissingLabels(
+    return MissingLabelsError(
         f"{missing.sum():,} of {len(missing):,} {what} are missing ({which}), first that of sample "
         f"{int(missing.argmax())}. Leave these samples out: known = {known}, then x[known] and "
         "y[known]."
@@ -159,7 +159,7 @@ def missing_counted(y: Any, where: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except MissingLabels as error:
+    except MissingLabelsError as error:
         if y is None:
             raise
         raise DataError(f"{where}{missing_labels(y)}") from error

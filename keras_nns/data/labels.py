@@ -89,9 +89,13 @@ class LabelReader:
         named: Whether `names` are real names, so that labels given as strings can be looked up.
         alphabetical: Whether the names are the data's own strings in alphabetical order, and
             nothing tells that the model answers them in this order.
+
+    Attributes:
+        plain: Whether what was read were numbers to which the data gives no names.
     """
 
     kind: Kind = "labels"
+    plain = False
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class LabelReader:
         self.names = tuple(names)
         self.alphabetical = alphabetical
         self._named = named
+        self._coded = coded is not None
         self._count = len(self.names if coded is None else coded)
         self._renumber: NDArray[np.int64] | None = None
         if coded is not None and tuple(coded) != self.names:
@@ -163,6 +168,7 @@ class LabelReader:
                 f"Labels {some_of(odd)} are outside the model's {self._count} labels "
                 f"(0 to {self._count - 1}).{hint}"
             )
+        self.plain = not self._coded
         numbers = y.astype(np.int64, copy=False)
         return numbers if self._renumber is None else self._renumber[numbers]
 

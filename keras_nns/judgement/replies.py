@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from keras_nns.errors import DataError, SelectionError
+from keras_nns.errors import SelectionError
 from keras_nns.judgement import bootstrap
 from keras_nns.judgement.bootstrap import Interval
 from keras_nns.judgement.figures import Evaluation
@@ -61,7 +61,6 @@ def judge(
         DataError: `confidence` is no share.
     """
     bootstrap.check_confidence(confidence)
-    _refuse_own_numbers(question, labels, label_names)
     reported = reported_answers(question, label_names, wanted)
     truth = question.truth(labels)
     each = np.ones(len(truth)) if weights is None else weights
@@ -255,25 +254,6 @@ def _unseen(
         answers = tuple(question.answers[i] for i in own)
         found.append(UnseenLabel(label, name, int(mask.sum()), answers, called, confident))
     return tuple(found)
-
-
-def _refuse_own_numbers(
-    question: Question, labels: NDArray[Any], label_names: Sequence[str]
-) -> None:
-    """Refuse 0 and 1 that are meant as a yes/no network's own answers.
-
-    Raises:
-        DataError: They are read as the parent's labels, of which none is the network's.
-    """
-    if question.head != "binary" or labels.ndim != 1 or len(label_names) <= 2 or not len(labels):
-        return
-    if labels.max() <= 1 and not np.isin(labels, question.named).any():
-        name = question.answers[1]
-        raise DataError(
-            f"No sample has the label {name!r}: labels are read as the parent's, "
-            f"{label_names[0]!r} and {label_names[1]!r}. If 1 stands for {name!r} and 0 for all "
-            "others, pass booleans, y == 1, or label_names=['no', 'yes']."
-        )
 
 
 def _share(hits: NDArray[np.bool_], each: NDArray[np.float64]) -> float:

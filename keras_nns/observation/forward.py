@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -19,9 +19,13 @@ from keras_nns.data.scale import check_first_batch, check_scale
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import undisturbed
-from keras_nns.surgery.lineage import Composition, Lineage, Origin, answering_output, origin_of
-
-_TWO = 2
+from keras_nns.observation.yes_or_no import (
+    TWO,
+    asks_yes_or_no,
+    in_parents_labels,
+    watch_numbers,
+)
+from keras_nns.surgery.lineage import Composition, Origin, answering_output, origin_of
 
 
 def parents_batches(
@@ -46,20 +50,25 @@ def parents_batches(
         output: Name of the output that answers, for a model of several that does not remember it.
 
     Raises:
-        DataError: The data does not fit, or nothing tells the parent's labels.
+        DataError: The data does not fit, or nothing tells the parent's labels. Behind the first
+            pass over it: its labels are 0 and 1, and a yes/no network is about neither.
+
+    Warns:
+        DataWarning: Behind the first pass: 0 and 1 may mean no and yes, and are read otherwise.
     """
     if isinstance(data, Batches):
         return data
     known = () if origin is None else origin.known_names
     output = output or answering_output(model, origin)
-    if label_names is not None and len(known) > _TWO == len(list(label_names)) and _asks(origin):
+    asks = asks_yes_or_no(origin)
+    if label_names is not None and asks and len(known) > TWO == len(list(label_names)):
         own = as_batches(
             data,
             y,
             model=model,
             batch_size=batch_size,
             label_names=label_names,
-            label_count=_TWO,
+            label_count=TWO,
             output=output,
         )
         return in_parents_labels(own, origin)
@@ -87,39 +96,10 @@ def parents_batches(
             f"The labels are strings and the parent of {model.name!r} has numbers for names. Pass "
             "label_names=[…], every label of the parent in the order of its outputs."
         )
-    return in_parents_labels(batches, origin) if batches.truths and _asks(origin) else batches
-
-
-def in_parents_labels(batches: Batches, origin: Origin | None) -> Batches:
-    """Read a yes or no of each sample, 1 for yes, as the parent's labels that it is about.
-
-    A sample with a no has none of them: which other label it has is not known.
-
-    Args:
-        batches: Data whose label 1 is what a yes/no network answers, 0 all others.
-        origin: Where the network comes from.
-    """
-    assert isinstance(origin, Lineage)
-    count = len(origin.plan.label_names)
-    if count <= _TWO:
+    if not asks or batches.kind != "labels":
         return batches
-    label = origin.plan.labels[0]
-
-    def translated() -> Iterator[Batch]:
-        for batch in batches:
-            table = np.zeros((batch.size, count), dtype=np.bool_)
-            yes = batch.labels[:, 1] if batch.labels.ndim == _TWO else batch.labels == 1
-            table[:, label] = yes
-            yield replace(batch, labels=table)
-
-    found = batches.of(translated)
-    found.label_names = origin.plan.label_names
-    return found
-
-
-def _asks(origin: Origin | None) -> bool:
-    """Say whether a network answers yes or no."""
-    return isinstance(origin, Lineage) and origin.head == "binary" and not origin.taught
+    watched = watch_numbers(batches, model.name, origin, told=label_names is not None)
+    return in_parents_labels(watched, origin) if batches.truths else watched
 
 
 @dataclass(frozen=True, eq=False)

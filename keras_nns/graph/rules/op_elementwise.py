@@ -191,7 +191,9 @@ def _bias_axis(first: Sequence[int | None], second: Sequence[int | None]) -> int
     return next((axis for axis in (len(first) - 1, 1) if first[axis] == sizes[0]), None)
 
 
-def _watch_constant(site: Site, tensor: Operand, constant: Operand, units: dict[int, Units]) -> None:
+def _watch_constant(
+    site: Site, tensor: Operand, constant: Operand, units: dict[int, Units]
+) -> None:
     """Keep a constant that is added along the axis along which the parent adds it.
 
     Where Keras takes it for a bias of another axis than it lies along, both stay whole. Where it
