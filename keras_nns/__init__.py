@@ -10,6 +10,8 @@ What people type stands here; families have a name of their own: `scores`, `step
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from keras_nns.engine.configured import explain_missing
+
 if TYPE_CHECKING:
     from keras_nns import errors, plots, results, rules, schedules, scores, steps
     from keras_nns.bundles.archive import Bundle
@@ -190,3 +192,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+explain_missing()

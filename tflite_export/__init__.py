@@ -144,7 +144,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    except (ImportError, ValueError) as error:  # Keras raises either where its backend is missing.
+        importlib.import_module(f"{__name__}.keras_model.backend").refuse_missing(error)
+        raise
     globals()[name] = value
     return value
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import keras
 
+from keras_nns.engine.configured import WAY_ON
 from keras_nns.errors import BackendError
 
 if keras.config.backend() != "tensorflow":
     raise BackendError(
-        f"keras_nns works with Keras on TensorFlow. Here Keras runs on "
-        f"{keras.config.backend()!r}: set KERAS_BACKEND=tensorflow before anything imports Keras, "
-        "or change `backend` in ~/.keras/keras.json. A model trained on another backend and saved "
-        "as .keras can be loaded there."
+        "keras_nns works with Keras on TensorFlow. Here Keras runs on "
+        f"{keras.config.backend()!r}: {WAY_ON}"
     )
 
 import tensorflow as tf

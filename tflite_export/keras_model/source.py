@@ -18,14 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export.errors import ConversionError, OptionError
+from tflite_export.keras_model.backend import refuse
 from tflite_export.keras_model.ports import Kernel, Port
 
-if keras.config.backend() != "tensorflow":
-    raise ConversionError(
-        f"only TensorFlow has a way to TFLite, and here Keras runs on {keras.config.backend()!r}. "
-        "Save the model as .keras and export it in a process with KERAS_BACKEND=tensorflow, set "
-        "before Keras is imported; the command line does so itself."
-    )
+refuse(keras.config.backend())
 
 Array = np.ndarray[Any, Any]
 

@@ -229,7 +229,8 @@ def _watch_constant(
                 f"{tuple(first)}, and Keras would take it for one along another axis. Keep one "
                 "unit more or one less."
             )
-        given = {**dict(enumerate(args)), **kwargs}
+        given: dict[int | str, Any] = dict(enumerate(args))
+        given.update(kwargs)
         one, other = given[tensor.place], given[constant.place]
         given |= {tensor.place: other, constant.place: one}
         return tuple(given[i] for i in range(len(args))), {name: given[name] for name in kwargs}

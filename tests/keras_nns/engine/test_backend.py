@@ -1,5 +1,7 @@
 """Another backend of Keras is one clear error, from every entry."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -41,3 +43,82 @@ def test_the_exporter_says_where_to_export(name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ConversionError True only TensorFlow has a way to TFLite")
+
+
+MISSING = """
+try:
+    {entry}
+except Exception as error:
+    print(type(error).__name__, isinstance(error, {kind}), str(error))
+"""
+ALL = (
+    *ENTRIES[:-1],
+    "from keras_nns import observe",
+    "import keras_nns.results",
+    "import keras_nns; keras_nns.plots",
+    "import tflite_export, keras_nns; keras_nns.compare",
+)
+NAMED = {
+    "variable": lambda folder: {"KERAS_BACKEND": "nnsbackend"},
+    "file": lambda folder: {"KERAS_HOME": str(folder)},
+}
+
+
+def missing(tmp_path, way, *arguments):
+    """Run Python where Keras is to run on what is not installed."""
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "nnsbackend"}))
+    given = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=given | NAMED[way](tmp_path),
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", NAMED)
+def test_a_backend_that_is_not_installed_is_one_clear_error(tmp_path, way):
+    code = "".join(MISSING.format(entry=entry, kind="ImportError") for entry in ALL)
+    done = missing(tmp_path, way, "-c", code)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(ALL), done.stderr
+    for line in lines:
+        assert line.startswith("BackendError True keras_nns works with Keras on TensorFlow.")
+        assert "'nnsbackend', which is not installed: set KERAS_BACKEND=tensorflow" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", NAMED)
+def test_the_exporter_without_its_backend(tmp_path, way):
+    code = MISSING.format(
+        entry="import tflite_export; tflite_export.convert",
+        kind="tflite_export.ExportError",
+    )
+    done = missing(tmp_path, way, "-c", code)
+    assert done.stdout.startswith("ConversionError True only TensorFlow has a way"), done.stderr
+    assert "'nnsbackend', which is not installed" in done.stdout
+
+
+def test_what_needs_no_keras_works_on_any_backend(tmp_path):
+    code = "import keras_nns as nns; print(nns.top(8).name, nns.Plan.__name__)"
+    done = missing(tmp_path, "variable", "-c", code)
+    assert (done.stdout, done.returncode) == ("top(8) Plan\n", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", NAMED)
+@pytest.mark.parametrize("package", ["keras_nns", "tflite_export"])
+def test_the_command_lines_choose_their_backend(tmp_path, way, package):
+    code = (
+        "import keras; keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])"
+        f".save({str(tmp_path / 'm.keras')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    words = {
+        "keras_nns": ["inspect", str(tmp_path / "m.keras")],
+        "tflite_export": ["export", str(tmp_path / "m.keras"), "-o", str(tmp_path / "m.tflite")],
+    }
+    done = missing(tmp_path, way, "-m", package, *words[package])
+    assert done.returncode == 0, done.stderr
