@@ -14,9 +14,15 @@ Beside it stands DataWarning: data that a trained model answers by chance, or th
 otherwise than it is read.
 """
 
+from tflite_export.writing.text import visible
+
 
 class NNSError(Exception):
     """Root of every error this package raises on purpose."""
+
+    def __str__(self) -> str:
+        # Names of the user's, such as labels, may hold what a terminal obeys.
+        return visible(super().__str__())
 
 
 class DataError(NNSError, ValueError):

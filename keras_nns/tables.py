@@ -16,7 +16,7 @@ import rich.table
 from rich.cells import cell_len
 from rich.text import Text
 
-from tflite_export.writing.text import visible
+from tflite_export.writing.text import one_line, visible
 
 UNDEFINED = "–"
 """Shown where a figure is undefined, such as the recall of a label without samples."""
@@ -58,7 +58,7 @@ class Table:
             # What is figured stays whole; only names may be folded when a terminal is narrow.
             words = i in self.prose
             table.add_column(
-                Text(column),
+                Text(one_line(column)),
                 justify="left" if words else "right",
                 no_wrap=not words,
                 # Else many columns of figures would leave nothing of the names.
@@ -66,12 +66,12 @@ class Table:
             )
         for row in self.rows:
             # A name of the user's may hold a line end, or what a terminal obeys.
-            table.add_row(*(Text(visible(cell).replace("\n", "\\n")) for cell in row))
+            table.add_row(*(Text(one_line(cell)) for cell in row))
         return table
 
     def _longest(self, column: int) -> int:
         cells = (self.columns[column], *(row[column] for row in self.rows))
-        return max(map(cell_len, map(visible, cells)))
+        return max(map(cell_len, map(one_line, cells)))
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, every cell escaped; the caption is not part of it."""
@@ -85,7 +85,7 @@ class Table:
         def row(kind: str, cells: tuple[str, ...]) -> str:
             sides = ("left" if i in self.prose else "right" for i in range(len(cells)))
             return "".join(
-                f'<{kind} style="text-align:{side}">{html.escape(visible(cell))}</{kind}>'
+                f'<{kind} style="text-align:{side}">{html.escape(one_line(cell))}</{kind}>'
                 for side, cell in zip(sides, cells, strict=True)
             )
 
@@ -161,7 +161,7 @@ class Tabular:
 
     def __repr__(self) -> str:
         caption = self.to_table().caption.splitlines()
-        return f"<{type(self).__name__}{f': {caption[0]}' if caption else ''}>"
+        return f"<{type(self).__name__}{f': {one_line(caption[0])}' if caption else ''}>"
 
     def _repr_html_(self) -> str:
         return "".join(table.to_html() for table in self._shown())

@@ -17,6 +17,8 @@ stay in float32 where smaller ones were asked for.
 
 from __future__ import annotations
 
+from tflite_export.writing.text import visible
+
 __all__ = [
     "CalibrationWarning",
     "ChangedFileWarning",
@@ -42,6 +44,9 @@ class ExportError(Exception):
         ...     print(type(error).__name__)
         FlatbufferError
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class OptionError(ExportError, ValueError):

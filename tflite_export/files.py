@@ -40,7 +40,13 @@ def save(
         'model.tflite'
     """
     target = Path(path)
-    payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    try:
+        payload = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    except UnicodeEncodeError as error:
+        raise ExportFileError(
+            f"cannot write {target}: the text holds {data[error.start]!r} in place {error.start}, "
+            "which UTF-8 cannot write; pass bytes in the encoding you want."
+        ) from error
     if target.is_dir():
         raise ExportFileError(f"cannot write {target}: it is a folder; give a file name in it.")
     if target.exists() and not overwrite:

@@ -5,7 +5,6 @@ Reading plans and weights needs neither Keras nor TensorFlow; `storing` makes mo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -19,9 +18,10 @@ from keras_nns.bundles.kept_rows import Values, VectorFile
 from keras_nns.bundles.parent_weights import Mask
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import FileError, PlanError, SelectionError
-from keras_nns.files.atomic import Json, blame, parse_json
+from keras_nns.files.atomic import Json, blame, json_text, parse_json
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.plans.units import Fingerprint, Layout
+from tflite_export.writing.text import one_line
 
 Which = str | Plan | Iterable[str | Plan]
 """One subnetwork by name, several to be united, or any plan made of their units."""
@@ -186,7 +186,7 @@ class Bundle:
         self._file.read(self._file.union)
 
     def __str__(self) -> str:
-        return f"Bundle of {len(self.plans)} subnetworks ({', '.join(self.plans)})"
+        return f"Bundle of {len(self.plans)} subnetworks ({', '.join(map(one_line, self.plans))})"
 
     def _named(self, name: str) -> Plan:
         if name not in self.plans:
@@ -251,5 +251,5 @@ def content_of(
         "layout": layout.to_json(),
         "starts": dict(starts),
         # As text: whoever reads weights alone has no need to take it apart.
-        "architecture": json.dumps(architecture, ensure_ascii=False, separators=(",", ":")),
+        "architecture": json_text(architecture),
     }

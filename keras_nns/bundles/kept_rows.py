@@ -177,7 +177,7 @@ def write(
         "weights": described,
         "content": content,
     }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
+    text = atomic.json_text(header)
     digest = _digest(text, tensors[_AXES], tensors[_CHECKSUMS])
     metadata = {"format": _FORMAT, "header": text, "digest": digest}
     atomic.write_bytes(path, save(tensors, metadata), overwrite=overwrite)

@@ -75,7 +75,9 @@ def data(content: Any) -> None:
 
 def json_text(found: Told) -> str:
     """Write what was found as JSON."""
-    return json.dumps(found.to_json(), indent=1, ensure_ascii=False)
+    from keras_nns.files import atomic
+
+    return atomic.json_text(found.to_json(), indent=1)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Which backend Keras will take, told before it is imported.
 
-Where that is not installed, Keras raises whatever its own code does then, such as "No module named 'jax'". Here `import keras`
+Where that is not installed, Keras raises whatever its own code does then, such as "No module named
+'jax'". Here `import keras`
 says what to do instead. Nothing is done where TensorFlow is configured, which is usual.
 """
 

@@ -153,6 +153,25 @@ def parse_json(data: bytes) -> Any:
         raise FileError(f"The file is not JSON, or is cut short: {error}.") from error
 
 
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Write plain data as JSON that UTF-8 can write, and that is read as it was.
+
+    Letters stand as they are, but where there are halves of surrogate pairs, which `os.fsdecode`
+    makes of file names in other encodings: then all but ASCII is escaped.
+
+    Args:
+        content: Plain data; numbers are finite.
+        indent: Spaces by which a level is set in; None for one line without spaces.
+    """
+    apart = (",", ":") if indent is None else None
+    text = json.dumps(content, indent=indent, ensure_ascii=False, separators=apart)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, separators=apart)
+    return text
+
+
 def write_arrays(
     path: Path_,
     format: str,
@@ -173,8 +192,8 @@ def write_arrays(
     Raises:
         FileError: The file exists and `overwrite` is false, or cannot be written.
     """
-    text = json.dumps({"format": format, **header}, ensure_ascii=False)
-    entries = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+    text = json_text({"format": format, **header}).encode()
+    entries = {"header": np.frombuffer(text, dtype=np.uint8), **arrays}
     # The fastest level: others take five times as long for a few percent.
     with (
         replacing(path, overwrite=overwrite) as part,

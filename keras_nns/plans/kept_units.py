@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isinf
@@ -14,6 +13,7 @@ from keras_nns.errors import FileError, PlanError
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.plans.units import Fingerprint
+from tflite_export.writing.text import one_line
 
 _FORMAT = "keras_nns.plan"
 _VERSION = 1
@@ -337,7 +337,7 @@ class Plan:
         Raises:
             FileError: The file exists and `overwrite` is false, or cannot be written.
         """
-        text = json.dumps(self.to_json(scores=True), indent=1, ensure_ascii=False) + "\n"
+        text = atomic.json_text(self.to_json(scores=True), indent=1) + "\n"
         atomic.write_bytes(path, text.encode(), overwrite=overwrite)
 
     @classmethod
@@ -354,7 +354,7 @@ class Plan:
         return f"<{self}>"
 
     def __str__(self) -> str:
-        labels = ", ".join(self.names) or "no label"
+        labels = ", ".join(map(one_line, self.names)) or "no label"
         kept, units = sum(map(len, self.kept.values())), sum(self.sizes.values())
         whole = sum(self.sizes[name] for name in self.unknown)
         apart = f", and all {whole} of which nothing is known" if whole else ""

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
+from tflite_export.writing.text import one_line
 
 # Colours that stay apart for every common kind of colour blindness (Okabe and Ito) and in grey.
 BEFORE, AFTER = "#B5B5B5", "#0072B2"
@@ -97,6 +98,6 @@ def number_units(axes: Axes, what: str) -> None:
 
 def literal(text: str, longest: int = _LONGEST_NAME) -> str:
     """Make a user's name one short line that matplotlib does not read as mathematics."""
-    line = " ".join(text.split())
+    line = one_line(" ".join(text.split()))
     line = line if len(line) <= longest else line[: longest - 1] + "…"
     return line.replace("$", r"\$")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from keras_nns.files import atomic
 from keras_nns.reporting import image_files
 from keras_nns.tables import Table, escape
+from tflite_export.writing.text import one_line
 
 MARKDOWN, HTML, FIGURES = "report.md", "report.html", "figures"
 
@@ -134,7 +135,7 @@ class Report:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{html.escape(self.title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
+            f"<title>{html.escape(one_line(self.title))}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
             f"<body>\n{body}</body>\n</html>\n"
         )
 

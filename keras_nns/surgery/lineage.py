@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -293,4 +292,4 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
         record = origin_of(model)
         if record is not None:
             with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(RECORD, json.dumps(record.to_json(), ensure_ascii=False))
+                archive.writestr(RECORD, atomic.json_text(record.to_json()))

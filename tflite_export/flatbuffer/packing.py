@@ -156,6 +156,10 @@ def _files(flat: bytes, stamp: container.Stamp | None) -> dict[str, bytes]:
 
 def _encode(metadata: Metadata) -> bytes:
     writer = Writer()
+
+    def told(what: str) -> int | None:
+        return writer.string(_text(getattr(metadata, what), f"the metadata's {what}"))
+
     files = label_files(metadata)
     inputs = writer.tables([_encode_tensor(writer, item, files) for item in metadata.inputs])
     outputs = writer.tables([_encode_tensor(writer, item, files) for item in metadata.outputs])
@@ -163,12 +167,12 @@ def _encode(metadata: Metadata) -> bytes:
     others = [name for name in metadata.files if name not in files.values()]
     root = writer.table(
         {
-            ModelSlots.NAME: writer.string(metadata.name),
-            ModelSlots.DESCRIPTION: writer.string(metadata.description),
-            ModelSlots.VERSION: writer.string(metadata.version),
+            ModelSlots.NAME: told("name"),
+            ModelSlots.DESCRIPTION: told("description"),
+            ModelSlots.VERSION: told("version"),
             ModelSlots.SUBGRAPHS: writer.tables([subgraph]),
-            ModelSlots.AUTHOR: writer.string(metadata.author),
-            ModelSlots.LICENSE: writer.string(metadata.license),
+            ModelSlots.AUTHOR: told("author"),
+            ModelSlots.LICENSE: told("license"),
             ModelSlots.FILES: writer.tables(
                 [_encode_file(writer, name, DESCRIPTIONS) for name in others]
             ),
@@ -203,8 +207,10 @@ def _encode_tensor(writer: Writer, tensor: TensorMetadata, files: Mapping[str, s
         attached.append(_encode_file(writer, files[tensor.name], TENSOR_AXIS_LABELS))
     return writer.table(
         {
-            TensorSlots.NAME: writer.string(tensor.name),
-            TensorSlots.DESCRIPTION: writer.string(tensor.description),
+            TensorSlots.NAME: writer.string(_text(tensor.name, "the name of a tensor")),
+            TensorSlots.DESCRIPTION: writer.string(
+                _text(tensor.description, f"the description of {tensor.name!r}")
+            ),
             TensorSlots.PROCESS_UNITS: writer.tables(units),
             TensorSlots.STATS: stats,
             TensorSlots.FILES: writer.tables(attached),
@@ -354,6 +360,10 @@ def _file_name(name: Any) -> str:
 
 def _text(value: str, what: str) -> str:
     """Check that a text can be written as UTF-8, as every reader of the format reads it."""
+    if not isinstance(value, str):
+        raise MetadataError(
+            f"{what} must be text. Received: {value!r}; pass {str(value)!r} for instance."
+        )
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -369,7 +379,7 @@ def _contents(name: str, contents: Any) -> bytes:
     if isinstance(contents, (bytes, bytearray, memoryview)):
         return bytes(contents)
     if isinstance(contents, str):
-        return contents.encode("utf-8")
+        return _text(contents, f"the text of file {name!r}").encode()
     try:
         return json.dumps(contents, indent=1, sort_keys=True, allow_nan=False).encode("utf-8")
     except (TypeError, ValueError) as error:
