@@ -16,8 +16,7 @@ from keras_nns.data.batches import unweighted
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.observation.forward import parents_batches, run, settle_labels
-from keras_nns.repairing.head_fit import check_samples
-from keras_nns.repairing.regression import logistic
+from keras_nns.repairing.regression import check_samples, logistic
 from keras_nns.surgery.lineage import Composition, Lineage, answering_place, lineage, set_lineage
 
 Calibrate = Literal["joint", "each"]

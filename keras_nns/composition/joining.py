@@ -17,8 +17,7 @@ from keras_nns.data.sketch import Seen
 from keras_nns.errors import DataError, SelectionError, SurgeryError
 from keras_nns.graph.tracing import Output, trace
 from keras_nns.observation.forward import run, settle_labels
-from keras_nns.repairing.head_fit import check_samples
-from keras_nns.repairing.regression import logistic
+from keras_nns.repairing.regression import check_samples, logistic
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.endings import whole_plan
 from keras_nns.surgery.lineage import Composition, Lineage, answering_place, origin_of, set_lineage

@@ -33,6 +33,8 @@ from keras_nns.data.targets import (
     ValueReader,
     kind_of_targets,
     may_be_dense,
+    of_one_position,
+    single_positions,
 )
 from keras_nns.errors import DataError
 
@@ -347,6 +349,8 @@ def as_batches(
         part=part,
         rescaled=partial(rescaled_by, model),
     )
+    if axes := single_positions(answering):
+        stream = of_one_position(stream, axes)
     if stream.inputs is not None:
         samples = stream.size if stream.labels is not None else None
         inputs.check(stream.inputs, samples=samples, single=stream.single)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.encodings import label_array, refuse_missing, some_of
+from keras_nns.data.streams import Stream
 from keras_nns.errors import DataError
 
 Kind = Literal["labels", "positions", "values"]
@@ -29,6 +32,47 @@ _OF_NUMBERS = (
     "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error",
     "mean_squared_logarithmic_error", "huber", "huber_loss", "log_cosh", "poisson",
 )  # fmt: skip
+
+
+def single_positions(model: Any) -> int:
+    """Return how many axes of size 1 lie between samples and answers, where all between are so."""
+    outputs: Sequence[Any] = getattr(model, "outputs", None) or []
+    if len(outputs) != 1 or len(outputs[0].shape) < 2:
+        return 0
+    between = outputs[0].shape[1:-1]
+    return len(between) if all(size == 1 for size in between) else 0
+
+
+def at_one_position(y: Any, axes: int) -> Any:
+    """Leave out the axes of the only position that a model answers at.
+
+    Args:
+        y: Targets, with these axes or without.
+        axes: How many there are (`single_positions`).
+
+    Returns:
+        Targets `(samples,)` or `(samples, answers)` where they had the axes; else as they are.
+    """
+    if hasattr(y, "row_splits"):
+        return y
+    shape = np.shape(y) if isinstance(y, list | tuple) else tuple(getattr(y, "shape", ()))
+    if len(shape) not in (axes + 1, axes + 2) or any(size != 1 for size in shape[1 : axes + 1]):
+        return y
+    if len(shape) == 2:
+        return y  # Which may be rows of one label as well.
+    rows: NDArray[Any] = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
+    return rows.reshape(len(rows), *shape[axes + 1 :])
+
+
+def of_one_position(stream: Stream, axes: int) -> Stream:
+    """Return a stream whose targets are without the axes of the only position."""
+    change = partial(at_one_position, axes=axes)
+
+    def open_(start: int) -> Iterator[tuple[Any, ...]]:
+        return ((x, change(y), *more) for x, y, *more in stream.open(start))
+
+    labels = None if stream.labels is None else change(stream.labels)
+    return replace(stream, labels=labels, open=open_)
 
 
 def may_be_dense(model: keras.Model, *, counted: bool = False) -> bool:
@@ -213,6 +257,7 @@ class ValueReader:
         shape = _output_shape(model)
         assert shape is not None
         self._shape = shape
+        self._between = (1,) * single_positions(model)
 
     def both(self, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read the targets of one batch.
@@ -235,7 +280,8 @@ class ValueReader:
                 f"Received: shape {y.shape}, dtype {y.dtype}."
             )
         refuse_missing(y)
-        return np.zeros(len(y), dtype=np.int64), y.astype(np.float32)
+        whole = (len(y), *self._between, *y.shape[1:])
+        return np.zeros(len(y), dtype=np.int64), y.astype(np.float32).reshape(whole)
 
 
 def _output_shape(model: Any) -> tuple[int | None, ...] | None:

@@ -104,8 +104,8 @@ def above(zeta: float, *, scope: Scope = "layer", normalise: Normalise | None = 
     """
     if not (_is_number(zeta) and 0 <= zeta <= 1):
         raise SelectionError(
-            f"`zeta` is a share of the highest score. Expected a number in [0, 1]. "
-            f"Received: zeta={zeta!r}."
+            "`zeta` is a share of the highest score. Expected a number in [0, 1]. "
+            f"Received: zeta={zeta!r}.{_meant(zeta)}"
         )
 
     def choose(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -131,7 +131,7 @@ def top(k: int, *, scope: Scope = "layer", normalise: Normalise | None = None) -
         array([False,  True, False,  True])
     """
     if not (_is_number(k) and k >= 1 and k == k // 1):
-        raise SelectionError(f"`k` is a number of units, at least 1. Received: k={k!r}.")
+        raise SelectionError(f"`k` is a number of units, at least 1. Received: k={k!r}.{_meant(k)}")
     name = _named("top", int(k), scope, normalise)
     return KeepRule(name, lambda scores: _highest(scores, int(k)), scope, normalise)
 
@@ -153,7 +153,8 @@ def fraction(p: float, *, scope: Scope = "layer", normalise: Normalise | None = 
     """
     if not (_is_number(p) and 0 < p <= 1):
         raise SelectionError(
-            f"`p` is the share of units to keep. Expected a number in (0, 1]. Received: p={p!r}."
+            "`p` is the share of units to keep. Expected a number in (0, 1]. Received: "
+            f"p={p!r}.{_meant(p)}"
         )
 
     def choose(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -228,6 +229,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _meant(value: Any) -> str:
+    """Name the rule of which a number may be meant that another does not take."""
+    if not _is_number(value) or value <= 0:
+        return ""
+    if value < 1:
+        return f" To keep this share of the units, pass nns.fraction({value:g})."
+    if value == value // 1:
+        return f" To keep so many units of each layer, pass nns.top({int(value)})."
+    return " To keep a number of units pass nns.top, and for a share of them nns.fraction."
+
+
 def _highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     kept = np.zeros(scores.shape, dtype=bool)
     kept[np.argsort(-scores, kind="stable")[:k]] = True
@@ -259,11 +271,25 @@ def as_rule(given: KeepRule | str | float) -> KeepRule:
     if isinstance(given, str):
         return named_rule(given)
     if isinstance(given, Real) and not isinstance(given, bool):
-        return above(float(given))
+        return _as_above(float(given), f"keep={given!r}")
     raise SelectionError(
         "`keep` must be a keep rule such as above(0.4), top(8) or fraction(0.25), its words, or "
         f"the number of above. Received: {given!r}."
     )
+
+
+def _as_above(value: float, given: str) -> KeepRule:
+    """Return the rule that a bare number stands for.
+
+    Raises:
+        SelectionError: It can be no share of the highest score, and is rather a number of units.
+    """
+    if not 0 <= value <= 1:
+        raise SelectionError(
+            "A number alone is that of above, a share of the highest score, from 0 to 1. "
+            f"Received: {given}.{_meant(value) or ' Pass a rule, such as nns.top(8) or nns.fraction(0.5).'}"
+        )
+    return above(value)
 
 
 def named_rule(text: str, *, scope: str | None = None, normalise: str | None = None) -> KeepRule:
@@ -277,6 +303,8 @@ def named_rule(text: str, *, scope: str | None = None, normalise: str | None = N
         return uniform(named_rule(evened[1], scope=scope, normalise=normalise))
     found = _RULE.fullmatch(text.strip())
     if found is None and re.fullmatch(r"[\d.]+(e-?\d+)?", text.strip()):
+        if text.count(".") <= 1:
+            _as_above(float(text), repr(text))
         text = f"above({text.strip()})"
         found = _RULE.fullmatch(text)
     if found is None:

@@ -12,6 +12,7 @@ from keras import activations, layers, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
+from keras_nns.data.labels import answers_once
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.rules.elementwise import standard
@@ -19,13 +20,18 @@ from keras_nns.judgement.points import best_threshold, operating_point
 from keras_nns.judgement.question import Question, ask, question_of, whole_question
 from keras_nns.observation.forward import Forward, run, settle_labels
 from keras_nns.repairing.patient import Gain, Step, Treatment
-from keras_nns.repairing.regression import FOLDS, Rounding, checked_rounding, log_odds, logistic
+from keras_nns.repairing.regression import (
+    WITHOUT_HEAD,
+    Rounding,
+    check_samples,
+    checked_rounding,
+    log_odds,
+    logistic,
+)
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.endings import backwards, is_own
 from keras_nns.surgery.lineage import Lineage, answering_place
 from keras_nns.surgery.operating_points import BalancedDecisions
-
-_LEAST = 2 * FOLDS
 
 
 def calibrate_head(
@@ -35,6 +41,9 @@ def calibrate_head(
     rounding: Rounding | None = "int8",
 ) -> Step:
     """Refit the last Dense by logistic regression on the features that reach it.
+
+    A convolution that looks at the only position there is, as in a model that answers
+    `(samples, 1, 1, labels)`, is such a Dense.
 
     The head of a cut is the parent's, made for features of which most are gone. This one is fitted
     by scikit-learn to what is left: the penalty is chosen by 5-fold cross-validation of the log
@@ -193,7 +202,7 @@ def at_half(model: Any, record: Lineage, batches: Iterable[Batch], names: Sequen
     labels, _ = settle_labels(ran.labels, len(names), None)
     truth = question_of(record, names, head.answers, model.name).truth(labels)[:, 1]
     bias = np.asarray(head.dense.bias, dtype=np.float64)
-    logits = ran.outputs[0].astype(np.float64) @ np.asarray(head.dense.kernel) + bias
+    logits = ran.outputs[0].astype(np.float64) @ head.kernel + bias
     bias[own] -= best_threshold(truth, log_odds(logits, own), ran.weights)
     head.dense.bias.assign(bias)
     return model
@@ -213,7 +222,8 @@ class Head:
     """The end of a subnetwork.
 
     Attributes:
-        dense: The last Dense with weights of its own.
+        dense: The last Dense with weights of its own; or a convolution that is one, on the only
+            position that there is.
         features: A model from the subnetwork's inputs to what that Dense is called on.
         activation: `"softmax"`, `"sigmoid"` or `"linear"`.
         answers: How many outputs the subnetwork has.
@@ -230,6 +240,12 @@ class Head:
     index: int
     replaced: bool
     name: str
+
+    @property
+    def kernel(self) -> NDArray[Any]:
+        """The weights of the last Dense, `(features, outputs)`."""
+        kernel = np.asarray(self.dense.kernel)
+        return kernel.reshape(kernel.shape[-2:])
 
     @property
     def weights(self) -> int:
@@ -270,7 +286,7 @@ class Head:
         if kernel.shape[1] == 1 and width == 2:
             # Two classes have one boundary, of which either output gets half.
             kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
-        self.dense.kernel.assign(kernel)
+        self.dense.kernel.assign(kernel.reshape(self.dense.kernel.shape))
         path = self.dense.name
         if self.dense.bias is None:
             treatment.add_to_bias(path, bias)
@@ -293,19 +309,23 @@ def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
     index = answering_place(model, record)
     tensor = functional(model).outputs[index]
     answers = int(tensor.shape[-1])
-    chain = list(backwards(tensor))
+    chain = list(backwards(tensor, pointwise=True))
     ends = (i for i, (one, _) in enumerate(chain) if is_own(one, record.head))
     end = next(ends, None)
     if end is None:
         raise _no_head(model, "no Dense of its own stands before the answer")
     layer, before = chain[end]
     behind = [one for one, _ in reversed(chain[:end])]
-    if len(before.shape) != 2:
-        raise _no_head(model, f"its last Dense {layer.name!r} answers every step by itself")
+    title = f"{type(layer).__name__} {layer.name!r}"
+    if not answers_once(before.shape):
+        raise _no_head(model, f"its last {title} answers every step by itself")
     if layer.quantization_mode is not None or layer.lora_enabled:
-        raise _no_head(model, f"its last Dense {layer.name!r} is quantised or has LoRA factors")
+        raise _no_head(
+            model,
+            f"its last {title} is quantised or has LoRA factors",
+        )
     if len(layer._inbound_nodes) > 1:
-        raise _no_head(model, f"its last Dense {layer.name!r} is called more than once")
+        raise _no_head(model, f"its last {title} is called more than once")
     inputs, _ = structure(model)
     return Head(
         dense=layer,
@@ -328,7 +348,7 @@ def with_plain_head(model: Any, record: Lineage) -> Any:
     head = find_head(model, record, anew=record.head in ("binary", "other"))
     if not head.replaced:
         return model
-    shape = head.dense.kernel.shape[0], head.answers
+    shape = len(head.kernel), head.answers
     # Numbers that differ: a file may hold equal weights once.
     return head.built(
         model, np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape), np.ones(shape[1])
@@ -357,34 +377,3 @@ def _no_head(model: Any, because: str) -> SurgeryError:
         f"calibrate_head cannot refit the head of {model.name!r}: {because}. Leave calibrate_head "
         "out, or end the parent in a Dense on one feature vector for each sample."
     )
-
-
-WITHOUT_HEAD = (
-    "Pass more, or leave the head as the cut made it: repair=[nns.steps.least_squares()], in a "
-    "shell --no-repair."
-)
-"""What to do where samples are too few for the last step of the usual repair."""
-
-
-def check_samples(
-    step: str, truth: NDArray[np.bool_], names: tuple[str, ...], *, way: str = "Pass more."
-) -> None:
-    """Raise where an answer has too few samples to fit on.
-
-    Args:
-        step: What fits.
-        truth: Which samples are of which answer, `(samples, answers)`.
-        names: The answers.
-        way: What to do.
-
-    Raises:
-        DataError: The message says how many it takes.
-    """
-    for column, name in zip(truth.T, names, strict=True):
-        yes, no = int(column.sum()), int((~column).sum())
-        if min(yes, no) < _LEAST:
-            whose = repr(name) if yes < _LEAST else f"any other than {name!r}"
-            raise DataError(
-                f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
-                f"has {min(yes, no)} of {whose} beside what is held out. {way}"
-            )

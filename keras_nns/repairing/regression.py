@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from keras_nns.errors import SurgeryError
+from keras_nns.errors import DataError, SurgeryError
 from keras_nns.judgement.points import best_threshold
 from keras_nns.observation.moments import rounding_noise
 
@@ -33,6 +33,7 @@ _SMALL = 1_000_000
 """Numbers in a matrix up to which one thread is as fast as several."""
 
 FOLDS = 5
+_LEAST = 2 * FOLDS
 _ITERATIONS = 1000
 
 
@@ -204,3 +205,34 @@ def _balanced(classes: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArr
     """Return weights by which all answers together weigh alike."""
     totals = np.bincount(classes, weights=weights)
     return np.asarray(weights * (weights.sum() / len(totals) / totals)[classes])
+
+
+WITHOUT_HEAD = (
+    "Pass more, or leave the head as the cut made it: repair=[nns.steps.least_squares()], in a "
+    "shell --no-repair."
+)
+"""What to do where samples are too few for the last step of the usual repair."""
+
+
+def check_samples(
+    step: str, truth: NDArray[np.bool_], names: tuple[str, ...], *, way: str = "Pass more."
+) -> None:
+    """Raise where an answer has too few samples to fit on.
+
+    Args:
+        step: What fits.
+        truth: Which samples are of which answer, `(samples, answers)`.
+        names: The answers.
+        way: What to do.
+
+    Raises:
+        DataError: The message says how many it takes.
+    """
+    for column, name in zip(truth.T, names, strict=True):
+        yes, no = int(column.sum()), int((~column).sum())
+        if min(yes, no) < _LEAST:
+            whose = repr(name) if yes < _LEAST else f"any other than {name!r}"
+            raise DataError(
+                f"{step} needs at least {_LEAST} samples of every answer to fit on, and the data "
+                f"has {min(yes, no)} of {whose} beside what is held out. {way}"
+            )

@@ -14,8 +14,9 @@ from scipy.special import expit, softmax
 from keras_nns.data.batches import unweighted
 from keras_nns.judgement.question import Question, question_of
 from keras_nns.observation.forward import run, settle_labels
-from keras_nns.repairing.head_fit import Head, check_samples, find_head
+from keras_nns.repairing.head_fit import Head, find_head
 from keras_nns.repairing.patient import Gain, Step, Treatment
+from keras_nns.repairing.regression import check_samples
 
 _RANGE = (np.log(0.02), np.log(50.0))
 _TINY = 1e-7
@@ -113,7 +114,7 @@ class _Samples:
         several = (several or alone) and question.head != "binary"
         asked = np.ones(len(truth), np.bool_) if several else np.asarray(truth.any(axis=1))
         dense, truth = head.dense, truth[asked]
-        logits = features[asked] @ np.asarray(dense.kernel)
+        logits = features[asked] @ head.kernel
         if dense.bias is not None:
             logits = logits + np.asarray(dense.bias)
         weight = np.ones(len(truth))

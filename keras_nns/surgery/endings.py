@@ -17,20 +17,37 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.lineage import Lineage, answering_place, origin_of
 
 
-def backwards(tensor: Any) -> Iterator[tuple[Any, Any]]:
-    """Walk from an output to the last Dense: layers with what they are called on."""
+def backwards(tensor: Any, *, pointwise: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Walk from an output to the last Dense: layers with what they are called on.
+
+    Args:
+        tensor: The output.
+        pointwise: Whether a convolution that is a Dense on its only position counts as one.
+    """
     passed = (layers.Softmax, layers.Activation, layers.Dropout, layers.Identity)
     while True:
         layer, node_index, _ = tensor._keras_history
-        if not isinstance(layer, (*passed, layers.Dense)):
+        if not isinstance(layer, (*passed, layers.Dense)) and not (
+            pointwise and _is_pointwise(layer)
+        ):
             return
         (tensor,) = layer._inbound_nodes[node_index].input_tensors
         yield layer, tensor
 
 
+def _is_pointwise(layer: Any) -> bool:
+    """Return whether a convolution looks at one position of its input, all channels of it."""
+    return (
+        type(layer) in (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+        and set(layer.kernel_size) == {1}
+        and layer.groups == 1
+        and layer.data_format == "channels_last"
+    )
+
+
 def is_own(layer: Any, head: str) -> bool:
-    """Return whether a layer is a Dense, and not the one that `cut` adds to sum probabilities."""
-    if type(layer) is not layers.Dense:
+    """Return whether a layer answers, and is not the Dense that `cut` adds to sum probabilities."""
+    if type(layer) is not layers.Dense and not _is_pointwise(layer):
         return False
     added = head in ("binary", "other") and layer.name.startswith(f"{head}_head")
     return not (added and np.isin(np.asarray(layer.kernel), (-1, 0, 1)).all())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -64,6 +66,27 @@ WRONG = {
     "no such rule": ({"keep": "best"}, "Expected a rule such as"),
     "no rule": ({"keep": True}, "`keep` must be a keep rule"),
 }
+
+
+MEANT = {
+    8: r"keep=8\. .*pass nns\.top\(8\)",
+    "8": r"'8'\. .*pass nns\.top\(8\)",
+    1.5: r"keep=1\.5\. .*nns\.top, and for a share of them nns\.fraction",
+    -1: r"keep=-1\. Pass a rule, such as nns\.top\(8\)",
+    "top(0.5)": r"k=0\.5\. .*pass nns\.fraction\(0\.5\)",
+    "fraction(8)": r"p=8\.0\. .*pass nns\.top\(8\)",
+    "above(8)": r"zeta=8\.0\. .*pass nns\.top\(8\)",
+}
+
+
+@pytest.mark.parametrize("given", MEANT)
+def test_a_number_that_cannot_be_meant_names_the_rule_that_may(activity, given):
+    with pytest.raises(SelectionError, match=MEANT[given]) as caught:
+        nns.select(activity, 1, keep=given)
+    named = re.search(r"pass (nns\.(top|fraction)\(.*?\))", str(caught.value))
+    if named is not None:
+        plan = nns.select(activity, 1, keep=eval(named[1], {"nns": nns}))
+        assert len(plan.kept["h"]) == {"top": 8, "fraction": 4}[named[2]]
 
 
 @pytest.mark.parametrize("case", WRONG)
