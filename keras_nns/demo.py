@@ -243,9 +243,7 @@ def refuse_uncuttable(layout: Layout, name: str) -> None:
     """
     if layout.prunable:
         return
-    reasons = dict.fromkeys(reason for group in layout.groups for reason in group.reasons)
-    why = "; ".join(list(reasons)[:5]) or "it has no hidden units"
-    raise SurgeryError(f"No unit of model {name!r} can be removed: {why}.")
+    raise SurgeryError(f"No unit of model {name!r} can be removed: {layout.why_whole()}.")
 
 
 def image_options(model: keras.Model) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from keras_nns.data.labels import (
     label_reader,
     output_label_count,
 )
-from keras_nns.data.order import check_alphabetical, check_folders
+from keras_nns.data.order import check_order
 from keras_nns.data.outputs import of_output, targets_of
 from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.data.streams import Stream, first_targets, open_stream
@@ -389,35 +389,5 @@ def as_batches(
         and not own_labels
         and answers_labels(model, len(labels.names))
     ):
-        _check_order(model, labels, stream, inputs, named=told)
+        check_order(model, labels, stream, inputs, named=told)
     return Batches(stream, inputs, labels, check_finite=check_finite)
-
-
-def _check_order(
-    model: keras.Model,
-    labels: LabelReader,
-    stream: Stream,
-    inputs: InputReader,
-    *,
-    named: tuple[Any, ...] | None,
-) -> None:
-    """Make sure by a model's answers that labels numbered by their names are numbered as its own.
-
-    Raises:
-        DataError: They are not, or nothing tells.
-    """
-    take, few = stream.take, stream.few
-
-    def some(most: int) -> Iterator[tuple[Any, NDArray[np.int64]]]:
-        for x, y in () if few is None else few(most):
-            yield inputs.join(inputs.fit(x)), np.asarray(y)
-
-    if labels.alphabetical and take:
-        check_alphabetical(
-            model,
-            labels.names,
-            labels.both(stream.labels)[0],
-            lambda places: inputs.join(inputs.fit(take(places))),
-        )
-    elif few and named in (None, tuple(stream.names or ())):
-        check_folders(model, labels.names, some)

@@ -12,15 +12,46 @@ from scipy.optimize import linear_sum_assignment
 
 from keras_nns.data.answers import answers, few_of, gain, tells_labels
 from keras_nns.data.inputs import InputReader
-from keras_nns.data.labels import answers_labels
+from keras_nns.data.labels import LabelReader, answers_labels
 from keras_nns.data.named import Splits
 from keras_nns.data.scale import check_scale
+from keras_nns.data.streams import Stream
 from keras_nns.errors import DataError
 
 _SAMPLES, _OF_A_LABEL = 1024, 32
 _IMAGES, _OF_A_FOLDER, _FEWEST = 512, 16, 4
 _CLEAR = 4.0
 """Standard deviations by which answers must be better than by chance."""
+
+
+def check_order(
+    model: keras.Model,
+    labels: LabelReader,
+    stream: Stream,
+    inputs: InputReader,
+    *,
+    named: tuple[Any, ...] | None,
+) -> None:
+    """Make sure by a model's answers that labels numbered by their names are numbered as its own.
+
+    Raises:
+        DataError: They are not, or nothing tells.
+    """
+    take, few = stream.take, stream.few
+
+    def some(most: int) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+        for x, y in () if few is None else few(most):
+            yield inputs.join(inputs.fit(x)), np.asarray(y)
+
+    if labels.alphabetical and take:
+        check_alphabetical(
+            model,
+            labels.names,
+            labels.both(stream.labels)[0],
+            lambda places: inputs.join(inputs.fit(take(places))),
+        )
+    elif few and named in (None, tuple(stream.names or ())):
+        check_folders(model, labels.names, some)
 
 
 def check_alphabetical(

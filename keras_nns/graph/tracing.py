@@ -22,7 +22,7 @@ from keras_nns.graph.output_kinds import kind_of
 from keras_nns.graph.rules import FIXED, Keep, Site, Stream, Units, load_extras, rule_of
 from keras_nns.graph.rules.records import Blueprint, CallEdit, Family, Ledger, Passing, Reading
 from keras_nns.plans.kept_units import Plan
-from keras_nns.plans.units import Fingerprint, Layout
+from keras_nns.plans.units import OF_OUTPUT, Fingerprint, Layout
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def trace(model: Any) -> Graph:
     results = walk(model, starts, visit, enter=enter)
     for name, stream in zip(output_names(model), results, strict=True):
         for units in stream.units.values():
-            ledger.outputs.append((units[units != FIXED], f"model output {name!r}"))
+            ledger.outputs.append((units[units != FIXED], f"{OF_OUTPUT}{name!r}"))
     return Graph(model, calls, entries, ledger, results)
 
 
@@ -327,10 +327,9 @@ def hidden_layout(graph: Graph) -> Layout:
         ModelError: No unit of the model can be removed; the message says why.
     """
     if not graph.layout.prunable:
-        reasons = sorted({reason for group in graph.layout.groups for reason in group.reasons})
-        because = " Because: " + "; ".join(reasons[:5]) + "." if reasons else ""
         raise ModelError(
-            f"Model {graph.model.name!r} has no hidden units that can be removed.{because}"
+            f"Model {graph.model.name!r} has no hidden units that can be removed: "
+            f"{graph.layout.why_whole()}."
         )
     return graph.layout
 

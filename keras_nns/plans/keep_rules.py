@@ -285,9 +285,10 @@ def _as_above(value: float, given: str) -> KeepRule:
         SelectionError: It can be no share of the highest score, and is rather a number of units.
     """
     if not 0 <= value <= 1:
+        way = _meant(value) or " Pass a rule, such as nns.top(8) or nns.fraction(0.5)."
         raise SelectionError(
             "A number alone is that of above, a share of the highest score, from 0 to 1. "
-            f"Received: {given}.{_meant(value) or ' Pass a rule, such as nns.top(8) or nns.fraction(0.5).'}"
+            f"Received: {given}.{way}"
         )
     return above(value)
 

@@ -37,6 +37,9 @@ class Fingerprint:
         return cls(structure=str(data["structure"]), weights=str(data["weights"]))
 
 
+OF_OUTPUT = "model output "
+"""How the reason begins for which units of a model's outputs stay."""
+
 MOST_UNITS = 2**23
 """More units than the largest models have; a file that claims more is damaged."""
 
@@ -159,6 +162,24 @@ class Layout:
     def prunable(self) -> tuple[Group, ...]:
         """The groups of which at least one unit can be removed."""
         return tuple(group for group in self.groups if group.prunable)
+
+    def why_whole(self, most: int = 4) -> str:
+        """Say why no unit can be removed: the hidden groups with their reasons, as `inspect` has.
+
+        Args:
+            most: How many groups are named.
+        """
+        hidden = [
+            group
+            for group in self.groups
+            if len(group.members) > 1
+            or not any(reason.startswith(OF_OUTPUT) for reason in group.reasons)
+        ]
+        told = [f"{one.name!r}: {', '.join(one.reasons)}" for one in hidden if one.reasons]
+        if not told:
+            return "it has no hidden units, and those of its outputs stay"
+        more = f"; and {len(told) - most} more, which nns.inspect shows" if len(told) > most else ""
+        return "; ".join(told[:most]) + more
 
     def __getitem__(self, name: str) -> Group:
         try:

@@ -199,7 +199,10 @@ def checked_scores(activity: Activity, score: Score, numbers: Sequence[int]) -> 
             f"{score!r}."
         )
     if not activity.layout.prunable:
-        raise SelectionError("The observed model has no unit that can be removed.")
+        raise SelectionError(
+            "The observed model has no hidden units that can be removed: "
+            f"{activity.layout.why_whole()}."
+        )
     prunable = {group.name for group in activity.layout.prunable}
     scores = {name: values for name, values in score(activity).items() if name in prunable}
     _check_scores(activity, scores, numbers, name_of(score))

@@ -99,8 +99,11 @@ def test_it_is_judged_and_observed_alike_whatever_form_targets_have(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "head"),
-    [*(("labels", head) for head in ("parent", "labels", "other", "binary"))]
-    + [("yes or no", "parent"), ("numbers", "parent")],
+    [
+        *(("labels", head) for head in ("parent", "labels", "other", "binary")),
+        ("yes or no", "parent"),
+        ("numbers", "parent"),
+    ],
 )
 def test_it_is_repaired_and_trained_alike(kind, head):
     """Numbers of shape `(n, 1)` against outputs `(n, 1, 1, 1)` would meet as n × n pairs."""

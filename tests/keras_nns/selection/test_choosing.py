@@ -123,7 +123,7 @@ def test_a_group_that_is_protected_as_a_whole_is_no_part_of_a_plan():
     plan = nns.select(activity_of(means, layout), 0, keep=nns.top(2, scope="global"))
     assert plan.kept == {"first": (0, 1)}
     alone = Layout((group("second", 3, protected=range(3)),))
-    with pytest.raises(nns.errors.SelectionError, match="no unit that can be removed"):
+    with pytest.raises(nns.errors.SelectionError, match="no hidden units that can be removed"):
         nns.select(activity_of(means, alone), 0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -130,3 +132,46 @@ def test_extraction_says_the_true_reason(tmp_path, monkeypatch, capsys):
     words = ["extract", "model.keras", "data.npz", "--no-scale", "--label", "1"]
     assert main([*words, "--budget", "parameters=70", "-o", "small.keras"]) == 1
     assert "they act inside Block 'block'" in " ".join(capsys.readouterr().err.split())
+
+
+class Halved(L.Layer):
+    """A layer that nobody has taught the library."""
+
+    def call(self, x):
+        return x / 2
+
+
+WHOLE = {
+    "unknown": lambda: [L.Dense(8, name="h"), Halved(name="halved")],
+    "a norm": lambda: [L.Dense(8, name="h"), L.LayerNormalization(name="norm")],
+    "code": lambda: [L.Dense(8, name="h"), L.Lambda(lambda x: x * 2, output_shape=(8,))],
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_where_nothing_can_go_the_reasons_are_those_of_inspect(case):
+    model = keras.Sequential([keras.Input((5,)), *WHOLE[case](), L.Dense(3, "softmax")])
+    (reason,) = next(group for group in nns.inspect(model).groups if group.name == "h").reasons
+    said = "no hidden units that can be removed: 'h': " + re.escape(reason)
+    activity = nns.observe(model, data())
+    for keep in (None, nns.top(2)):
+        with pytest.raises(nns.errors.SelectionError, match=said):
+            nns.select(activity, 1, keep=keep)
+    with pytest.raises(nns.errors.ModelError, match=said):
+        nns.extract(model, data(), labels=1, budget="parameters=30")
+    if case == "a norm":
+        assert "nns.unfold(model, normalizations=True)" in reason
+        activity = nns.observe(nns.unfold(model, normalizations=True), data())
+        assert len(nns.select(activity, 1, keep=nns.top(2)).kept["h"]) == 2
+
+
+def test_a_model_without_hidden_units_says_so():
+    """Also one whose hidden units are added to its outputs."""
+    alone = keras.Sequential([keras.Input((5,)), L.Dense(3)])
+    with pytest.raises(nns.errors.ModelError, match="it has no hidden units"):
+        nns.extract(alone, data(), labels=1, budget="parameters=9")
+    start = keras.Input((5,))
+    hidden = L.Dense(3, name="h")(start)
+    joined = keras.Model(start, L.Add()([hidden, L.Dense(3, name="out")(hidden)]))
+    with pytest.raises(nns.errors.ModelError, match=r"'h': .*model output"):
+        nns.extract(joined, data(), labels=1, budget="parameters=9")
