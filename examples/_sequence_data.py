@@ -29,6 +29,7 @@ MODULES = (  # of the standard library, those that say most in their docstrings
     "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit",
     "traceback", "turtle", "typing", "uuid", "weakref", "zipfile",
 )  # fmt: skip
+FEW = MODULES[:6]  # say enough for a few hundred lines
 SYMBOLS = "\n" + "".join(map(chr, range(32, 127)))
 KINDS = ("prose", "code", "tables")
 
@@ -94,10 +95,10 @@ def _parted(name, labels, parts) -> Data:
 
 
 @cache
-def texts() -> dict[str, str]:
+def texts(modules: tuple[str, ...] = MODULES) -> dict[str, str]:
     """Three kinds of text: docstrings, code without them, and tables of numbers."""
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    for name in MODULES:
+    for name in modules:
         spec = find_spec(name) if name in sys.stdlib_module_names else None
         if spec is None or not spec.origin or not spec.origin.endswith(".py"):
             continue
@@ -119,7 +120,8 @@ def lines(length: int, most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     """Pieces of text that do not overlap: symbol numbers `(pieces, length)`, and their kinds."""
     number = {symbol: index for index, symbol in enumerate(SYMBOLS)}
     x, y = [], []
-    for kind, text in enumerate(texts().values()):
+    source = FEW if most <= 150 else MODULES
+    for kind, text in enumerate(texts(source).values()):
         symbols = np.array([number[s] for s in text if s in number], dtype="int32")
         pieces = symbols[: len(symbols) // length * length].reshape(-1, length)
         random = np.random.default_rng(seed)

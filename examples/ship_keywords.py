@@ -1,9 +1,10 @@
 """Keyword spotting with a recurrent network: two keywords and "other", shipped and measured.
 
-    python examples/ship_keywords.py [--data kws.npz]
+    python examples/ship_keywords.py [--data kws.npz] [--quick]
 
 The file holds `x` (samples, steps, features[, 1]) and `y`. Without it melodies stand in for words:
 tones that rise, fall, stay, bend up or bend down, in noise, as energies of 10 bands over 24 steps.
+--quick trains little, to see that it runs.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def melodies(count: int = 1200):
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", help=".npz with x and y")
+parser.add_argument("--quick", action="store_true")
 given = parser.parse_args()
 if given.data is None:
     x, y = melodies()
@@ -63,7 +65,7 @@ parent = keras.Sequential(
     name="keywords",
 )
 parent.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
-parent.fit(*train, epochs=15, verbose=0)
+parent.fit(*train, epochs=3 if given.quick else 15, verbose=0)
 
 # Units of the GRU leave with all their gates: the cut network is a smaller GRU.
 activity = nns.observe(parent, train, label_names=names, verbose=False)

@@ -1,8 +1,9 @@
 """Ship one digit's subnetwork in int8: a file of a few KB that says yes or no, and its card.
 
-    python examples/ship_label.py [--data FOLDER] [--label 3] [-o three.tflite]
+    python examples/ship_label.py [--data FOLDER] [--label 3] [-o three.tflite] [--quick]
 
-FOLDER holds MNIST's four IDX files; without it scikit-learn's small digits are used.
+FOLDER holds MNIST's four IDX files; without it scikit-learn's small digits are used. --quick trains
+little, to see that it runs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", default="digits", help="folder of MNIST's IDX files")
 parser.add_argument("--label", type=int, default=3)
 parser.add_argument("-o", "--output", help="where to write the int8 file")
+parser.add_argument("--quick", action="store_true")
 given = parser.parse_args()
 
 data = load_dataset(given.data)
@@ -42,7 +44,8 @@ parent = keras.Sequential(
     name="parent",
 )
 parent.compile("adam", "sparse_categorical_crossentropy")
-parent.fit(x_train, y_train, epochs=max(2, 30_000 // len(x_train)), verbose=0)
+epochs = 3 if given.quick else max(2, 30_000 // len(x_train))
+parent.fit(x_train, y_train, epochs=epochs, verbose=0)
 
 # Which units does this digit need? Keep a quarter, fit what stays, decide at 0.5.
 some = x_train[:6000], y_train[:6000]

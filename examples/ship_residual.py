@@ -1,10 +1,10 @@
 """Cut a residual network to two labels, fit it, ship it in int8, and print its card.
 
-    python examples/ship_residual.py [--data FOLDER]
+    python examples/ship_residual.py [--data FOLDER] [--quick]
 
 FOLDER holds MLPerf Tiny's ResNet-8 (`models/cifar10_resnet8_mlperftiny.h5`) and CIFAR-10 images
 (`cifar10/train_first4000_lossless.npz`, `cifar10/test200_lossless.npz` with x and y). Without it a
-small residual network is trained on scikit-learn's digits.
+small residual network is trained on scikit-learn's digits, with --quick only a little.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def published(folder: Path):
     return model, train, test, CIFAR10, [1, 7]
 
 
-def trained_here():
+def trained_here(epochs: int):
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
     keras.utils.set_random_seed(0)
@@ -51,15 +51,16 @@ def trained_here():
     answer = layers.Dense(10, activation="softmax", name="digit")
     model = keras.Model(inputs, answer(layers.GlobalAveragePooling2D()(x)), name="residual")
     model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(images[:1300], labels[:1300], epochs=12, verbose=0)
+    model.fit(images[:1300], labels[:1300], epochs=epochs, verbose=0)
     train, test = (images[:1300], labels[:1300]), (images[1300:], labels[1300:])
     return model, train, test, [str(digit) for digit in range(10)], [3, 8]
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", type=Path)
+parser.add_argument("--quick", action="store_true")
 given = parser.parse_args()
-made = trained_here() if given.data is None else published(given.data)
+made = published(given.data) if given.data else trained_here(3 if given.quick else 12)
 parent, train, test, names, labels = made
 
 activity = nns.observe(parent, train, label_names=names, verbose=False)

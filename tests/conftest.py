@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+import keras
 import pytest
 from hypothesis import settings
 from seeding import seed_all
@@ -48,6 +50,23 @@ def pytest_collection_finish() -> None:
 def _no_collection_after_a_conversion() -> Iterator[None]:
     """TFLite's converter has all objects of the process looked through each time it ran."""
     with patch("tensorflow.lite.python.lite.gc", SimpleNamespace(collect=int)):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _first_step_is_traced_once() -> Iterator[None]:
+    """Make the optimizer's variables before the step that Keras traces.
+
+    It would make the same ones within, and then TensorFlow traces the step a second time.
+    """
+    make_step = keras.Model.make_train_function
+
+    def make(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if model.optimizer is not None and model.built and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        return make_step(model, *args, **kwargs)
+
+    with patch.object(keras.Model, "make_train_function", make):
         yield
 
 

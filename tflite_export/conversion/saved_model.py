@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,24 @@ def convert(
                 *converter.target_spec.supported_ops,
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
-        return bytes(converter.convert())
+        with _old_objects_left_out():
+            return bytes(converter.convert())
+
+
+@contextmanager
+def _old_objects_left_out() -> Iterator[None]:
+    """Spare the objects of the process a collection of garbage, which TFLite's converter begins.
+
+    It takes as long as the process is large. Where someone froze objects, all stays as it is.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def key(prefix: str, index: int) -> str:
