@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import keras
@@ -25,12 +25,13 @@ from keras_nns.plans.keep_rules import above
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.units import Layout
 from keras_nns.progress import Part, Verbose, job
-from keras_nns.reporting.document import surgery_report, write
-from keras_nns.reporting.operation import Operation, operation_of
+from keras_nns.reporting.interactive import publish
+from keras_nns.reporting.operation import PARENT_FILE, Operation, file_paths, operation_of
 from keras_nns.reporting.side_by_side import (
     FLOAT,
     MERGED,
     PAPER,
+    SAME,
     SMALL,
     TENTH,
     Contender,
@@ -56,6 +57,7 @@ MADE = (
     "merged.tflite",
     "merged_int8.tflite",
     "paper/*.tflite",
+    "same/*.tflite",
     "report.md",
     "report.html",
     "figures/*.png",
@@ -88,11 +90,13 @@ class Demo:
         contest: The paper's networks beside ours, as files on held-out samples.
         operation: Ours of a tenth and the merged one, and what is known about them.
         data: What the model was trained, observed and judged on.
+        still: Why nothing on the page can be played with; empty where it can.
     """
 
     contest: Contest
     operation: Operation
     data: Splits
+    still: str = ""
 
 
 def run_demo(
@@ -162,7 +166,8 @@ def run_demo(
             test = as_batches(data.x_test, data.y_test, model=parent, label_names=data.label_names)
             judge(found, test, confidence=_CONFIDENCE)
             samples = labelled_samples(parent, train, _PROVING)[0]
-            done = operation_of(found, activity, samples, notes=[*notes, *found.notes])
+            said = [*notes, *found.notes]
+            done = operation_of(found, activity, samples, notes=said, seen=train, zeta=zeta)
         with shown.part("write"):
             _save(found, activity, plans, folder)
             settings = {
@@ -172,8 +177,8 @@ def run_demo(
                 "seed": seed,
             }
             _save_results(done, found, settings, folder)
-            write(surgery_report(done.record), folder)
-    return Demo(found, done, data)
+            page = publish(done.record, folder)
+    return Demo(found, done, data, page.still)
 
 
 def _watched(
@@ -324,15 +329,15 @@ def _left_whole(activity: Activity) -> list[str]:
 
 def _save(found: Contest, activity: Activity, plans: Sequence[Plan], folder: Path) -> None:
     save_model(found.parent.model, folder / "parent.keras")
-    atomic.write_bytes(folder / "parent.tflite", found.parent.files[FLOAT].flat)
+    atomic.write_bytes(folder / PARENT_FILE, found.parent.files[FLOAT].flat)
     activity.save(folder / "activity.npz")
     (merged,) = found.of(MERGED).values()
-    tenths, papers = found.of(TENTH), found.of(PAPER)
-    for safe, name in zip(safe_names(list(tenths)), tenths, strict=True):
-        _save_network(
-            tenths[name], folder, f"plans/{safe}", f"subnetworks/{safe}", f"tflite/{safe}"
-        )
-        atomic.write_bytes(folder / "paper" / f"{safe}.tflite", papers[name].files[FLOAT].flat)
+    paths = file_paths(found)
+    for name, one in found.of(TENTH).items():
+        safe = PurePosixPath(paths[TENTH, name]).stem
+        _save_network(one, folder, f"plans/{safe}", f"subnetworks/{safe}", f"tflite/{safe}")
+        for way in (PAPER, SAME):
+            atomic.write_bytes(folder / paths[way, name], found.of(way)[name].files[FLOAT].flat)
     _save_network(merged, folder, "merged", "merged", "merged")
 
 

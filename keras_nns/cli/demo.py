@@ -84,7 +84,10 @@ def _show(done: Demo, folder: str) -> None:
         f"{held_out:,} held-out samples of {done.data.name}:"
     )
     screen.table(done.contest.to_table())
-    screen.result(f"\nThe whole story, with pictures: {folder}/report.html")
+    what = "with pictures" if done.still else "to be played with in a browser"
+    screen.result(f"\nThe whole story, {what}: {folder}/report.html")
+    if done.still:
+        screen.result(done.still)
     screen.result(
         "next, with a model and data of your own:\n  keras-nns extract MODEL DATA --label L "
         "--budget 60kB --quantize int8 -o L.tflite"

@@ -51,7 +51,7 @@ def run(given: Namespace) -> None:
             model = reading.model(given, given.model)
             data, label_names = reading.data(given, model, given.data)
         from keras_nns.observation.activity import Activity
-        from keras_nns.reporting.document import surgery_report, write
+        from keras_nns.reporting.interactive import publish
         from keras_nns.reporting.operation import operate
 
         activity = Activity.load(given.activity)
@@ -70,5 +70,7 @@ def run(given: Namespace) -> None:
                 notes=(f"The held-out data is {given.data}.",),
                 tell=tell,
             )
-            write(surgery_report(done.record), folder)
+            page = publish(done.record, folder)
     screen.remark(given, f"{given.output}/report.html: {len(plans)} plans")
+    if page.still:
+        screen.remark(given, page.still)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +13,19 @@ from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import spread
 from keras_nns.judgement.rows import LabelFigures
-from keras_nns.observation.activity import Activity
-from keras_nns.plans.kept_units import Plan
 from keras_nns.reporting import findings, plots, weights
-from keras_nns.reporting.page import Block, Bullets, Heading, Paragraph, Picture, Report, write
+from keras_nns.reporting.page import (
+    Block,
+    Bullets,
+    Heading,
+    Paragraph,
+    Picture,
+    Report,
+    Stage,
+    write,
+)
+from keras_nns.reporting.record import Subnetwork, SurgeryRecord
 from keras_nns.selection import overlap
-from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table
 
 __all__ = ["Report", "Subnetwork", "SurgeryRecord", "surgery_report", "write"]
@@ -33,58 +38,6 @@ _HEADS = {
 }
 _MOST_PICTURES = 6
 """Layers that are drawn; a deep network has more than anyone looks at."""
-
-
-@dataclass(frozen=True, eq=False)
-class Subnetwork:
-    """One cut network and what is known about it.
-
-    Attributes:
-        name: What to call it, such as the label's name or `"merged"`.
-        plan: Which units it keeps.
-        model: The cut model.
-        comparison: It beside its parent on held-out data; sizes of `.tflite` files are in there.
-        proof: How far it is from its masked parent, when that was measured.
-        tflite_difference: Largest difference between the `.tflite` file and the cut model, when
-            the file was made and run.
-    """
-
-    name: str
-    plan: Plan
-    model: keras.Model
-    comparison: Comparison
-    proof: Proof | None = None
-    tflite_difference: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class SurgeryRecord:
-    """All that a report on an operation tells.
-
-    Attributes:
-        parent: The model that was operated on.
-        activity: What was observed.
-        subnetworks: The cut networks, one per label or per set of labels.
-        merged: The network of all their units together, when there is one.
-        notes: Sentences on the data: what it is, what was observed, what was held out.
-        card: What the `.tflite` files cost on the device, one file per row, when there are any.
-        merged_words: What the merged network is, in a sentence.
-    """
-
-    parent: keras.Model
-    activity: Activity
-    subnetworks: tuple[Subnetwork, ...]
-    merged: Subnetwork | None = None
-    notes: tuple[str, ...] = ()
-    card: Table | None = None
-    merged_words: str = (
-        "All the units that any of them keeps make up one more network, the merged one."
-    )
-
-    @property
-    def every(self) -> tuple[Subnetwork, ...]:
-        """The cut networks, the merged one last."""
-        return self.subnetworks if self.merged is None else (*self.subnetworks, self.merged)
 
 
 def surgery_report(record: SurgeryRecord) -> Report:
@@ -106,9 +59,12 @@ def surgery_report(record: SurgeryRecord) -> Report:
     plans = [s.plan for s in record.subnetworks]
     overlaps = overlap.jaccard(plans)
     parts: list[Block] = [
+        Stage("cards"),
+        Stage("sizes", "Choose a size"),
         *_done(record),
         *_found(record, overlaps),
         *_watched(record),
+        Stage("rule", "The paper's rule"),
         *_kept(record, overlaps),
         *_cut(record),
         *_judged(record),
@@ -182,12 +138,13 @@ def _watched(record: SurgeryRecord) -> list[Block]:
         blocks.append(Paragraph(f"No sample was seen of {findings.all_called(silent)}: grey rows."))
     layers = list(activity.layers)
     statistic = "mean" if "mean" in activity.statistics else "firing_rate"
+    pictures: list[Block] = []
     for layer in layers[:_MOST_PICTURES]:
         picture = plots.activity_heatmap(activity, layer, statistic=statistic)
         words = "Mean output" if statistic == "mean" else "Share of samples that fire each unit"
         caption = f"{words} of {layer}: labels down, units across."
-        blocks.append(Picture.of(f"activity of {layer}", picture, caption))
-    return blocks + _rest_of(layers, "layers")
+        pictures.append(Picture.of(f"activity of {layer}", picture, caption))
+    return [*blocks, Stage("units", instead=(*pictures, *_rest_of(layers, "layers")))]
 
 
 def _kept(record: SurgeryRecord, overlaps: NDArray[np.float64]) -> list[Block]:
@@ -203,7 +160,7 @@ def _kept(record: SurgeryRecord, overlaps: NDArray[np.float64]) -> list[Block]:
         )
         for s in record.every
     )
-    blocks: list[Block] = [Heading("What was kept"), Table(columns, rows)]
+    blocks: list[Block] = []
     for group in groups[:_MOST_PICTURES]:
         kept = overlap.kept_matrix(plans, group)
         nobody, all_ = int((~kept.any(axis=0)).sum()), int(kept.all(axis=0).sum())
@@ -216,7 +173,8 @@ def _kept(record: SurgeryRecord, overlaps: NDArray[np.float64]) -> list[Block]:
     if len(plans) > 1:
         caption = "How much each two networks share: 1 is the same units, 0 none in common."
         blocks.append(Picture.of("overlap", plots.overlap(plans), caption))
-    return blocks
+    first = (Heading("What was kept"), Table(columns, rows))
+    return [*first, Stage("overlap", instead=tuple(blocks))]
 
 
 def _cut(record: SurgeryRecord) -> list[Block]:
@@ -230,10 +188,11 @@ def _cut(record: SurgeryRecord) -> list[Block]:
         words += " Masked and cut compute the same."
     blocks: list[Block] = [Heading("What a cut looks like"), Paragraph(words)]
     layers = weights.drawable_layers(record.parent, shown.model)
+    pictures: list[Block] = []
     for layer in layers[:_MOST_PICTURES]:
         picture = plots.weights_before_after(record.parent, shown.model, layer)
-        blocks.append(Picture.of(f"weights of {layer}", picture, f"Weights of {layer}."))
-    return blocks + _rest_of(layers, "layers")
+        pictures.append(Picture.of(f"weights of {layer}", picture, f"Weights of {layer}."))
+    return [*blocks, Stage("weights", instead=(*pictures, *_rest_of(layers, "layers")))]
 
 
 _SHARES: tuple[tuple[str, Callable[[LabelFigures], float]], ...] = (
@@ -266,9 +225,8 @@ def _judged(record: SurgeryRecord) -> list[Block]:
             )
         )
     caption = "Recall and specificity of each label, in the parent and in the network cut for it."
-    blocks.append(
-        Picture.of("recall and specificity", plots.recall_specificity(comparisons), caption)
-    )
+    picture = Picture.of("recall and specificity", plots.recall_specificity(comparisons), caption)
+    blocks.append(Stage("figures", instead=(picture,)))
     if record.merged is not None:
         merged = record.merged.comparison
         blocks += [
@@ -278,13 +236,17 @@ def _judged(record: SurgeryRecord) -> list[Block]:
                 merged.to_table(brief=True).rows,
                 f"Parent: {merged.before.caption}\nMerged: {merged.after.caption}",
             ),
-            Picture.of(
-                "recall and specificity of the merged network",
-                plots.recall_specificity(merged),
-                "Recall and specificity of each label, in the parent and in the merged network.",
-            ),
+            Stage("merged", instead=(_merged_picture(merged),)),
         ]
     return blocks
+
+
+def _merged_picture(merged: Comparison) -> Picture:
+    return Picture.of(
+        "recall and specificity of the merged network",
+        plots.recall_specificity(merged),
+        "Recall and specificity of each label, in the parent and in the merged network.",
+    )
 
 
 def _figures_table(named: Sequence[tuple[str, Comparison]]) -> Table:
@@ -335,7 +297,8 @@ def _costs(record: SurgeryRecord) -> list[Block]:
     table = Table(("network", *(name for name, _ in kinds), "of the parent's parameters"), rows)
     picture = plots.sizes(costs)
     caption = "What each network costs; in brackets, its share of the parent."
-    return [Heading("What they cost"), table, Picture.of("costs", picture, caption)]
+    instead = Picture.of("costs", picture, caption)
+    return [Heading("What they cost"), table, Stage("costs", instead=(instead,))]
 
 
 def _deployed(record: SurgeryRecord) -> list[Block]:

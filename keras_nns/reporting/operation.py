@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 import tflite_export
 from keras_nns import tables
 from keras_nns.errors import ProofError, SelectionError
 from keras_nns.files.atomic import Json
+from keras_nns.files.folders import safe_names
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.comparison import compare
 from keras_nns.judgement.rows import LabelFigures
 from keras_nns.observation.activity import Activity
+from keras_nns.observation.exciting import most_exciting
 from keras_nns.plans.kept_units import Plan, union
-from keras_nns.reporting.document import Subnetwork, SurgeryRecord
-from keras_nns.reporting.side_by_side import FLOAT, MERGED, TENTH, Contender, Contest
-from keras_nns.shipping.tflite_files import card_table, device_card, extras
+from keras_nns.reporting.record import Subnetwork, SurgeryRecord
+from keras_nns.reporting.side_by_side import FLOAT, MERGED, PAPER, SAME, TENTH, Contender, Contest
+from keras_nns.reporting.thumbnails import Tiles, are_pictures, tiles
+from keras_nns.shipping.tflite_files import card_table, device_card, extras, labelled_samples
 from keras_nns.surgery.cutting import cut, prove
 from keras_nns.surgery.lineage import Head, lineage
 from keras_nns.surgery.proving import Proof
 from keras_nns.tables import Table, Tabular
 
 PARENT = "parent"
+PARENT_FILE = f"{PARENT}.tflite"
+
+_FOLDERS = {TENTH: "tflite", SAME: "same", PAPER: "paper"}
+_WAYS = {
+    TENTH: "ours, at most a tenth",
+    SAME: "ours, as large as the paper's",
+    PAPER: "the paper's rule",
+    MERGED: "ours, for all labels",
+}
+
+_MOST_SAMPLES, _MOST_BYTES = 2_000, 200_000_000
+"""How many samples are looked at to find what excites units, and in how much memory."""
 
 _TIMED = 0.1
 """Seconds for which each file's latency is measured."""
@@ -175,11 +191,19 @@ def operate(
     each = tuple(subnetwork(name, plan) for name, plan in zip(names, plans, strict=True))
     whole = subnetwork(MERGED, union(plans)) if merged and len(plans) > 1 else None
     card = card_table(device_card(flats, samples, seconds=_TIMED)) if export else None
-    return Operation(SurgeryRecord(parent, activity, each, whole, tuple(notes), card), flats)
+    seen = unit_tiles(parent, activity, data, y, label_names=label_names)
+    record = SurgeryRecord(parent, activity, each, whole, tuple(notes), card, tiles=seen)
+    return Operation(record, flats)
 
 
 def operation_of(
-    found: Contest, activity: Activity, samples: Any, *, notes: Sequence[str] = ()
+    found: Contest,
+    activity: Activity,
+    samples: Any,
+    *,
+    notes: Sequence[str] = (),
+    seen: tuple[Any, Any] | None = None,
+    zeta: float = 0.4,
 ) -> Operation:
     """Prove the cuts of networks that were repaired, and verify their files: what a page tells of.
 
@@ -188,6 +212,8 @@ def operation_of(
         activity: What was observed of their parent.
         samples: Inputs as the parent takes them, to prove and verify on.
         notes: Sentences on the data.
+        seen: Samples and labels, of which the page shows those that excite units.
+        zeta: The share of the paper's rule.
 
     Raises:
         ProofError: A cut is not equal to its masked parent.
@@ -205,10 +231,12 @@ def operation_of(
         file = one.files[FLOAT]
         flats[one.name] = file.flat
         difference = tflite_export.verify(file.flat, one.model, samples).relative
-        return Subnetwork(one.name, one.plan, one.model, one.comparisons[FLOAT], proof, difference)
+        return replace(_unproven(one, paths), proof=proof, tflite_difference=difference)
 
+    paths = file_paths(found)
     each = tuple(map(subnetwork, found.of(TENTH).values()))
     (merged,) = map(subnetwork, found.of(MERGED).values())
+    others = [one for way in (SAME, PAPER) for one in found.of(way).values()]
     repaired = (
         "Behind the cut the networks were repaired by least squares and their heads fitted anew: "
         "what is proven is the cut, and what is judged is the repaired network."
@@ -216,8 +244,74 @@ def operation_of(
     card = card_table(device_card(flats, samples, seconds=_TIMED))
     words = f"One more network is for all labels. {found.merged}"
     said = (*notes, repaired, found.headline, found.fairness)
-    record = SurgeryRecord(parent, activity, each, merged, said, card, words)
+    record = SurgeryRecord(
+        parent,
+        activity,
+        each,
+        merged,
+        said,
+        card,
+        words,
+        further=tuple(_unproven(one, paths) for one in others),
+        tiles=None if seen is None else unit_tiles(parent, activity, *seen),
+        parent_file=PARENT_FILE,
+        zeta=zeta,
+    )
     return Operation(record, flats)
+
+
+def file_paths(found: Contest) -> dict[tuple[str, str], str]:
+    """Return where the float32 file of each network stands beside the page, by way and name."""
+    paths = {(MERGED, MERGED): f"{MERGED}.tflite"}
+    for way, folder in _FOLDERS.items():
+        names = list(found.of(way))
+        for safe, name in zip(safe_names(names), names, strict=True):
+            paths[way, name] = f"{folder}/{safe}.tflite"
+    return paths
+
+
+def _unproven(one: Contender, paths: Mapping[tuple[str, str], str]) -> Subnetwork:
+    return Subnetwork(
+        one.name,
+        one.plan,
+        one.model,
+        one.comparisons[FLOAT],
+        way=_WAYS[one.way],
+        file=paths[one.way, one.name],
+    )
+
+
+def unit_tiles(
+    model: keras.Model,
+    activity: Activity,
+    data: Any,
+    y: Any = None,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> Tiles | None:
+    """Draw the samples that excite each watched unit most.
+
+    Args:
+        model: The parent.
+        activity: What was observed of it.
+        data: As `evaluate` takes it; so many of its samples are looked at as fit in little memory.
+        y: Labels, when `data` is inputs alone.
+        label_names: Name of every label, where the data does not tell.
+
+    Returns:
+        The pictures; None where the model takes no images, or they would be too large.
+    """
+    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or None in shapes[0][1:] or not are_pictures(np.empty((0, *shapes[0][1:]))):
+        return None
+    count = min(_MOST_SAMPLES, _MOST_BYTES // (4 * math.prod(shapes[0][1:])))
+    given = data if y is None else (data, y)
+    x, labels, _ = labelled_samples(model, given, max(count, 1), label_names=label_names)
+    found = most_exciting(model, x, layers=list(activity.layers))
+    numbers = np.asarray(labels)
+    if numbers.ndim == 2:
+        numbers = np.where(numbers.sum(axis=1) == 1, numbers.argmax(axis=1), -1)
+    return tiles(np.asarray(x), numbers, found.samples)
 
 
 def network_names(plans: Sequence[Plan]) -> list[str]:

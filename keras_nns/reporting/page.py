@@ -85,7 +85,22 @@ class Picture:
         return cls(name, image_files.rendered(figure), caption)
 
 
-Block = Heading | Paragraph | Bullets | Picture | Table
+@dataclass(frozen=True)
+class Stage:
+    """A part that is played with where a page can run scripts, as `reporting/interactive.py` makes.
+
+    Attributes:
+        name: Which part: the name of its file in `reporting/assets/parts`.
+        title: What stands over it there, if anything.
+        instead: What says the same in Markdown, and where nothing can be played with.
+    """
+
+    name: str
+    title: str = ""
+    instead: tuple[Block, ...] = ()
+
+
+Block = Heading | Paragraph | Bullets | Picture | Table | Stage
 
 
 @dataclass(frozen=True)
@@ -105,12 +120,17 @@ class Report:
     blocks: tuple[Block, ...] = ()
 
     @property
+    def still(self) -> tuple[Block, ...]:
+        """What stands under the title where nothing is played with, in order."""
+        return tuple(_still(self.blocks))
+
+    @property
     def pictures(self) -> Mapping[str, bytes]:
         """The pictures by their path beside the page, in order."""
         return {path: block.png for path, block in self._paths()}
 
     def _paths(self) -> Iterator[tuple[str, Picture]]:
-        pictures = [block for block in self.blocks if isinstance(block, Picture)]
+        pictures = [block for block in self.still if isinstance(block, Picture)]
         for number, block in enumerate(pictures, 1):
             slug = re.sub(r"[^a-z0-9]+", "-", block.name.lower()).strip("-")[:40]
             yield f"{FIGURES}/{number:02}-{slug or 'picture'}.png", block
@@ -119,18 +139,13 @@ class Report:
         """Return the page as Markdown; its pictures are files beside it."""
         paths = {id(block): path for path, block in self._paths()}
         parts = [f"# {escape(self.title)}"]
-        for block in self.blocks:
+        for block in self.still:
             parts += _markdown(block, paths.get(id(block), ""))
         return "\n\n".join(parts) + "\n"
 
     def to_html(self) -> str:
         """Return the page as one HTML document that holds its pictures and loads nothing."""
-        reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-        tokens = reader.parse(self.to_markdown())
-        _embed(tokens, self.pictures)
-        body = reader.renderer.render(tokens, reader.options, {})
-        body = body.replace("<table>", '<div class="wide"><table>')
-        body = body.replace("</table>", "</table></div>")
+        body = as_html(self.to_markdown(), self.pictures)
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -140,7 +155,23 @@ class Report:
         )
 
 
-def write(report: Report, folder: str | PathLike[str], *, overwrite: bool = False) -> Path:
+def as_html(markdown: str, pictures: Mapping[str, bytes]) -> str:
+    """Render Markdown, with pictures by their paths, as HTML that loads nothing."""
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = reader.parse(markdown)
+    _embed(tokens, pictures)
+    body: str = reader.renderer.render(tokens, reader.options, {})
+    body = body.replace("<table>", '<div class="wide"><table>')
+    return body.replace("</table>", "</table></div>")
+
+
+def write(
+    report: Report,
+    folder: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    interactive: str | None = None,
+) -> Path:
     """Write a report as `report.md` with its pictures in `figures/`, and as `report.html`.
 
     Each file is written atomically, pictures first, so a page never names a picture that is not
@@ -150,6 +181,7 @@ def write(report: Report, folder: str | PathLike[str], *, overwrite: bool = Fals
         report: The page.
         folder: Where to; it is made when it does not exist.
         overwrite: Whether existing files of these names may be replaced.
+        interactive: The page as HTML, where it is another than `to_html` gives.
 
     Returns:
         Path of the HTML file.
@@ -159,7 +191,8 @@ def write(report: Report, folder: str | PathLike[str], *, overwrite: bool = Fals
             cannot be written.
     """
     folder = Path(folder)
-    pages = {MARKDOWN: report.to_markdown().encode(), HTML: report.to_html().encode()}
+    html_ = report.to_html() if interactive is None else interactive
+    pages = {MARKDOWN: report.to_markdown().encode(), HTML: html_.encode()}
     contents = {**report.pictures, **pages}
     for name in contents:
         atomic.refuse_existing(folder / name, overwrite=overwrite)
@@ -168,8 +201,18 @@ def write(report: Report, folder: str | PathLike[str], *, overwrite: bool = Fals
     return folder / HTML
 
 
+def _still(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if isinstance(block, Stage):
+            yield from _still(block.instead)
+        else:
+            yield block
+
+
 def _markdown(block: Block, path: str) -> Sequence[str]:
     match block:
+        case Stage():
+            raise AssertionError("what is played with is replaced before")
         case Heading():
             return [f"{'#' * block.level} {escape(block.text)}"]
         case Paragraph():

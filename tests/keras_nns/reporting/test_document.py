@@ -65,7 +65,7 @@ def report(record):
 
 def sentences(report):
     words = []
-    for block in report.blocks:
+    for block in report.still:
         if isinstance(block, Bullets):
             words += block.items
         elif isinstance(block, (Paragraph, Heading)):
@@ -76,7 +76,7 @@ def sentences(report):
 
 
 def tables_of(report):
-    return [block for block in report.blocks if isinstance(block, Table)]
+    return [block for block in report.still if isinstance(block, Table)]
 
 
 def test_the_report_tells_the_whole_operation(report):
@@ -89,7 +89,7 @@ def test_the_report_tells_the_whole_operation(report):
     assert "Invented samples. 80 were observed" in text
     assert "All 5 cut networks compute what the parent computes" in text
     assert ".tflite" not in text
-    kinds = [block.name.split()[0] for block in report.blocks if isinstance(block, Picture)]
+    kinds = [block.name.split()[0] for block in report.still if isinstance(block, Picture)]
     expected = "activity activity kept kept overlap weights weights weights recall recall costs"
     assert kinds == expected.split()
 
