@@ -47,6 +47,8 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
     }
     assert packed == there
     assert {"keras_nns/py.typed", "tflite_export/py.typed"} <= set(names)
+    assets = (ROOT / "keras_nns" / "reporting" / "assets").rglob("*.*")
+    assert {str(path.relative_to(ROOT)) for path in assets} <= set(names)
 
 
 def test_no_file_is_too_long_to_read():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.errors import DataError
@@ -35,7 +36,7 @@ def most_exciting(
 
     Args:
         model: The model. It is not changed.
-        x: Inputs as one array, `(samples, …)`.
+        x: Inputs as the model takes them: an array `(samples, …)`, or several.
         k: How many samples for each unit.
         layers: As in `probe`.
         batch_size: Samples in a batch.
@@ -48,15 +49,17 @@ def most_exciting(
         >>> most_exciting(model, x).samples["dense"][17]  # doctest: +SKIP
         array([ 40, 912,   3,  77, 218, 560])
     """
-    if k < 1 or not len(x):
+    count = len(tree.flatten(x)[0])
+    if k < 1 or not count:
         raise DataError(
             f"To find what excites units takes at least one sample, and k of 1 or more. Received: "
-            f"{len(x)} samples, k={k}."
+            f"{count} samples, k={k}."
         )
     probed = probe(model, layers=layers)
     best: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
-    for start in range(0, len(x), batch_size):
-        for layer, found in probed(x[start : start + batch_size]).items():
+    for start in range(0, count, batch_size):
+        some = slice(start, start + batch_size)
+        for layer, found in probed(tree.map_structure(lambda a, s=some: a[s], x)).items():
             values = np.asarray(found, dtype=np.float32).T
             numbers = np.broadcast_to(np.arange(start, start + values.shape[1]), values.shape)
             if layer in best:

@@ -247,9 +247,9 @@ def _overlap(alt: Any) -> Any:
     words = base.mark_text(fontSize=11).encode(
         text="short:N",
         color=alt.condition(
-            "datum.value > 0.7",
-            alt.value(alt.ExprRef("low")),
-            alt.value(alt.ExprRef("ink")),
+            "luminance(scale('color', datum.value)) > 0.179",
+            alt.value("black"),
+            alt.value("white"),
         ),
     )
     return alt.layer(cells, picked, words).properties(width="container", height=alt.Step(30))

@@ -311,7 +311,7 @@ def unit_tiles(
     numbers = np.asarray(labels)
     if numbers.ndim == 2:
         numbers = np.where(numbers.sum(axis=1) == 1, numbers.argmax(axis=1), -1)
-    return tiles(np.asarray(x), numbers, found.samples)
+    return tiles(np.asarray(keras.tree.flatten(x)[0]), numbers, found.samples)
 
 
 def network_names(plans: Sequence[Plan]) -> list[str]:

@@ -69,6 +69,8 @@ async function render(chart) {
   chart.finalize?.();
   chart.finalize = () => made.finalize();
   chart.view = made.view;
+  // Vega gives the place a name of its own.
+  name(chart.place, words.get(chart.id));
   chart.place.dataset.drawn = "yes";
   chart.more.ready?.(made.view);
   // What changed while it was drawn.
@@ -93,14 +95,22 @@ function redraw(id) {
   if (chart?.wanted) render(chart);
 }
 
+const words = new Map();
+
 /** Say in words what a chart shows: as its name for those who do not see it, and under it. */
-function describe(id, words) {
+function describe(id, told) {
   const place = find(`chart-${id}`);
   if (!place) return;
-  place.setAttribute("role", "img");
-  place.setAttribute("aria-label", words);
+  words.set(id, told);
+  name(place, told);
   const caption = find(`caption-${id}`);
-  if (caption) caption.textContent = words;
+  if (caption) caption.textContent = told;
+}
+
+function name(place, told) {
+  place.setAttribute("role", "img");
+  place.removeAttribute("aria-roledescription");
+  place.setAttribute("aria-label", told);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
