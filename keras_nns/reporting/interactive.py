@@ -204,7 +204,7 @@ def headlines(record: SurgeryRecord) -> Iterator[tuple[str, str, str]]:
         "Proof",
         f"{len(exact)} of {len(every)}",
         "cuts equal the masked parent"
-        + (f"; the largest difference is {worst:.1g} of the output's scale" if exact else ""),
+        + (f"; the largest difference is {worst:.1g} of the output's scale" if worst > 0 else ""),
     )
     sizes = sorted(cost.tflite_bytes for cost in costs if cost.tflite_bytes is not None)
     if sizes:

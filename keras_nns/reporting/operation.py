@@ -185,7 +185,8 @@ def operate(
             parent_tflite_bytes=len(flats[PARENT]) if export else None,
             tflite_bytes=len(flats[name]) if export else None,
         )
-        return Subnetwork(name, plan, small, comparison, proof, difference)
+        chosen = " and ".join(dict.fromkeys(f"{c.score}, {c.keep}" for c in plan.choices))
+        return Subnetwork(name, plan, small, comparison, proof, difference, way=chosen)
 
     names = network_names(plans)
     each = tuple(subnetwork(name, plan) for name, plan in zip(names, plans, strict=True))

@@ -28,6 +28,15 @@ function sortable(table) {
   });
 }
 
+/** Say what a large model has beside what is shown. */
+function leftOut(id, number, noun, verb = "shown") {
+  if (number) find(id)?.append(make("p", { class: "quiet" }, `${plural(number, `more ${noun}`)} ${number === 1 ? "is" : "are"} not ${verb}.`));
+}
+
+leftOut("desk", data.left_out.networks, "network");
+leftOut("unit-map", data.left_out.layers, "layer");
+leftOut("unit-map", data.left_out.labels, "label");
+
 document.querySelectorAll("main table").forEach(sortable);
 document.querySelectorAll(".wide").forEach((box) => { box.tabIndex = 0; });
 

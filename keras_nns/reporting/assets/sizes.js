@@ -1,6 +1,14 @@
 /* A slider for each label over networks that were made and judged. */
 
-const role = (point) => (point.kind === "parent" ? "the parent" : point.way === "the paper's rule" ? point.way : "ours");
+const PAPER = "the paper's rule";
+const contested = data.networks.some((network) => network.points.some((point) => point.way === PAPER));
+
+/** Say whose a network is: where the paper's stand beside ours, or the parent beside its cuts. */
+function role(point) {
+  if (point.kind === "parent") return "the parent";
+  if (point.way === PAPER) return PAPER;
+  return contested ? "ours" : "cut";
+}
 
 function moveTo(index, place) {
   state.points[index] = place;
@@ -47,14 +55,14 @@ function showFaders() {
     row.querySelector("output").replaceChildren(
       make("b", {}, sized(amount(point))), make("span", {}, share(point.balanced_accuracy)));
     row.classList.toggle("active", index === state.network);
-    row.classList.toggle("paper", role(point) === "the paper's rule");
+    row.classList.toggle("paper", role(point) === PAPER);
   });
   const points = data.networks.map((_, index) => chosen(index));
   const known = points.map((point) => point.balanced_accuracy).filter((value) => value !== null);
   const mean = known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
   const size = points.reduce((sum, point) => sum + amount(point), 0);
-  find("total").textContent =
-    `${plural(points.length, "network")}, ${sized(size)} together; mean ${data.networks[0].measure} ${share(mean)}.`;
+  find("total").textContent = points.length < 2 ? ""
+    : `${plural(points.length, "network")}, ${sized(size)}${data.size === "bytes" ? "" : " parameters"} together; mean ${data.networks[0].measure} ${share(mean)}.`;
   find("every-size").nextElementSibling.replaceChildren(make("b", {}, sized(size)), make("span", {}, share(mean)));
 }
 
@@ -112,6 +120,10 @@ function startSizes() {
   draw("sizes", "sizes", pointRows, {
     edit(spec) {
       spec.layer[1].encoding.x.title = sizeName;
+      const kinds = contested ? ["ours", PAPER, "the parent"] : ["cut", "the parent"];
+      const { color, shape } = spec.layer[1].encoding;
+      color.scale.domain = shape.scale.domain = kinds;
+      if (!contested) for (const scale of [color.scale, shape.scale]) scale.range.splice(1, 1);
       spec.layer[1].encoding.y.title = data.networks[state.network].measure;
       spec.layer[1].encoding.x.axis = { ...spec.layer[1].encoding.x.axis, format: data.size === "bytes" ? "~s" : ",d", tickCount: 4 };
     },

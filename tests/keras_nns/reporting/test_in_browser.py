@@ -167,7 +167,7 @@ def test_one_slider_moves_them_all(page, data):
     page.keyboard.press("End")
     assert [page.locator(f"#size-{i}").input_value() for i in range(4)] == ["2"] * 4
     total = 4 * data["parent"]["parameters"]
-    assert f"{total:,} together" in shown(page, "#total")
+    assert f"{total:,} parameters together" in shown(page, "#total")
 
 
 def test_a_click_on_a_point_chooses_it(page):
@@ -329,7 +329,8 @@ def test_every_picture_and_control_has_a_name(page):
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("input, select, button, img, [role=img]")]
              .filter((e) => e.checkVisibility() && !(e.labels?.length
-               || e.getAttribute("aria-label") || e.getAttribute("alt") || e.textContent.trim())).map((e) => e.outerHTML)"""
+               || e.getAttribute("aria-label") || e.getAttribute("alt") || e.textContent.trim()))
+             .map((e) => e.outerHTML)"""
     )
     assert nameless == []
     for chart in page.locator(".chart").all():
