@@ -39,16 +39,9 @@ def check(recipe, share, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=12, derandomize=True, **unhurried)
-@given(recipe=recipes, share=shares, seed=seeds)
-def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
-    assume(check(recipe, share, seed))
-
-
-@pytest.mark.slow
 @settings(max_examples=int(GRAPHS or 60), derandomize=GRAPHS is None, **unhurried)
 @given(recipe=recipes, share=shares, seed=seeds)
-def test_cut_equals_mask_on_many_random_graphs(recipe, share, seed):
+def test_cut_equals_mask_on_random_graphs(recipe, share, seed):
     assume(check(recipe, share, seed))
 
 
