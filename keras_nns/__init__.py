@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keras_nns.composition.grafting import graft
     from keras_nns.composition.patching import patch
     from keras_nns.composition.transplanting import transplant
+    from keras_nns.data.named import load_dataset
     from keras_nns.data.splitting import split
     from keras_nns.errors import NNSError
     from keras_nns.extraction.budgeted import extract
@@ -69,6 +70,7 @@ _HOME = {
     "composition.grafting": ["graft"],
     "composition.patching": ["patch"],
     "composition.transplanting": ["transplant"],
+    "data.named": ["load_dataset"],
     "data.splitting": ["split"],
     "errors": ["NNSError"],
     "extraction.budgeted": ["extract"],
@@ -142,6 +144,7 @@ __all__ = [
     "inspect",
     "keep_tokens",
     "lineage",
+    "load_dataset",
     "load_model",
     "mask",
     "merge",

@@ -17,6 +17,13 @@ otherwise than it is read.
 from tflite_export.writing.text import visible
 
 
+def what_is_wrong(error: Exception) -> str:
+    """Say in words what the reading of damaged plain data stumbled over."""
+    if isinstance(error, KeyError):
+        return f"it lacks {', '.join(map(repr, error.args))}"
+    return str(error) or type(error).__name__
+
+
 class NNSError(Exception):
     """Root of every error this package raises on purpose."""
 

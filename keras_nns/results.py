@@ -2,6 +2,7 @@
 
 from keras_nns.composition.patching import Patched
 from keras_nns.composition.transplanting import Transplanted
+from keras_nns.data.named import Splits
 from keras_nns.data.splitting import Split
 from keras_nns.extraction.budgeted import Extraction
 from keras_nns.extraction.trade_off import Sweep
@@ -40,6 +41,7 @@ __all__ = [
     "Repair",
     "Simplification",
     "Split",
+    "Splits",
     "Stage",
     "Sweep",
     "Trained",

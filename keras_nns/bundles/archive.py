@@ -17,7 +17,7 @@ from keras_nns.bundles import kept_rows
 from keras_nns.bundles.kept_rows import Values, VectorFile
 from keras_nns.bundles.parent_weights import Mask
 from keras_nns.data.sketch import Seen
-from keras_nns.errors import FileError, PlanError, SelectionError
+from keras_nns.errors import FileError, PlanError, SelectionError, what_is_wrong
 from keras_nns.files.atomic import Json, blame, json_text, parse_json
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.plans.units import Fingerprint, Layout
@@ -99,7 +99,7 @@ class Bundle:
                 plans = _Plans(shared, content["plans"], layout)
                 parent = Fingerprint.from_json(shared["parent"])
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise FileError(f"The bundle is damaged: {error!r}.") from error
+                raise FileError(f"The bundle is damaged: {what_is_wrong(error)}.") from error
         return cls(str(path), plans, parent, file.values, file, layout)
 
     @property

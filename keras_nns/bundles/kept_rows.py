@@ -29,7 +29,7 @@ from keras_nns.bundles.parent_weights import (
     union_of,
     weight_of,
 )
-from keras_nns.errors import FileError, SurgeryError
+from keras_nns.errors import FileError, SurgeryError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 
@@ -212,7 +212,7 @@ def open_vectors(path: str | PathLike[str]) -> VectorFile:
                 )
             return _file(stream, str(path), header, axes, checksums)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise FileError(f"The file is damaged: {error!r}.") from error
+            raise FileError(f"The file is damaged: {what_is_wrong(error)}.") from error
 
 
 def _file(

@@ -88,7 +88,8 @@ def load_dataset(
 
     Args:
         name_or_path: `"digits"` (scikit-learn's, offline); `"mnist"`, `"fashion_mnist"` or
-            `"cifar10"` (downloaded by Keras once); or a path, as the error for a wrong one says.
+            `"cifar10"` (downloaded by Keras once); or the path of an `.npz`, of IDX files, or of a
+            folder with a sub-folder of images for each label, or of two such, `train` and `test`.
         image_size: Height and width to resize images to; by default that of the first image.
         channels: 1, 3 or 4 for a folder of images; by default that of the first image.
         scale: Whether images stored as integers are scaled to 0..1. Images are arrays of uint8 of
@@ -151,7 +152,8 @@ def find(name_or_path: Path_, *, part: str | None = None) -> Part:
     if part is None:
         raise DataError(
             f"{os.fspath(name_or_path)!r} holds a training and a test part. Take one: "
-            "s = load_dataset(path), then (s.x_test, s.y_test); or name a sub-folder or file of it."
+            f"s = nns.load_dataset({os.fspath(name_or_path)!r}), then (s.x_test, s.y_test); in a "
+            "shell --part test."
         )
     return parts[part]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.labels import label_number
 from keras_nns.data.sketch import Seen, unite
-from keras_nns.errors import DataError, FileError, SelectionError
+from keras_nns.errors import DataError, FileError, SelectionError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.observation.layer_sums import Float, LayerActivity, add
 from keras_nns.observation.strongest import By, Strongest, strongest
@@ -349,7 +349,7 @@ class Activity:
                 AttributeError,
                 OverflowError,
             ) as error:
-                raise FileError(f"The activity is damaged: {error!r}.") from error
+                raise FileError(f"The activity is damaged: {what_is_wrong(error)}.") from error
         return found_all
 
     def _check(self) -> None:

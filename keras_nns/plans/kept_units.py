@@ -9,7 +9,7 @@ from operator import index
 from os import PathLike
 
 from keras_nns.data.sketch import Seen, unite
-from keras_nns.errors import FileError, PlanError
+from keras_nns.errors import FileError, PlanError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.plans.units import Fingerprint
@@ -329,7 +329,7 @@ class Plan:
             ValueError,
             OverflowError,
         ) as error:
-            raise FileError(f"The plan is damaged: {error!r}.") from error
+            raise FileError(f"The plan is damaged: {what_is_wrong(error)}.") from error
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the plan as JSON, atomically, with the scores it was chosen by.

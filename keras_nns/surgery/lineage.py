@@ -14,7 +14,7 @@ import keras
 
 from keras_nns.data.outputs import output_place
 from keras_nns.data.sketch import Seen, unite
-from keras_nns.errors import FileError
+from keras_nns.errors import FileError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.plans.kept_units import Plan
@@ -113,7 +113,7 @@ class Lineage:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
-                f"The record of the parent model in this file is damaged: {error!r}."
+                f"The record of the parent model in this file is damaged: {what_is_wrong(error)}."
             ) from error
 
 
@@ -173,7 +173,7 @@ class Composition:
             )
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
-                f"The record of the subnetworks in this file is damaged: {error!r}."
+                f"The record of the subnetworks in this file is damaged: {what_is_wrong(error)}."
             ) from error
 
 

@@ -112,7 +112,14 @@ def _refuse_empty_members(graph: Graph, plan: Plan) -> None:
             )
     unread = graph.unread(keep)
     if unread:
+        kept = {name: set(units) for name, units in plan.kept.items()}
+        parts = [
+            f"units {list(part)[:10]} of {group.name!r}"
+            for group in graph.layout.prunable
+            for part in group.parts
+            if kept[group.name].isdisjoint(part)
+        ]
         raise PlanError(
             f"The plan keeps none of the units that {unread[0]} reads, a part of a group behind a "
-            "split. Keep at least one of them: trace(model).layout has them as the group's parts."
+            f"split. Keep at least one of {' and one of '.join(parts) or 'them'}."
         )

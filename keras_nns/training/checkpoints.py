@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.errors import FileError
+from keras_nns.errors import FileError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 
@@ -119,7 +119,7 @@ class Checkpoint:
                 whole = _together(arrays, "whole") or None
                 return State(tuple(header["done"]), whole, _moment(header, arrays))
             except (KeyError, TypeError, ValueError) as error:
-                raise FileError(f"The checkpoint is damaged: {error!r}.") from error
+                raise FileError(f"The checkpoint is damaged: {what_is_wrong(error)}.") from error
 
 
 def values(variables: Sequence[Any]) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import keras
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
+import keras_nns as nns
+from keras_nns.cli import main
 from keras_nns.data.batches import as_batches
 from keras_nns.data.named import find, load_dataset
 from keras_nns.errors import DataError, FileError
+from keras_nns.observation.activity import Activity
 
 RNG = np.random.default_rng(0)
 
@@ -357,3 +361,24 @@ def test_two_folders_of_one_name_are_refused(tmp_path):
     write_images(tmp_path, {"café": 2, os.fsdecode(b"caf\xe9"): 2})
     with pytest.raises(DataError, match=r"two folders for each of \['café'\]"):
         load_dataset(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_two_parts_are_taken_as_the_message_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.arange(24.0).reshape(12, 2), np.arange(12) % 3
+    np.savez("data.npz", x_train=x[:8], y_train=y[:8], x_test=x[8:], y_test=y[8:])
+    hidden, answer = keras.layers.Dense(4), keras.layers.Dense(3, "softmax")
+    model = keras.Sequential([keras.Input((2,)), hidden, answer])
+    with pytest.raises(DataError, match="Take one: ") as caught:
+        nns.observe(model, "data.npz", verbose=False)
+    ways = r"Take one: (s = .*?), then (\(.*?\)); in a shell (--part test)\."
+    said = re.search(ways, str(caught.value))
+    names = {"nns": nns}
+    exec(said[1], names)
+    found, labels = eval(said[2], names)
+    assert (found.tolist(), labels.tolist()) == (x[8:].tolist(), y[8:].tolist())
+    model.save("model.keras")
+    words = ["observe", "model.keras", "data.npz", *said[3].split(), "-o", "a.npz", "--quiet"]
+    assert main(words) == 0
+    assert Activity.load("a.npz").samples.sum() == 4

@@ -282,9 +282,14 @@ def test_a_constant_is_not_moved_to_the_axis_of_the_units():
     """`keras.ops.add` takes a constant along steps for one along units if they are as many."""
     along = np.linspace(-1, 1, 5).reshape(1, 5, 1).astype("float32")
     model = randomise(steps(lambda x: x + along))
-    assert prove(model, keep(model, before=(0, 2))).exact
-    with pytest.raises(SurgeryError, match=r"\(1, 5, 1\) to 5 units.*one unit more"):
-        cut(model, keep(model, before=(0, 1, 2, 3, 5)))
+    for kept in ((0, 2), (0, 1, 2, 4, 5)):
+        assert prove(model, keep(model, before=kept)).exact
+    # One step, to which Keras may take either for a bias.
+    lone = randomise(steps(lambda x: x + along, length=1))
+    assert prove(lone, keep(lone, before=(0, 2))).exact
+    with pytest.raises(SurgeryError, match=r"\(1, 5, 1\) to a tensor of .*one unit more"):
+        cut(lone, keep(lone, before=(0, 1, 2, 4, 5)))
+    assert prove(lone, keep(lone, before=(0, 1, 2, 4))).exact
 
 
 def test_a_layer_that_cannot_be_rebuilt_is_named():
@@ -312,3 +317,16 @@ def test_a_cell_with_an_activation_of_the_users_own_names_the_way():
     (group,) = (one for one in trace(model).layout.groups if one.name == "lstm")
     reasons = " ".join(group.reasons)
     assert "register_elementwise" in reasons
+
+
+def test_a_part_of_which_nothing_stays_is_named_by_its_units():
+    """Two layers read one half each; the message says of which units to keep one."""
+
+    def halves(x):
+        left, right = ops.split(x, 2, axis=-1)
+        return ops.concatenate([L.Dense(2, name="a")(left), L.Dense(2, name="b")(right)])
+
+    model = randomise(flat(halves, units=8))
+    with pytest.raises(PlanError, match=r"Keep at least one of units \[4, 5, 6, 7\] of 'before'\."):
+        cut(model, keep(model, before=(0, 1, 2)))
+    assert cut(model, keep(model, before=(0, 1, 2, 5))).get_layer("b").kernel.shape == (1, 2)
