@@ -205,8 +205,9 @@ def sample_hashes(inputs: Any, rows: int | None = None) -> Hashes:
     Multilinear hashing of 32-bit words modulo 2⁶⁴ (Lemire and Kaser 2014, "Strongly universal
     string hashing is fast"), with fixed multipliers. Numbers are hashed as float32, as a model
     reads them, and pictures as the whole numbers that they were before they were scaled (see
-    `_unscaled`); text as `str`, however it is stored. Of a sample with more than 65,536 values,
-    that many evenly spaced ones are hashed at most.
+    `_unscaled`); text as `str`, however it is stored. Other numbers that were rounded to 16 bits
+    since have other hashes. Of a sample with more than 65,536 values, that many evenly spaced ones
+    are hashed at most.
 
     Args:
         inputs: Array or tensor `(samples, …)`, or a list, tuple or dict of them.
@@ -224,7 +225,8 @@ def sample_hashes(inputs: Any, rows: int | None = None) -> Hashes:
             flat = array.reshape(len(array), math.prod(array.shape[1:]))
             flat = flat[:, :: -(-flat.shape[1] // _VALUES) or 1]
             half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
-            values = _unscaled(np.ascontiguousarray(flat, dtype=np.float32), half=half)
+            values = np.ascontiguousarray(flat, dtype=np.float32)
+            values = _unscaled(values, half=array.dtype if half else None)
             # Zero added, so that -0 is 0.
             words = (values + np.float32(0)).view(np.uint32)
             hashes = words.astype(np.uint64) @ multipliers(words.shape[1])
@@ -246,7 +248,7 @@ def _of_text(row: Any) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _unscaled(values: NDArray[np.float32], *, half: bool) -> NDArray[np.float32]:
+def _unscaled(values: NDArray[np.float32], *, half: np.dtype[Any] | None) -> NDArray[np.float32]:
     """Give samples that were scaled from a picture's whole numbers these numbers back.
 
     A sample whose values are all of k / 255 with whole k, of k / 127.5 - 1, or of k / 16 (the
@@ -256,18 +258,24 @@ def _unscaled(values: NDArray[np.float32], *, half: bool) -> NDArray[np.float32]
 
     Args:
         values: `(samples, values)`.
-        half: Whether they are rounded to 16 bits.
+        half: The type of 16 bits that they were rounded to; None for none.
     """
     small = np.flatnonzero((np.abs(values) <= 1 + _ROUNDED).all(axis=1))
-    if half and values.shape[1] < _FEW:
+    if half is not None and values.shape[1] < _FEW:
         return values  # A few numbers lie near whole ones by chance.
-    near = _ROUNDED_HALF if half else _ROUNDED
+    near = _ROUNDED if half is None else _ROUNDED_HALF
+    coarse = half is not None and half != np.float16  # bfloat16: whole numbers lie half a step off.
     values = values.copy() if len(small) else values
     for span, below in ((255.0, 0.0), (127.5, 1.0), (16.0, 0.0)):
         if not len(small):
             break
         whole = np.rint(scaled := (values[small] + np.float32(below)) * np.float32(span))
-        found = (np.abs(scaled - whole) <= near).all(axis=1) & (whole >= 0).all(axis=1)
+        if coarse:
+            again = (whole / np.float32(span) - np.float32(below)).astype(half)
+            close = again.astype(np.float32) == values[small]
+        else:
+            close = np.abs(scaled - whole) <= near
+        found = close.all(axis=1) & (whole >= 0).all(axis=1)
         if span == 255.0:
             # k / 127.5 - 1 of a bright picture has the form of an odd number / 255.
             bright = found & (whole % 2 == 1).all(axis=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_nns.data.outputs import output_keys, output_place
 from keras_nns.errors import ModelError
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, question_of, reply, whole_question
@@ -94,7 +95,7 @@ def fine_tune(
         DataError: The data does not fit, or there are too few samples; the message says how many
             it takes.
         SurgeryError: An option makes no sense.
-        ModelError: A layer is stateful, or nothing can be trained.
+        ModelError: A layer is stateful, nothing can be trained, or the model has several outputs.
 
     Example:
         >>> small = nns.cut(model, plan, head="labels")  # doctest: +SKIP
@@ -170,9 +171,14 @@ def tuned(
     survey = division.survey()
     output = answering_output(small, origin)
     if len(small.outputs) > 1:
+        keys = output_keys(small)
+        place = output_place(small, output) or 0
         raise ModelError(
-            f"Model {small.name!r} has {len(small.outputs)} outputs, and the data has labels for "
-            "one. Train it with its own fit, or make a model of the output that answers."
+            f"Model {small.name!r} has {len(keys)} outputs, {keys}, and {verb} trains for one: "
+            "what they share would unlearn the others. Train all with the model's own fit, with "
+            "targets for each as its head answers them; or by its parent's answers, with "
+            "nns.distill; or one alone, as a model of its own: keras.Model(model.inputs, "
+            f"model.outputs[{place}])."
         )
     names = division.label_names
     step = f"{verb}(epochs={how.epochs})"

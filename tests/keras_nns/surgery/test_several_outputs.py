@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -336,3 +337,33 @@ def test_a_head_of_another_name_is_found_among_several(kind, labels, head, tmp_p
     named = tflite_export.read_metadata(found.flat).outputs
     labelled = {output.name: output.labels for output in named if output.labels}
     assert list(labelled.values()) == [("3",) if head == "binary" else ("0", "3", "other")]
+
+
+@pytest.mark.slow
+def test_training_for_one_output_names_ways_that_work():
+    """The other output is a regression that shares the trunk with the labels."""
+    x = RANDOM.normal(size=(200, 5)).astype("float32")
+    y, z = x[:, :4].argmax(axis=1), x[:, :2]
+    start = keras.Input((5,))
+    trunk = L.Dense(16, "relu", name="trunk")(start)
+    outputs = {
+        "box": L.Dense(2, name="box")(trunk),
+        "kind": L.Dense(4, "softmax", name="kind")(trunk),
+    }
+    model = keras.Model(start, outputs)
+    model.compile("adam", {"kind": "sparse_categorical_crossentropy", "box": "mse"})
+    activity = nns.observe(model, x, y, label_count=4)
+    plan = nns.select(activity, OWN, keep=nns.top(6))
+    small = nns.cut(model, plan, head="labels", output="kind")
+    for train in (nns.fine_tune, nns.from_scratch):
+        with pytest.raises(nns.errors.ModelError, match=r"2 outputs, \['box', 'kind'\]") as caught:
+            train(small, (x, y))
+    known = np.isin(y, OWN)
+    labels = (y[known] == OWN[1]).astype(int)
+    own = small.fit(x[known], {"kind": labels, "box": z[known]}, epochs=2, verbose=0).history
+    assert {"kind_loss", "box_loss"} <= set(own)
+    assert nns.lineage(nns.distill(small, model, (x, y)).model).output == "kind"
+    code = re.search(r"as a model of its own: (.*)\.$", str(caught.value))[1]
+    alone = eval(code, {"keras": keras, "model": small})
+    assert alone.output_shape == (None, 2)
+    assert nns.fine_tune(alone, (x[known], labels)).gains[0].measure == "loss"
