@@ -220,11 +220,16 @@ def passed(
 
 
 class Forward:
-    """A model's compiled forward pass: `model.predict` would leave a compiled step on the model."""
+    """A model's compiled forward pass: `model.predict` would leave a compiled step on the model.
+
+    Attributes:
+        model: The model.
+        output: Name of the output that it returns, or None for the only one.
+    """
 
     def __init__(self, model: keras.Model, output: str | None) -> None:
         self.model = model
-        self._output = output
+        self.output = output
         self._step = Stepper(self._forward)
 
     def __call__(self, inputs: Any) -> Any:
@@ -233,14 +238,14 @@ class Forward:
 
     def _forward(self, inputs: Any) -> Any:
         outputs = tree.flatten(self.model(inputs, training=False))
-        if len(outputs) == 1 and self._output is None:
+        if len(outputs) == 1 and self.output is None:
             return ops.cast(outputs[0], "float32")
-        place = output_place(self.model, self._output)
+        place = output_place(self.model, self.output)
         if place is None:
             names = list(getattr(self.model, "output_names", None) or ())
             raise ModelError(
                 f"Model {self.model.name!r} has {len(outputs)} outputs. Say which one answers the "
-                f"labels, as output=…, one of {names}. Received: output={self._output!r}."
+                f"labels, as output=…, one of {names}. Received: output={self.output!r}."
             )
         return ops.cast(outputs[place], "float32")
 

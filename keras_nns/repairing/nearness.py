@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.judgement.question import Question, ask, question_of
 from keras_nns.judgement.tallies import Reported, output_of, tally
-from keras_nns.observation.forward import passed
+from keras_nns.observation.forward import Forward, passed
 from keras_nns.observation.holdout import Division
 from keras_nns.surgery.lineage import Lineage
 
@@ -23,12 +22,12 @@ BALANCED = "balanced acc."
 
 
 def nearness(
-    models: Sequence[tuple[keras.Model, str | None]], division: Division, record: Lineage, kind: str
+    models: Sequence[Forward], division: Division, record: Lineage, kind: str
 ) -> dict[str, float]:
     """Judge a subnetwork on what is held out, or on everything where nothing is.
 
     Args:
-        models: Parent and subnetwork, each with its output that answers.
+        models: Parent and subnetwork, each with its output that answers, compiled by then or not.
         division: The data, whose targets are no labels of samples, or which has none.
         record: Where the subnetwork comes from.
         kind: What the parent's outputs mean.
@@ -36,8 +35,8 @@ def nearness(
     Returns:
         `DISTANCE`, and with targets the figure that counts most (`Evaluation.measure`).
     """
-    _, (model, output) = models
-    width, _ = output_of(model, output)
+    model = models[1].model
+    width, _ = output_of(model, models[1].output)
     names = division.label_names if division.asked == "positions" else record.plan.label_names
     question = None
     if record.head != "parent" or division.asked == "positions":

@@ -303,16 +303,13 @@ class Treatment:
         """
         record, asked = self.record, self.division.asked
         if asked != "labels":
-            models = [
-                (self.parent, answering_output(self.parent, record)),
-                (self.model, answering_output(self.model, record)),
-            ]
-            return nearness(models, self.division, record, self.kind)
+            theirs = self._prepared.forward(answering_output(self.parent, record))
+            return nearness([theirs, self.forward], self.division, record, self.kind)
         names = self.division.label_names
         ran = self.run("held_out", self.forward)
-        theirs, ours = ran.outputs
+        answered, ours = ran.outputs
         question = question_of(record, names, ours.shape[1], self.model.name)
-        wanted = ask(question, theirs, self.kind)
+        wanted = ask(question, answered, self.kind)
         truth, several = settle_labels(ran.labels, len(names), None)
         threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
         decided = reply(question, ours, multi_label=several, threshold=threshold).decided

@@ -66,6 +66,12 @@ class Prepared:
             self._of_labels[key] = Prepared(self.parent, some, memory=self.memory)
         return self._of_labels[key]
 
+    def forward(self, output: str | None) -> Forward:
+        """Return the parent's forward pass to an output, compiled once for all who ask."""
+        if output not in self._forwards:
+            self._forwards[output] = Forward(self.parent, output)
+        return self._forwards[output]
+
     def run(
         self,
         part: Part,
@@ -86,9 +92,7 @@ class Prepared:
         key = (part, output, every_step)
         known = self._ran.get(key)
         if known is None:
-            if output not in self._forwards:
-                self._forwards[output] = Forward(self.parent, output)
-            everyone: list[Answering] = [self._forwards[output], *others]
+            everyone: list[Answering] = [self.forward(output), *others]
             ran = run(everyone, batches(), every_step=every_step)
             if self.division.constant:
                 self._ran[key] = replace(ran, outputs=ran.outputs[:1])
