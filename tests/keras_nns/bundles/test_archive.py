@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from keras import layers as L
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from keras_nns.bundles import kept_rows
 from keras_nns.bundles.archive import Bundle
 from keras_nns.bundles.kept_rows import VALUES
 from keras_nns.bundles.storing import restore, store
@@ -419,3 +421,37 @@ def test_what_was_seen_is_stored_once_and_still_known(model, tmp_path):
     # Three plans more, and their rows, take less room than one sketch.
     sizes = [Path(bundle.path).stat().st_size for bundle in (one, four)]
     assert sizes[1] - sizes[0] < plans[0].seen.hashes.nbytes
+
+
+MADE = {
+    "no version": lambda header: header.pop("version"),
+    "no weights": lambda header: header.pop("weights"),
+    "weights of another type": lambda header: header.update(weights=3),
+    "a weight of nothing": lambda header: header.update(weights=[{}]),
+    "no content": lambda header: header.pop("content"),
+    "no plans": lambda header: header["content"].pop("plans"),
+    "plans of another type": lambda header: header["content"].update(plans=[1]),
+    "starts of another type": lambda header: header["content"].update(starts={"first": "a"}),
+    "a layout of another type": lambda header: header["content"].update(layout={"a": 1}),
+    "units without an end": lambda header: header.update(units=2**60),
+    "a list": lambda header: [header],
+}
+
+
+@pytest.mark.parametrize("case", MADE)
+def test_a_header_made_by_hand_is_one_error(bundle, tmp_path, case):
+    """Its checksum is right: whoever writes it may write anything."""
+    with safe_open(bundle.path, framework="numpy") as stream:
+        metadata = stream.metadata()
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    header = json.loads(metadata["header"])
+    found = MADE[case](header)
+    text = json.dumps(found if isinstance(found, list) and case == "a list" else header)
+    digest = kept_rows._digest(text, tensors[kept_rows._AXES], tensors[kept_rows._CHECKSUMS])
+    path = tmp_path / "made.safetensors"
+    save_file(tensors, path, {**metadata, "header": text, "digest": digest})
+    with pytest.raises(FileError, match=r"made\.safetensors"):
+        opened = Bundle.open(path)
+        for name in opened.plans:
+            opened.weights(name)
+        restore(opened, list(opened.plans))

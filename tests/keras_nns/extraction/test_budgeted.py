@@ -477,6 +477,8 @@ def test_wrong_use(model):
     few = np.concatenate([np.flatnonzero(Y != 3), np.flatnonzero(Y == 3)[:8]])
     with pytest.raises(nns.errors.DataError, match=r"at least 10 samples.*'3'"):
         nns.extract(model, (X[few], Y[few]), labels=3, budget=budget)
+    way = [nns.steps.least_squares()]  # As the message says.
+    assert nns.extract(model, (X[few], Y[few]), labels=3, budget=budget, repair=way).cost <= 6000
     with pytest.raises(nns.errors.SelectionError, match="`unit`"):
         nns.sweep(model, (X, Y), labels=3, unit="weeks")
     with pytest.raises(nns.errors.DataError, match="read once"):

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,13 @@ def test_arrays_keep_their_shape(tmp_path):
     for name, array in arrays.items():
         assert back[name].shape == np.shape(array)
         np.testing.assert_array_equal(back[name], array)
+
+
+def test_what_does_not_shrink_is_stored_as_it_is(tmp_path):
+    """To compress random numbers takes most of the time that a large activity takes to be saved."""
+    arrays = {"noise": np.random.default_rng(0).normal(size=40_000), "zeros": np.zeros(40_000)}
+    atomic.write_arrays(tmp_path / "a.npz", "test", {}, arrays)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        ways = {entry.filename: entry.compress_type for entry in archive.infolist()}
+    assert ways["noise.npy"] == zipfile.ZIP_STORED
+    assert ways["zeros.npy"] == zipfile.ZIP_DEFLATED

@@ -259,6 +259,8 @@ def test_a_file_cut_short_is_refused(tmp_path_factory, good, end):
         (lambda header, arrays: header.update(layers=[1]), "damaged"),
         (lambda header, arrays: arrays.pop("samples"), "damaged: it lacks 'samples'"),
         (lambda header, arrays: header.pop("layout"), "damaged: it lacks 'layout'"),
+        (lambda header, arrays: header["layout"][0].update(size=2**50), "are possible"),
+        (lambda header, arrays: header["layout"][0].update(members=[["a", 2**50]]), "damaged"),
         (lambda header, arrays: header.update(statistics=["median"]), "median"),
         (lambda header, arrays: header["label_names"].append("more"), "labels"),
         (lambda header, arrays: header["layers"].update(more={"nonnegative": True}), "more"),
