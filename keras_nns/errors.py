@@ -14,7 +14,7 @@ Beside it stands DataWarning: data that a trained model answers by chance, or th
 otherwise than it is read.
 """
 
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 
 def what_is_wrong(error: Exception) -> str:

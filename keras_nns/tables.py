@@ -16,7 +16,7 @@ import rich.table
 from rich.cells import cell_len
 from rich.text import Text
 
-from tflite_export.writing.text import one_line, visible
+from tflite_export.text import one_line, visible
 
 UNDEFINED = "–"
 """Shown where a figure is undefined, such as the recall of a label without samples."""

@@ -20,8 +20,8 @@ from tflite_export.metadata import read_metadata
 from tflite_export.operators import Anatomy, anatomy
 from tflite_export.runtimes.micro import smallest_arena
 from tflite_export.runtimes.refusals import NotRunError
+from tflite_export.text import visible
 from tflite_export.writing.folders import replacing_folder
-from tflite_export.writing.text import visible
 
 __all__ = ["PROJECTS", "to_c_project"]
 

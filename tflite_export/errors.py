@@ -17,7 +17,7 @@ stay in float32 where smaller ones were asked for.
 
 from __future__ import annotations
 
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 __all__ = [
     "CalibrationWarning",

@@ -17,9 +17,9 @@ from tflite_export.flatbuffer import container
 from tflite_export.flatbuffer.ends import End, ends
 from tflite_export.metadata import Metadata, read_metadata
 from tflite_export.operators import anatomy
+from tflite_export.text import visible
 from tflite_export.web_page import library as litert
 from tflite_export.writing.folders import replacing_folder
-from tflite_export.writing.text import visible
 
 __all__ = ["to_web"]
 

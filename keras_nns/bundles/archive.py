@@ -21,7 +21,7 @@ from keras_nns.errors import FileError, PlanError, SelectionError, what_is_wrong
 from keras_nns.files.atomic import Json, blame, json_text, parse_json
 from keras_nns.plans.kept_units import Plan, union
 from keras_nns.plans.units import Fingerprint, Layout
-from tflite_export.writing.text import one_line
+from tflite_export.text import one_line
 
 Which = str | Plan | Iterable[str | Plan]
 """One subnetwork by name, several to be united, or any plan made of their units."""

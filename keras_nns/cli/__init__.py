@@ -48,7 +48,7 @@ from tflite_export.errors import (
     ExportError,
     FloatKernelWarning,
 )
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 COMMANDS = (
     demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tflite_export.cli.streams import takes_unicode
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 if TYPE_CHECKING:
     from keras_nns.tables import Table

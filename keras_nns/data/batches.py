@@ -23,7 +23,7 @@ from keras_nns.data.labels import (
     output_label_count,
 )
 from keras_nns.data.order import check_order
-from keras_nns.data.outputs import of_output, targets_of
+from keras_nns.data.outputs import of_one_position, of_output, targets_of
 from keras_nns.data.preprocessing import rescaled_by
 from keras_nns.data.streams import Stream, first_targets, open_stream
 from keras_nns.data.targets import (
@@ -33,7 +33,6 @@ from keras_nns.data.targets import (
     ValueReader,
     kind_of_targets,
     may_be_dense,
-    of_one_position,
     single_positions,
 )
 from keras_nns.errors import DataError

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import keras
 from keras import tree
 
+from keras_nns.data.streams import Stream
+from keras_nns.data.targets import at_one_position
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
 
@@ -155,3 +158,14 @@ class _Picked(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> Any:
         return _of_item(self._pick, self._data[number])
+
+
+def of_one_position(stream: Stream, axes: int) -> Stream:
+    """Return a stream whose targets are without the axes of the only position."""
+    change = partial(at_one_position, axes=axes)
+
+    def open_(start: int) -> Iterator[tuple[Any, ...]]:
+        return ((x, change(y), *more) for x, y, *more in stream.open(start))
+
+    labels = None if stream.labels is None else change(stream.labels)
+    return replace(stream, labels=labels, open=open_)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -12,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.encodings import label_array, refuse_missing, some_of
-from keras_nns.data.streams import Stream
 from keras_nns.errors import DataError
 
 Kind = Literal["labels", "positions", "values"]
@@ -62,17 +59,6 @@ def at_one_position(y: Any, axes: int) -> Any:
         return y  # Which may be rows of one label as well.
     rows: NDArray[Any] = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
     return rows.reshape(len(rows), *shape[axes + 1 :])
-
-
-def of_one_position(stream: Stream, axes: int) -> Stream:
-    """Return a stream whose targets are without the axes of the only position."""
-    change = partial(at_one_position, axes=axes)
-
-    def open_(start: int) -> Iterator[tuple[Any, ...]]:
-        return ((x, change(y), *more) for x, y, *more in stream.open(start))
-
-    labels = None if stream.labels is None else change(stream.labels)
-    return replace(stream, labels=labels, open=open_)
 
 
 def may_be_dense(model: keras.Model, *, counted: bool = False) -> bool:

@@ -13,7 +13,7 @@ from keras_nns.errors import FileError, PlanError, what_is_wrong
 from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.plans.units import Fingerprint
-from tflite_export.writing.text import one_line
+from tflite_export.text import one_line
 
 _FORMAT = "keras_nns.plan"
 _VERSION = 1

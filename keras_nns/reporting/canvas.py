@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
-from tflite_export.writing.text import one_line
+from tflite_export.text import one_line
 
 # Colours that stay apart for every common kind of colour blindness (Okabe and Ito) and in grey.
 BEFORE, AFTER = "#B5B5B5", "#0072B2"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from keras_nns.files import atomic
 from keras_nns.reporting import image_files
 from keras_nns.tables import Table, escape
-from tflite_export.writing.text import one_line
+from tflite_export.text import one_line
 
 MARKDOWN, HTML, FIGURES = "report.md", "report.html", "figures"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tflite_export.c_sources.checks import Check
 from tflite_export.errors import FlatbufferError
 from tflite_export.flatbuffer.ends import Decision, End
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 _TYPES = {
     "float32": "kFloat32",

@@ -22,7 +22,7 @@ from tflite_export.errors import (
     FloatKernelWarning,
 )
 from tflite_export.files import read, save
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tflite_export.cli.streams import any_text, takes_unicode
-from tflite_export.writing.text import visible
+from tflite_export.text import visible
 
 SHIPPED = "ζ ≥ 0.4 → café × 2 … 猫 🐈"
 
