@@ -25,7 +25,9 @@ _TORCH = f"weights of PyTorch, without the layers that they belong to. {_REBUILD
 _KINDS = {
     ".tflite": f"a TFLite file, which has no layers any more. {_ORIGIN}",
     ".pb": f"a graph of TensorFlow, which has no layers any more. {_ORIGIN}",
-    ".onnx": f"an ONNX file, which has no layers of Keras. {_REBUILD}",
+    ".onnx": "an ONNX file, which has no layers of Keras. The package onnx2keras makes some of "
+    "many: onnx_to_keras(onnx.load(path), [name of the input]), and what it writes as Lambda stays "
+    f"whole. Or else: {_REBUILD[0].lower()}{_REBUILD[1:]}",
     ".pt": _TORCH,
     ".pth": _TORCH,
     ".ckpt": _TORCH,
