@@ -210,7 +210,8 @@ def card(
         runtimes: Runtimes to ask what they do with each file: whether they run it, how far their
             answers are from those of LiteRT's interpreter, and the arena that they need. "litert"
             is that interpreter; "compiled" is LiteRT's `CompiledModel`, "micro" TFLite Micro, which
-            needs the extra `keras-nns[micro]`.
+            needs the extra `keras-nns[micro]`, "web" LiteRT.js in a headless Chromium, which needs
+            both (`npm install @litertjs/core@2.5.3`).
         target: An NPU, one of `tflite_export.NPU_TARGETS`, to ask for its cycles, its SRAM and what
             it leaves to the CPU (`npu`).
 

@@ -162,7 +162,8 @@ def verify(
             (`tflite_export.VARIANTS`).
         runtime: What runs the file: "litert", LiteRT's interpreter; "compiled", its
             `CompiledModel`; "micro", TFLite Micro's own interpreter with its reference kernels,
-            which needs the extra `keras-nns[micro]`.
+            which needs the extra `keras-nns[micro]`; "web", LiteRT.js on the CPU in a headless
+            Chromium, which needs both (`npm install @litertjs/core@2.5.3`).
 
     Returns:
         The differences found.

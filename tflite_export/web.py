@@ -11,21 +11,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from tflite_export.errors import FlatbufferError
+from tflite_export.browser import library as litert
+from tflite_export.browser import limits
 from tflite_export.files import read
 from tflite_export.flatbuffer import container
 from tflite_export.flatbuffer.ends import End, ends
 from tflite_export.metadata import Metadata, read_metadata
-from tflite_export.operators import anatomy
+from tflite_export.runtimes.refusals import NotRunError
 from tflite_export.text import visible
-from tflite_export.web_page import library as litert
 from tflite_export.writing.folders import replacing_folder
 
 __all__ = ["to_web"]
 
 _PARTS = Path(__file__).parent / "web_page"
-_TYPES = ("float32", "int32", "uint8")
-"""What LiteRT.js takes and gives."""
 _PIXELS = {
     "unit": "Pixels 0 to 1",
     "bytes": "Pixels 0 to 255",
@@ -72,8 +70,11 @@ def to_web(
     """
     data = bytes(read(flat) if isinstance(flat, (str, os.PathLike)) else flat)
     metadata = read_metadata(data)
-    inputs, outputs = ends(container.parse(data), metadata)
-    _refuse(data, inputs, outputs)
+    model = container.parse(data)
+    inputs, outputs = ends(model, metadata)
+    reason = limits.refused(model, [*inputs, *outputs])
+    if reason:
+        raise NotRunError(limits.NAME, reason)
     place = Path(folder)
     page = _page(data, metadata, inputs, outputs, title)
     with replacing_folder(place, made=["index.html", "litert.js"], overwrite=overwrite) as part:
@@ -83,54 +84,6 @@ def to_web(
     return place
 
 
-def _refuse(data: bytes, inputs: Sequence[End], outputs: Sequence[End]) -> None:
-    """Refuse what LiteRT.js does not take.
-
-    Raises:
-        FlatbufferError: The message says why, and the way on.
-    """
-    for end in (*inputs, *outputs):
-        if end.type not in _TYPES:
-            way = (
-                " Convert with quantize='int8_float': it computes in int8 all the same."
-                if end.type == "int8"
-                else ""
-            )
-            raise FlatbufferError(
-                f"LiteRT.js does not run this model: {end.name!r} is of type {end.type}, and it "
-                f"takes and gives {', '.join(_TYPES)}.{way}"
-            )
-    flex = anatomy(data).flex
-    if flex:
-        raise FlatbufferError(
-            f"LiteRT.js does not run this model: it lacks TensorFlow's own {', '.join(flex)}."
-        )
-
-
-def _fixed(data: bytes) -> bytes:
-    """The flatbuffer alone, for one sample a call: LiteRT.js takes no open batch."""
-    stamp = container.check(data)
-    model = container.parse(data)
-    graph = model.subgraphs[0]
-    tensors = [tensor for part in model.subgraphs for tensor in part.tensors or ()]
-    if all(_closed(tensor) for tensor in tensors):
-        return data if stamp is None else data[: stamp.length]
-    for index in (*graph.inputs, *graph.outputs):
-        if not _closed(graph.tensors[index], start=1):
-            raise FlatbufferError(
-                f"LiteRT.js does not run this model: {container.text(graph.tensors[index].name)!r} "
-                "has an open size besides the batch. Give the model an Input of a fixed shape."
-            )
-    for tensor in tensors:
-        tensor.shapeSignature = None
-    return container.pack(model, quantize="")
-
-
-def _closed(tensor: Any, start: int = 0) -> bool:
-    signature = tensor.shapeSignature
-    return signature is None or all(int(size) >= 0 for size in signature[start:])
-
-
 def _page(
     data: bytes,
     metadata: Metadata,
@@ -138,7 +91,7 @@ def _page(
     outputs: Sequence[End],
     title: str | None,
 ) -> str:
-    flat = _fixed(data)
+    flat = limits.alone(data)
     ranges = {one.name: one.maximum for one in metadata.inputs}
     normalized = any(end.normalization is not None for end in inputs)
     network = {

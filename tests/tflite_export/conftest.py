@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -225,3 +227,14 @@ def trained(digits: tuple[np.ndarray, np.ndarray]) -> keras.Model:
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(images[:1200], labels[:1200], epochs=12, batch_size=32, verbose=0)
     return model
+
+
+@pytest.fixture(scope="session")
+def litertjs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that LiteRT.js was installed in."""
+    folder = tmp_path_factory.mktemp("npm")
+    line = ["npm", "install", "--no-audit", "--no-fund", "@litertjs/core@2.5.3"]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"npm gives no LiteRT.js: {done.stderr[-200:]}")
+    return folder

@@ -20,7 +20,8 @@ FOLDER = Path(tflite_export.__file__).parent
 # From the ground up: each imports only from those before it.
 PARTS = [
     "text", "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model",
-    "running", "runtimes", "memory", "conversion", "metadata", "operators", "vela", "ethos_u",
+    "running", "browser", "runtimes", "memory", "conversion", "metadata", "operators", "vela",
+    "ethos_u",
     "c_array", "c_sources", "c_project", "web_page", "web", "recipes", "converter", "diagnosis",
     "verification", "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ import base64
 import html.parser
 import json
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import chromium
 import keras
 import numpy as np
 import pytest
+from chromium import needs_browser
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -30,11 +30,6 @@ HOSTILE = ["</script><b>", "<img src=x onerror=alert(1)>", "\x1b[31m&amp;", "\"'
 
 APART = {"float32": 1e-5, "int8_float": 1 / 256, "dynamic": 0.02, "weight_int8": 1e-5}
 """Largest difference of a score: sums in another order, or one step of integers."""
-
-needs_browser = pytest.mark.skipif(
-    chromium.PROGRAM is None or shutil.which("npm") is None,
-    reason="needs chromium and npm: apt-get install chromium npm",
-)
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +56,6 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ending in ("js", "wasm"):
         (folder / "wasm" / f"litert_wasm_compat_internal.{ending}").write_text("var two = 2;\n")
     return folder
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("npm")
-    line = ["npm", "pack", "@litertjs/core@2.5.3", "--pack-destination", str(folder)]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"npm gives no LiteRT.js: {done.stderr[-200:]}")
-    return next(folder.glob("*.tgz"))
 
 
 class Scripts(html.parser.HTMLParser):
@@ -255,12 +240,12 @@ def digits() -> tuple[keras.Model, np.ndarray, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", list(APART))
 def test_a_page_decides_as_litert_on_a_thousand_samples(
-    variant: str, digits: Any, library: Path, browser: chromium.Page, tmp_path: Path
+    variant: str, digits: Any, litertjs: Path, browser: chromium.Page, tmp_path: Path
 ) -> None:
     model, x, y = digits
     calibrated = {"samples": x[1000:]} if variant == "int8_float" else {}
     flat = tflite_export.convert(model, quantize=variant, **calibrated)
-    folder = tflite_export.to_web(flat, tmp_path / "page", library=library)
+    folder = tflite_export.to_web(flat, tmp_path / "page", library=litertjs)
     opened(browser, folder)
     found = np.array([one[0] for one in answers(browser, [[sample] for sample in x[:1000]])])
     expected = litert(flat, x[:1000])
@@ -273,9 +258,9 @@ def test_a_page_decides_as_litert_on_a_thousand_samples(
 @needs_browser
 @pytest.mark.slow
 def test_pictures_are_drawn_opened_and_filmed(
-    five: bytes, library: Path, browser: chromium.Page, tmp_path: Path
+    five: bytes, litertjs: Path, browser: chromium.Page, tmp_path: Path
 ) -> None:
-    folder = tflite_export.to_web(five, tmp_path / "page", library=library)
+    folder = tflite_export.to_web(five, tmp_path / "page", library=litertjs)
     browser.resize(390, 844)
     opened(browser, folder)
     assert browser.run("document.documentElement.scrollWidth") <= 390
@@ -333,7 +318,7 @@ def test_pictures_are_drawn_opened_and_filmed(
 
 @needs_browser
 @pytest.mark.slow
-def test_numbers_of_several_inputs(library: Path, browser: chromium.Page, tmp_path: Path) -> None:
+def test_numbers_of_several_inputs(litertjs: Path, browser: chromium.Page, tmp_path: Path) -> None:
     keras.utils.set_random_seed(2)
     left, right = keras.Input((3,), name="left"), keras.Input((12,), name="right")
     both = layers.Concatenate()([left, right])
@@ -345,7 +330,7 @@ def test_numbers_of_several_inputs(library: Path, browser: chromium.Page, tmp_pa
         ],
     )
     flat = tflite_export.convert(model, labels={"yes": ["cat"], "many": list("abcdefghijkl")})
-    folder = tflite_export.to_web(flat, tmp_path / "page", library=library)
+    folder = tflite_export.to_web(flat, tmp_path / "page", library=litertjs)
     opened(browser, folder)
     about = tflite_export.read_metadata(flat)
     names = [end.name for end in about.inputs]
@@ -394,7 +379,7 @@ def test_numbers_of_several_inputs(library: Path, browser: chromium.Page, tmp_pa
 @needs_browser
 @pytest.mark.slow
 def test_bytes_at_the_ends(
-    digits: Any, library: Path, browser: chromium.Page, tmp_path: Path
+    digits: Any, litertjs: Path, browser: chromium.Page, tmp_path: Path
 ) -> None:
     """Files of other converters may take and give uint8."""
     import tensorflow as tf
@@ -407,7 +392,7 @@ def test_bytes_at_the_ends(
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     flat = converter.convert()
-    folder = tflite_export.to_web(flat, tmp_path / "page", library=library)
+    folder = tflite_export.to_web(flat, tmp_path / "page", library=litertjs)
     opened(browser, folder)
     found = np.array([one[0] for one in answers(browser, [[sample] for sample in x[:50]])])
     expected = litert(flat, x[:50])
@@ -418,9 +403,9 @@ def test_bytes_at_the_ends(
 @needs_browser
 @pytest.mark.slow
 def test_a_page_alone_says_what_it_lacks(
-    five: bytes, library: Path, browser: chromium.Page, tmp_path: Path
+    five: bytes, litertjs: Path, browser: chromium.Page, tmp_path: Path
 ) -> None:
-    folder = tflite_export.to_web(five, tmp_path / "page", library=library)
+    folder = tflite_export.to_web(five, tmp_path / "page", library=litertjs)
     (folder / "litert.js").unlink()
     browser.open(folder / "index.html")
     assert "keep them together" in browser.run("document.getElementById('status').textContent")

@@ -84,7 +84,11 @@ def export(
 def outcome(result: Any, *, generated: bool = False) -> str:
     """Say in one line what `verify` found."""
     what = "generated inputs" if generated else "samples"
-    where = {"micro": " in TFLite Micro", "compiled": " in LiteRT, compiled,"}
+    where = {
+        "micro": " in TFLite Micro",
+        "compiled": " in LiteRT, compiled,",
+        "web": " in LiteRT.js",
+    }
     parts = [
         f"verified{where.get(result.runtime, '')} on {result.samples} {what}: largest difference "
         f"{result.relative:.2g} of the output's scale"

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 PROJECTS = ("plain", "arduino", "esp-idf")
-RUNTIMES = ("litert", "compiled", "micro")
+RUNTIMES = ("litert", "compiled", "micro", "web")
 SAMPLE_FILES = (
     "an .npz whose array x (or one array per input name) holds the inputs and y the labels, or a "
     ".npy of inputs"
@@ -101,8 +101,8 @@ def add_verifying(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=RUNTIMES,
         default="litert",
-        help="what runs the file when it is compared: LiteRT's interpreter, its compiled form, or "
-        "TFLite Micro (default: litert)",
+        help="what runs the file when it is compared: LiteRT's interpreter, its compiled form, "
+        "TFLite Micro, or LiteRT.js in a headless Chromium (default: litert)",
     )
     parser.add_argument(
         "--tolerance",

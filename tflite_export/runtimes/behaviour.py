@@ -22,7 +22,7 @@ class RuntimeFigures:
     """What one runtime does with one file.
 
     Attributes:
-        runtime: Its name: "compiled" or "micro".
+        runtime: Its name: "compiled", "micro" or "web".
         refusal: Why it does not run the file; empty where it does.
         difference: Largest difference from the answers of LiteRT's interpreter, as a share of the
             largest absolute value that an output answers there; `None` without samples.

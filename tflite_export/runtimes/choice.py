@@ -9,13 +9,20 @@ from tflite_export.running.interpreter import Runner
 from tflite_export.runtimes.compiled import compiled_runner
 from tflite_export.runtimes.micro import micro_runner
 from tflite_export.runtimes.remote import RemoteRunner
+from tflite_export.runtimes.web import web_runner
 
 RUNTIMES: dict[str, Callable[[bytes], Runner | RemoteRunner]] = {
     "litert": Runner,
     "compiled": compiled_runner,
     "micro": micro_runner,
+    "web": web_runner,
 }
-TITLES = {"litert": "LiteRT", "compiled": "LiteRT, compiled", "micro": "TFLite Micro"}
+TITLES = {
+    "litert": "LiteRT",
+    "compiled": "LiteRT, compiled",
+    "micro": "TFLite Micro",
+    "web": "LiteRT.js",
+}
 
 
 def known(runtimes: Sequence[str]) -> tuple[str, ...]:

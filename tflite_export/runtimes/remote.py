@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.errors import FlatbufferError
 from tflite_export.flatbuffer.container import parse, text
 from tflite_export.running.interpreter import Slot, slots
-from tflite_export.runtimes.process import Process, RefusalError
+from tflite_export.runtimes.process import RefusalError
 from tflite_export.runtimes.refusals import NotRunError
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +27,22 @@ _TYPES = {
     schema.TensorType.UINT32: np.uint32,
     schema.TensorType.BOOL: np.bool_,
 }
+
+
+class Remote(Protocol):
+    """What runs files elsewhere: `process.Process`, or a browser."""
+
+    lock: Any
+
+    @property
+    def holds(self) -> object | None:
+        """Whose file it has loaded."""
+
+    @holds.setter
+    def holds(self, owner: object | None) -> None: ...
+
+    def ask(self, *question: Any) -> tuple[Any, str]:
+        """Ask, and give back the answer and what was said meanwhile."""
 
 
 class RemoteRunner:
@@ -45,7 +61,7 @@ class RemoteRunner:
     def __init__(
         self,
         flat: bytes,
-        process: Process,
+        process: Remote,
         load: Callable[[RemoteRunner], None],
         explain: Callable[[RefusalError], NotRunError],
     ) -> None:

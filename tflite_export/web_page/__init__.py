@@ -1,1 +1,1 @@
-"""The page that runs a file in a browser: its parts, and LiteRT.js made loadable from disk."""
+"""The page that runs a file in a browser: its parts, filled in by `web`."""

@@ -20,9 +20,11 @@ _IMPORT = re.compile(r'^import \{ createWasmLib \} from "@litertjs/wasm-utils";$
 _EXPORT = re.compile(r"^export \{([^}]*)\};\s*(//# sourceMappingURL=\S*\s*)?\Z", re.MULTILINE)
 # The build without relaxed SIMD runs in every browser, and its sums are the same in all of them.
 _GLUE = "wasm/litert_wasm_compat_internal"
+INSTALL = f"`npm install {NAME}@{VERSION}` in the folder you work in"
+"""How it gets to where it is looked for."""
 _GET = (
-    f"`npm install {NAME}@{VERSION}` in the folder you work in, or `npm pack {NAME}@{VERSION}` and "
-    f"library='litertjs-core-{VERSION}.tgz' (--library in a shell)"
+    f"{INSTALL}, or `npm pack {NAME}@{VERSION}` and library='litertjs-core-{VERSION}.tgz' "
+    "(--library in a shell)"
 )
 _SCRIPT = """// {name} {version} (Apache-2.0), packed so that a page on disk can load it.
 (function () {{
@@ -42,6 +44,11 @@ const createWasmLib = async (make) =>
 window.LiteRtJs = {{{names}}};
 }})();
 """
+
+
+def installed() -> bool:
+    """Whether it is in `node_modules` here or above."""
+    return any(map(_is_package, _places(None)))
 
 
 def script(library: str | os.PathLike[str] | None) -> str:
@@ -80,19 +87,25 @@ def script(library: str | os.PathLike[str] | None) -> str:
 
 def _opened(library: str | os.PathLike[str] | None) -> Callable[[str], bytes]:
     """Find the package, and give what reads a file of it."""
-    if library is None:
-        here = Path.cwd()
-        places = [folder / "node_modules" / NAME for folder in (here, *here.parents)]
-    else:
-        given = Path(library)
-        places = [given, given / NAME, given / "node_modules" / NAME]
-    for place in places:
+    for place in _places(library):
         if place.is_file():
             return lambda name: _packed(place, name)
-        if (place / "package.json").is_file() and (place / "dist" / "index.js").is_file():
+        if _is_package(place):
             return lambda name: _unpacked(place / name)
     where = "node_modules here or above" if library is None else str(library)
     raise OptionError(f"LiteRT.js, the npm package {NAME}, is not in {where}: {_GET}.")
+
+
+def _places(library: str | os.PathLike[str] | None) -> list[Path]:
+    if library is None:
+        here = Path.cwd()
+        return [folder / "node_modules" / NAME for folder in (here, *here.parents)]
+    given = Path(library)
+    return [given, given / NAME, given / "node_modules" / NAME]
+
+
+def _is_package(place: Path) -> bool:
+    return (place / "package.json").is_file() and (place / "dist" / "index.js").is_file()
 
 
 def _unpacked(path: Path) -> bytes:

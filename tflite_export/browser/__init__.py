@@ -1,0 +1,1 @@
+"""What a file meets in a browser: LiteRT.js, its limits, and a Chromium without a window."""
