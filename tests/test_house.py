@@ -47,6 +47,14 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
     }
     assert packed == there
     assert {"keras_nns/py.typed", "tflite_export/py.typed"} <= set(names)
+    # What programs and pages are made of is no Python.
+    parts = {
+        str(path.relative_to(ROOT))
+        for folder in ("c_sources", "web_page")
+        for path in (ROOT / "tflite_export" / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert len(parts) > 15 and parts <= set(names)
     assets = (ROOT / "keras_nns" / "reporting" / "assets").rglob("*.*")
     assert {str(path.relative_to(ROOT)) for path in assets} <= set(names)
 
