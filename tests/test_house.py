@@ -50,7 +50,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
     # What programs and pages are made of is no Python.
     parts = {
         str(path.relative_to(ROOT))
-        for folder in ("c_sources", "web_page")
+        for folder in ("browser", "c_sources", "web_page")
         for path in (ROOT / "tflite_export" / folder).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }

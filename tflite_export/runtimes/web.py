@@ -26,49 +26,7 @@ from tflite_export.runtimes.refusals import NotRunError
 from tflite_export.runtimes.remote import RemoteRunner
 
 Array = np.ndarray[Any, Any]
-_PAGE = """<!doctype html>
-<meta charset="utf-8">
-<body>
-<script src="litert.js"></script>
-<script>
-"use strict";
-const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
-const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-const text = (array) => {
-  const all = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  let found = "";
-  for (let i = 0; i < all.length; i += 8192) {
-    found += String.fromCharCode(...all.subarray(i, i + 8192));
-  }
-  return btoa(found);
-};
-let begun, model, ends;
-async function load(file, known) {
-  begun = begun || LiteRtJs.loadLiteRt("litert.js");
-  await begun;
-  if (model) model.delete();
-  model = null;
-  model = await LiteRtJs.loadAndCompile(bytes(file), { accelerator: "wasm" });
-  ends = known;
-}
-async function run(values) {
-  const given = {};
-  try {
-    ends.inputs.forEach(([name, type, shape], i) => {
-      given[name] = new LiteRtJs.Tensor(new ARRAYS[type](bytes(values[i]).buffer), shape);
-    });
-    const found = await model.run(given);
-    return ends.outputs.map(([name]) => {
-      const array = found[name].toTypedArray();
-      found[name].delete();
-      return text(array);
-    });
-  } finally {
-    Object.values(given).forEach((tensor) => tensor.delete());
-  }
-}
-</script>
-"""
+_PAGE = Path(library.__file__).parent / "runner.html"
 
 
 class _Kept:
@@ -143,7 +101,7 @@ class _Kept:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "litert.js").write_text(script, encoding="utf-8")
             page = Path(folder) / "index.html"
-            page.write_text(_PAGE, encoding="utf-8")
+            page.write_bytes(_PAGE.read_bytes())
             self._browser.open(page)
         return self._browser
 
