@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,6 +21,13 @@ CHROMIUM = next(
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    # Before anything is made.
+    *(
+        pytest.mark.skipif(
+            find_spec(name) is None, reason=f"needs {name}: pip install 'keras-nns[page,browser]'"
+        )
+        for name in ("altair", "vl_convert", "playwright")
+    ),
 ]
 
 CONTRAST = """() => {
@@ -83,15 +92,13 @@ def data(record):
 
 @pytest.fixture(scope="module")
 def address(record, tmp_path_factory):
-    pytest.importorskip("vl_convert", reason="needs vl-convert: pip install 'keras-nns[page]'")
     done = interactive.publish(record, tmp_path_factory.mktemp("page"))
     return done.path.as_uri()
 
 
 @pytest.fixture(scope="module")
 def browser(address):
-    reason = "needs Playwright: pip install 'keras-nns[browser]'"
-    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    api = import_module("playwright.sync_api")
     with api.sync_playwright() as started:
         running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield running
