@@ -271,7 +271,7 @@ def _figures(alt: Any) -> Any:
         alt.Tooltip("label:N"),
         alt.Tooltip("parent:Q", format=".3f"),
         alt.Tooltip("network:Q", format=".3f"),
-        alt.Tooltip("interval:N", title="95 % interval"),
+        alt.Tooltip("interval:N"),
     ]
     parent = base.mark_point(
         filled=False, size=70, strokeWidth=2, color=alt.ExprRef("soft")

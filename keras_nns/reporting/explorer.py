@@ -127,7 +127,7 @@ def _networks(record: SurgeryRecord, groups: Sequence[str]) -> list[Json]:
                 "name": first.name,
                 "labels": [record.activity.label_names[label] for label in labels],
                 "measure": first.comparison.after.measure,
-                "samples": first.comparison.after.samples,
+                "confidence": first.comparison.after.confidence,
                 "points": points,
             }
         )

@@ -35,7 +35,7 @@ PARENT_FILE = f"{PARENT}.tflite"
 
 _FOLDERS = {TENTH: "tflite", SAME: "same", PAPER: "paper"}
 _WAYS = {
-    TENTH: "ours, at most a tenth",
+    TENTH: "ours, at most a tenth of the paper's",
     SAME: "ours, as large as the paper's",
     PAPER: "the paper's rule",
     MERGED: "ours, for all labels",

@@ -87,7 +87,9 @@ function showDetail() {
     fact("units kept", count(point.units), `of ${count(groups)}`),
     fact("parameters", count(point.parameters), `${percent(point.parameters, data.parent.parameters)} of the parent's`),
     fact(".tflite file", file, point.bytes && data.parent.bytes ? `${percent(point.bytes, data.parent.bytes)} of the parent's` : ""),
-    fact(network.measure, share(point.balanced_accuracy), interval ? `${share(interval[0])} to ${share(interval[1])}; ${beside("balanced_accuracy")}` : beside("balanced_accuracy")),
+    fact(network.measure, share(point.balanced_accuracy), interval
+      ? [`${100 * network.confidence} % interval ${share(interval[0])} to ${share(interval[1])}`, beside("balanced_accuracy")].filter(Boolean).join("; ")
+      : beside("balanced_accuracy")),
     fact("recall", share(point.recall), beside("recall")),
     fact("specificity", share(point.specificity), beside("specificity")),
     fact("AUC", share(point.auc), beside("auc")),
