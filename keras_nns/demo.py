@@ -140,9 +140,6 @@ def run_demo(
         SelectionError: `zeta` or `epochs` makes no sense, or a label has no samples.
         ProofError: A cut is not exact.
         tflite_export.ExportError: A network cannot be exported.
-
-    Example:
-        >>> run_demo("digits", output="nns_demo")  # doctest: +SKIP
     """
     rule = above(zeta)  # refuse a share that makes no sense before any work
     if epochs is not None and epochs < 1:

@@ -12,6 +12,12 @@ NNSError
 
 Beside it stands DataWarning: data that a trained model answers by chance, or that may be meant
 otherwise than it is read.
+
+    >>> try:
+    ...     nns.select(activity, labels="cat")
+    ... except nns.NNSError as error:
+    ...     print(error)
+    No label 'cat'. Expected a number from 0 to 9 or one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.
 """
 
 from tflite_export.text import visible
@@ -25,7 +31,15 @@ def what_is_wrong(error: Exception) -> str:
 
 
 class NNSError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Root of every error this package raises on purpose.
+
+    Example:
+        >>> try:
+        ...     nns.select(activity, labels="cat")
+        ... except nns.NNSError as error:
+        ...     print(type(error).__name__)
+        SelectionError
+    """
 
     def __str__(self) -> str:
         # Names of the user's, such as labels, may hold what a terminal obeys.
@@ -33,39 +47,102 @@ class NNSError(Exception):
 
 
 class DataError(NNSError, ValueError):
-    """Inputs or labels that do not fit the model."""
+    """Inputs or labels that do not fit the model.
+
+    Example:
+        >>> nns.observe(model, (x[:, :10], y))
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.DataError: Input 'pixels' has the wrong shape. Expected (None, 64)...
+    """
 
 
 class DataWarning(UserWarning):
-    """Data that a model answers as if it did not know it, or that may be meant otherwise."""
+    """Data that a model answers as if it did not know it, or that may be meant otherwise.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", nns.errors.DataWarning)
+        >>> nns.observe(model, (x, np.roll(y, 1)))
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.DataWarning: Model 'digits' answers this data as by chance: ...
+    """
 
 
 class ModelError(NNSError, ValueError):
-    """A model that cannot be read as a graph of layers."""
+    """A model that cannot be read as a graph of layers.
+
+    Example:
+        >>> nns.inspect(keras.Sequential([keras.layers.Dense(3)]))
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.ModelError: Model 'sequential...' has not been built, ...
+    """
 
 
 class SelectionError(NNSError, ValueError):
-    """A score, a keep rule or a label that makes no sense."""
+    """A score, a keep rule or a label that makes no sense.
+
+    Example:
+        >>> nns.select(activity, labels="cat")
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.SelectionError: No label 'cat'. ...
+    """
 
 
 class PlanError(NNSError, ValueError):
-    """A plan that does not belong to the model, or that would empty a layer."""
+    """A plan that does not belong to the model, or that would empty a layer.
+
+    Example:
+        >>> nns.cut(resnet, plan)
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.PlanError: The plan was made for another model than 'pets': ...
+    """
 
 
 class SurgeryError(NNSError, ValueError):
-    """A cut that cannot be made exactly."""
+    """A cut that cannot be made exactly.
+
+    Example:
+        >>> nns.cut(resnet, nns.select(nns.observe(resnet, "photos"), "cat"), head="nothing")
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.SurgeryError: ...
+    """
 
 
 class ProofError(SurgeryError):
-    """A cut model that differs from its masked parent by more than rounding."""
+    """A cut model that differs from its masked parent by more than rounding.
+
+    Example:
+        >>> try:
+        ...     three = nns.cut(model, plan, prove=True)
+        ... except nns.errors.ProofError as error:
+        ...     print("Do not ship it:", error)
+    """
 
 
 class FileError(NNSError, OSError):
-    """A file that is missing, damaged, foreign or in the way."""
+    """A file that is missing, damaged, foreign or in the way.
+
+    Example:
+        >>> nns.load_model("missing.keras")
+        Traceback (most recent call last):
+            ...
+        keras_nns.errors.FileError: Cannot read 'missing.keras': no such file.
+    """
 
 
 class BackendError(NNSError, ImportError):
-    """Keras that runs on a backend which this package does not speak."""
+    """Keras that runs on a backend which this package does not speak.
+
+    Example:
+        >>> issubclass(nns.errors.BackendError, ImportError)
+        True
+    """
 
 
 __all__ = [

@@ -1,4 +1,8 @@
-"""Plots: matplotlib figures of what was seen, kept and gained."""
+"""Plots: matplotlib figures of what was seen, kept and gained.
+
+>>> figure = nns.plots.kept_units(nns.select(activity, labels="each"), "dense")
+>>> nns.plots.save(figure, "kept.png")
+"""
 
 from keras_nns.reporting.image_files import rendered, save
 from keras_nns.reporting.plots import (

@@ -1,4 +1,8 @@
-"""Results: what the verbs return. Each prints as a table or a sentence."""
+"""Results: what the verbs return. Each prints as a table or a sentence.
+
+>>> isinstance(nns.compare(model, three, x_test, y_test), nns.results.Comparison)
+True
+"""
 
 from keras_nns.composition.patching import Patched
 from keras_nns.composition.transplanting import Transplanted

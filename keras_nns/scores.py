@@ -2,6 +2,9 @@
 
 Pass one to `select` or `extract`: `score=nns.scores.contrast`, or what one of them returns where it
 needs data of its own: `score=nns.scores.reconstruction(model, data)`.
+
+    >>> nns.select(activity, labels=3, score=nns.scores.contrast)
+    <Plan for 3: 24 of 48 units>
 """
 
 from keras_nns.selection.activations import (

@@ -41,7 +41,9 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
         FlatbufferError: `flat` is not a TFLite model.
 
     Example:
-        >>> save(to_c(flat, "digits_tflite"), "digits_tflite.h")   # doctest: +SKIP
+        >>> header = tflite_export.to_c(flat, "digits_tflite")
+        >>> tflite_export.save(header, "digits_tflite.h").name
+        'digits_tflite.h'
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise OptionError(f"name must be a C identifier. Received: {name!r}.")

@@ -55,7 +55,12 @@ _FILES: Mapping[str, tuple[str, Sequence[str], Mapping[str, str], Sequence[str]]
 """Of each project: where its sources lie, which are shared, which are its own and what they are
 called, and what building makes."""
 PROJECTS = tuple(_FILES)
-"""What `to_c_project` writes: "plain", "arduino" and "esp-idf"."""
+"""What `to_c_project` writes: "plain", "arduino" and "esp-idf".
+
+Example:
+    >>> tflite_export.PROJECTS
+    ('plain', 'arduino', 'esp-idf')
+"""
 
 _HELD = {"ASSIGN_VARIABLE", "CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE"}
 _RECENT = {"DYNAMIC_UPDATE_SLICE", "REDUCE_ALL", "REDUCE_MIN", "REVERSE_V2"}
@@ -103,8 +108,8 @@ def to_c_project(
         ExportFileError: The folder exists, holds other files, or cannot be written.
 
     Example:
-        >>> to_c_project("pets.tflite", "pets", project="arduino")  # doctest: +SKIP
-        PosixPath('pets')
+        >>> tflite_export.to_c_project(flat, "digits", project="arduino")
+        PosixPath('digits')
     """
     if project not in PROJECTS:
         listed = ", ".join(repr(name) for name in PROJECTS)

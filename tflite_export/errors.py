@@ -37,7 +37,6 @@ class ExportError(Exception):
     """Root of every error that tflite_export raises on purpose.
 
     Example:
-        >>> import tflite_export
         >>> try:
         ...     tflite_export.read_metadata(b"not a model")
         ... except tflite_export.ExportError as error:
@@ -53,8 +52,10 @@ class OptionError(ExportError, ValueError):
     """An argument is unknown, or does not fit the model.
 
     Example:
-        >>> issubclass(OptionError, ValueError)
-        True
+        >>> tflite_export.convert(model, quantize="int7")
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.OptionError: unknown quantize='int7'; expected None or one of ...
     """
 
 
@@ -66,8 +67,11 @@ class ConversionError(ExportError):
             the model was refused before conversion began.
 
     Example:
-        >>> ConversionError("no form for op X", log="loc(...): error").log
-        'loc(...): error'
+        >>> inputs = keras.Input((4,))
+        >>> tflite_export.convert(keras.Model(inputs, keras.ops.erfinv(inputs)))
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.ConversionError: ...
     """
 
     def __init__(self, message: str, *, log: str = "") -> None:
@@ -80,8 +84,10 @@ class FlatbufferError(ExportError):
     """Bytes that are not a TFLite model, or a damaged or truncated one.
 
     Example:
-        >>> issubclass(FlatbufferError, ExportError)
-        True
+        >>> tflite_export.anatomy(b"not a model")
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.FlatbufferError: ...
     """
 
 
@@ -89,8 +95,10 @@ class MetadataError(ExportError):
     """Labels, normalization or associated files that cannot be packed or read.
 
     Example:
-        >>> issubclass(MetadataError, ExportError)
-        True
+        >>> tflite_export.add_metadata(flat, labels=["cat", "dog"])
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.MetadataError: ...
     """
 
 
@@ -98,8 +106,10 @@ class VerificationError(ExportError):
     """The flatbuffer does not answer what the Keras model answers.
 
     Example:
-        >>> issubclass(VerificationError, ExportError)
-        True
+        >>> tflite_export.verify(flat, three, x_test)
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.VerificationError: ...
     """
 
 
@@ -107,8 +117,10 @@ class ExportFileError(ExportError):
     """A file cannot be read or written, or would be overwritten unasked.
 
     Example:
-        >>> issubclass(ExportFileError, ExportError)
-        True
+        >>> tflite_export.read_metadata("missing.tflite")
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.ExportFileError: cannot read missing.tflite: No such file or directory.
     """
 
 
@@ -116,8 +128,12 @@ class CalibrationWarning(UserWarning):
     """The samples are too few, or miss labels, to measure activations on.
 
     Example:
-        >>> issubclass(CalibrationWarning, UserWarning)
-        True
+        >>> import warnings
+        >>> warnings.simplefilter("error", tflite_export.CalibrationWarning)
+        >>> tflite_export.convert(model, quantize="int8", samples=x[:20])
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.CalibrationWarning: only 20 samples to measure activations on; ...
     """
 
 
@@ -125,8 +141,8 @@ class ChangedFileWarning(UserWarning):
     """A file was exported here and written anew by another tool: damage to it cannot be seen.
 
     Example:
-        >>> issubclass(ChangedFileWarning, UserWarning)
-        True
+        >>> import warnings
+        >>> warnings.simplefilter("error", tflite_export.ChangedFileWarning)  # refuse such files
     """
 
 
@@ -134,6 +150,11 @@ class FloatKernelWarning(UserWarning):
     """Kernels stay in float32 in a variant that was to store them smaller.
 
     Example:
-        >>> issubclass(FloatKernelWarning, UserWarning)
-        True
+        >>> import warnings
+        >>> warnings.simplefilter("error", tflite_export.FloatKernelWarning)
+        >>> deep = keras.Sequential([keras.Input((5, 5, 5, 2)), keras.layers.Conv3D(4, 2)])
+        >>> tflite_export.convert(deep, quantize="weight_int8")
+        Traceback (most recent call last):
+            ...
+        tflite_export.errors.FloatKernelWarning: ...
     """

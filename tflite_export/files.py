@@ -34,10 +34,8 @@ def save(
             cannot be written (permissions, no space, not a folder).
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(b"TFL3", folder + "/model.tflite").name
-        'model.tflite'
+        >>> tflite_export.save(flat, "digits.tflite").name
+        'digits.tflite'
     """
     target = Path(path)
     try:

@@ -31,8 +31,8 @@ def arena(flat: bytes | str | os.PathLike[str]) -> int:
         ExportFileError: The path cannot be read.
 
     Example:
-        >>> arena("keywords_int8.tflite")                          # doctest: +SKIP
-        24272
+        >>> tflite_export.arena(flat)  # bytes
+        2672
     """
     data = read(flat) if isinstance(flat, (str, os.PathLike)) else flat
     container.parse(data)

@@ -61,8 +61,10 @@ def add_metadata(
         MetadataError: The labels do not fit the output, or a file cannot be packed.
 
     Example:
-        >>> flat = add_metadata(flat, labels=["cat", "dog"],      # doctest: +SKIP
-        ...                     files={"plan.json": {"kept": [0, 3]}})
+        >>> names = [f"digit {number}" for number in range(10)]
+        >>> flat = tflite_export.add_metadata(flat, labels=names, files={"note.txt": "Tried."})
+        >>> tflite_export.read_metadata(flat).labels[3]
+        'digit 3'
     """
     stamp = container.check(flat)
     model = container.parse(flat)
@@ -96,8 +98,9 @@ def read_metadata(source: bytes | str | os.PathLike[str]) -> Metadata:
         MetadataError: The metadata is not in the standard schema.
 
     Example:
-        >>> read_metadata("digits.tflite").labels                  # doctest: +SKIP
-        ('zero', 'one', 'two', 'three')
+        >>> told = tflite_export.read_metadata(flat)
+        >>> told.name, told.quantize, told.inputs[0].name
+        ('digits', 'int8', 'pixels')
     """
     flat = read(source) if isinstance(source, (str, os.PathLike)) else source
     stamp = container.check(flat)

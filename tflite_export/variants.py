@@ -31,8 +31,9 @@ class Tolerance:
             always allowed: on few samples a share means nothing.
 
     Example:
-        >>> Tolerance(largest=1e-5).rms
-        inf
+        >>> within = tflite_export.Tolerance(rms=0.02, agreement=0.98)
+        >>> tflite_export.verify(flat, model, x_test, tolerance=within).agreement
+        0.9...
     """
 
     largest: float = math.inf
@@ -63,8 +64,9 @@ class Variant:
         tool: "converter" for TensorFlow's, "quantizer" for ai-edge-quantizer.
 
     Example:
-        >>> VARIANTS["int8"].needs_samples
-        True
+        >>> int8 = tflite_export.VARIANTS["int8"]
+        >>> int8.summary, int8.needs_samples
+        ('int8 weights, arithmetic, inputs and outputs', True)
     """
 
     name: str
@@ -144,6 +146,12 @@ VARIANTS: dict[str, Variant] = {
         ),
     )
 }
+"""Every variant by the name that `convert(quantize=...)` takes.
+
+Example:
+    >>> list(tflite_export.VARIANTS)[:5]
+    ['float32', 'float16', 'dynamic', 'int8', 'int8_float']
+"""
 
 
 def variant(quantize: str | None) -> Variant:

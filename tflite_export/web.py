@@ -65,7 +65,8 @@ def to_web(
         ExportFileError: The folder exists, holds other files, or cannot be written.
 
     Example:
-        >>> to_web("digits.tflite", "digits")                      # doctest: +SKIP
+        >>> flat = tflite_export.convert(model, quantize="int8_float", samples=x)
+        >>> tflite_export.to_web(flat, "digits")  # npm install @litertjs/core@2.5.3
         PosixPath('digits')
     """
     data = bytes(read(flat) if isinstance(flat, (str, os.PathLike)) else flat)

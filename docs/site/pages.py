@@ -33,6 +33,26 @@ TOPICS = {
 }
 """The rooms of `keras_nns` whose public names stand under each heading."""
 
+WORDS: dict[str, str] = {
+    "nns, tflite_export, keras, np": "`keras_nns`, `tflite_export`, Keras and NumPy, imported",
+    "x, y, x_test, y_test": "scikit-learn's digits, `(samples, 64)` in 0 to 1, and their labels: "
+    "1,200 to train and watch with, 597 to judge on",
+    "parts": "`nns.split(x, y)`",
+    "model": "a trained network that tells the digits apart, with 32 hidden units in the layer "
+    "`dense` and 16 in `dense_1`",
+    "activity": "`nns.observe(model, (x, y))`",
+    "plan": "`nns.select(activity, labels=3)`",
+    "three, eight": "subnetworks for 3 and for 8 that were cut from it, "
+    '`nns.cut(model, plan, head="binary")`',
+    "tiny": "a small network that was not trained, for two labels",
+    "flat": '`tflite_export.convert(model, quantize="int8", samples=x)`',
+    '"photos"': "a folder of photos in three sub-folders, `bird`, `cat` and `dog`",
+    "resnet": "a trained residual network that tells them apart",
+    "lm": "a language model of three residual blocks over 40 tokens",
+    "texts, kinds": "texts in tokens, `(200, 12)`, and what each is: code or prose",
+}
+"""What stands for what in the examples of docstrings; a test holds it to what they are run with."""
+
 # Where the site has what a link names, beside pages of `docs/`.
 _MOVED = (
     (r"README\.md", "index.md"),
@@ -143,6 +163,21 @@ def homes(path: Path, package: str) -> dict[str, str]:
     return {name: found.get(name, f"{package}.{name}") for name in public}
 
 
+def words() -> str:
+    """Tell what the names in examples stand for."""
+    lines = [
+        "Every example is run by a test. They begin where these are at hand, and `...` stands for "
+        "what differs from machine to machine:",
+        "",
+        "| in examples | is |",
+        "| --- | --- |",
+    ]
+    for names, what in WORDS.items():
+        called = ", ".join(f"`{name}`" for name in names.split(", "))
+        lines.append(f"| {called} | {what} |")
+    return "\n".join([*lines, ""])
+
+
 def entry(home: str) -> str:
     """Return what asks mkdocstrings for one name."""
     return f"::: {home}\n"
@@ -159,7 +194,7 @@ def verbs() -> str:
     }
     if missing:
         raise ValueError(f"TOPICS of {Path(__file__).name} has no heading for {sorted(missing)}.")
-    lines = ["# `keras_nns`", "", "```python", "import keras_nns as nns", "```", ""]
+    lines = ["# `keras_nns`", "", "```python", "import keras_nns as nns", "```", "", words()]
     for topic, rooms in TOPICS.items():
         own = sorted((rooms.index(room), name) for name, room in room_of.items() if room in rooms)
         lines += [f"## {topic}", "", *(entry(names[name]) for _, name in own)]
@@ -168,7 +203,7 @@ def verbs() -> str:
 
 def families() -> str:
     """Make the page of the families of names beside the verbs."""
-    lines = ["# Families", ""]
+    lines = ["# Families", "", "[What names in examples stand for](keras_nns.md)", ""]
     for name in ("scores", "steps", "schedules", "rules", "plots", "results", "errors"):
         path = ROOT / "keras_nns" / f"{name}.py"
         words = ast.get_docstring(ast.parse(path.read_text())) or ""
@@ -181,6 +216,7 @@ def exporter() -> str:
     """Make the page of `tflite_export`."""
     path = ROOT / "tflite_export" / "__init__.py"
     lines = ["# `tflite_export`", "", ast.get_docstring(ast.parse(path.read_text())) or "", ""]
+    lines += ["[What names in examples stand for](keras_nns.md)", ""]
     names = homes(path, "tflite_export")
     verbs_first = sorted(names, key=lambda name: (not name.islower(), name.isupper(), name))
     return "\n".join([*lines, *(entry(names[name]) for name in verbs_first)])

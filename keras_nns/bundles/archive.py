@@ -70,9 +70,12 @@ class Bundle:
         values: How numbers are stored: `"exact"`, `"float16"` or `"int8"`.
 
     Example:
-        >>> bundle = nns.Bundle.open("digits.safetensors")  # doctest: +SKIP
-        >>> rows = bundle.weights("3")  # reads its own rows alone  # doctest: +SKIP
-        >>> both = nns.restore(bundle, ["3", "8"])  # the paper's integration  # doctest: +SKIP
+        >>> plans = nns.select(activity, labels="each")
+        >>> bundle = nns.store(model, plans, "digits.safetensors")
+        >>> bundle.weights("3")["dense/kernel"].shape  # reads its own rows alone
+        (64, 16)
+        >>> nns.restore(bundle, ["3", "8"], head="labels").output_shape  # the paper's integration
+        (None, 2)
     """
 
     path: str

@@ -66,9 +66,9 @@ def store(
         FileError: The file exists and `overwrite` is false, or cannot be written.
 
     Example:
-        >>> plans = nns.select(activity, "each")  # doctest: +SKIP
-        >>> bundle = nns.store(model, plans, "digits.safetensors")  # doctest: +SKIP
-        >>> three = nns.restore(bundle, "3")  # doctest: +SKIP
+        >>> plans = nns.select(activity, labels="each")
+        >>> print(nns.store(model, plans, "digits.safetensors"))
+        Bundle of 10 subnetworks (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """
     if values not in VALUES:
         raise SelectionError(f"Expected `values` to be one of {VALUES}. Received: {values!r}.")
@@ -125,8 +125,10 @@ def restore(
         SurgeryError: The head does not fit the model.
 
     Example:
-        >>> three = nns.restore("digits.safetensors", "3")  # doctest: +SKIP
-        >>> both = nns.restore("digits.safetensors", ["3", "8"], head="labels")  # doctest: +SKIP
+        >>> bundle = nns.store(model, nns.select(activity, labels="each"), "digits.safetensors")
+        >>> both = nns.restore("digits.safetensors", ["3", "8"], head="labels")
+        >>> both.output_shape
+        (None, 2)
     """
     if full and head != "parent":
         raise SelectionError(

@@ -72,9 +72,9 @@ class GradualCut(keras.callbacks.Callback):
         ModelError: On training: a model without units that can be removed, or `tf.distribute`.
 
     Example:
-        >>> removal = nns.GradualCut((x, y), labels=[3, 8], share=0.2)  # doctest: +SKIP
-        >>> model.fit(x, y, epochs=6, callbacks=[removal])  # doctest: +SKIP
-        >>> small = nns.cut(model, removal.plan)  # doctest: +SKIP
+        >>> removal = nns.GradualCut((x, y), labels=[3, 8], share=0.25)
+        >>> history = model.fit(x, y, epochs=2, callbacks=[removal], verbose=0)
+        >>> small = nns.cut(model, removal.plan)
     """
 
     def __init__(

@@ -75,9 +75,10 @@ class ActivityMonitor(keras.callbacks.Callback):
             gathered under `tf.distribute`.
 
     Example:
-        >>> monitor = nns.ActivityMonitor(data=(x_val, y_val))  # doctest: +SKIP
-        >>> model.fit(x, y, epochs=5, callbacks=[monitor])  # doctest: +SKIP
-        >>> plan = nns.select(monitor.activity, labels=3)  # doctest: +SKIP
+        >>> monitor = nns.ActivityMonitor(data=(x_test, y_test))
+        >>> history = model.fit(x, y, epochs=1, callbacks=[monitor], verbose=0)
+        >>> nns.select(monitor.activity, labels=3)
+        <Plan for 3: 24 of 48 units>
     """
 
     def __init__(

@@ -69,10 +69,11 @@ def compose(
         ModelError: The subnetworks take different inputs.
 
     Example:
-        >>> parts = nns.split(x, y)  # doctest: +SKIP
-        >>> each = [nns.cut(model, plan, head="binary") for plan in plans]  # doctest: +SKIP
-        >>> whole = nns.compose(each, *parts.calibrate)  # doctest: +SKIP
-        >>> print(nns.evaluate(whole, parts.test))  # doctest: +SKIP
+        >>> whole = nns.compose([three, eight], *parts.calibrate)
+        >>> whole.output_shape  # 3 or 8
+        (None, 2)
+        >>> nns.evaluate(whole, x_test, y_test).accuracy
+        0.9...
     """
     if calibrate not in CALIBRATE:
         raise SelectionError(

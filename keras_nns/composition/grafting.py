@@ -70,9 +70,11 @@ def graft(
         DataError: The data does not fit, or has too few samples of the new label or the others.
 
     Example:
-        >>> boot = nns.cut(fashion, plan, head="binary")  # doctest: +SKIP
-        >>> eleven = nns.graft(digits, boot, "boot", x, y)  # doctest: +SKIP
-        >>> print(nns.evaluate(eleven, x_test, y_test))  # doctest: +SKIP
+        >>> host = nns.remove_label(model, 9).model
+        >>> nine = nns.cut(model, nns.select(activity, labels=9), head="binary")
+        >>> ten = nns.graft(host, nine, "9", *parts.calibrate)
+        >>> ten.output_shape
+        (None, 10)
     """
     stock = Stock.of(host, host_names)
     scion = Scion.of(donor, label, adapted(donor, host, adapt))

@@ -40,6 +40,11 @@ class Patched(tables.Tabular):
         before: How the host answers the samples held out.
         after: How the patched host answers them.
         fitted: How many samples the donor was weighed on.
+
+    Example:
+        >>> patched = nns.patch(model, eight, 8, *parts.calibrate)
+        >>> patched.label, patched.fitted
+        ('8', 111)
     """
 
     model: keras.Model
@@ -151,10 +156,9 @@ def patch(
         DataError: The data does not fit, or a part has too few samples of the label or the others.
 
     Example:
-        >>> eight = nns.cut(better, plan, head="binary")  # doctest: +SKIP
-        >>> patched = nns.patch(weak, eight, 8, x, y)  # doctest: +SKIP
-        >>> print(patched)  # doctest: +SKIP
-        >>> patched.model.save("patched.keras")  # doctest: +SKIP
+        >>> patched = nns.patch(model, eight, 8, *parts.calibrate)
+        >>> patched.model.output_shape  # the host itself where the patch was not accepted
+        (None, 10)
     """
     _check(held_out, confidence, most_lost)
     stock = Stock.of(host, host_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from inspect import signature
 from typing import Any
 
@@ -72,6 +72,11 @@ class Transplanted(tables.Tabular):
         model: The trained network. `evaluate` and `compare` know what it answers.
         origins: Where each layer with weights started.
         trained: What the distillation gained.
+
+    Example:
+        >>> done = nns.transplant(model, tiny, x, y, labels=[3, 8], epochs=1)
+        >>> [origin.layer for origin in done.origins]
+        ['dense', 'answer']
     """
 
     model: keras.Model
@@ -80,14 +85,10 @@ class Transplanted(tables.Tabular):
 
     def to_table(self) -> tables.Table:
         """Return where each layer started, as a table."""
+        none = tables.UNDEFINED
         rows = tuple(
-            (
-                one.layer,
-                one.parents or tables.UNDEFINED,
-                f"{one.units} of {one.of}" if one.parents else tables.UNDEFINED,
-                one.why,
-            )
-            for one in self.origins
+            (o.layer, o.parents or none, f"{o.units} of {o.of}" if o.parents else none, o.why)
+            for o in self.origins
         )
         started = sum(one.parents is not None for one in self.origins)
         caption = f"{started} of {len(rows)} layers start from the parent's weights."
@@ -97,10 +98,7 @@ class Transplanted(tables.Tabular):
     def to_json(self) -> Json:
         """Return what happened as plain data."""
         return {
-            "origins": [
-                {"layer": o.layer, "parents": o.parents, "units": o.units, "of": o.of, "why": o.why}
-                for o in self.origins
-            ],
+            "origins": [asdict(one) for one in self.origins],
             "trained": self.trained.to_json(),
         }
 
@@ -165,9 +163,9 @@ def transplant(
         DataError: The data does not fit, or there are too few samples.
 
     Example:
-        >>> tiny = keras.Sequential([...])  # doctest: +SKIP
-        >>> done = nns.transplant(resnet, tiny, x, y, labels=["cat", "dog"])  # doctest: +SKIP
-        >>> print(nns.compare(resnet, done.model, x_test, y_test))  # doctest: +SKIP
+        >>> done = nns.transplant(model, tiny, x, y, labels=[3, 8], epochs=1)
+        >>> nns.compare(model, done.model, x_test, y_test).costs.parameters
+        538
     """
     shared: dict[str, Any] = {"held_out": held_out, "seed": seed}
     how = {"epochs": epochs, **shared, **options}

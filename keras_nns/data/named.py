@@ -63,6 +63,11 @@ class Splits:
         sorted_by: What the names were sorted by, where neither the set nor the caller told an
             order: the labels' own `"strings"`, or `"folders"`. A model trained elsewhere may number
             them otherwise (`order.check_splits`). None where the order is known.
+
+    Example:
+        >>> digits = nns.load_dataset("digits")
+        >>> len(digits.y_train), len(digits.y_test), digits.label_names[:3]
+        (1437, 360, ('0', '1', '2'))
     """
 
     name: str
@@ -103,7 +108,7 @@ def load_dataset(
         FileError: A file is missing, damaged or foreign.
 
     Example:
-        >>> digits = load_dataset("digits")
+        >>> digits = nns.load_dataset("digits")
         >>> digits.x_train.shape, digits.x_test.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """

@@ -31,6 +31,11 @@ class Split:
         observe: To train, observe, select and repair with.
         calibrate: To choose with (how much to keep, which repair) and to calibrate scores on.
         test: To judge on, once, at the very end.
+
+    Example:
+        >>> parts = nns.split(x, y, calibrate=0, test=0.25)
+        >>> [len(labels) for _, labels in (parts.observe, parts.calibrate, parts.test)]
+        [900, 0, 300]
     """
 
     observe: Any
@@ -72,10 +77,9 @@ def split(
             part, a sample count does not fit, or the data is of another kind.
 
     Example:
-        >>> import numpy as np
-        >>> parts = split(np.arange(20.0)[:, None], np.arange(20) % 2)
-        >>> [len(part[1]) for part in (parts.observe, parts.calibrate, parts.test)]
-        [12, 4, 4]
+        >>> parts = nns.split(x, y)
+        >>> print(parts)
+        Split into observe: 720 samples, calibrate: 240 samples, test: 240 samples
     """
     if not (0 <= calibrate < 1 and 0 < test < 1 and calibrate + test < 1):
         raise DataError(

@@ -71,6 +71,13 @@ class Extraction(tables.Tabular):
         exports: How many `.tflite` files were made to measure plans.
         seconds: Where the time went: to `"observe"`, to `"score"`, to `"search"`, to `"export"` and
             measure files, to `"repair"` and train, and to `"judge"`.
+
+    Example:
+        >>> small = nns.extract(model, (x, y), labels=3, budget="parameters=700", repair=False)
+        >>> small.costs["parameters"] <= 700
+        True
+        >>> small.comparison.after[3].auc
+        0.9...
     """
 
     model: keras.Model
@@ -131,7 +138,9 @@ class Extraction(tables.Tabular):
             tflite_export.ExportError: There is no such file, or it cannot be written.
 
         Example:
-            >>> pets.save("pets.tflite")  # doctest: +SKIP
+            >>> small = nns.extract(model, (x, y), labels=3, budget="parameters=700", repair=False)
+            >>> small.save("three.tflite").name
+            'three.tflite'
         """
         path = Path(path)
         if path.suffix == ".tflite":
@@ -249,7 +258,6 @@ def extract(
             message says how many it takes.
         SurgeryError: The model cannot be cut or repaired in this way.
         tflite_export.ExportError: There is no such variant, or no such file of the network.
-
         KeyboardInterrupt: It was cut off. Where a network had been cut by then, that is its
             `.found`: it can be saved, and says what it lacks.
 
@@ -257,13 +265,17 @@ def extract(
         UserWarning: The file that was asked for does not answer as its network.
 
     Example:
-        >>> small = nns.extract(model, (x, y), labels=[3, 8], budget="60kB")  # doctest: +SKIP
-        >>> print(small)  # doctest: +SKIP
-        >>> small.save("small.keras")  # doctest: +SKIP
-        >>> pets = nns.extract(  # doctest: +SKIP
-        ...     model, "photos", labels=["cat", "dog"], budget="500kB", quantize="int8"
+        >>> small = nns.extract(model, (x, y), labels=[3, 8], budget="parameters=1500")
+        >>> small.model.count_params() <= 1500
+        True
+        >>> path = small.save("small.keras")
+
+        From a folder of photos to a file for a device:
+
+        >>> pets = nns.extract(
+        ...     resnet, "photos", labels=["cat", "dog"], budget="parameters=500", quantize="int8"
         ... )
-        >>> pets.save("pets.tflite")  # doctest: +SKIP
+        >>> path = pets.save("pets.tflite")
     """
     budget = as_budget(budget)
     if balance is not None:

@@ -97,6 +97,12 @@ class Sweep(tables.Tabular):
         variant: The variant of `.tflite` that bytes are counted in.
         missing: How many sizes were still to be made when the work was cut off; 0 for a whole
             sweep.
+
+    Example:
+        >>> found = nns.sweep(model, (x, y), labels=3, sizes=[0.2], repair=False)
+        >>> small = found.front[0].model
+        >>> small.count_params() <= 0.2 * model.count_params()
+        True
     """
 
     labels: tuple[str, ...]
@@ -239,8 +245,7 @@ def sweep(
         verbose: As in `extract`.
 
     Returns:
-        The subnetworks with their costs and figures, which `keras_nns.reporting.plots.trade_off`
-        draws.
+        The subnetworks with their costs and figures, which `nns.plots.trade_off` draws.
 
     Raises:
         SelectionError: The sizes or the unit make no sense.
@@ -249,9 +254,10 @@ def sweep(
             is its `.found`.
 
     Example:
-        >>> found = nns.sweep(model, (x, y), labels=3)  # doctest: +SKIP
-        >>> print(found)  # doctest: +SKIP
-        >>> figure = keras_nns.reporting.plots.trade_off(found)  # doctest: +SKIP
+        >>> found = nns.sweep(model, (x, y), labels=3, sizes=[0.1, 0.3], repair=False)
+        >>> [point.model.output_shape for point in found.points]  # 3 or not
+        [(None, 1), (None, 1)]
+        >>> figure = nns.plots.trade_off(found)
     """
     if unit not in UNITS:
         raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")

@@ -63,9 +63,9 @@ class Budget:
             there can be; or the NPU is missing, or nothing is counted on it.
 
     Example:
-        >>> print(Budget(bytes=60_000))
+        >>> print(nns.Budget(bytes=60_000))
         60,000 bytes of .tflite (float32)
-        >>> print(Budget(npu_cycles=200_000, sram=32_000, target="ethos-u55-128"))
+        >>> print(nns.Budget(npu_cycles=200_000, sram=32_000, target="ethos-u55-128"))
         200,000 cycles of an ethos-u55-128 and 32,000 bytes of SRAM with an ethos-u55-128
     """
 

@@ -31,6 +31,11 @@ class GroupCost:
         reasons: Why units cannot be removed.
         unwatched: Why `observe` does not see the units, though some could be removed; empty where
             it does.
+
+    Example:
+        >>> group = nns.inspect(model).groups[0]
+        >>> group.name, group.units, group.parameters, group.multiply_adds
+        ('dense', 32, 81, 80)
     """
 
     name: str
@@ -52,6 +57,13 @@ class Inspection(Tabular):
         groups: Its unit groups, in the order of the graph.
         parameters: Parameters of the whole model.
         multiply_adds: Multiply-adds per sample of the whole model, or None.
+
+    Example:
+        >>> told = nns.inspect(model)
+        >>> told.parameters, told.multiply_adds
+        (2778, 2720)
+        >>> [group.name for group in told.groups if group.prunable]
+        ['dense', 'dense_1']
     """
 
     model: str
@@ -128,12 +140,13 @@ def inspect(model: Any, *, inputs: Any = None) -> Inspection:
         ModelError: The model has no graph to read.
 
     Example:
-        >>> import keras
-        >>> model = keras.Sequential(
-        ...     [keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)]
-        ... )
-        >>> inspect(model).groups[0].parameters  # 4 weights and a bias in, 2 weights out
-        7
+        >>> print(nns.inspect(model))
+         group     layers   can be cut   parameters each   multiply-adds each   watched ...
+         ...
+         dense          1     32 of 32                81                   80   yes
+         dense_1        1     16 of 16                43                   42   yes
+         digit          1      0 of 10                17                   16 ...
+        digits: 48 units can be cut; 2,778 parameters, 2,720 multiply-adds.
     """
     graph = trace(model)
     open_sizes = inputs is None and any(

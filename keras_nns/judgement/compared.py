@@ -52,6 +52,15 @@ class Comparison(tables.Tabular):
         beside: Further models that answer the same.
         unequal: Which models' decisions were set for balanced accuracy while the parent's were
             not, so that balanced accuracies flatter them; their AUC does not.
+
+    Example:
+        >>> told = nns.compare(model, three, x_test, y_test)
+        >>> print(told.to_costs_table())
+                                      parent   subnetwork    share
+         ─────────────────────────────────────────────────────────
+         parameters                    2,778        1,277   46.0 %
+         multiply-adds                 2,720        1,242   45.7 %
+         bytes of weights (float32)   11,112        5,108   46.0 %
     """
 
     before: Evaluation

@@ -90,12 +90,15 @@ def compare(
             subnetwork was made from the same samples.
         SelectionError: A label in `labels` is none that the subnetwork answers, or a model in
             `beside` answers something else than the subnetwork.
-        ModelError: The models have several outputs and `output` is missing or unknown.
-
-            Or the parent has no graph to read.
+        ModelError: The models have several outputs and `output` is missing or unknown; or the
+            parent has no graph to read.
 
     Example:
-        >>> print(nns.compare(model, nns.cut(model, plan), x_test, y_test))  # doctest: +SKIP
+        >>> told = nns.compare(model, three, x_test, y_test)
+        >>> told.before[3].recall, told.after[3].recall
+        (0..., 0...)
+        >>> told.before[3].specificity, told.after[3].specificity
+        (0.9..., 0.9...)
     """
     origin = origin_of(subnet)
     if isinstance(origin, Lineage) and origin.taught:

@@ -62,6 +62,13 @@ class Evaluation(tables.Tabular):
             confusion count these.
         errors: How far values are off: over all, and for each output or channel where there are
             few. There are no rows then.
+
+    Example:
+        >>> figures = nns.evaluate(three, x_test, y_test)
+        >>> figures.answers, figures.samples
+        (('not 3', '3'), 597)
+        >>> figures[3].auc
+        0.9...
     """
 
     model: str

@@ -71,9 +71,9 @@ class Perplexity(Tabular):
         confidence: What intervals are for, or None.
 
     Example:
-        >>> figures = nns.perplexity({"whole": lm, "cut": small}, texts)  # doctest: +SKIP
-        >>> figures["cut", "code"].perplexity  # doctest: +SKIP
-        9.74
+        >>> figures = nns.perplexity({"whole": lm}, texts, kinds, label_names=("code", "prose"))
+        >>> figures["whole", "code"].perplexity < 40  # tokens, of which one comes next
+        True
     """
 
     rows: tuple[TextFigures, ...]
@@ -193,10 +193,14 @@ def perplexity(
         ModelError: A model does not score a vocabulary at every step.
 
     Example:
-        >>> figures = nns.perplexity({"whole": lm, "for code": small}, (texts, kinds),
-        ...                          label_names=("code", "prose"))  # doctest: +SKIP
-        >>> figures["for code", "prose"].perplexity  # what was forgotten  # doctest: +SKIP
-        60.2
+        >>> activity = nns.observe(lm, (texts, kinds), label_names=("code", "prose"))
+        >>> keep = nns.top(2, scope="global")
+        >>> plan = nns.select(activity, "code", score="block_influence", keep=keep)
+        >>> models = {"whole": lm, "cut": nns.cut(lm, plan)}
+        >>> figures = nns.perplexity(models, (texts, kinds), allow_overlap=True,
+        ...                          label_names=("code", "prose"))
+        >>> figures["cut", "prose"].perplexity > figures["whole", "prose"].perplexity  # forgotten
+        True
     """
     check_confidence(confidence)
     named = dict(models) if isinstance(models, Mapping) else {models.name: models}

@@ -56,8 +56,11 @@ class Activity:
             compared.
 
     Example:
-        >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
-        >>> activity.mean("dense")[3]  # doctest: +SKIP
+        >>> activity = nns.observe(model, (x, y))
+        >>> activity
+        <Activity of 48 units in 2 layers for 10 labels over 1200 samples>
+        >>> activity.mean("dense").shape  # labels, units
+        (10, 32)
     """
 
     fingerprint: Fingerprint
@@ -179,8 +182,11 @@ class Activity:
                 samples; or what is compared was not watched.
 
         Example:
-            >>> activity.top(3).units[0].unit  # doctest: +SKIP
-            17
+            >>> print(activity.top(3, 2))  # the two units that carry a 3
+             layer   unit       3   others
+             ─────────────────────────────
+             ...
+            Units that carry 3. Share of samples they fire on; others on average over labels.
         """
         if by not in get_args(By):
             raise SelectionError(f"Expected `by` to be one of {get_args(By)}. Received: {by!r}.")

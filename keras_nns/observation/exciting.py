@@ -46,8 +46,8 @@ def most_exciting(
         ModelError: The model has no graph to read, or no hidden units.
 
     Example:
-        >>> most_exciting(model, x).samples["dense"][17]  # doctest: +SKIP
-        array([ 40, 912,   3,  77, 218, 560])
+        >>> most_exciting(model, x).samples["dense"][17].shape
+        (6,)
     """
     count = len(tree.flatten(x)[0])
     if k < 1 or not count:

@@ -66,8 +66,9 @@ class Gradients:
         layers: Sums by layer path, in the order of the graph.
 
     Example:
-        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))  # doctest: +SKIP
+        >>> gradients = nns.observe_gradients(model, (x, y))
+        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))
+        <Plan for 3: 24 of 48 units>
     """
 
     fingerprint: Fingerprint
@@ -167,9 +168,10 @@ def observe_gradients(
         PlanError: The model has several outputs, and none or an unknown one was named.
 
     Example:
-        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> score = nns.scores.taylor(gradients, signed=True)  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=score, keep=nns.at_least(0))  # doctest: +SKIP
+        >>> gradients = nns.observe_gradients(model, (x, y))
+        >>> score = nns.scores.taylor(gradients, signed=True)
+        >>> nns.select(activity, labels=3, score=score, keep=nns.at_least(0)).labels
+        (3,)
     """
     graph = trace(model)
     answering = answering_of(graph, output)

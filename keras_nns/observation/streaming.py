@@ -97,8 +97,9 @@ def observe(
         DataWarning: A trained model answers the first batch by chance.
 
     Example:
-        >>> activity = nns.observe(model, (x, y))  # doctest: +SKIP
-        >>> activity.firing_rate("dense")[3]  # of each unit, on label 3  # doctest: +SKIP
+        >>> activity = nns.observe(model, (x, y))
+        >>> activity.firing_rate("dense")[3].shape  # of each unit, on label 3
+        (32,)
     """
     observer = Observer(
         model,

@@ -73,9 +73,6 @@ def reproduce(
         FileError: A file is missing or damaged, or the output is in the way.
         DataError: There is no such data, or both `folder` and `dataset` were given.
         ProofError: A cut network answers otherwise than the parent with zeros.
-
-    Example:
-        >>> print(reproduce().tables["Table 1"])  # doctest: +SKIP
     """
     if folder is not None and dataset is not None:
         raise DataError(

@@ -99,7 +99,7 @@ def above(zeta: float, *, scope: Scope = "layer", normalise: Normalise | None = 
         SelectionError: `zeta` is outside [0, 1].
 
     Example:
-        >>> above(0.5)(np.array([1.0, 4.0, 2.0]))
+        >>> nns.above(0.5)(np.array([1.0, 4.0, 2.0]))
         array([False,  True,  True])
     """
     if not (_is_number(zeta) and 0 <= zeta <= 1):
@@ -127,7 +127,7 @@ def top(k: int, *, scope: Scope = "layer", normalise: Normalise | None = None) -
         SelectionError: `k` is not a positive whole number.
 
     Example:
-        >>> top(2)(np.array([1.0, 4.0, 2.0, 4.0]))
+        >>> nns.top(2)(np.array([1.0, 4.0, 2.0, 4.0]))
         array([False,  True, False,  True])
     """
     if not (_is_number(k) and k >= 1 and k == k // 1):
@@ -148,7 +148,7 @@ def fraction(p: float, *, scope: Scope = "layer", normalise: Normalise | None = 
         SelectionError: `p` is outside (0, 1].
 
     Example:
-        >>> fraction(0.5)(np.array([1.0, 4.0, 2.0]))
+        >>> nns.fraction(0.5)(np.array([1.0, 4.0, 2.0]))
         array([False,  True,  True])
     """
     if not (_is_number(p) and 0 < p <= 1):
@@ -178,7 +178,7 @@ def at_least(value: float) -> KeepRule:
         SelectionError: `value` is not a number.
 
     Example:
-        >>> at_least(0.9)(np.array([1.0, 0.2, 0.9]))
+        >>> nns.at_least(0.9)(np.array([1.0, 0.2, 0.9]))
         array([ True, False,  True])
     """
     if not _is_number(value):
@@ -202,8 +202,9 @@ def uniform(rule: KeepRule) -> KeepRule:
         SelectionError: `rule` is no keep rule.
 
     Example:
-        >>> uniform(fraction(0.5)).name
-        'uniform(fraction(0.5))'
+        >>> keep = nns.uniform(nns.fraction(0.5))
+        >>> nns.select(activity, labels=[3, 8], keep=keep)
+        <Plan for 3, 8: 24 of 48 units>
     """
     if not isinstance(rule, KeepRule):
         raise SelectionError(

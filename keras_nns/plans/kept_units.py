@@ -87,10 +87,9 @@ class Plan:
         seen: A sketch of the samples that it was made from, where it is known.
 
     Example:
-        >>> import keras_nns as nns
-        >>> three = nns.select(activity, labels=3, keep=nns.above(0.4))  # doctest: +SKIP
-        >>> eight = nns.select(activity, labels=8, keep=nns.above(0.4))  # doctest: +SKIP
-        >>> (three | eight).labels  # doctest: +SKIP
+        >>> three = nns.select(activity, labels=3, keep=nns.above(0.4))
+        >>> eight = nns.select(activity, labels=8, keep=nns.above(0.4))
+        >>> (three | eight).labels
         (3, 8)
     """
 
@@ -158,9 +157,9 @@ class Plan:
             PlanError: The plan has no such group or unit.
 
         Example:
-            >>> print(plan.why("dense", 17))  # doctest: +SKIP
-            Unit 17 of 'dense' stays.
-            For cat, above(0.4): its mean_activation is 1.3, and 0.6 was enough.
+            >>> print(plan.why("dense", plan.kept["dense"][0]))
+            Unit ... of 'dense' stays.
+            For 3, fraction(0.5): its contrast is ..., and ... was enough.
         """
         if group not in self.kept:
             raise PlanError(f"No unit group {group!r}. Expected one of {list(self.kept)}.")
@@ -371,7 +370,8 @@ def union(plans: Iterable[Plan]) -> Plan:
         PlanError: No plan was given, or they are of different parents.
 
     Example:
-        >>> main = union(nns.select(activity, labels="each"))  # doctest: +SKIP
+        >>> union(nns.select(activity, labels="each")).labels
+        (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """
     plans = list(plans)
     if not plans:

@@ -24,7 +24,7 @@ def agp(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> agp(0.5)
+        >>> nns.schedules.agp(0.5)
         0.875
     """
     return 1 - (1 - progress) ** 3
@@ -40,7 +40,7 @@ def linear(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> linear(0.5)
+        >>> nns.schedules.linear(0.5)
         0.5
     """
     return progress
@@ -56,7 +56,7 @@ def cosine(progress: float) -> float:
         The share of the removal that is done.
 
     Example:
-        >>> round(cosine(0.25), 3)
+        >>> round(nns.schedules.cosine(0.25), 3)
         0.146
     """
     return (1 - math.cos(math.pi * progress)) / 2

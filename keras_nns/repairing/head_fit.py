@@ -75,8 +75,8 @@ def calibrate_head(
         A step for `repair`. Needs labels. Must come last, since it is fitted to the features.
 
     Example:
-        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_head())  # doctest: +SKIP
-        >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
+        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_head())
+        >>> fixed = nns.repair(three, model, (x, y), steps=steps).model
     """
     return _CalibrateHead(balance, every_label, checked_rounding(rounding))
 

@@ -43,7 +43,9 @@ def fold_means() -> Step:
         A step for `repair`. Needs no labels.
 
     Example:
-        >>> nns.repair(small, model, x, steps=nns.steps.fold_means()).model  # doctest: +SKIP
+        >>> fixed = nns.repair(three, model, x, steps=nns.steps.fold_means())
+        >>> [gain.layer for gain in fixed.gains if gain.layer]
+        ['dense_1', 'digit']
     """
     return _FoldMeans()
 
@@ -84,7 +86,10 @@ def least_squares(
         SurgeryError: `ridge` is negative or not a number.
 
     Example:
-        >>> nns.repair(small, model, x, steps=nns.steps.least_squares()).model  # doctest: +SKIP
+        >>> fixed = nns.repair(three, model, x, steps=nns.steps.least_squares())
+        >>> first = fixed.gains[0]
+        >>> first.layer, first.measure, first.after < first.before
+        ('dense_1', 'unexplained', True)
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise SurgeryError(f"`ridge` must be 0 or more, or None. Received: ridge={ridge!r}.")
@@ -108,8 +113,10 @@ def recalibrate_batch_norm() -> Step:
         A step for `repair`. Needs no labels.
 
     Example:
-        >>> steps = nns.steps.recalibrate_batch_norm()  # doctest: +SKIP
-        >>> nns.repair(small, model, x, steps=steps).model  # doctest: +SKIP
+        >>> small = nns.cut(resnet, nns.select(nns.observe(resnet, "photos"), "cat"))
+        >>> fixed = nns.repair(small, resnet, "photos", steps=nns.steps.recalibrate_batch_norm())
+        >>> fixed.gains[0].layer
+        'norm_1'
     """
     return _RecalibrateBatchNorm()
 

@@ -72,8 +72,12 @@ def merge(
         SurgeryError: As in `write_back` and `cut`.
 
     Example:
-        >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
-        >>> both = nns.merge([three, eight], model, shared="mean")  # doctest: +SKIP
+        >>> plan = nns.merge(nns.select(activity, labels="each"))
+        >>> plan.labels
+        (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+        >>> both = nns.merge([three, eight], model)
+        >>> nns.lineage(both).plan.labels
+        (3, 8)
     """
     given = [subnets] if isinstance(subnets, (Plan, keras.Model)) else list(subnets)
     plans = [one for one in given if isinstance(one, Plan)]

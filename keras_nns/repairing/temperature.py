@@ -40,8 +40,8 @@ def calibrate_temperature(*, balance: bool | None = None) -> Step:
         head, and behind `calibrate_head`.
 
     Example:
-        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_temperature())  # doctest: +SKIP
-        >>> nns.repair(small, model, (x, y), steps=steps).model  # doctest: +SKIP
+        >>> steps = (nns.steps.least_squares(), nns.steps.calibrate_temperature())
+        >>> fixed = nns.repair(three, model, (x, y), steps=steps).model
     """
     return _CalibrateTemperature(balance)
 

@@ -73,9 +73,10 @@ def write_back(
         ProofError: `prove` is true and the two do not answer the same.
 
     Example:
-        >>> three = nns.cut(model, nns.select(activity, 3))  # doctest: +SKIP
-        >>> three.fit(x, y)  # doctest: +SKIP
-        >>> full = nns.write_back(three, model)  # doctest: +SKIP
+        >>> fixed = nns.repair(three, model, x, steps=nns.steps.least_squares()).model
+        >>> full = nns.write_back(fixed, model)
+        >>> full.count_params() == model.count_params()
+        True
     """
     for name, value, known in (("rest", rest, RESTS), ("shared", shared, SHARED)):
         if value not in known:

@@ -51,10 +51,6 @@ def surgery_report(record: SurgeryRecord) -> Report:
 
     Raises:
         SelectionError: The record has no subnetwork.
-
-    Example:
-        >>> page = surgery_report(record)  # doctest: +SKIP
-        >>> write(page, "operation")  # doctest: +SKIP
     """
     plans = [s.plan for s in record.subnetworks]
     overlaps = overlap.jaccard(plans)

@@ -21,6 +21,9 @@ def save(figure: Figure, path: str | PathLike[str], *, overwrite: bool = False) 
     Raises:
         FileError: The file exists and `overwrite` is false, cannot be written, or its name ends in
             none of `.png`, `.svg` and `.pdf`.
+
+    Example:
+        >>> nns.plots.save(nns.plots.activity_heatmap(activity, "dense"), "dense.svg")
     """
     kind = Path(path).suffix.lower()
     if kind not in _FORMATS:
@@ -30,7 +33,13 @@ def save(figure: Figure, path: str | PathLike[str], *, overwrite: bool = False) 
 
 
 def rendered(figure: Figure, format: str = "png") -> bytes:
-    """Return a figure as the bytes of a PNG, SVG or PDF file."""
+    """Return a figure as the bytes of a PNG, SVG or PDF file.
+
+    Example:
+        >>> png = nns.plots.rendered(nns.plots.activity_heatmap(activity, "dense"))
+        >>> png[1:4]
+        b'PNG'
+    """
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # A label may be named in a script that the font lacks: the picture then shows a box, and

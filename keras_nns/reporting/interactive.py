@@ -72,9 +72,6 @@ def publish(
     Raises:
         SelectionError: The record has no subnetwork.
         FileError: A file exists and `overwrite` is false, or cannot be written.
-
-    Example:
-        >>> publish(operate(model, activity, plans, x, y).record, "page")  # doctest: +SKIP
     """
     report = surgery_report(record)
     try:

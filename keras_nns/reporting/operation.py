@@ -150,10 +150,6 @@ def operate(
         PlanError: A plan is of another model, or would empty a layer.
         ProofError: A cut network is not equal to its masked parent.
         tflite_export.ExportError: A network cannot be exported, or its file answers otherwise.
-
-    Example:
-        >>> done = operate(model, activity, plans, x_test, y_test)  # doctest: +SKIP
-        >>> write(surgery_report(done.record), "report")  # doctest: +SKIP
     """
     if not plans:
         raise SelectionError("There is no plan to cut by. Pass at least one.")
@@ -319,8 +315,8 @@ def network_names(plans: Sequence[Plan]) -> list[str]:
     """Name the network of each plan by its labels, no two alike.
 
     Example:
-        >>> network_names([three, three_and_eight])  # doctest: +SKIP
-        ['3', '3+8']
+        >>> network_names([plan])
+        ['3']
     """
     names: list[str] = []
     for number, plan in enumerate(plans, 1):

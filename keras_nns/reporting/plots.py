@@ -59,7 +59,8 @@ def activity_heatmap(
         SelectionError: The statistic is unknown, or it or the layer was not watched.
 
     Example:
-        >>> save(activity_heatmap(activity, "dense"), "dense.png")  # doctest: +SKIP
+        >>> figure = nns.plots.activity_heatmap(activity, "dense")
+        >>> nns.plots.save(figure, "dense.png")
     """
     if statistic not in _STATISTICS:
         raise SelectionError(
@@ -71,13 +72,9 @@ def activity_heatmap(
     signed = bool((seen < 0).any())
     limit = float(np.abs(seen).max(initial=0.0)) or 1.0
     figure, axes = canvas.canvas(len(values), values.shape[1], ax)
-    image = canvas.matrix(
-        axes,
-        values,
-        cmap=canvas.colours(_DIVERGING if signed else _SEQUENTIAL),
-        vmin=-limit if signed else 0.0,
-        vmax=limit,
-    )
+    colours = canvas.colours(_DIVERGING if signed else _SEQUENTIAL)
+    lowest = -limit if signed else 0.0
+    image = canvas.matrix(axes, values, cmap=colours, vmin=lowest, vmax=limit)
     canvas.name_rows(axes, activity.label_names)
     canvas.number_units(axes, f"unit of {layer}")
     axes.set_title(canvas.literal(f"Activity of {layer}, label by label", 60))
@@ -100,7 +97,7 @@ def kept_units(plans: Sequence[Plan], group: str, *, ax: Axes | None = None) -> 
         SelectionError: No plan was given, or the plans have no such group.
 
     Example:
-        >>> kept_units(nns.select(activity, labels="each"), "dense")  # doctest: +SKIP
+        >>> figure = nns.plots.kept_units(nns.select(activity, labels="each"), "dense")
     """
     kept = sharing.kept_matrix(plans, group)
     size = kept.shape[1]
@@ -140,6 +137,9 @@ def overlap(plans: Sequence[Plan], *, ax: Axes | None = None) -> Figure:
 
     Raises:
         SelectionError: No plan was given, or they are of different models.
+
+    Example:
+        >>> figure = nns.plots.overlap(nns.select(activity, labels="each"))
     """
     names = [_plan_name(plan) for plan in plans]
     title = "Units that two labels share, of all that either keeps"
@@ -156,6 +156,9 @@ def cohesion(found: Modularity, *, ax: Axes | None = None) -> Figure:
     Returns:
         For each two labels the mean Jaccard index of two samples' active units: cohesion on the
         diagonal, coupling beside it. Grey where there are no such samples.
+
+    Example:
+        >>> figure = nns.plots.cohesion(nns.modularity(model, (x, y)))
     """
     title = "Units that samples of two labels both activate"
     return _square(found.jaccard, found.label_names, title, ax)
@@ -206,6 +209,9 @@ def weights_before_after(parent: keras.Model, subnet: keras.Model, layer: str) -
     Raises:
         SelectionError: The parent has no such layer with weights, or the subnetwork does not hold
             it as its plan says.
+
+    Example:
+        >>> figure = nns.plots.weights_before_after(model, three, "dense_1")
     """
     whole, stays, small = weights.before_after(parent, subnet, layer)
     limit = float(np.quantile(np.abs(whole), 0.99)) or 1.0
@@ -218,11 +224,7 @@ def weights_before_after(parent: keras.Model, subnet: keras.Model, layer: str) -
     drawn = (whole, np.where(stays, whole, np.nan), small)
     for axes, title, values in zip(panels, titles, drawn, strict=True):
         image = canvas.matrix(
-            axes,
-            values,
-            cmap=canvas.colours(_DIVERGING),
-            vmin=-limit,
-            vmax=limit,
+            axes, values, cmap=canvas.colours(_DIVERGING), vmin=-limit, vmax=limit
         )
         axes.set_title(f"{title}\n{values.shape[0]:,} × {values.shape[1]:,}", fontsize=10)
         canvas.number_units(axes, "unit")
@@ -247,6 +249,9 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
 
     Raises:
         SelectionError: There is no comparison.
+
+    Example:
+        >>> figure = nns.plots.recall_specificity(nns.compare(model, three, x_test, y_test))
     """
     if isinstance(comparisons, Comparison):
         comparisons = [comparisons]
@@ -309,6 +314,10 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
 
     Raises:
         SelectionError: There is no model.
+
+    Example:
+        >>> told = nns.compare(model, three, x_test, y_test)
+        >>> figure = nns.plots.sizes({"parent": told.parent_costs, "3": told.costs})
     """
     if not rows:
         raise SelectionError("There is no model to draw. Pass at least one.")
@@ -319,9 +328,8 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
         ("bytes of .tflite", lambda cost: cost.tflite_bytes),
     )
     kinds = tuple(k for k in kinds if any(k[1](cost) is not None for cost in rows.values()))
-    figure = Figure(
-        figsize=(3.4 * len(kinds) + 1.2, min(1.7 + 0.3 * len(rows), 30.0)), layout="constrained"
-    )
+    size = (3.4 * len(kinds) + 1.2, min(1.7 + 0.3 * len(rows), 30.0))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     colours = [BEFORE, *[AFTER] * (len(rows) - 1)]
     for axes, (title, get) in zip(panels, kinds, strict=True):
@@ -351,6 +359,10 @@ def trade_off(found: Sweep, *, ax: Axes | None = None) -> Figure:
     Returns:
         Balanced accuracy over size, both axes as shares; those that nothing beats are joined by
         steps, and the parent stands at the right.
+
+    Example:
+        >>> found = nns.sweep(model, (x, y), labels=3, sizes=[0.2], repair=False)
+        >>> figure = nns.plots.trade_off(found)
     """
     figure, axes = canvas.panel((7.0, 4.2), ax)
     whole = found.size(found.parent_costs)

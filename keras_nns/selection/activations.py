@@ -43,6 +43,11 @@ def mean_activation(activity: Activity, *, join: Join = "max") -> Scores:
 
     Raises:
         SelectionError: The mean was not watched.
+
+    Example:
+        >>> score = nns.scores.mean_activation
+        >>> nns.select(activity, labels=3, score=score, keep=nns.above(0.4)).labels
+        (3,)
     """
     return by_group(activity, activity.magnitude, join)
 
@@ -62,6 +67,11 @@ def firing_frequency(activity: Activity, *, join: Join = "max") -> Scores:
 
     Raises:
         SelectionError: Firing was not watched.
+
+    Example:
+        >>> score = nns.scores.firing_frequency
+        >>> nns.select(activity, labels=3, score=score, keep=nns.at_least(0.9)).labels
+        (3,)
     """
     return by_group(activity, activity.firing_rate, join)
 
@@ -83,8 +93,9 @@ def active_share(activity: Activity, *, join: Join = "max") -> Scores:
         SelectionError: The statistic was not watched.
 
     Example:
-        >>> activity = nns.observe(model, data, statistics=["active"])  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.scores.active_share)  # doctest: +SKIP
+        >>> activity = nns.observe(model, (x, y), statistics=["active"])
+        >>> nns.select(activity, labels=3, score=nns.scores.active_share)
+        <Plan for 3: 24 of 48 units>
     """
     return by_group(activity, activity.active_share, join)
 
@@ -106,6 +117,12 @@ def contrast(activity: Activity, *, signed: bool = False, join: Join = "max") ->
 
     Raises:
         SelectionError: The mean was not watched, or only one label has samples.
+
+    Example:
+        >>> nns.scores.contrast(activity)["dense"].shape  # labels, units
+        (10, 32)
+        >>> nns.select(activity, labels=3, score=nns.scores.contrast)
+        <Plan for 3: 24 of 48 units>
     """
 
     def difference(layer: str) -> Float:
@@ -137,8 +154,9 @@ def d_prime(activity: Activity, *, signed: bool = False, join: Join = "max") -> 
         SelectionError: Mean or variance was not watched, or only one label has samples.
 
     Example:
-        >>> activity = nns.observe(model, data, statistics=["mean", "variance"])  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.scores.d_prime)  # doctest: +SKIP
+        >>> activity = nns.observe(model, (x, y), statistics=["mean", "variance"])
+        >>> nns.select(activity, labels=3, score=nns.scores.d_prime)
+        <Plan for 3: 24 of 48 units>
     """
 
     def of_layer(layer: str) -> Float:
@@ -165,9 +183,10 @@ def block_influence(activity: Activity) -> Scores:
         Scores `(labels, 1)` of every block that was watched.
 
     Example:
-        >>> keep = nns.top(24, scope="global")  # doctest: +SKIP
-        >>> score = nns.scores.block_influence  # doctest: +SKIP
-        >>> plan = nns.select(activity, "code", score=score, keep=keep)  # doctest: +SKIP
+        >>> activity = nns.observe(lm, (texts, kinds), label_names=("code", "prose"))
+        >>> keep = nns.top(2, scope="global")
+        >>> nns.select(activity, "code", score=nns.scores.block_influence, keep=keep)
+        <Plan for code: 2 of 3 units>
     """
     means = mean_activation(activity)
     blocks = {group.name for group in activity.layout.prunable if group.optional}
@@ -184,7 +203,8 @@ def random_units(seed: int = 0) -> Score:
         A score to pass to `select`, in (0, 1] for every label and unit.
 
     Example:
-        >>> nns.select(activity, labels=3, score=nns.scores.random_units(seed=1))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.random_units(seed=1))
+        <Plan for 3: 24 of 48 units>
     """
 
     def score(activity: Activity) -> Scores:

@@ -102,9 +102,12 @@ def select(
         UserWarning: Units that could go stay because they cannot be observed.
 
     Example:
-        >>> plan = nns.select(activity, labels=3)  # doctest: +SKIP
-        >>> paper = nns.select(activity, labels=3, score="mean_activation")  # doctest: +SKIP
-        >>> main = nns.merge(nns.select(activity, labels="each"))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3)
+        <Plan for 3: 24 of 48 units>
+        >>> paper = nns.select(activity, labels=3, score="mean_activation")
+        >>> plans = nns.select(activity, labels="each", keep=nns.top(8))
+        >>> len(plans)
+        10
     """
     score, keep = usual(activity, score, keep)
     if min_units < 0:

@@ -39,8 +39,9 @@ def taylor(gradients: Gradients, *, signed: bool = False, join: Join = "sum") ->
         for labels without samples.
 
     Example:
-        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))  # doctest: +SKIP
+        >>> gradients = nns.observe_gradients(model, (x, y))
+        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))
+        <Plan for 3: 24 of 48 units>
     """
     field = "effect" if signed else "magnitude"
     name = "taylor(signed=True)" if signed else "taylor"
@@ -62,8 +63,9 @@ def fisher(gradients: Gradients, *, join: Join = "sum") -> Score:
         A score to pass to `select`. NaN for labels without samples.
 
     Example:
-        >>> gradients = nns.observe_gradients(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=nns.scores.fisher(gradients))  # doctest: +SKIP
+        >>> gradients = nns.observe_gradients(model, (x, y))
+        >>> nns.select(activity, labels=3, score=nns.scores.fisher(gradients))
+        <Plan for 3: 24 of 48 units>
     """
     return _score(
         gradients, lambda layer: gradients.per_sample(layer, "square") / 2, join, "fisher"
@@ -109,8 +111,9 @@ def contribution(
         PlanError: The model has several outputs, and none or an unknown one was named.
 
     Example:
-        >>> score = nns.scores.contribution(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))  # doctest: +SKIP
+        >>> score = nns.scores.contribution(model, (x, y))
+        >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))
+        <Plan for 3: 16 of 48 units>
     """
     graph = trace(model)
     answering = answering_of(graph, output)

@@ -63,8 +63,9 @@ def forward_selection(
         DataError: The data does not fit the model.
 
     Example:
-        >>> score = nns.scores.forward_selection(model, (x, y))  # doctest: +SKIP
-        >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))  # doctest: +SKIP
+        >>> score = nns.scores.forward_selection(model, (x, y))
+        >>> nns.select(activity, labels=3, score=score, keep=nns.top(8))
+        <Plan for 3: 16 of 48 units>
     """
     graph = trace(model)
     taps = taps_of(graph, blocks=False)

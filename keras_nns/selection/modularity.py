@@ -36,6 +36,11 @@ class Modularity(tables.Tabular):
         coupling: Mean of `jaccard` over all pairs of samples of different labels.
         affinity: Mean of `cosine` over all pairs of samples of one label.
         dispersion: Mean of `cosine` over all pairs of samples of different labels.
+
+    Example:
+        >>> found = nns.modularity(model, (x, y))
+        >>> found.jaccard.shape  # labels, labels
+        (10, 10)
     """
 
     label_names: tuple[str, ...]
@@ -135,7 +140,9 @@ def modularity(
         ModelError: The model has no hidden units.
 
     Example:
-        >>> print(nns.modularity(model, (x, y)))  # doctest: +SKIP
+        >>> found = nns.modularity(model, (x, y))
+        >>> found.cohesion > found.coupling  # samples of one label use more of the same units
+        True
     """
     if samples < 2:
         raise DataError(f"`samples` must be at least 2, to make pairs. Received: {samples}.")

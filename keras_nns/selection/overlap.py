@@ -29,6 +29,11 @@ class Overlap(tables.Tabular):
             holds any.
         groups: For each unit group, `shared` within it.
         kept: For each unit group, which of its units each subnetwork holds, `(subnets, units)`.
+
+    Example:
+        >>> found = nns.overlap({"three": three, "eight": eight})
+        >>> found.shared.diagonal()  # units that each holds
+        array([24, 24])
     """
 
     names: tuple[str, ...]
@@ -120,7 +125,12 @@ def overlap(subnets: Iterable[Any] | Mapping[str, Any]) -> Overlap:
         PlanError: One is neither a plan nor a model that was cut, or they are of different parents.
 
     Example:
-        >>> print(nns.overlap([three, eight]))  # doctest: +SKIP
+        >>> print(nns.overlap([three, eight]))
+         subnetwork            3            8
+         ────────────────────────────────────
+         3            24 (1.000)   ... (0...)
+         8            ... (0...)   24 (1.000)
+        Units that both hold; in brackets the share of all that either holds, on average 0....
     """
     given = subnets if isinstance(subnets, Mapping) else dict(enumerate(subnets))
     plans = [plan_of(one) for one in given.values()]

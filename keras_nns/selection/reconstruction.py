@@ -88,8 +88,9 @@ def reconstruction(
         ModelError: The output that answers has no fixed width.
 
     Example:
-        >>> score = nns.scores.reconstruction(model, (x, y), labels=[3, 8])  # doctest: +SKIP
-        >>> nns.select(activity, labels=[3, 8], score=score, keep=nns.top(8))  # doctest: +SKIP
+        >>> score = nns.scores.reconstruction(model, (x, y), labels=[3, 8])
+        >>> nns.select(activity, labels=[3, 8], score=score, keep=nns.top(8))
+        <Plan for 3, 8: 16 of 48 units>
     """
     graph = trace(model)
     answering = answering_of(graph, output, once=False)

@@ -37,7 +37,8 @@ def magnitude(
         SelectionError: `norm` is not a number above 0.
 
     Example:
-        >>> nns.select(activity, labels=3, score=nns.scores.magnitude(model))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.magnitude(model))
+        <Plan for 3: 24 of 48 units>
     """
     if not 0 < norm < np.inf:
         raise SelectionError(f"`norm` must be a number above 0. Received: norm={norm!r}.")
@@ -71,7 +72,8 @@ def geometric_median(model: Any, *, join: Join = "max") -> Score:
         A score to pass to `select`.
 
     Example:
-        >>> nns.select(activity, score=nns.scores.geometric_median(model))  # doctest: +SKIP
+        >>> nns.select(activity, labels=3, score=nns.scores.geometric_median(model))
+        <Plan for 3: 24 of 48 units>
     """
 
     def of_weights(weights: Float) -> Float:
@@ -99,8 +101,9 @@ def lamp(model: Any, *, join: Join = "max") -> Score:
         A score to pass to `select`, in [0, 1].
 
     Example:
-        >>> rule = nns.fraction(0.3, scope="global")  # doctest: +SKIP
-        >>> nns.select(activity, score=nns.scores.lamp(model), keep=rule)  # doctest: +SKIP
+        >>> keep = nns.fraction(0.25, scope="global")
+        >>> nns.select(activity, labels=3, score=nns.scores.lamp(model), keep=keep)
+        <Plan for 3: 12 of 48 units>
     """
 
     def of_weights(weights: Float) -> Float:
@@ -132,7 +135,9 @@ def batch_norm_scale(model: Any, *, join: Join = "max") -> Score:
         SelectionError: The model has no batch norm with a scale on hidden units.
 
     Example:
-        >>> nns.select(activity, score=nns.scores.batch_norm_scale(model))  # doctest: +SKIP
+        >>> activity = nns.observe(resnet, "photos")
+        >>> nns.select(activity, labels="cat", score=nns.scores.batch_norm_scale(resnet))
+        <Plan for cat: 4 of 8 units>
     """
     graph = trace(model)
     numbers = {
@@ -197,8 +202,9 @@ def wanda(model: Any, *, join: Join = "max") -> Score:
         whole blocks have no score, and stay.
 
     Example:
-        >>> activity = nns.observe(lm, texts, statistics=["mean_square"])  # doctest: +SKIP
-        >>> plan = nns.select(activity, "code", score=nns.scores.wanda(lm))  # doctest: +SKIP
+        >>> activity = nns.observe(model, (x, y), statistics=["mean_square"])
+        >>> nns.select(activity, labels=3, score=nns.scores.wanda(model))
+        <Plan for 3: 24 of 48 units>
     """
     graph = trace(model)
 

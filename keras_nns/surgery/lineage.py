@@ -45,6 +45,11 @@ class Lineage:
         taught: Whether it was taught other labels since: then `label_names` are what it answers,
             and labels in data are theirs.
         balanced: That its decisions were set for balanced accuracy; None where they were not.
+
+    Example:
+        >>> lineage = nns.lineage(three)
+        >>> lineage.head, lineage.label_names, lineage.plan
+        ('binary', ('3',), <Plan for 3: 24 of 48 units>)
     """
 
     plan: Plan
@@ -229,8 +234,10 @@ def lineage(model: Any) -> Lineage | None:
     """Return where a model was cut from, or None for one that was not cut.
 
     Example:
-        >>> nns.lineage(three).plan.labels  # doctest: +SKIP
+        >>> nns.lineage(three).plan.labels
         (3,)
+        >>> nns.lineage(model) is None
+        True
     """
     found = getattr(model, _ATTRIBUTE, None)
     return found if isinstance(found, Lineage) else None
@@ -283,6 +290,11 @@ def save_model(model: Any, path: str | PathLike[str], *, overwrite: bool = False
     Raises:
         FileError: The file exists and `overwrite` is false, its name does not end in `.keras`, or
             it cannot be written.
+
+    Example:
+        >>> nns.save_model(three, "three.keras")
+        >>> nns.lineage(nns.load_model("three.keras")).plan
+        <Plan for 3: 24 of 48 units>
     """
     if not os.fspath(path).endswith(".keras"):
         raise FileError(f"A model file must end in `.keras`. Received: {os.fspath(path)!r}.")

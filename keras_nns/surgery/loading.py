@@ -53,6 +53,11 @@ def load_model(
     Raises:
         FileError: The file is missing, damaged, not a model, holds what Keras 3 does not have, or
             holds code and `unsafe` is false.
+
+    Example:
+        >>> nns.save_model(three, "three.keras")
+        >>> nns.load_model("three.keras").output_shape
+        (None, 1)
     """
     name = os.fspath(path)
     _refuse_foreign(name)

@@ -34,6 +34,11 @@ class Proof:
         varied: Whether an output differs between the samples. Where none does, a mistake in what
             computes it need not show: nothing was tested.
         constant: Names of the outputs that do not differ between the samples.
+
+    Example:
+        >>> proof = nns.prove(model, plan)
+        >>> proof.exact, proof.samples
+        (True, 16)
     """
 
     absolute: float

@@ -64,8 +64,15 @@ def unfold(model: Any, *, inputs: Any = None, normalizations: bool = False) -> A
         SurgeryError: What was written out does not compute what the model computes.
 
     Example:
-        >>> flat = nns.unfold(model)  # doctest: +SKIP
-        >>> three = nns.cut(flat, nns.select(nns.observe(flat, data), 3))  # doctest: +SKIP
+        >>> class Block(keras.layers.Layer):
+        ...     def build(self, shape):
+        ...         self.up = keras.layers.Dense(32, "relu", name="up")
+        ...         self.down = keras.layers.Dense(shape[-1], name="down")
+        ...     def call(self, inputs):
+        ...         return inputs + self.down(self.up(inputs))
+        >>> flat = nns.unfold(keras.Sequential([keras.Input((8,)), Block(name="block")]))
+        >>> [group.name for group in nns.inspect(flat).groups if group.prunable]
+        ['block/up']
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"Expected a keras.Model. Received: {type(model).__name__}.")

@@ -98,8 +98,10 @@ def fine_tune(
         ModelError: A layer is stateful, nothing can be trained, or the model has several outputs.
 
     Example:
-        >>> small = nns.cut(model, plan, head="labels")  # doctest: +SKIP
-        >>> print(nns.fine_tune(small, (x, y), epochs=5))  # doctest: +SKIP
+        >>> small = nns.cut(model, plan, head="other")
+        >>> tuned = nns.fine_tune(small, (x, y))
+        >>> tuned.model.output_shape  # 3, and all the rest
+        (None, 2)
     """
     how = Schooling(
         epochs=epochs,

@@ -38,6 +38,11 @@ class Stage:
         steps: How many there are.
         plan: Which units of the parent it has.
         model: The subnetwork, repaired; `lineage(model)` tells of the parent.
+
+    Example:
+        >>> first, last = nns.in_steps(model, (x, y), labels=3, share=0.25, steps=2)
+        >>> print(last)
+        step 2 of 2: 12 of 48 units
     """
 
     number: int
@@ -113,13 +118,12 @@ def in_steps(
         ModelError: `repair` gives no model.
 
     Example:
-        >>> mended = lambda small: nns.repair(small, model, (x, y)).model  # doctest: +SKIP
-        >>> stages = nns.in_steps(
-        ...     model, (x, y), labels=[3, 8], share=0.2, repair=mended
-        ... )  # doctest: +SKIP
-        >>> for stage in stages:  # doctest: +SKIP
+        >>> mended = lambda small: nns.repair(small, model, (x, y)).model
+        >>> for stage in nns.in_steps(model, (x, y), labels=3, share=0.25, steps=2, repair=mended):
         ...     print(stage)
-        >>> small = stage.model  # doctest: +SKIP
+        step 1 of 2: 17 of 48 units
+        step 2 of 2: 12 of 48 units
+        >>> small = stage.model
     """
     if isinstance(labels, str) and labels == "each":
         raise SelectionError(

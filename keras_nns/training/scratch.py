@@ -81,9 +81,9 @@ def from_scratch(
         ModelError: A layer is stateful, cannot be built anew, or nothing can be trained.
 
     Example:
-        >>> fresh = nns.from_scratch(small, *parts.observe, epochs=3).model  # doctest: +SKIP
-        >>> beside = {"from scratch": fresh}  # doctest: +SKIP
-        >>> print(nns.compare(model, small, parts.test, beside=beside))  # doctest: +SKIP
+        >>> fresh = nns.from_scratch(three, x, y, rates=[0.01]).model
+        >>> beside = {"from scratch": fresh}
+        >>> told = nns.compare(model, three, x_test, y_test, beside=beside)
     """
     if optimizer is not None and rates is not None:
         raise SurgeryError("`optimizer` has a rate of its own. Pass either it or `rates`.")

@@ -25,6 +25,11 @@ class Trained(tables.Tabular):
         best_epoch: The epoch whose weights were kept; 0 where training made nothing better.
         samples: How many samples it was trained on.
         held_out: How many others it was judged on.
+
+    Example:
+        >>> tuned = nns.fine_tune(three, (x, y))
+        >>> tuned.samples, tuned.held_out, len(tuned.history["val_loss"])
+        (1080, 120, 1)
     """
 
     model: keras.Model

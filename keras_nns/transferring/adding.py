@@ -46,6 +46,12 @@ class Extension(tables.Tabular):
         course: What the training of the new part did, epoch by epoch.
         added: How many parameters the new label costs.
         samples: How many samples the new part was trained on.
+
+    Example:
+        >>> nine = nns.remove_label(model, 9).model
+        >>> grown = nns.add_label(nine, (x, y), name="9", units=8, epochs=1)
+        >>> grown.added, grown.logits.exact  # parameters; the others' logits are what they were
+        (361, True)
     """
 
     model: keras.Model
@@ -139,9 +145,11 @@ def add_label(
         ModelError: The model has no graph to read, or a layer is stateful.
 
     Example:
-        >>> grown = nns.add_label(model, (x, y), name="9")  # doctest: +SKIP
-        >>> print(grown)  # doctest: +SKIP
-        >>> nns.save_model(grown.model, "ten.keras")  # doctest: +SKIP
+        >>> nine = nns.remove_label(model, 9).model
+        >>> grown = nns.add_label(nine, (x, y), name="9", epochs=2)
+        >>> grown.model.output_shape
+        (None, 10)
+        >>> nns.save_model(grown.model, "ten.keras")
     """
     if isinstance(units, bool) or not isinstance(units, int) or units < 0:
         raise SurgeryError(f"`units` must be a whole number, 0 or more. Received: {units!r}.")

@@ -66,9 +66,9 @@ def feature_extractor(
         ModelError: The model has no graph to read, or a layer is stateful.
 
     Example:
-        >>> extractor = nns.feature_extractor(three)  # doctest: +SKIP
-        >>> extractor.predict(x).shape  # doctest: +SKIP
-        (500, 24)
+        >>> extractor = nns.feature_extractor(model)
+        >>> extractor.predict(x_test, verbose=0).shape
+        (597, 16)
     """
     refuse_state(model)
     record = whole_lineage(model)
@@ -128,8 +128,10 @@ def features(
         DataError: The data does not fit the extractor, or the features are NaN or infinite.
 
     Example:
-        >>> x, y = nns.features(extractor, "photos/train")  # doctest: +SKIP
-        >>> probe = sklearn.linear_model.LogisticRegression().fit(x, y)  # doctest: +SKIP
+        >>> extractor = nns.feature_extractor(resnet)
+        >>> features, labels = nns.features(extractor, "photos")
+        >>> features.shape, labels.shape
+        ((150, 8), (150,))
     """
     batches = as_batches(
         data,
@@ -183,8 +185,10 @@ def feature_dataset(
         DataError: As in `features`, or the data can be read once only.
 
     Example:
-        >>> ready = nns.feature_dataset(extractor, data, cache="ready")  # doctest: +SKIP
-        >>> head.fit(ready.shuffle(100), epochs=20)  # doctest: +SKIP
+        >>> extractor = nns.feature_extractor(resnet)
+        >>> ready = nns.feature_dataset(extractor, "photos", cache="ready")
+        >>> ready.element_spec[0].shape
+        TensorShape([None, 8])
     """
     batches = as_batches(
         data,

@@ -52,9 +52,11 @@ def attach_head(
             fitted, or not linear.
 
     Example:
-        >>> x, y = nns.features(extractor, data)  # doctest: +SKIP
-        >>> probe = LogisticRegression().fit(x, y)  # doctest: +SKIP
-        >>> model = nns.attach_head(extractor, ["3", "trouser"], probe)  # doctest: +SKIP
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> extractor = nns.feature_extractor(model)
+        >>> probe = LogisticRegression(max_iter=500).fit(*nns.features(extractor, (x, y % 2)))
+        >>> nns.attach_head(extractor, ["even", "odd"], probe).output_shape
+        (None, 2)
     """
     names = checked_names(labels)
     base = copied(extractor)

@@ -62,6 +62,12 @@ class Transfer(tables.Tabular):
         label_names: What it answers.
         samples: How many samples it was trained on.
         held_out: How many others each epoch was judged on.
+
+    Example:
+        >>> names = ["even", "odd"]
+        >>> done = nns.transfer(model, (x, y % 2), label_names=names, rates=[0.001], epochs=1)
+        >>> done.label_names, done.samples, done.held_out
+        (('even', 'odd'), 1080, 120)
     """
 
     model: keras.Model
@@ -183,9 +189,11 @@ def transfer(
         FileError: The checkpoint is damaged, or of another training.
 
     Example:
-        >>> done = nns.transfer(three, (x, y), label_names=["3", "trouser"])  # doctest: +SKIP
-        >>> print(done)  # doctest: +SKIP
-        >>> nns.save_model(done.model, "three_or_trouser.keras")  # doctest: +SKIP
+        >>> names = ["even", "odd"]
+        >>> done = nns.transfer(model, (x, y % 2), label_names=names, rates=[0.001], epochs=1)
+        >>> done.model.output_shape
+        (None, 2)
+        >>> nns.save_model(done.model, "even_or_odd.keras")
     """
     plan = _stages(rates, epochs)
     batches = as_batches(data, y, model=model, label_names=label_names, own_labels=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import chromium
 import keras
+import litert_js
 import numpy as np
 import pytest
 from chromium import needs_browser
@@ -43,19 +44,7 @@ def five() -> bytes:
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package that is laid out as LiteRT.js, and does nothing."""
-    folder = tmp_path_factory.mktemp("npm") / "package"
-    (folder / "dist").mkdir(parents=True)
-    (folder / "wasm").mkdir()
-    about = {"name": "@litertjs/core", "version": "2.5.3"}
-    (folder / "package.json").write_text(json.dumps(about))
-    (folder / "dist" / "index.js").write_text(
-        'import { createWasmLib } from "@litertjs/wasm-utils";\nvar one = 1;\n'
-        "export {\n  one\n};\n//# sourceMappingURL=index.js.map\n"
-    )
-    for ending in ("js", "wasm"):
-        (folder / "wasm" / f"litert_wasm_compat_internal.{ending}").write_text("var two = 2;\n")
-    return folder
+    return litert_js.lay_out(tmp_path_factory.mktemp("npm") / "package")
 
 
 class Scripts(html.parser.HTMLParser):

@@ -22,7 +22,9 @@ class Normalization:
         std: One value, or one per channel.
 
     Example:
-        >>> Normalization(mean=(0.0,), std=(255.0,))  # pixels 0..255 become 0..1
+        >>> grey = tflite_export.Normalization(mean=(0.0,), std=(255.0,))  # 0..255 become 0..1
+        >>> told = tflite_export.read_metadata(tflite_export.add_metadata(flat, normalization=grey))
+        >>> told.inputs[0].normalization
         Normalization(mean=(0.0,), std=(255.0,))
     """
 
@@ -56,8 +58,9 @@ class TensorMetadata:
         maximum: Largest value seen in them.
 
     Example:
-        >>> TensorMetadata("scores", labels=("cat", "dog")).labels
-        ('cat', 'dog')
+        >>> pixels = tflite_export.read_metadata(flat).inputs[0]
+        >>> pixels.name, pixels.minimum, pixels.maximum
+        ('pixels', 0.0, 1.0)
     """
 
     name: str
@@ -84,8 +87,9 @@ class Metadata:
         quantize: The variant this package converted the model as; `None` in other files.
 
     Example:
-        >>> Metadata(outputs=(TensorMetadata("scores", labels=("no", "yes")),)).labels
-        ('no', 'yes')
+        >>> metadata = tflite_export.read_metadata(flat)
+        >>> metadata.name, metadata.quantize
+        ('digits', 'int8')
     """
 
     name: str = ""

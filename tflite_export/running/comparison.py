@@ -44,8 +44,9 @@ class LabelFigures:
         balanced_accuracy: Mean of the two.
 
     Example:
-        >>> figures(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)[0].recall
-        0.5
+        >>> made = tflite_export.card(flat, x_test, targets=y_test, seconds=0.05)
+        >>> made.rows[0].labels[3].samples, made.rows[0].labels[3].specificity
+        (53, 0.9...)
     """
 
     label: int

@@ -32,8 +32,10 @@ class RuntimeFigures:
             other runtimes.
 
     Example:
-        >>> RuntimeFigures("micro", "", 0.004, 1.0, 24_272).runs
-        True
+        >>> made = tflite_export.card(flat, x_test, runtimes=["compiled"], seconds=0.05)
+        >>> figures = made.rows[0].runtimes[0]
+        >>> figures.runtime, figures.runs, figures.agreement
+        ('compiled', True, 1.0)
     """
 
     runtime: str

@@ -41,7 +41,7 @@ def replacing_folder(
             found out before the block starts.
 
     Example:
-        >>> with replacing_folder("plans", made=["*.json"]) as folder:  # doctest: +SKIP
+        >>> with replacing_folder("plans", made=["*.json"]) as folder:
         ...     plan.save(folder / "3.json")
     """
     target = Path(path).resolve()

@@ -23,10 +23,11 @@ from keras_nns.graph.rules import (
     shaping,
     wrappers,
 )
-from keras_nns.graph.rules.base import Rule, Site, rule_of, rules, unfolds
-from keras_nns.graph.rules.base import rule as register
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.elementwise import register_elementwise
 from keras_nns.graph.rules.records import FIXED, Keep, Stream, Units
+from keras_nns.graph.rules.registry import Rule, rule_of, rules, unfolds
+from keras_nns.graph.rules.registry import rule as register
 
 __all__ = [
     "FIXED",

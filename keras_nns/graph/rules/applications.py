@@ -5,8 +5,9 @@ from __future__ import annotations
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.merging import merge
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(LayerScale)

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.records import Keep, Stream, Units
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(layers.MultiHeadAttention)

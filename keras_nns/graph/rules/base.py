@@ -46,6 +46,15 @@ class Site:
         outputs: What the rule has said comes out.
         passing: What the rule has said about how units pass.
         readings: Where the rule has said that units inside the layer are seen.
+
+    Example:
+        >>> class Twice(keras.layers.Layer):
+        ...     def call(self, inputs):
+        ...         return 2 * inputs
+        >>> @nns.rules.register(Twice)
+        ... def twice(site):
+        ...     site.emit(site.input.units)  # each unit comes out where it came in
+        ...     site.passes()
     """
 
     def __init__(
@@ -360,41 +369,3 @@ class Site:
         if id(self._root) not in blueprints:
             blueprints[id(self._root)] = Blueprint(self.path, self._root)
         return blueprints[id(self._root)]
-
-
-Rule = Callable[[Site], None]
-
-_RULES: dict[type, Rule] = {}
-_UNFOLDING: set[type] = set()
-
-
-def rule(*types: type, unfolds: bool = False) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of layer or operation types, by exact type.
-
-    Args:
-        *types: The types.
-        unfolds: Whether `unfold` writes them out all the same, into parts that say more.
-    """
-
-    def register(function: Rule) -> Rule:
-        for kind in types:
-            _RULES[kind] = function
-            (_UNFOLDING.add if unfolds else _UNFOLDING.discard)(kind)
-        return function
-
-    return register
-
-
-def rule_of(operation: Any) -> Rule | None:
-    """Return the rule of an operation's exact type, or None: a subclass may compute otherwise."""
-    return _RULES.get(type(operation))
-
-
-def unfolds(operation: Any) -> bool:
-    """Return whether a layer that has a rule is written out all the same."""
-    return type(operation) in _UNFOLDING
-
-
-def rules() -> Mapping[type, Rule]:
-    """Return every rule by type."""
-    return dict(_RULES)

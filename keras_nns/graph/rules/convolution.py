@@ -6,10 +6,11 @@ import numpy as np
 from keras import config, layers
 
 from keras_nns.errors import SurgeryError
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.dense import quantised
 from keras_nns.graph.rules.elementwise import apply_activation
 from keras_nns.graph.rules.records import Keep, Units
+from keras_nns.graph.rules.registry import rule
 
 
 def channel_axis(site: Site) -> int:

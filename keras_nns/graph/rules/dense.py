@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.elementwise import apply_activation
 from keras_nns.graph.rules.records import Keep, Units
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(layers.Dense)

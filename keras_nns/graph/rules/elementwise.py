@@ -8,7 +8,8 @@ import keras
 from keras import activations, layers, ops
 
 from keras_nns.engine.functions import functions_named
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
+from keras_nns.graph.rules.registry import rule
 
 
 def hard_sigmoid_of_keras_2(x: Any) -> Any:
@@ -92,9 +93,10 @@ def register_elementwise(function: Any) -> Any:
         The function, unchanged.
 
     Example:
-        >>> @register_elementwise
+        >>> @nns.rules.register_elementwise
         ... def square(x):
         ...     return x * x
+        >>> layer = keras.layers.Dense(8, activation=square)  # its units can leave
     """
     _OWN.add(function)
     return function

@@ -5,9 +5,10 @@ from __future__ import annotations
 from keras import layers
 
 from keras_nns.graph.partial_layers import PartialEmbedding
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.dense import quantised
 from keras_nns.graph.rules.records import Units
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(layers.Embedding, PartialEmbedding)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from keras import layers
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.records import FIXED, Stream, Units
+from keras_nns.graph.rules.registry import rule
 
 
 def joined(site: Site, streams: Sequence[Stream]) -> dict[int, Units]:

@@ -11,8 +11,9 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_nns.graph.partial_layers import PartialLayerNormalization
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.records import Keep, Units
+from keras_nns.graph.rules.registry import rule
 
 
 def axes_of(axis: int | Sequence[int], rank: int) -> list[int]:

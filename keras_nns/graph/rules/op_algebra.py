@@ -9,10 +9,11 @@ from keras import layers
 from keras.src.ops import linalg, math
 from keras.src.ops import numpy as knp
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.operands import Operand, operands, slice_constant
 from keras_nns.graph.rules.records import Units
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(knp.Sum, knp.CountNonzero)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from keras.src.ops import nn
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.merging import agree
 from keras_nns.graph.rules.operands import Operand, operand, slice_constant
 from keras_nns.graph.rules.records import Keep, Stream, Units
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(nn.DotProductAttention)

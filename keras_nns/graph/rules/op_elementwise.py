@@ -10,10 +10,11 @@ from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as knp
 
 from keras_nns.errors import SurgeryError
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.operands import Operand, aligned, operands
 from keras_nns.graph.rules.records import Keep, Units
+from keras_nns.graph.rules.registry import rule
 
 _NONNEGATIVE = (
     nn.Relu,

@@ -13,10 +13,11 @@ from keras.src.ops import nn
 from keras.src.ops import numpy as knp
 from keras.src.ops.einops import Rearrange
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
 from keras_nns.graph.rules.operands import change_argument
 from keras_nns.graph.rules.records import Keep, Stream
+from keras_nns.graph.rules.registry import rule
 from keras_nns.graph.rules.shaping import reshape_units
 
 

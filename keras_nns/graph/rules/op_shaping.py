@@ -8,11 +8,12 @@ import numpy as np
 from keras.src.ops import core
 from keras.src.ops import numpy as knp
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.merging import agree, concatenated
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.operands import change_argument, fixed
 from keras_nns.graph.rules.records import Keep, Stream, Units
+from keras_nns.graph.rules.registry import rule
 from keras_nns.graph.rules.shaping import reshape_units
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from keras import layers
 from keras.src.ops import image, nn
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(

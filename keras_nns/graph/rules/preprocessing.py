@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
+from keras_nns.graph.rules.registry import rule
 
 _NAMES = (
     "AutoContrast",

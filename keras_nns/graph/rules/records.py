@@ -13,6 +13,11 @@ Units = NDArray[np.int64]
 """Unit numbers along one axis of a tensor, in order; `FIXED` where a position cannot be removed."""
 
 FIXED = -1
+"""Stands in `Stream.units` where a position cannot be removed.
+
+Example:
+    >>> units = np.array([4, 5, nns.rules.FIXED])  # the last position stays, whatever leaves
+"""
 
 Shape = tuple[int | None, ...]
 
@@ -24,6 +29,11 @@ class Stream:
     Attributes:
         shape: With the batch axis; None where a dimension is not known.
         units: For each axis that carries units, their numbers. Other axes are fixed.
+
+    Example:
+        >>> stream = nns.rules.Stream((None, 3), {1: np.array([4, 5, nns.rules.FIXED])})
+        >>> stream.on(-1), stream.on(0)
+        (array([ 4,  5, -1]), None)
     """
 
     shape: Shape

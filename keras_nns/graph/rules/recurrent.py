@@ -9,9 +9,10 @@ import numpy as np
 from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.elementwise import is_elementwise
 from keras_nns.graph.rules.records import Path, Stream, Units
+from keras_nns.graph.rules.registry import rule
 
 GATES = {
     layers.SimpleRNNCell: 1,

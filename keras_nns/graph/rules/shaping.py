@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
 from keras_nns.graph.rules.records import FIXED, Keep, Shape, Stream, Units
+from keras_nns.graph.rules.registry import rule
 
 
 def _spread(shape: Shape, axis: int, units: Units) -> Units:

@@ -6,9 +6,10 @@ import numpy as np
 from keras import layers
 
 from keras_nns.graph.rules import recurrent
-from keras_nns.graph.rules.base import Site, rule, rule_of
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.records import Stream, Units
 from keras_nns.graph.rules.recurrent import RECURRENT
+from keras_nns.graph.rules.registry import rule, rule_of
 
 
 @rule(layers.TimeDistributed)

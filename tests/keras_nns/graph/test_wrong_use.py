@@ -15,7 +15,7 @@ from keras import layers, ops
 import keras_nns as nns
 from keras_nns.errors import ModelError, PlanError, ProofError, SurgeryError
 from keras_nns.graph.rules import register, register_elementwise
-from keras_nns.graph.rules.base import _RULES
+from keras_nns.graph.rules.registry import _RULES
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.cutting import cut, prove

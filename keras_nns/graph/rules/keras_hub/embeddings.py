@@ -8,7 +8,8 @@ import keras
 from keras_hub import layers
 from keras_hub.src.models.deberta_v3.relative_embedding import RelativeEmbedding
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(layers.PositionEmbedding)

@@ -12,9 +12,10 @@ from keras_hub.src.models.deberta_v3.disentangled_attention_encoder import (
 from keras_hub.src.models.t5.t5_transformer_layer import T5TransformerLayer
 from keras_hub.src.models.whisper.whisper_encoder import WhisperEncoder
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, PROJECTORS, Block
 from keras_nns.graph.rules.keras_hub.sized import sized
+from keras_nns.graph.rules.registry import rule
 
 _UP, _DOWN = "_feedforward_intermediate_dense", "_feedforward_output_dense"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from keras_hub.src.models.gemma.gemma_decoder_block import GemmaDecoderBlock
 from keras_hub.src.models.gemma3.gemma3_decoder_block import Gemma3DecoderBlock
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import PUBLIC_DENSE, Block
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(GemmaDecoderBlock, Gemma3DecoderBlock)

@@ -10,10 +10,11 @@ from keras_hub.src.models.falcon.falcon_transformer_decoder import FalconTransfo
 from keras_hub.src.models.gpt_neo_x.gpt_neo_x_decoder import GPTNeoXDecoder
 from keras_hub.src.models.whisper.whisper_decoder import WhisperDecoder
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
 from keras_nns.graph.rules.keras_hub.sized import at, sized
 from keras_nns.graph.rules.records import Units
+from keras_nns.graph.rules.registry import rule
 
 _UP, _DOWN = "_feedforward_intermediate_dense", "_feedforward_output_dense"
 

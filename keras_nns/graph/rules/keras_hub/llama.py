@@ -11,9 +11,10 @@ from keras_hub.src.models.phi3.phi3_decoder import Phi3Decoder
 from keras_hub.src.models.qwen.qwen_decoder import QwenTransformerDecoder
 from keras_hub.src.models.qwen3.qwen3_decoder import Qwen3TransformerDecoder
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
 from keras_nns.graph.rules.keras_hub.sized import sized
+from keras_nns.graph.rules.registry import rule
 
 _LLAMA = (
     "rope_max_wavelength",

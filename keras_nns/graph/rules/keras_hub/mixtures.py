@@ -18,10 +18,11 @@ from keras_hub.src.models.mixtral.mixtral_decoder import MixtralTransformerDecod
 from keras_hub.src.models.qwen3_moe.qwen3_moe_decoder import Qwen3MoeTransformerDecoder
 from keras_hub.src.models.qwen_moe.qwen_moe_decoder import QwenMoeTransformerDecoder
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
 from keras_nns.graph.rules.keras_hub.sized import sized, stock_of
 from keras_nns.graph.rules.records import Through, Units
+from keras_nns.graph.rules.registry import rule
 
 _PADDING = "decoder_padding_mask"
 _GATE, _UP = "_expert_feedforward_gate_dense", "_expert_feedforward_intermediate_dense"

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras_hub.src.models.gemma.rms_normalization import RMSNormalization
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
+from keras_nns.graph.rules.registry import rule
 
 
 @rule(RMSNormalization)

@@ -16,10 +16,11 @@ from keras_hub.src.models.siglip.siglip_layers import (
 )
 from keras_hub.src.models.vit.vit_layers import ViTEncoder, ViTPatchingAndEmbedding
 
-from keras_nns.graph.rules.base import Site, rule
+from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.elementwise import register_elementwise
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, Block
 from keras_nns.graph.rules.keras_hub.sized import sized, stock_of
+from keras_nns.graph.rules.registry import rule
 
 register_elementwise(clip_gelu)
 register_elementwise(metaclip_gelu)
