@@ -35,7 +35,7 @@ class QuantizedTraining:
         model: A copy of the Keras 3 model with the retrained weights, in float32.
 
     Example:
-        >>> done = tflite_export.train_quantized(model, x, y, epochs=1)
+        >>> done = tflite_export.train_quantized(model, x, y, epochs=3)
         >>> tflite_export.verify(done.flat, done.model, x_test).agreement
         0.9...
     """
@@ -83,8 +83,8 @@ def prune_weights(
 
     Example:
         >>> sparse = tflite_export.prune_weights(model, x, y, sparsity=0.8)
-        >>> (sparse.get_weights()[0] == 0).mean() >= 0.79
-        True
+        >>> f"{(sparse.get_weights()[0] == 0).mean():.0%}"
+        '80%'
     """
     if not 0 <= sparsity < 1:
         raise OptionError(f"sparsity must be from 0 to below 1. Received: {sparsity!r}.")
@@ -187,7 +187,7 @@ def train_quantized(
         CalibrationWarning: The steps are too few for the ranges of activations to settle.
 
     Example:
-        >>> done = tflite_export.train_quantized(model, x, y)
+        >>> done = tflite_export.train_quantized(model, x, y, epochs=3)
         >>> path = tflite_export.save(done.flat, "digits.tflite")
     """
     if quantize not in _QUANTIZED:
