@@ -58,6 +58,7 @@ class Meter:
         self._estimates = Estimates(task.graph)
         self._last: Shipped | None = None
         self._npu: NpuEstimates | None = None
+        self._passed_over: set[str] = set()
         self._gauges: dict[str, tuple[tuple[Plan, float], tuple[Plan, float]]] = {}
 
     # Estimated ----------------------------------------------------------------------------------
@@ -163,6 +164,12 @@ class Meter:
         if self._last is None or self._last.model is not model:
             self._last = Shipped(model, self.form)
         return self._last
+
+    def pass_over(self, error: tflite_export.ConversionError) -> None:
+        """Say that a size was left out, since there is no file of it; once for each reason."""
+        if str(error) not in self._passed_over:
+            self._passed_over.add(str(error))
+            warnings.warn(f"A size was passed over: {error}", stacklevel=3)
 
     def shown(self, budget: Budget, amounts: dict[str, float]) -> str:
         """Write amounts in a budget's units, in the variant that ships."""

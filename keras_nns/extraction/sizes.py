@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -120,7 +119,7 @@ def largest_within(
             refused += 1
             if limit <= floor or refused == _REFUSALS:
                 raise
-            _pass_over(error)
+            meter.pass_over(error)
             limit = max(floor, _SMALLER * min(limit, budget.amount(meter.planned(budget, plan))))
             continue
         over = budget.amount(costs) - budget.limit
@@ -132,11 +131,6 @@ def largest_within(
         limit = max(floor, limit - 1.1 * over)
 
 
-def _pass_over(error: tflite_export.ConversionError) -> None:
-    """Say that a size was left out, since there is no file of it."""
-    warnings.warn(f"A size was passed over: {error}", stacklevel=2)
-
-
 def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least: float) -> Plan:
     """Return the largest plan found whose skeleton costs no more than the limit."""
     estimate = meter.estimated(budget)
@@ -146,7 +140,7 @@ def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least
         try:
             return budget.amount(meter.planned(budget, plan))
         except tflite_export.ConversionError as error:
-            _pass_over(error)
+            meter.pass_over(error)
             return math.inf
 
     low, low_cost, high = estimate(best), least, float("inf")
@@ -231,7 +225,7 @@ def smallest_within(
         try:
             tried = best_of(ranking.fit(estimate, float(np.exp(middle))))
         except tflite_export.ConversionError as error:
-            _pass_over(error)
+            meter.pass_over(error)
             low = middle
             continue
         if tried.drop <= budget.limit:
