@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_nns.data.outputs import output_keys
 from keras_nns.data.targets import IGNORED
 from keras_nns.errors import DataError, SurgeryError
+from keras_nns.graph.generated_inputs import answers_of
 from keras_nns.judgement.question import ask
 from keras_nns.observation.forward import run, settle_labels
 from keras_nns.observation.holdout import Division
@@ -26,6 +29,9 @@ from keras_nns.training.optimizers import own_optimizer
 from keras_nns.training.targets import Pupil, check_answers, feeds
 from keras_nns.training.trained import Trained
 from keras_nns.training.weighing import WeighingDistiller
+
+_MOVED = 1e-4
+"""How far outputs that are not taught may move unsaid, of their scale: rounding is less."""
 
 
 def distill(
@@ -155,6 +161,7 @@ def distill(
         treatment.replace(copied(treatment.model))
         treatment.note_balanced(_beside_parent(treatment, pupil) if drawn else None)
         add_seen(treatment.model, treatment.survey.seen)
+        _tell_of_others(small, treatment, pupil.index)
     after = treatment.measure()
     step = f"distill(epochs={epochs})"
     gains = [Gain(step, None, name, before[name], after[name]) for name in before]
@@ -164,6 +171,32 @@ def distill(
     return Trained(
         treatment.model, tuple(gains), course.history, course.best_epoch, samples, judged
     )
+
+
+def _tell_of_others(small: keras.Model, treatment: Treatment, taught: int) -> None:
+    """Warn of outputs that were not taught and answer otherwise now, by what all share.
+
+    Args:
+        small: The subnetwork as it was.
+        treatment: Holds it as it is, and the data.
+        taught: Place of the output that was taught.
+    """
+    if len(small.outputs) == 1:
+        return
+    inputs = next(treatment.division.to_fit()).inputs
+    both = zip(answers_of(small, inputs), answers_of(treatment.model, inputs), strict=True)
+    moved = []
+    for place, (name, (was, now)) in enumerate(zip(output_keys(small), both, strict=True)):
+        apart = np.abs(now - was).max(initial=0.0) / (np.abs(was).max(initial=0.0) or 1.0)
+        if place != taught and apart > _MOVED:
+            moved.append(f"{name!r} by up to {apart:.1%} of its scale")
+    if moved:
+        warnings.warn(
+            f"distill taught output {output_keys(small)[taught]!r} alone, and others share weights "
+            f"with it, so they answer otherwise now: {', '.join(moved)}. Judge them, or train all "
+            "with the model's own fit.",
+            stacklevel=3,
+        )
 
 
 def _beside_parent(treatment: Treatment, pupil: Pupil) -> BalancedDecisions:
