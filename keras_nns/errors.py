@@ -1,14 +1,14 @@
 """One tree of errors: catch `NNSError` to catch everything this package raises on purpose.
 
-NNSError
-├── DataError        the inputs or labels do not fit the model (also a ValueError)
-├── ModelError       the model cannot be read as a graph of layers (also a ValueError)
-├── SelectionError   a score, a keep rule or a label that makes no sense (also a ValueError)
-├── PlanError        a plan of another model, or one that would empty a layer (also a ValueError)
-├── SurgeryError     a cut that cannot be made exactly (also a ValueError)
-│   └── ProofError   a cut that was made and is not equal to its masked parent
-├── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
-└── BackendError     Keras runs on another backend than TensorFlow (also an ImportError)
+    NNSError
+    ├── DataError        the inputs or labels do not fit the model (also a ValueError)
+    ├── ModelError       the model cannot be read as a graph of layers (also a ValueError)
+    ├── SelectionError   a score, a keep rule or a label that makes no sense (also a ValueError)
+    ├── PlanError        a plan of another model, or that would empty a layer (also a ValueError)
+    ├── SurgeryError     a cut that cannot be made exactly (also a ValueError)
+    │   └── ProofError   a cut that was made and is not equal to its masked parent
+    ├── FileError        a file that is missing, damaged, foreign or in the way (also an OSError)
+    └── BackendError     Keras runs on another backend than TensorFlow (also an ImportError)
 
 Beside it stands DataWarning: data that a trained model answers by chance, or that may be meant
 otherwise than it is read.
