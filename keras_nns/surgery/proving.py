@@ -148,7 +148,8 @@ def difference(one: Any, other: Any, inputs: Any) -> Proof:
         relative = max(relative, apart / scale if scale > 0 else float(apart > 0))
     samples = len(tree.flatten(inputs)[0])
     # Of one sample alone it cannot be told.
-    spread = dict(zip(output_keys(functional(other)), variations(answers[1]), strict=True))
-    constant = tuple(name for name, far in spread.items() if samples > 1 and not far > 0)
-    varied = len(constant) < len(spread)
+    named = zip(output_keys(functional(other)), variations(answers[1]), strict=True)
+    # Pairs, since outputs of one layer have one name.
+    constant = tuple(name for name, far in named if samples > 1 and not far > 0)
+    varied = len(constant) < len(answers[1])
     return Proof(absolute, relative, samples, varied=varied, constant=constant)

@@ -114,3 +114,12 @@ def test_inputs_are_drawn_for_which_every_output_varies():
     assert np.ptp(first, axis=0).max() > 0
     assert np.ptp(second, axis=0).max() == 0
     assert nns.prove(model, half(model)).constant == ()
+
+
+def test_outputs_of_one_layer_are_told_apart():
+    inputs = keras.Input((4,))
+    hidden = L.Dense(6, activation="relu", kernel_initializer="ones", name="hidden")(inputs)
+    last = L.Dense(2, kernel_initializer="ones", name="last")
+    model = keras.Model(inputs, [last(hidden), last(keras.ops.zeros_like(hidden))])
+    proof = nns.prove(model, half(model))
+    assert (proof.exact, proof.varied, proof.constant) == (True, True, ("last",))
