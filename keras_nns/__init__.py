@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keras_nns.judgement.evaluation import evaluate
     from keras_nns.judgement.perplexity import perplexity
     from keras_nns.observation.activity import Activity
+    from keras_nns.observation.adding import add
     from keras_nns.observation.gradients import Gradients, observe_gradients
     from keras_nns.observation.probing import probe
     from keras_nns.observation.streaming import observe
@@ -82,6 +83,7 @@ _HOME = {
     "judgement.evaluation": ["evaluate"],
     "judgement.perplexity": ["perplexity"],
     "observation.activity": ["Activity"],
+    "observation.adding": ["add"],
     "observation.gradients": ["Gradients", "observe_gradients"],
     "observation.probing": ["probe"],
     "observation.streaming": ["observe"],
@@ -122,6 +124,7 @@ __all__ = [
     "NNSError",
     "Plan",
     "above",
+    "add",
     "add_label",
     "at_least",
     "attach_head",

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from keras_nns.cli import (
+    add,
     add_label,
     card,
     compose,
@@ -51,7 +52,7 @@ from tflite_export.errors import (
 from tflite_export.text import visible
 
 COMMANDS = (
-    demo, extract, sweep, inspect, observe, select, cut, mask, simplify, merge, compose, graft,
+    demo, extract, sweep, inspect, observe, add, select, cut, mask, simplify, merge, compose, graft,
     patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, to_web, card,
     report, reproduce,
 )  # fmt: skip

@@ -277,3 +277,17 @@ def count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, not {text!r}")
     return number
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read `2/8`, the second of eight."""
+    number, slash, count_ = text.partition("/")
+    numbers = (number, count_)
+    if not (slash and all(n.isdecimal() and n.isascii() for n in numbers)):
+        raise argparse.ArgumentTypeError(f"expected a shard as 2/8, the second of 8, not {text!r}")
+    if not 1 <= int(number) <= int(count_):
+        raise argparse.ArgumentTypeError(
+            f"shards run from 1/{count_} to {count_}/{count_}, and {text!r} is none. Where a "
+            "scheduler counts from 0, add 1"
+        )
+    return int(number), int(count_)

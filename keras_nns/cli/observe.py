@@ -9,7 +9,8 @@ from keras_nns.cli import arguments, cut, reading, screen
 
 EXAMPLE = """\
 keras-nns observe nns_demo/parent.keras digits -o activity.npz
-keras-nns observe model.keras photos/train -o activity.npz --statistics fired,mean,variance"""
+keras-nns observe model.keras photos/train -o activity.npz --statistics fired,mean,variance
+keras-nns observe model.keras photos/train --shard 2/8 -o part2.npz"""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -52,6 +53,12 @@ def add(commands: arguments.Commands) -> None:
         metavar="PATH",
         help="keep what was seen so far here; a run that was stopped goes on from it",
     )
+    parser.add_argument(
+        "--shard",
+        type=arguments.shard,
+        metavar="I/N",
+        help="see the I-th of N shards of the data, counted from 1; `keras-nns add` adds them",
+    )
 
 
 def run(given: Namespace) -> None:
@@ -74,6 +81,7 @@ def run(given: Namespace) -> None:
         verbose=False if given.quiet else "auto",
         checkpoint=given.checkpoint,
         keep_checkpoint=True,
+        shard=given.shard,
     )
     activity.save(output, overwrite=given.overwrite)
     if given.checkpoint:

@@ -25,6 +25,8 @@ from keras_nns.data.labels import (
 from keras_nns.data.order import check_order
 from keras_nns.data.outputs import of_one_position, of_output, targets_of
 from keras_nns.data.preprocessing import rescaled_by
+from keras_nns.data.ranges import within
+from keras_nns.data.shards import Shard
 from keras_nns.data.streams import Stream, first_targets, open_stream
 from keras_nns.data.targets import (
     EVERYTHING,
@@ -35,6 +37,7 @@ from keras_nns.data.targets import (
     may_be_dense,
     single_positions,
 )
+from keras_nns.data.weights import checked_weights
 from keras_nns.errors import DataError
 
 Reader = LabelReader | PositionReader | ValueReader
@@ -129,6 +132,8 @@ class Batches:
         divisor: What pixels in files were divided by (`Stream.divisor`).
         constant: Whether every pass gives the same samples in the same order, as arrays do.
         truths: Whether the labels were given as booleans, one for each sample.
+        marks: What tells the data from others without reading it all (`Stream.marks`); None where
+            it can only be gone through.
     """
 
     def __init__(
@@ -149,6 +154,7 @@ class Batches:
         self.batches = stream.batches
         self.repeatable = stream.repeatable
         self.constant = stream.labels is not None
+        self.marks = stream.marks
         first = None if stream.labels is None else np.asarray(stream.labels[:1])
         self.truths = first is not None and first.dtype == np.bool_ and first.size == len(first)
         self._stream = stream
@@ -203,6 +209,17 @@ class Batches:
         found.size = found.batches = None
         return found
 
+    def shard(self, shard: Shard) -> Batches:
+        """Return the samples of one shard, of data that has `marks`; it alone is read.
+
+        Raises:
+            DataError: There is no sample in it.
+        """
+        found = copy(self)
+        found._stream = within(self._stream, shard)
+        found.size, found.batches = found._stream.size, found._stream.batches
+        return found
+
     def skip(self, batches: int) -> Batches:
         """Leave out the first batches, to go on where an earlier pass ended.
 
@@ -250,25 +267,10 @@ class Batches:
 
 
 def _weighted(batch: Batch, weights: Any = None) -> Batch:
-    """Give the samples of a batch their weights, and leave out those of weight 0.
-
-    Raises:
-        DataError: They are no weights.
-    """
+    """Give the samples of a batch their weights, and leave out those of weight 0."""
     if weights is None:
         return batch
-    given = np.asarray(weights)
-    if given.dtype.kind not in "biuf" or given.size != batch.size or given.ndim > 2:
-        raise DataError(
-            f"sample_weight must be one number for each of the {batch.size} samples. Received: "
-            f"shape {given.shape}, dtype {given.dtype.name}."
-        )
-    given = given.reshape(-1).astype(np.float64)
-    if not np.isfinite(given).all() or (given < 0).any():
-        raise DataError(
-            "Sample weights must be finite and 0 or more. Received: some from "
-            f"{given.min():g} to {given.max():g}."
-        )
+    given = checked_weights(weights, batch.size)
     used = given > 0
     weighted = replace(batch, weights=given)
     return weighted if used.all() else weighted.only(used)

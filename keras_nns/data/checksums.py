@@ -6,6 +6,7 @@ hashing is fast"). The multipliers are odd, so that a change of one word always 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,11 @@ def checksum(batch: Batch) -> int:
     Args:
         batch: Some samples.
     """
-    parts = [*tree.flatten(batch.inputs), batch.labels, batch.weights, batch.targets]
+    return of_arrays([*tree.flatten(batch.inputs), batch.labels, batch.weights, batch.targets])
+
+
+def of_arrays(parts: Iterable[Any]) -> int:
+    """Return a number below 2⁶⁴ that tells arrays, or None in their place, from others."""
     found = [0 if part is None else _of_array(np.asarray(part)) for part in parts]
     return _of_words(np.array(found, dtype=np.uint64))
 

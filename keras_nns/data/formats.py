@@ -88,6 +88,11 @@ class ImageFolder:
         """Number of images."""
         return len(self.files)
 
+    def marks(self) -> Iterator[NDArray[Any]]:
+        """Give what tells the folder from others, wherever it lies: its images, by name."""
+        yield np.array([Path(file).relative_to(self.path).as_posix() for file in self.files])
+        yield np.array(self.labels)
+
     def first_shape(self) -> tuple[int, int, int]:
         """Return the height, width and channels of the first image."""
         height, width, channels = _decode(self.files[0]).shape
@@ -114,13 +119,13 @@ class ImageFolder:
             raise DataError(
                 f"Images have 1, 3 or 4 channels. Received: a model or a request for {channels}."
             )
-        images = from_files(
-            self.files, self.labels, size=(height, width), channels=channels, batch_size=batch_size
-        )
 
         def read(first: int) -> Iterator[tuple[Any, Any]]:
+            start, size = first * batch_size, (height, width)
+            files, labels = self.files[start:], self.labels[start:]
+            images = from_files(files, labels, size=size, channels=channels, batch_size=batch_size)
             try:
-                for x, y in datasets.elements(images, first=first):
+                for x, y in datasets.elements(images):
                     yield (x / 255.0 if scale else x), y
             except OperationFailed as error:
                 for file in self.files:

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.columns import columns_of, targets
 from keras_nns.data.encodings import RAGGED, category_names
 from keras_nns.data.formats import ImageFolder
 from keras_nns.data.named import few_of_each, find
 from keras_nns.engine import datasets
-from keras_nns.engine.tensors import is_ragged, is_sparse
 from keras_nns.errors import DataError
 
 _ACCEPTED = (
@@ -28,6 +28,9 @@ _ACCEPTED = (
     "or IDX files."
 )
 Pairs = Iterator[tuple[Any, ...]]
+
+_MARKED, _MOST_MARKS = 64, 2**20
+"""Samples and labels that tell arrays from others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,9 @@ class Stream:
         notes: What was done to it on the way.
         divisor: What pixels in files are divided by before the model is given them, 1 where it
             takes them as they are stored; None for data that are no pictures in files.
+        marks: Gives arrays that tell these data from others, the same on every machine, without
+            reading it all; None where it can only be gone through: `open` then starts nowhere but
+            at the first batch, and goes over what comes before another.
     """
 
     open: Callable[[int], Pairs]
@@ -70,6 +76,7 @@ class Stream:
     few: Callable[[int], Pairs] | None = None
     notes: tuple[str, ...] = ()
     divisor: float | None = None
+    marks: Callable[[], Iterable[Any]] | None = None
 
 
 def open_stream(
@@ -172,54 +179,6 @@ def _split(item: Any) -> tuple[Any, ...]:
     )
 
 
-def _sliceable(array: Any) -> Any:
-    """Leave what can be sliced as it is, so that a file behind it is read batch by batch."""
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise DataError(
-            f"{int(np.ma.getmaskarray(array).sum())} values are masked, which nothing here looks "
-            "at. Leave their samples out: known = ~np.ma.getmaskarray(y), then x[known] and "
-            "y[known]; or fill them with .filled(value)."
-        )
-    if is_sparse(array):
-        return array
-    if isinstance(array, np.ndarray) or hasattr(array, "iloc"):
-        return np.asarray(array)
-    if hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__getitem__"):
-        return array
-    try:
-        return np.asarray(array)
-    except ValueError as error:
-        raise DataError(
-            f"The samples do not have one shape: {error}. Pad them to one length."
-        ) from error
-
-
-def _targets(y: Any) -> Any:
-    """Leave labels that can be sliced as they are; ragged ones cannot be read.
-
-    Raises:
-        DataError: Samples have different numbers of labels.
-    """
-    if is_ragged(y) or (isinstance(y, (list, tuple)) and _differ_in_length(y)):
-        raise DataError(RAGGED)
-    return _sliceable(y)
-
-
-def _differ_in_length(y: Sequence[Any]) -> bool:
-    lengths = {len(some) if isinstance(some, (list, tuple, np.ndarray)) else -1 for some in y}
-    return len(lengths) > 1
-
-
-def _columns(x: Any, columns: Sequence[str]) -> Any:
-    """Make every array of the inputs one that can be sliced; a dict has the model's inputs only."""
-    if isinstance(x, Mapping):
-        known = all(name in x for name in columns)
-        return {name: _sliceable(x[name]) for name in columns} if known else x
-    if isinstance(x, (list, tuple)) and all(hasattr(part, "shape") for part in x):
-        return [_sliceable(part) for part in x]
-    return _sliceable(x)
-
-
 def _arrays(
     x: Any,
     y: Any,
@@ -236,7 +195,7 @@ def _arrays(
             "targets alone."
         )
     names = category_names(y) if names is None else names
-    x, y = _columns(x, columns), _targets(y)
+    x, y = columns_of(x, columns), targets(y)
     size = len(y) if y.shape else 0
     beside = [np.asarray(some) for some in weights]
     if any(len(some) != size for some in beside):
@@ -267,7 +226,17 @@ def _arrays(
         names=names,
         labels=y,
         take=take,
+        marks=lambda: _marks(y, take),
     )
+
+
+def _marks(y: Any, take: Callable[[Sequence[int]], Any]) -> Iterator[Any]:
+    """Give the labels, a million of them at most, and the inputs of some samples."""
+    size = len(y)
+    yield np.array(size)
+    yield np.asarray(y[:: -(-size // _MOST_MARKS)])
+    places = np.linspace(0, size - 1, min(size, _MARKED)).astype(int)
+    yield from keras.tree.flatten(take(places.tolist()))
 
 
 def _dataset(data: Any) -> Stream:
@@ -329,7 +298,12 @@ def _py_dataset(data: keras.utils.PyDataset) -> Stream:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    return Stream(open_, batches=batches)
+    def marks() -> Iterator[Any]:
+        yield np.array(batches)
+        for i in (0, batches - 1):
+            yield from keras.tree.flatten(data[i])
+
+    return Stream(open_, batches=batches, marks=marks)
 
 
 def _stream(start: Callable[[], Any], first: int) -> Pairs:
@@ -388,6 +362,7 @@ def _path(
         per_batch=batch_size,
         names=found.label_names,
         few=lambda most: read(few_of_each(found, most))(0),
+        marks=found.marks,
         notes=notes,
         divisor=divisor,
     )

@@ -235,11 +235,35 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
             ) from error
         if "header" not in arrays:
             raise FileError(f"The file is not a {format} file: it has no header.")
-        header = parse_json(arrays.pop("header").tobytes())
-        if not isinstance(header, dict) or header.get("format") != format:
-            found = header.get("format") if isinstance(header, dict) else None
-            raise FileError(f"Expected a {format} file. Received: format {found!r}.")
-        return header, arrays
+        return _checked(arrays.pop("header").tobytes(), format), arrays
+
+
+def read_header(path: Path_, format: str) -> dict[str, Any]:
+    """Read the header of what `write_arrays` wrote, and none of its arrays.
+
+    Raises:
+        FileError: As `read_arrays`.
+    """
+    try:
+        with Path(path).open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            archives.entries(archive, archives.end_of(stream))
+            text = archives.array(archive, "header.npy").tobytes()
+    except OSError as error:
+        raise FileError(f"Cannot read {os.fspath(path)!r}: {error.strerror or error}.") from error
+    except Exception as error:  # zlib.error and struct.error derive from Exception alone.
+        raise FileError(
+            f"{os.fspath(path)!r}: The file is damaged, cut short, or not a {format} file: {error}."
+        ) from error
+    with blame(path):
+        return _checked(text, format)
+
+
+def _checked(text: bytes, format: str) -> dict[str, Any]:
+    header = parse_json(text)
+    if not isinstance(header, dict) or header.get("format") != format:
+        found = header.get("format") if isinstance(header, dict) else None
+        raise FileError(f"Expected a {format} file. Received: format {found!r}.")
+    return header
 
 
 def _entries(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:

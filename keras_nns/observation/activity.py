@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.labels import label_number
+from keras_nns.data.shards import Shards, united
 from keras_nns.data.sketch import Seen, unite
-from keras_nns.errors import DataError, FileError, SelectionError, what_is_wrong
+from keras_nns.errors import DataError, SelectionError
 from keras_nns.files import atomic
+from keras_nns.observation.activity_files import (
+    FORMAT,
+    arrays_of,
+    blaming,
+    check_shapes,
+    check_version,
+    fields_of,
+    header_of,
+)
 from keras_nns.observation.layer_sums import Float, LayerActivity, add
 from keras_nns.observation.strongest import By, Strongest, strongest
 from keras_nns.plans.units import Fingerprint, Layout
@@ -21,17 +31,6 @@ from keras_nns.plans.units import Fingerprint, Layout
 Statistic = Literal["fired", "mean", "variance", "maximum", "active", "mean_square"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS: tuple[Statistic, ...] = ("fired", "mean")
-
-_FORMAT = "keras_nns.activity"
-_VERSION = 1
-_FIELDS = {
-    "fired": ("fired",),
-    "active": ("active",),
-    "mean_square": ("square",),
-    "mean": ("total", "magnitude"),
-    "variance": ("total", "deviation"),
-    "maximum": ("maximum",),
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +53,8 @@ class Activity:
             where it is not known. Not compared.
         unwatched: Groups of units that could go and that no layer shows, with the reason. Not
             compared.
+        shards: Which shards of the data it is of (`observe(…, shard=(2, 8))`); None for the whole.
+            Not compared.
 
     Example:
         >>> activity = nns.observe(model, (x, y))
@@ -72,6 +73,7 @@ class Activity:
     threshold: float = 0.0
     seen: Seen | None = None
     unwatched: Mapping[str, str] = field(default_factory=dict)
+    shards: Shards | None = None
 
     # What can be read --------------------------------------------------------------------------
 
@@ -223,8 +225,11 @@ class Activity:
     def __add__(self, other: Activity) -> Activity:
         """Add what was seen of the same model on other data.
 
+        Shards add up to the whole in any order; `keras_nns.add` adds many, also from files.
+
         Raises:
-            DataError: The two are of different models, labels or settings.
+            DataError: The two are of different models, labels or settings, hold the same shard, or
+                are shards of different data.
         """
         if not isinstance(other, Activity):
             return NotImplemented
@@ -240,8 +245,10 @@ class Activity:
                 f"Only activity of the same layers adds up. Received: {list(self.layers)} and "
                 f"{list(other.layers)}."
             )
+        shards = united(self.shards, other.shards)
         return replace(
             self,
+            shards=shards,
             samples=self.samples + other.samples,
             layers={
                 name: add(mine, other.layers[name], self.samples, other.samples)
@@ -277,9 +284,10 @@ class Activity:
 
     def __str__(self) -> str:
         units = sum(next(iter(a.arrays().values())).shape[1] for a in self.layers.values())
+        shards = "" if self.shards is None else f", {self.shards} of the data"
         return (
             f"Activity of {units} units in {len(self.layers)} layers for {len(self.label_names)} "
-            f"labels over {int(self.samples.sum())} samples"
+            f"labels over {int(self.samples.sum())} samples{shards}"
         )
 
     # Files -------------------------------------------------------------------------------------
@@ -290,25 +298,7 @@ class Activity:
         Raises:
             FileError: The file exists and `overwrite` is false, or cannot be written.
         """
-        header = {
-            "version": _VERSION,
-            "model": self.fingerprint.to_json(),
-            "layout": self.layout.to_json(),
-            "label_names": list(self.label_names),
-            "layers": {
-                name: {"nonnegative": a.magnitude is a.total} for name, a in self.layers.items()
-            },
-            "statistics": list(self.statistics),
-            "threshold": self.threshold,
-            "seen": None if self.seen is None else self.seen.to_json(),
-            "unwatched": dict(self.unwatched),
-        }
-        arrays: dict[str, NDArray[Any]] = {"samples": self.samples}
-        for index, layer in enumerate(self.layers.values()):
-            for name, array in layer.arrays().items():
-                if not (name == "magnitude" and layer.magnitude is layer.total):
-                    arrays[f"{index}.{name}"] = array
-        atomic.write_arrays(path, _FORMAT, header, arrays, overwrite=overwrite)
+        atomic.write_arrays(path, FORMAT, header_of(self), arrays_of(self), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Activity:
@@ -317,65 +307,10 @@ class Activity:
         Raises:
             FileError: The file is missing, damaged or not an activity.
         """
-        header, arrays = atomic.read_arrays(path, _FORMAT)
+        header, arrays = atomic.read_arrays(path, FORMAT)
         with atomic.blame(path):
-            if header.get("version") != _VERSION:
-                raise FileError(
-                    f"Expected an activity of version {_VERSION}. Received: version "
-                    f"{header.get('version')!r}. Read it with the release that wrote it."
-                )
-            try:
-                layers = {}
-                for index, (name, about) in enumerate(header["layers"].items()):
-                    found = {
-                        key.split(".", 1)[1]: array
-                        for key, array in arrays.items()
-                        if key.startswith(f"{index}.")
-                    }
-                    if about["nonnegative"] and "total" in found:
-                        found["magnitude"] = found["total"]
-                    layers[name] = LayerActivity(**found)
-                found_all = cls(
-                    fingerprint=Fingerprint.from_json(header["model"]),
-                    layout=Layout.from_json(header["layout"]),
-                    label_names=tuple(header["label_names"]),
-                    samples=arrays["samples"],
-                    layers=layers,
-                    statistics=tuple(header["statistics"]),
-                    threshold=float(header["threshold"]),
-                    seen=Seen.from_json(header["seen"]) if header.get("seen") else None,
-                    unwatched={str(k): str(v) for k, v in header.get("unwatched", {}).items()},
-                )
-                found_all._check()
-            except (
-                KeyError,
-                IndexError,
-                TypeError,
-                ValueError,
-                AttributeError,
-                OverflowError,
-            ) as error:
-                raise FileError(f"The activity is damaged: {what_is_wrong(error)}.") from error
-        return found_all
-
-    def _check(self) -> None:
-        """Raise `ValueError` where arrays do not fit the labels, layers and statistics."""
-        labels = len(self.label_names)
-        if self.samples.shape != (labels,) or self.samples.dtype.kind not in "iu":
-            raise ValueError(
-                f"samples are {self.samples.dtype} of shape {self.samples.shape}, for {labels} "
-                "labels"
-            )
-        for name, layer in self.layers.items():
-            expected = (labels, len(self.layout.of_layer(name)[1].units))
-            needed = {field for s in self.statistics for field in _FIELDS[s]}
-            arrays = layer.arrays()
-            missing = needed - set(arrays)
-            if missing:
-                raise ValueError(f"layer {name!r} lacks {sorted(missing)}")
-            for what, array in arrays.items():
-                if array.shape != expected or array.dtype.kind not in "iuf":
-                    raise ValueError(
-                        f"{what} of layer {name!r} is {array.dtype} of shape {array.shape}, not "
-                        f"{expected}"
-                    )
+            check_version(header)
+            with blaming():
+                found = cls(**fields_of(header, arrays))
+                check_shapes(found)
+        return found

@@ -13,14 +13,16 @@ import numpy as np
 from keras import ops, tree
 
 from keras_nns.data.batches import Batch, Batches, as_batches, unweighted
+from keras_nns.data.dealing import Dealer
 from keras_nns.data.scale import check_first_batch, check_scale
+from keras_nns.data.shards import Shard, Shards
 from keras_nns.data.sketch import Sketcher
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.staging import Staging
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import is_floating
-from keras_nns.errors import DataError
+from keras_nns.errors import DataError, ModelError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import recurrent_states, undisturbed
 from keras_nns.graph.tracing import trace, weights_digest
@@ -50,6 +52,7 @@ def observe(
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int = 200,
     keep_checkpoint: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Activity:
     """Watch which units fire for which label, in one pass over data.
 
@@ -82,14 +85,21 @@ def observe(
         keep_checkpoint: Leave the file there, complete, when the pass is: to be deleted once the
             activity is safely written. A run that finds it gives the activity without running the
             model.
+        shard: `(2, 8)` takes the second of eight shards of the data, the same on every machine, so
+            that eight processes see every sample once between them; `keras_nns.add` makes one
+            activity of theirs. Arrays, files and folders are dealt into samples that follow one
+            another, a `PyDataset` into whole batches, and each process reads its own alone. A
+            `tf.data.Dataset` or an iterable is gone through by all, and each keeps every eighth
+            sample; it must come in the same order in every process.
 
     Returns:
         The activity.
 
     Raises:
         DataError: Data that does not fit the model, labels it does not have, inputs that are not
-            scaled as in training, NaN or infinite activations.
-        ModelError: A model without a graph, or without hidden units.
+            scaled as in training, NaN or infinite activations; a shard that is empty or no shard.
+        ModelError: A model without a graph, or without hidden units; a shard for one whose layers
+            keep a state from batch to batch.
         SelectionError: `layers` or `statistics` that do not exist.
         FileError: A checkpoint that is damaged, of another run or of other data.
 
@@ -118,6 +128,7 @@ def observe(
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         keep_checkpoint=keep_checkpoint,
+        shard=shard,
     )
 
 
@@ -167,6 +178,7 @@ class Observer:
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 200,
         keep_checkpoint: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> Activity:
         """Make one pass over data; see `observe`.
 
@@ -178,6 +190,7 @@ class Observer:
                 f"`checkpoint_every` is a number of batches, at least 1. Received: "
                 f"{checkpoint_every}."
             )
+        wanted = None if shard is None else self._wanted(shard)
         batches = as_batches(
             data,
             y,
@@ -189,6 +202,9 @@ class Observer:
             # The compiled step looks at inputs, for less.
             check_finite=False,
         )
+        dealer = None if wanted is None else Dealer(batches, wanted)
+        if dealer is not None:
+            batches = dealer.batches
         self._spoiled_weight = _spoiled_weight(self.model)
         sums = self._ready_sums(len(batches.label_names))
         # Only its weights may have changed since the graph was traced.
@@ -196,7 +212,9 @@ class Observer:
         sketcher = Sketcher()
         store = None
         if checkpoint is not None:
-            run = {"model": fingerprint.to_json(), "batch_size": batch_size, **_about(batches)}
+            run = {"model": fingerprint.to_json(), "batch_size": batch_size}
+            run["shard"] = None if wanted is None else str(wanted)
+            run |= _about(batches)
             store = Checkpoint(checkpoint, run, sums, recurrent_states(self.model), sketcher)
         with undisturbed(self.model):
             done, stream = store.resume(batches) if store else (0, iter(batches))
@@ -215,7 +233,19 @@ class Observer:
             store.save()
         elif store:
             store.remove()
-        return replace(activity, seen=sketcher.seen())
+        activity = replace(activity, seen=sketcher.seen())
+        if dealer is None or wanted is None or wanted.count == 1:
+            return activity
+        return replace(activity, shards=Shards((wanted.number,), wanted.count, dealer.data()))
+
+    def _wanted(self, shard: tuple[int, int]) -> Shard:
+        if recurrent_states(self.model):
+            raise ModelError(
+                f"Layers of model {self.model.name!r} are stateful: what they answer depends on "
+                "the batches before, so shards would not add up to the whole. Build it with "
+                "stateful=False, or leave shard out."
+            )
+        return Shard.of(shard)
 
     def _look_at_first(self, stream: Iterator[Batch]) -> Iterator[Batch]:
         first = next(stream, None)
