@@ -136,6 +136,15 @@ class FileError(NNSError, OSError):
     """
 
 
+class WorkerError(NNSError, RuntimeError):
+    """Processes of one run that see different things, or one that does not come.
+
+    Example:
+        >>> issubclass(nns.errors.WorkerError, nns.NNSError)
+        True
+    """
+
+
 class BackendError(NNSError, ImportError):
     """Keras that runs on a backend which this package does not speak.
 
@@ -155,6 +164,7 @@ __all__ = [
     "ProofError",
     "SelectionError",
     "SurgeryError",
+    "WorkerError",
 ]
 
 

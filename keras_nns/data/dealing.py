@@ -37,10 +37,20 @@ class Dealer:
         self._passed = 0
         self.batches = whole.of(self._every_nth) if whole.marks is None else whole.shard(shard)
 
+    @property
+    def known(self) -> bool:
+        """Whether `data` can be asked for before the pass."""
+        return self._whole.marks is not None
+
     def data(self) -> str:
-        """Return what tells the data, and their order, from others; to be asked behind the pass."""
+        """Return what tells the data, and their order, from others.
+
+        Of what can only be gone through it is to be asked behind the pass.
+        """
         marks = self._whole.marks
-        return f"{self._passed if marks is None else of_arrays(marks()):016x}"
+        if marks is not None and not self._passed:
+            self._passed = of_arrays(marks())
+        return f"{self._passed:016x}"
 
     def _every_nth(self) -> Iterator[Batch]:
         """Give the shard's samples in batches as large as the first of the data."""

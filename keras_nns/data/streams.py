@@ -20,6 +20,7 @@ from keras_nns.data.encodings import RAGGED, category_names
 from keras_nns.data.formats import ImageFolder
 from keras_nns.data.named import few_of_each, find
 from keras_nns.engine import datasets
+from keras_nns.engine.replicas import is_distributed
 from keras_nns.errors import DataError
 
 _ACCEPTED = (
@@ -112,6 +113,11 @@ def open_stream(
         raise DataError(f"part is for a path that holds several. Received: part={part!r}.")
     if y is not None:
         return _beside(data, y, columns, batch_size)
+    if is_distributed(data):
+        raise DataError(
+            "The data set has been dealt out by a strategy. Pass the set that it was made of, and "
+            "strategy=… beside it."
+        )
     if isinstance(data, datasets.Dataset):
         return _dataset(data)
     if isinstance(data, keras.utils.PyDataset):

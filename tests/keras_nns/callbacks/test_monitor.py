@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -258,3 +260,14 @@ def test_mixed_precision_and_several_steps_per_execution(data):
 def test_an_activity_that_is_not_there_yet_is_a_message():
     with pytest.raises(nns.errors.DataError, match=r"callbacks=\[monitor\]"):
         nns.ActivityMonitor().activity  # noqa: B018
+
+
+def test_a_model_that_several_processes_train_is_refused(model, monkeypatch):
+    """Keras 3.15.1 fails in such a `fit` before it calls anything; a later one may not."""
+    several = SimpleNamespace(workers=2)
+    monkeypatch.setattr("keras_nns.callbacks.gathering.replica_count", lambda _: 4)
+    monkeypatch.setattr("keras_nns.callbacks.gathering.Replicas", lambda _: several)
+    monitor = nns.ActivityMonitor()
+    monitor.set_model(model)
+    with pytest.raises(nns.errors.ModelError, match="one process trains, and 2 train this one"):
+        monitor.on_train_begin()
