@@ -1,4 +1,4 @@
-"""One computation run on batch after batch, compiled once.
+"""One computation run on batch after batch, compiled where that pays.
 
 Another backend brings a `Stepper` that takes arrays and compiles for any number of samples, or
 pads to a few; the function works by `keras.ops` and changes `accumulators`, which the step must
@@ -7,6 +7,7 @@ carry where its compiler knows no state.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,14 @@ class Stepper:
 
     Args:
         function: Takes batches, arrays in any structure, whose first axis counts samples.
+        uncompiled: How many batches of a kind are run as they come before it is compiled, which
+            takes as long as running many of them. Compiled, sums may round otherwise.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, uncompiled: int = 0) -> None:
         self._function = function
+        self._uncompiled = uncompiled
+        self._ran: Counter[Any] = Counter()
         self._traced: dict[Any, Any] = {}
 
     def __call__(self, *batches: Any) -> Any:
@@ -31,6 +36,9 @@ class Stepper:
         # Told apart before anything is converted: this is done for every batch.
         key = tuple((t.dtype, tuple(t.shape[1:])) for t in tree.flatten(batches))
         tensors = tree.map_structure(tf.convert_to_tensor, batches)
+        if self._ran[key] < self._uncompiled:
+            self._ran[key] += 1
+            return self._function(*tensors)
         if key not in self._traced:
             # The last batch is smaller: leave the batch axis open, so that one trace serves all.
             signature = tree.map_structure(

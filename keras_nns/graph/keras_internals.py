@@ -213,6 +213,12 @@ def at_rest(model: Any) -> Iterator[None]:
         yield
 
 
+def is_recurrent(operation: Any) -> bool:
+    """Whether it, or a layer within it, computes one step of a sequence after the other."""
+    own = operation._flatten_layers() if isinstance(operation, keras.Layer) else []
+    return any(isinstance(layer, keras.layers.RNN) for layer in own)
+
+
 def recurrent_states(model: Any) -> list[Any]:
     """Return the variables in which a model's stateful recurrent layers keep their states."""
     return [

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import size_in_bytes
-from keras_nns.graph.keras_internals import standardise_inputs, undisturbed
+from keras_nns.graph.keras_internals import is_recurrent, standardise_inputs, undisturbed
 from keras_nns.graph.programs import Program, Slot
 from keras_nns.observation.holdout import Dealt, Division
+
+_UNCOMPILED = 4
+"""Batches that a step is run on before it is compiled: about what compiling takes."""
 
 Values = dict[Slot, Any]
 Look = Callable[[Sequence[tuple[Program, Values]], Any, Any], Any]
@@ -190,7 +193,13 @@ class _Step:
             for state, program in zip(states, programs, strict=True)
         ]
         self._slots: list[tuple[Slot, ...]] = []
-        self._step = Stepper(self._run)
+        ways = [
+            program.instructions[start:goal]
+            for program, (start, _), goal in zip(programs, self._starts, goals, strict=True)
+        ]
+        # Every layer is another step, each run on few batches: compiling is most of a small repair.
+        loops = any(is_recurrent(one.call.operation) for way in ways for one in way)
+        self._step = Stepper(self._run, uncompiled=0 if loops else _UNCOMPILED)
 
     def __call__(
         self, states: Sequence[_State | None], inputs: Any, part: Any, weight: Any

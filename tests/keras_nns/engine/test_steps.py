@@ -35,6 +35,22 @@ def test_a_step_is_traced_for_every_kind_of_batch_and_not_for_every_size():
     assert traced == ["float32", "float64", "float64"]
 
 
+def test_the_first_batches_of_a_kind_may_be_run_as_they_come():
+    eager = []
+
+    def double(x):
+        eager.append(tf.executing_eagerly())
+        return 2 * x
+
+    step = Stepper(double, uncompiled=2)
+    for rows in (4, 3, 5, 1):
+        x = RANDOM.random((rows, 2), dtype=np.float32)
+        np.testing.assert_array_equal(step(x), 2 * x)
+    assert eager == [True, True, False]
+    np.testing.assert_array_equal(step(np.ones((2, 3), np.float32)), np.full((2, 3), 2.0))
+    assert eager == [True, True, False, True]
+
+
 def test_what_is_added_takes_effect_in_order():
     total, last = Accumulator((2,)), Accumulator((), "int32")
 

@@ -15,6 +15,7 @@ from keras_nns.graph.keras_internals import (
     functional,
     inputs_of,
     is_graph,
+    is_recurrent,
     output_names,
     standardise_inputs,
     structure,
@@ -239,3 +240,20 @@ def test_undisturbed_puts_back_states_and_losses_also_after_an_error():
     assert [float(loss) for loss in model.losses] == losses
     for one, other in zip(states, lstm.states, strict=True):
         np.testing.assert_array_equal(one, other.numpy())
+
+
+@pytest.mark.parametrize(
+    ("layer", "loops"),
+    [
+        (L.Dense(2), False),
+        (L.GRU(2), True),
+        (L.Bidirectional(L.LSTM(2)), True),
+        (L.TimeDistributed(L.Dense(2)), False),
+        (L.RNN(L.StackedRNNCells([L.GRUCell(2)])), True),
+        (keras.Sequential([L.GRU(2)]), True),
+        (ops.add, False),
+    ],
+    ids=["dense", "gru", "bidirectional", "every step alike", "cells", "nested", "no layer"],
+)
+def test_what_goes_step_by_step(layer, loops):
+    assert is_recurrent(layer) is loops
