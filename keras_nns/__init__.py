@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from keras_nns.observation.streaming import observe
     from keras_nns.plans.keep_rules import above, at_least, fraction, top, uniform
     from keras_nns.plans.kept_units import Plan
+    from keras_nns.playing.playground import play
     from keras_nns.repairing.merging import merge
     from keras_nns.repairing.steps import repair
     from keras_nns.repairing.writing_back import write_back
@@ -89,6 +90,7 @@ _HOME = {
     "observation.streaming": ["observe"],
     "plans.keep_rules": ["above", "at_least", "fraction", "top", "uniform"],
     "plans.kept_units": ["Plan"],
+    "playing.playground": ["play"],
     "repairing.merging": ["merge"],
     "repairing.steps": ["repair"],
     "repairing.writing_back": ["write_back"],
@@ -158,6 +160,7 @@ __all__ = [
     "overlap",
     "patch",
     "perplexity",
+    "play",
     "plots",
     "probe",
     "prove",

@@ -15,6 +15,8 @@ from keras_nns.graph.inspection import GroupCost, Inspection
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.perplexity import Perplexity
+from keras_nns.playing.looks import Look, Said
+from keras_nns.playing.playground import Playground
 from keras_nns.repairing.steps import Repair
 from keras_nns.selection.modularity import Modularity
 from keras_nns.selection.overlap import Overlap
@@ -35,14 +37,17 @@ __all__ = [
     "GroupCost",
     "Inspection",
     "Lineage",
+    "Look",
     "Modularity",
     "NpuWidths",
     "Overlap",
     "Patched",
     "Perplexity",
+    "Playground",
     "Proof",
     "Removal",
     "Repair",
+    "Said",
     "Simplification",
     "Split",
     "Splits",

@@ -28,6 +28,7 @@ from keras_nns.cli import (
     merge,
     observe,
     patch,
+    play,
     remove_label,
     report,
     reproduce,
@@ -52,9 +53,9 @@ from tflite_export.errors import (
 from tflite_export.text import visible
 
 COMMANDS = (
-    demo, extract, sweep, inspect, observe, add, select, cut, mask, simplify, merge, compose, graft,
-    patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, to_web, card,
-    report, reproduce,
+    demo, play, extract, sweep, inspect, observe, add, select, cut, mask, simplify, merge, compose,
+    graft, patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, to_web,
+    card, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -24,7 +24,8 @@ FAMILIES = {"plots", "results", "rules", "schedules", "scores", "steps"}
 ROOMS = [
     "errors", "progress", "tables", "files", "engine", "data", "plans", "graph", "surgery",
     "observation", "selection", "judgement", "bundles", "repairing", "training", "shipping",
-    "extraction", "composition", "transferring", "reporting", "callbacks", "paper", "demo", "cli",
+    "extraction", "composition", "transferring", "reporting", "callbacks", "paper", "demo",
+    "playing", "cli",
 ]  # fmt: skip
 
 # Who ships what was cut: everything else knows nothing of TFLite.
