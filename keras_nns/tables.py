@@ -61,6 +61,8 @@ class Table:
                 Text(one_line(column)),
                 justify="left" if words else "right",
                 no_wrap=not words,
+                # A name without blanks too: cut off, names of layers are often all alike.
+                overflow="fold",
                 # Else many columns of figures would leave nothing of the names.
                 min_width=min(self._longest(i), _NAME) if words else None,
             )

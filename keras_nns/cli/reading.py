@@ -48,6 +48,9 @@ def model(given: Namespace, path: str) -> Any:
     Raises:
         FileError: The file is missing, damaged, or holds code.
     """
+    # Before seconds of waiting for what could read it.
+    if not os.path.lexists(path):
+        raise FileError(f"Cannot read {path!r}: no such file.")
     start_backend()
     from keras_nns.surgery.loading import load_model
 

@@ -107,3 +107,11 @@ def test_a_notebook_shows_cells_as_text():
     assert "&lt;b&gt;a&lt;/b&gt;\\x1b[31m" in html
     assert "<p>what &amp; how</p>" in html
     assert html.count("<tr>") == 2
+
+
+def test_a_long_name_without_blanks_is_folded_and_never_cut_off():
+    names = [f"backbone_of_some_length/block_{i}_expand" for i in (1, 12)]
+    columns = ("layer", *(f"figure {i}" for i in range(12)))
+    rows = tuple((name, *["1,234"] * 12) for name in names)
+    lines = [line.split(" ", 2)[1] for line in str(tables.Table(columns, rows)).splitlines()[2:]]
+    assert "".join(lines) == "".join(names)

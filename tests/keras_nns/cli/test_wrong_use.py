@@ -244,3 +244,9 @@ def test_a_full_disk_leaves_what_was_there(line, exists, models, tmp_path, capsy
     assert status == 1
     assert "File too large" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_missing_model_is_told_before_anything_is_started(monkeypatch, capsys):
+    monkeypatch.setattr("keras_nns.cli.reading.start_backend", None)
+    assert main(["inspect", "nowhere.keras"]) == 1
+    assert "Cannot read 'nowhere.keras': no such file." in capsys.readouterr().err
