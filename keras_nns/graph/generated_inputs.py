@@ -101,7 +101,7 @@ def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) ->
         Arrays in the structure the model takes.
     """
     random = np.random.default_rng(seed)
-    vocabularies = _vocabularies(graph)
+    sizes = vocabularies(graph)
     arrays = []
     model = functional(graph.model)
     # A layer with one vector for each position (KerasHub's) takes no longer sequence.
@@ -115,7 +115,7 @@ def sample_inputs(graph: Graph, count: int, *, seed: int, scale: float = 1.0) ->
         side = _OPEN_SIZE.get(len(tensor.shape), 8) * times
         side = side if steps is None else min(side, steps)
         shape = (batch, *[d if d is not None else side for d in tensor.shape[1:]])
-        size = vocabularies.get(index)
+        size = sizes.get(index)
         if str(tensor.dtype) == "string":
             arrays.append(as_tensor(random.choice(_WORDS, shape).tolist()))
         elif size is not None:
@@ -173,7 +173,7 @@ def _leaves_an_answer(model: Any, count: int, times: int) -> bool:
     return all(d is None or d > 0 for one in tree.flatten(found) for d in one.shape)
 
 
-def _vocabularies(graph: Graph) -> dict[int, int]:
+def vocabularies(graph: Graph) -> dict[int, int]:
     """For each model input that an Embedding reads, the smallest vocabulary that does."""
     found: dict[int, int] = {}
 
@@ -182,12 +182,16 @@ def _vocabularies(graph: Graph) -> dict[int, int]:
         for value in tree.flatten((args, kwargs)):
             if isinstance(value, frozenset):
                 sources |= value
-        if isinstance(call.operation, keras.layers.Embedding):
+        # Scoring tokens is no looking them up; a mask may have come as far as that.
+        scores = kwargs.get("reverse") or any(value is True for value in args)
+        # Layers of KerasHub hold a table of tokens beside one of positions.
+        table = getattr(call.operation, "token_embedding", call.operation)
+        looks_up = isinstance(table, keras.layers.Embedding)
+        if looks_up and not scores:
             for source in sources:
-                size = call.operation.input_dim
-                found[source] = min(found.get(source, size), size)
+                found[source] = min(found.get(source, table.input_dim), table.input_dim)
         # Only what is still the input itself counts as tokens.
-        moves = isinstance(call.operation, keras.layers.Embedding | keras.layers.Dense)
+        moves = looks_up or isinstance(call.operation, keras.layers.Dense)
         passed = frozenset() if moves else frozenset(sources)
         return [passed for _ in call.outputs]
 
