@@ -10,7 +10,7 @@ import keras
 
 from keras_nns.data.outputs import output_keys
 from keras_nns.graph.keras_internals import functional
-from keras_nns.graph.rules.model_classes import class_of
+from keras_nns.graph.rules.model_classes import settings_of
 from keras_nns.surgery.class_settings import Classes, NoPlaceError, fitted, name_of
 from keras_nns.surgery.heads import Answer
 
@@ -59,13 +59,13 @@ def carry_compile_settings(parent: Any, new: Any, answer: Answer | None = None) 
 
 
 def _compile(parent: Any, new: Any, config: dict[str, Any]) -> None:
-    row = class_of(parent)
-    if row is None or not isinstance(new, type(parent)):
+    settings = settings_of(parent)
+    if settings is None or not isinstance(new, type(parent)):
         new.compile_from_config(config)
         return
     # Keras reads no settings back into a class whose `compile` takes more than its own.
     given = keras.saving.deserialize_keras_object(config)
-    new.compile(**given, **row.compile(parent))
+    new.compile(**given, **settings(parent))
     if getattr(new, "optimizer", None) is not None:
         new.optimizer.build(new.trainable_variables)
 

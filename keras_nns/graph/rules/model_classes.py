@@ -55,6 +55,7 @@ class ModelClass:
 
 
 _CLASSES: dict[type, ModelClass] = {}
+_SETTINGS: dict[type, Callable[[Any], dict[str, Any]]] = {}
 
 
 def register_class(
@@ -70,3 +71,21 @@ def register_class(
 def class_of(model: Any) -> ModelClass | None:
     """Return how smaller models of a model's exact type come about, or None."""
     return _CLASSES.get(type(model))
+
+
+def register_settings(kind: type, compile: Callable[[Any], dict[str, Any]]) -> None:
+    """Say what `compile` of a class and all that build on it takes beside what Keras's own does.
+
+    Args:
+        kind: The class; of several that a model builds on, the nearest counts.
+        compile: From a compiled model to those arguments.
+    """
+    _SETTINGS[kind] = compile
+
+
+def settings_of(model: Any) -> Callable[[Any], dict[str, Any]] | None:
+    """Return what gives a model's own arguments of `compile`; None where Keras's own are all."""
+    row = class_of(model)
+    if row is not None:
+        return row.compile
+    return next((_SETTINGS[kind] for kind in type(model).__mro__ if kind in _SETTINGS), None)

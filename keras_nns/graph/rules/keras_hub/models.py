@@ -19,6 +19,7 @@ from keras_nns.graph.rules.model_classes import (
     Part,
     UnlikeError,
     register_class,
+    register_settings,
 )
 
 
@@ -192,3 +193,6 @@ register_class(
     ),
 )
 register_class(models.GemmaCausalLM, models.GPT2CausalLM, make=_task, compile=sampler_of)
+# Tasks of other classes come back where nothing but tokens leaves (`cut_vocabulary`).
+register_settings(models.Task, lambda task: {})
+register_settings(models.CausalLM, sampler_of)
