@@ -184,8 +184,10 @@ def vocabularies(graph: Graph) -> dict[int, int]:
                 sources |= value
         # Scoring tokens is no looking them up; a mask may have come as far as that.
         scores = kwargs.get("reverse") or any(value is True for value in args)
-        # Layers of KerasHub hold a table of tokens beside one of positions.
-        table = getattr(call.operation, "token_embedding", call.operation)
+        table = call.operation
+        if hasattr(table, "position_embedding"):
+            # Layers of KerasHub hold a table of tokens beside one of positions.
+            table = getattr(table, "token_embedding", table)
         looks_up = isinstance(table, keras.layers.Embedding)
         if looks_up and not scores:
             for source in sources:
