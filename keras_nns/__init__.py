@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from keras_nns.surgery.cutting import cut, fingerprint, mask, prove
     from keras_nns.surgery.lineage import lineage, save_model
     from keras_nns.surgery.loading import load_model
+    from keras_nns.surgery.tokens.counting import count_tokens
+    from keras_nns.surgery.tokens.cutting import cut_vocabulary
     from keras_nns.surgery.unfolding import unfold
     from keras_nns.surgery.vocabulary import keep_tokens
     from keras_nns.training.distillation import distill
@@ -101,6 +103,8 @@ _HOME = {
     "surgery.cutting": ["cut", "fingerprint", "mask", "prove"],
     "surgery.lineage": ["lineage", "save_model"],
     "surgery.loading": ["load_model"],
+    "surgery.tokens.counting": ["count_tokens"],
+    "surgery.tokens.cutting": ["cut_vocabulary"],
     "surgery.unfolding": ["unfold"],
     "surgery.vocabulary": ["keep_tokens"],
     "training.distillation": ["distill"],
@@ -132,7 +136,9 @@ __all__ = [
     "attach_head",
     "compare",
     "compose",
+    "count_tokens",
     "cut",
+    "cut_vocabulary",
     "distill",
     "errors",
     "evaluate",

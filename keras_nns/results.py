@@ -23,6 +23,8 @@ from keras_nns.selection.overlap import Overlap
 from keras_nns.surgery.cleaning.simplification import Simplification
 from keras_nns.surgery.lineage import Lineage
 from keras_nns.surgery.proving import Proof
+from keras_nns.surgery.tokens.counting import TokenCounts
+from keras_nns.surgery.tokens.cutting import VocabularyCut
 from keras_nns.training.iterative import Stage
 from keras_nns.training.trained import Trained
 from keras_nns.transferring.adding import Extension
@@ -53,9 +55,11 @@ __all__ = [
     "Splits",
     "Stage",
     "Sweep",
+    "TokenCounts",
     "Trained",
     "Transfer",
     "Transplanted",
+    "VocabularyCut",
 ]
 
 

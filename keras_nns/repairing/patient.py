@@ -34,7 +34,13 @@ from keras_nns.repairing.stages import Stages, Values
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
-from keras_nns.surgery.lineage import Lineage, answering_output, lineage, set_lineage
+from keras_nns.surgery.lineage import (
+    Lineage,
+    answering_output,
+    lineage,
+    set_lineage,
+    tokens_of,
+)
 from keras_nns.surgery.operating_points import BalancedDecisions
 
 Update = Callable[[list[Any], list[Any], Any, Any], Any]
@@ -359,6 +365,11 @@ def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:
         raise PlanError(
             f"Model {small.name!r} was taught other labels than its parent's since it was cut, so "
             "it is no subnetwork of it any more. Use what cut gave."
+        )
+    if record.tokens != tokens_of(parent):
+        raise PlanError(
+            f"{small.name!r} and {parent.name!r} number their tokens differently, since one lost "
+            "some: they cannot be given the same text. Do this first, and cut_vocabulary last."
         )
     graph = trace(parent)
     if graph.structure != record.parent.structure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 from keras_nns.errors import ProofError
@@ -12,7 +13,7 @@ from keras_nns.plans.units import Fingerprint
 from keras_nns.surgery.building import How, built
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.heads import answer_of
-from keras_nns.surgery.lineage import Head, Lineage, set_lineage
+from keras_nns.surgery.lineage import Head, Lineage, set_lineage, tokens_of
 from keras_nns.surgery.masking import masked
 from keras_nns.surgery.matching import traced_for
 from keras_nns.surgery.proving import Proof, compared
@@ -84,7 +85,8 @@ def cut(
     how = _how(simplify, allow_empty)
     new, held = built(graph, plan, answer, how)
     carry_compile_settings(model, new, answer)
-    set_lineage(new, Lineage(held, head, answer.labels, answer.label_names, answer.output))
+    record = Lineage(held, head, answer.labels, answer.label_names, answer.output)
+    set_lineage(new, replace(record, tokens=tokens_of(model)))
     if prove:
         proof = compared(graph, plan, answer, None, how, samples=8, seed=0)
         if not proof.exact:

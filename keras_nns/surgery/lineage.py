@@ -45,6 +45,8 @@ class Lineage:
         taught: Whether it was taught other labels since: then `label_names` are what it answers,
             and labels in data are theirs.
         balanced: That its decisions were set for balanced accuracy; None where they were not.
+        tokens: For each token that it knows, the number that it had before `cut_vocabulary`; None
+            where it knows all tokens of its parent.
 
     Example:
         >>> lineage = nns.lineage(three)
@@ -59,6 +61,7 @@ class Lineage:
     output: str
     taught: bool = False
     balanced: BalancedDecisions | None = None
+    tokens: tuple[int, ...] | None = field(default=None, repr=False)
 
     @property
     def parent(self) -> Fingerprint:
@@ -94,6 +97,8 @@ class Lineage:
             data["taught"] = True
         if self.balanced is not None:
             data["balanced"] = self.balanced.to_json()
+        if self.tokens is not None:
+            data["tokens"] = list(self.tokens)
         return data
 
     @classmethod
@@ -106,7 +111,7 @@ class Lineage:
         try:
             if data["format"] != _FORMAT or data["head"] not in HEADS:
                 raise FileError("The record of the parent model in this file is damaged.")
-            balanced = data.get("balanced")
+            balanced, tokens = data.get("balanced"), data.get("tokens")
             return cls(
                 plan=Plan.from_json(data["plan"]),
                 head=data["head"],
@@ -115,6 +120,7 @@ class Lineage:
                 output=str(data["output"]),
                 taught=bool(data.get("taught", False)),
                 balanced=None if balanced is None else BalancedDecisions.from_json(balanced),
+                tokens=None if tokens is None else tuple(int(number) for number in tokens),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(
@@ -241,6 +247,12 @@ def lineage(model: Any) -> Lineage | None:
     """
     found = getattr(model, _ATTRIBUTE, None)
     return found if isinstance(found, Lineage) else None
+
+
+def tokens_of(model: Any) -> tuple[int, ...] | None:
+    """Return which tokens of its parent a model knows, or None for all."""
+    record = lineage(model)
+    return None if record is None else record.tokens
 
 
 def set_lineage(model: Any, record: Origin) -> None:

@@ -47,7 +47,7 @@ def keep_tokens(model: Any, tokens: Iterable[int], *, layer: str | None = None) 
         320
     """
     graph = trace(model)
-    path, embedding = _embedding(graph, layer)
+    path, embedding = embedding_of(graph, layer)
     if embedding.lora_enabled or embedding.quantization_mode is not None:
         raise SurgeryError(
             f"Embedding {path!r} is quantised or carries LoRA factors. Merge those, or cut first "
@@ -74,10 +74,25 @@ def keep_tokens(model: Any, tokens: Iterable[int], *, layer: str | None = None) 
     return new
 
 
-def _embedding(graph: Graph, layer: str | None) -> tuple[str, Any]:
-    """Return the path of the embedding that is meant, and the layer."""
+def embedding_of(
+    graph: Graph, layer: str | None, kinds: tuple[type, ...] = _KINDS
+) -> tuple[str, Any]:
+    """Return the path of the embedding that is meant, and the layer.
+
+    Args:
+        graph: The traced model.
+        layer: Its path, where the model has several.
+        kinds: Which types of layers count as embeddings of tokens.
+
+    Raises:
+        PlanError: There is none, or it is not said which.
+    """
     calls = [traced.call for traced in graph.calls.values()]
-    found = {call.path: call.operation for call in calls if type(call.operation) in _KINDS}
+    found: dict[str, Any] = {}
+    for call in calls:
+        # One that also scores tokens is called twice, and has the path of its first call.
+        if type(call.operation) in kinds and all(call.operation is not f for f in found.values()):
+            found[call.path] = call.operation
     if layer is None and len(found) == 1:
         return next(iter(found.items()))
     if layer not in found:
