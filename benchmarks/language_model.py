@@ -3,6 +3,7 @@
     python benchmarks/language_model.py check     # the reader beside llama-cpp-python, same file
     python benchmarks/language_model.py blocks    # whole blocks out, by their influence on code
     python benchmarks/language_model.py hidden    # hidden units out, and what is left refitted
+    python benchmarks/language_model.py vocabulary   # tokens out that code does not use
 
 Needs what `smollm2.py` names, `check` also llama-cpp-python. Windows of 128 tokens, held out by
 file; seeds fixed. Perplexity in brackets is that of the other kinds of text.
@@ -151,9 +152,76 @@ def hidden(windows: int, shares: list[float]) -> None:
             print(found, flush=True)
 
 
+def vocabulary(windows: int, least: list[int]) -> None:
+    """Take the tokens out that code does not use so often, counted on files not held out.
+
+    What is cut tells texts in more tokens, so models are judged in bits per byte of the same texts:
+    windows of 128 of the parent's tokens, of which the first is given.
+    """
+    model, tokenizer = smollm2.read()
+    counts = nns.count_tokens(model, smollm2.texts("code", held_out=False), tokenizer=tokenizer)
+    print(counts)
+    others = {
+        kind: nns.count_tokens(model, smollm2.texts(kind, held_out=True), tokenizer=tokenizer)
+        for kind in smollm2.KINDS
+    }
+    pieces = {
+        kind: [
+            (tokenizer.decode(row[:1]), tokenizer.decode(row[1:]))
+            for row in smollm2.windows(tokenizer, kind, windows, held_out=True).tolist()
+        ]
+        for kind in smollm2.KINDS
+    }
+    whole = model.count_params()
+    print("min_count | tokens | parameters | one token of held-out code (others) | perplexity and")
+    print("tokens of code | bits per byte of code (others)")
+    for count in (0, *least):
+        start = time.perf_counter()
+        network, words, kept = model, tokenizer, range(len(counts.counts))
+        if count:
+            cut = nns.cut_vocabulary(model, counts, min_count=count, tokenizer=tokenizer)
+            network, words, kept = cut.model, cut.tokenizer, cut.tokens
+            print(cut)
+            print(f"cut in {time.perf_counter() - start:.1f} s")
+        same = {kind: counted.covered(kept) for kind, counted in others.items()}
+        found = {kind: told_in(network, words, texts) for kind, texts in pieces.items()}
+        code = found["code"]
+        rest = [kind for kind in found if kind != "code"]
+        print(
+            f"{count or 'whole'} | {len(kept):,} | {network.count_params() / 1e6:.1f} M, "
+            f"{network.count_params() / whole:.1%} | {same['code']:.2%} "
+            f"({', '.join(f'{kind} {same[kind]:.2%}' for kind in rest)}) | "
+            f"{np.exp(code['nats'] / code['tokens']):.2f}, {code['tokens']:,} | "
+            f"{code['nats'] / np.log(2) / code['bytes']:.4f} ("
+            + ", ".join(
+                f"{kind} {found[kind]['nats'] / np.log(2) / found[kind]['bytes']:.4f}"
+                for kind in rest
+            )
+            + ")",
+            flush=True,
+        )
+
+
+def told_in(network, words, texts: list[tuple[str, str]]) -> dict[str, float]:
+    """Return what a model makes of texts whose beginning is given: nats, tokens and bytes."""
+    rows = [(words.encode(given).ids, words.encode(text).ids) for given, text in texts]
+    longest = max(len(given) + len(text) for given, text in rows)
+    nats = tokens = 0.0
+    for given, text in rows:
+        row = np.zeros((1, longest), np.int32)
+        length = len(given) + len(text)
+        row[0, :length] = [*given, *text]
+        mask = (np.arange(longest) < length).astype("int32")[None]
+        scores = network.predict_on_batch({"token_ids": row, "padding_mask": mask})[0]
+        nats += smollm2.losses(scores[:length], row[0, :length])[len(given) - 1 :].sum()
+        tokens += len(text)
+    size = sum(len(text.encode()) for _, text in texts)
+    return {"nats": nats, "tokens": int(tokens), "bytes": size}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["check", "blocks", "hidden"])
+    parser.add_argument("what", choices=["check", "blocks", "hidden", "vocabulary"])
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument(
         "--shares",
@@ -161,8 +229,16 @@ if __name__ == "__main__":
         default=[0.9, 0.8, 0.7, 0.6, 0.5],
         help="of the decoder's parameters, for `hidden`",
     )
+    parser.add_argument(
+        "--min-counts",
+        type=lambda text: [int(part) for part in text.split(",")],
+        default=[1, 2, 5, 20, 100],
+        help="how often a token has to occur in code, for `vocabulary`",
+    )
     given = parser.parse_args()
     if given.what == "hidden":
         hidden(given.windows, given.shares)
+    elif given.what == "vocabulary":
+        vocabulary(given.windows, given.min_counts)
     else:
         {"check": check, "blocks": blocks}[given.what](given.windows)

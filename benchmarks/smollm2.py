@@ -119,6 +119,17 @@ def files(kind: str) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def texts(kind: str, *, held_out: bool) -> list[str]:
+    """Return the texts of a kind, each the beginning of a file.
+
+    Args:
+        kind: One of `KINDS`.
+        held_out: Whether of every third file, or of the others.
+    """
+    part = [path for i, path in enumerate(files(kind)) if (i % 3 == 0) == held_out]
+    return [path.read_text(errors="ignore")[:60_000] for path in part]
+
+
 def windows(
     tokenizer: tokenizers.Tokenizer, kind: str, count: int, *, held_out: bool, seed: int = 0
 ) -> NDArray[np.int32]:
@@ -131,9 +142,8 @@ def windows(
         held_out: Whether of every third file, or of the others.
         seed: Of the places that windows start at.
     """
-    part = [path for i, path in enumerate(files(kind)) if (i % 3 == 0) == held_out]
     rng = np.random.default_rng(seed)
-    encoded = [tokenizer.encode(path.read_text(errors="ignore")[:60_000]).ids for path in part]
+    encoded = [tokenizer.encode(text).ids for text in texts(kind, held_out=held_out)]
     long = [ids for ids in encoded if len(ids) > WINDOW]
     taken = [long[i % len(long)] for i in range(count)]
     starts = [rng.integers(0, len(ids) - WINDOW) for ids in taken]
