@@ -18,7 +18,8 @@ from timing import machine, side_by_side
 
 from keras_nns.data.batches import Batch
 from keras_nns.data.checksums import checksum
-from keras_nns.observation.streaming import Observer, observe
+from keras_nns.observation.observer import Observer
+from keras_nns.observation.streaming import observe
 
 FULL = ("fired", "mean", "variance", "maximum")
 

@@ -16,10 +16,10 @@ from keras_nns.engine.summaries import SummaryWriter
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
+from keras_nns.observation.observer import Observer
 from keras_nns.observation.probing import (
     Layers,
 )
-from keras_nns.observation.streaming import Observer
 from keras_nns.reporting import image_files, plots
 
 

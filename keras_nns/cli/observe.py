@@ -54,6 +54,12 @@ def add(commands: arguments.Commands) -> None:
         help="keep what was seen so far here; a run that was stopped goes on from it",
     )
     parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="how much may be held for what is gathered, such as 512MB: layers that take more "
+        "together are watched in several passes over the data (default: one pass)",
+    )
+    parser.add_argument(
         "--shard",
         type=arguments.shard,
         metavar="I/N",
@@ -82,6 +88,7 @@ def run(given: Namespace) -> None:
         checkpoint=given.checkpoint,
         keep_checkpoint=True,
         shard=given.shard,
+        memory=given.memory,
     )
     activity.save(output, overwrite=given.overwrite)
     if given.checkpoint:
