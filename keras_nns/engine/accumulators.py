@@ -25,8 +25,9 @@ class Accumulator:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: str = "float64", *, start: float = 0) -> None:
-        self._start = np.full(shape, start, dtype)
-        self._variable = tf.Variable(self._start, trainable=False)
+        self._shape, self._start = shape, np.array(start, dtype)
+        # Of labels times units an array of starts beside it would take as much again.
+        self._variable = tf.Variable(tf.fill(shape, self._start), trainable=False)
 
     @property
     def value(self) -> Any:
@@ -43,7 +44,7 @@ class Accumulator:
 
     def reset(self) -> None:
         """Go back to the start."""
-        self._variable.assign(self._start)
+        self._variable.assign(tf.fill(self._shape, self._start))
 
     def numpy(self) -> NDArray[Any]:
         """Return what it holds, as an array of its own."""
