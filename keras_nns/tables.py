@@ -96,6 +96,9 @@ class Table:
         table = f"<table>{head}<tbody>{body}</tbody></table>" if self.rows else ""
         return f"{table}<p>{html.escape(visible(self.caption))}</p>" if self.caption else table
 
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def to_frame(self) -> Any:
         """Return the table as a `pandas.DataFrame`, numbers as numbers.
 

@@ -9,17 +9,16 @@ from typing import Any
 import keras
 
 from keras_nns.callbacks.gathering import Gatherer
+from keras_nns.callbacks.live import LiveHeatmaps
 from keras_nns.data.batches import as_batches
 from keras_nns.engine import images
 from keras_nns.engine.devices import replica_count
 from keras_nns.engine.summaries import SummaryWriter
 from keras_nns.errors import DataError, SelectionError
-from keras_nns.graph.tracing import weights_digest
+from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.observation.observer import Observer
-from keras_nns.observation.probing import (
-    Layers,
-)
+from keras_nns.observation.probing import Layers, taps_of
 from keras_nns.reporting import image_files, plots
 
 
@@ -43,6 +42,8 @@ class ActivityMonitor(keras.callbacks.Callback):
         keep_history: Keep the activity of every watched epoch in `history`.
         log_dir: Folder for TensorBoard: histograms and label × unit heat maps of every watched
             epoch. Needs the `tensorboard` package (`pip install keras-nns[tensorboard]`).
+        live: Name of a watched layer, or names: a notebook shows their label × unit heat maps, and
+            renews them behind every watched epoch.
         layers: As in `observe`.
         statistics: As in `observe`.
         threshold: As in `observe`.
@@ -57,7 +58,8 @@ class ActivityMonitor(keras.callbacks.Callback):
         history: Activity by epoch number (from 0), when `keep_history` is true.
 
     Raises:
-        SelectionError: `every` is not at least 1.
+        SelectionError: `every` is not at least 1; `live` outside a notebook, or on training of a
+            layer that is not watched.
         DataError: On training: `data` that does not fit the model or can be read only once.
         ModelError: On training: a model without a graph or hidden units, or one that several
             processes train under `tf.distribute`.
@@ -77,6 +79,7 @@ class ActivityMonitor(keras.callbacks.Callback):
         every: int = 1,
         keep_history: bool = False,
         log_dir: str | PathLike[str] | None = None,
+        live: str | Sequence[str] | None = None,
         layers: Layers = None,
         statistics: Sequence[Statistic] = DEFAULT_STATISTICS,
         threshold: float = 0.0,
@@ -96,6 +99,7 @@ class ActivityMonitor(keras.callbacks.Callback):
         self.history: dict[int, Activity] = {}
         self._data, self._y = data, y
         self._log_dir = log_dir
+        self._live = None if live is None else LiveHeatmaps(live)
         self._layers = layers
         self._statistics = statistics
         self._threshold = threshold
@@ -128,6 +132,9 @@ class ActivityMonitor(keras.callbacks.Callback):
         self.history = {}
         if self._log_dir is not None:
             self._writer = SummaryWriter(self._log_dir)
+        if self._live is not None:
+            taps = taps_of(trace(self.model), self._layers)
+            self._live.begin([tap.name for tap in taps])
         settings: dict[str, Any] = {
             "layers": self._layers,
             "statistics": self._statistics,
@@ -185,6 +192,8 @@ class ActivityMonitor(keras.callbacks.Callback):
             self.history[self._epoch] = self.activity
         if self._writer is not None:
             _write_summaries(self._writer, self.activity, self._epoch)
+        if self._live is not None:
+            self._live.show(self.activity, self._epoch)
 
     def _check_repeatable(self) -> None:
         batches = as_batches(

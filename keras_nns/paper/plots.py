@@ -15,7 +15,7 @@ from keras_nns.bundles.storing import store
 from keras_nns.paper.beyond import Rivals, Sweep
 from keras_nns.paper.method import HIDDEN, Worth, snapshot, units_of
 from keras_nns.paper.tables import ZETAS, Step, Study
-from keras_nns.reporting.canvas import AFTER, BEFORE
+from keras_nns.reporting.canvas import AFTER, BEFORE, Picture
 from tflite_export.writing.temporary import held_folder
 
 RIVAL = "#D55E00"
@@ -43,7 +43,7 @@ def snapshots(study: Study, label: int) -> Figure:
 def averages(study: Study, label: int) -> Figure:
     """Figs. 3 and 4: the average of each unit for one label, and what the filter leaves of it."""
     mean = study.activity.mean(HIDDEN)[label]
-    figure = Figure(figsize=(_ACROSS, 1.7 * _UP), layout="constrained")
+    figure = Picture(figsize=(_ACROSS, 1.7 * _UP), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(2, 1, sharex=True, sharey=True)
     places = np.arange(len(mean))
     panels[0].bar(places, mean, color=BEFORE, width=0.9)
@@ -78,7 +78,7 @@ def vectorised(study: Study, label: int) -> Figure:
         name = f"{HIDDEN}/kernel"
         rows, back = (bundle.weights(plan, full=full)[name].T for full in (False, True))
     limit = float(np.quantile(np.abs(kernel), 0.99)) or 1.0
-    figure = Figure(figsize=(_ACROSS + 2, 4.4), layout="constrained")
+    figure = Picture(figsize=(_ACROSS + 2, 4.4), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 3)
     shown = (
         (zeroed, "rows of other units are zero\n(Fig. 5)"),
@@ -104,7 +104,7 @@ def growing(study: Study, grown: Mapping[int, Sequence[Worth]]) -> Figure:
         study: What the labels are of.
         grown: For each label drawn, what its network is worth with 1, 2, … units.
     """
-    figure = Figure(figsize=(_ACROSS + 1, 3.8), layout="constrained")
+    figure = Picture(figsize=(_ACROSS + 1, 3.8), layout="constrained")
     panels = figure.subplots(1, len(grown), sharey=True, squeeze=False)[0]
     for axes, (label, steps) in zip(panels, grown.items(), strict=True):
         places = np.arange(1, len(steps) + 1)
@@ -130,7 +130,7 @@ def growing(study: Study, grown: Mapping[int, Sequence[Worth]]) -> Figure:
 
 def swept(study: Study, result: Sweep) -> Figure:
     """Draw what ζ does from 0 to 1: to the merged network, and to the labels' own."""
-    figure = Figure(figsize=(_ACROSS + 1, 4.3), layout="constrained")
+    figure = Picture(figsize=(_ACROSS + 1, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(result.zetas, result.merged, color=AFTER, linewidth=2, label="accuracy")
     count = study.judge.worth().units
@@ -213,7 +213,7 @@ def beside(study: Study, result: Rivals) -> Figure:
 
 
 def _canvas(*, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_ACROSS, height), layout="constrained")
+    figure = Picture(figsize=(_ACROSS, height), layout="constrained")
     return figure, figure.add_subplot()
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
+from keras_nns.reporting.image_files import rendered
 from tflite_export.text import one_line
 
 # Colours that stay apart for every common kind of colour blindness (Okabe and Ito) and in grey.
@@ -25,13 +26,20 @@ _MOST_TICKS = 150
 _MOST_ROWS, _MOST_COLUMNS = 2000, 3500
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, also where `pyplot` was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self)
+
+
 def canvas(rows: int, columns: int, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Begin a figure of a matrix, or go on in that of the axes given."""
     if ax is not None:
         return figure_of(ax), ax
     # At least one pixel for each unit, up to what a browser still shows.
     width = max(float(np.clip(5.0 + columns / 16, 7.0, 12.0)), min(2.5 + columns / 140, 30.0))
-    figure = Figure(figsize=(width, float(np.clip(1.5 + 0.27 * rows, 2.0, 18.0))))
+    figure = Picture(figsize=(width, float(np.clip(1.5 + 0.27 * rows, 2.0, 18.0))))
     figure.set_layout_engine("constrained")
     return figure, figure.add_subplot()
 
@@ -40,7 +48,7 @@ def panel(size: tuple[float, float], ax: Axes | None = None) -> tuple[Figure, Ax
     """Begin a figure of one panel, its size in inches, or go on in that of the axes given."""
     if ax is not None:
         return figure_of(ax), ax
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     return figure, figure.add_subplot()
 
 

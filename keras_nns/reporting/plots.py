@@ -218,7 +218,7 @@ def weights_before_after(parent: keras.Model, subnet: keras.Model, layer: str) -
     rows, columns = whole.shape
     # At least one pixel for each row, up to what a browser still shows.
     height = max(float(np.clip(rows / 40, 3.6, 7.0)), min(1.3 + rows / 140, 16.0))
-    figure = Figure(figsize=(13, height), layout="constrained")
+    figure = canvas.Picture(figsize=(13, height), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 3, sharex=True, sharey=True)
     titles = ("parent", "masked: removed weights in grey", "cut")
     drawn = (whole, np.where(stays, whole, np.nan), small)
@@ -258,7 +258,7 @@ def recall_specificity(comparisons: Sequence[Comparison] | Comparison) -> Figure
     pairs = [pair for c in comparisons for pair in zip(c.before.rows, c.after.rows, strict=True)]
     if not pairs:
         raise SelectionError("There is no comparison to draw. Pass at least one.")
-    figure = Figure(figsize=(10, min(1.9 + 0.3 * len(pairs), 30.0)), layout="constrained")
+    figure = canvas.Picture(figsize=(10, min(1.9 + 0.3 * len(pairs), 30.0)), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
     figures: tuple[tuple[str, Callable[[LabelFigures], float]], ...] = (
         ("recall", lambda row: row.recall),
@@ -329,7 +329,7 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
     )
     kinds = tuple(k for k in kinds if any(k[1](cost) is not None for cost in rows.values()))
     size = (3.4 * len(kinds) + 1.2, min(1.7 + 0.3 * len(rows), 30.0))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = canvas.Picture(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     colours = [BEFORE, *[AFTER] * (len(rows) - 1)]
     for axes, (title, get) in zip(panels, kinds, strict=True):

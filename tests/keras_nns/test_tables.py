@@ -101,6 +101,11 @@ def test_a_table_without_rows_is_its_caption():
     assert str(tables.Table(("layer", "change"), (), "Nothing was done.")) == "Nothing was done."
 
 
+def test_a_notebook_shows_a_table():
+    table = tables.Table(("label", "samples"), (("cat", "12"),), caption="Two.")
+    assert table._repr_html_() == table.to_html()
+
+
 def test_a_notebook_shows_cells_as_text():
     table = tables.Table(("label", "n"), (("<b>a</b>\x1b[31m", "1"),), "what & how")
     html = table.to_html()

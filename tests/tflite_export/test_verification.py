@@ -50,6 +50,7 @@ def test_the_difference_is_the_one_that_was_put_in(pixels: np.ndarray) -> None:
     scale = np.abs(model.predict(pixels, verbose=0)).max()
     assert result.absolute == pytest.approx(0.25, abs=1e-5)
     assert result.relative == pytest.approx(0.25 / scale, rel=1e-4)
+    assert str(result).startswith("float32, run by litert on 70 samples: largest difference 0.25 (")
 
 
 def test_agreement_counts_equal_decisions() -> None:

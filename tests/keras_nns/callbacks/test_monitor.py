@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_nns as nns
+from keras_nns.callbacks import live
 
 SAMPLES = 200
 
@@ -271,3 +272,47 @@ def test_a_model_that_several_processes_train_is_refused(model, monkeypatch):
     monitor.set_model(model)
     with pytest.raises(nns.errors.ModelError, match="one process trains, and 2 train this one"):
         monitor.on_train_begin()
+
+
+class Notebook:
+    """What is displayed, by number, and how often it was renewed."""
+
+    def __init__(self):
+        self.pictures, self.renewed = [], 0
+
+    def get_ipython(self):
+        return self
+
+    def Image(self, data):
+        return data
+
+    def display(self, picture, display_id):
+        assert display_id
+        self.pictures.append(picture)
+        place = len(self.pictures) - 1
+        return SimpleNamespace(update=lambda new: self.renew(place, new))
+
+    def renew(self, place, picture):
+        self.pictures[place] = picture
+        self.renewed += 1
+
+
+def test_a_notebook_shows_one_picture_a_layer_and_renews_it(model, data, monkeypatch):
+    book = Notebook()
+    monkeypatch.setattr(live, "import_module", lambda name: book)
+    monitor = nns.ActivityMonitor(data=data, live="first")
+    fit(model, data, monitor, epochs=3)
+    assert (len(book.pictures), book.renewed) == (1, 2)
+    assert book.pictures[0].startswith(b"\x89PNG")
+    fit(model, data, monitor, epochs=1)
+    assert len(book.pictures) == 2
+    with pytest.raises(nns.errors.SelectionError, match="not watched"):
+        fit(model, data, nns.ActivityMonitor(data=data, live=["hiden"]))
+
+
+def test_live_pictures_want_a_notebook(monkeypatch):
+    monkeypatch.setattr(
+        live, "import_module", lambda name: SimpleNamespace(get_ipython=lambda: None)
+    )
+    with pytest.raises(nns.errors.SelectionError, match="notebook"):
+        nns.ActivityMonitor(live="first")

@@ -72,6 +72,15 @@ def test_activity_is_drawn_as_it_is(tmp_path):
     assert drawn(figure, tmp_path)[0] > 500
 
 
+def test_a_notebook_shows_a_figure_without_pyplot():
+    figure = plots.activity_heatmap(activity(np.ones((2, 3)), [1, 1]), "dense")
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert (shown.format, shown.size) == (
+        "PNG",
+        Image.open(io.BytesIO(plots.rendered(figure))).size,
+    )
+
+
 def test_signed_activity_is_centred_on_zero():
     values = np.array([[-2.0, 0.5], [1.0, 0.0]])
     axes = plots.activity_heatmap(activity(values, [1, 1]), "dense").axes[0]
