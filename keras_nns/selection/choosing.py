@@ -20,7 +20,14 @@ from keras_nns.plans.kept_units import Choice, Plan, union
 from keras_nns.plans.units import Group, mask_of
 from keras_nns.selection.activations import Score, name_of
 from keras_nns.selection.naming import usual
-from keras_nns.selection.unknown import REMEDY, free, listed, unknown_groups, warn_of_unknown
+from keras_nns.selection.unknown import (
+    REMEDY,
+    free,
+    listed,
+    unknown_groups,
+    warn_of_shards,
+    warn_of_unknown,
+)
 
 Label = int | str
 
@@ -100,6 +107,7 @@ def select(
 
     Warns:
         UserWarning: Units that could go stay because they cannot be observed.
+        DataWarning: The activity is of some shards of the data alone.
 
     Example:
         >>> nns.select(activity, labels=3)
@@ -119,6 +127,7 @@ def select(
     each = isinstance(labels, str) and labels == "each"
     numbers = label_numbers(activity.label_names, labels)
     refuse_unobserved(activity, numbers)
+    warn_of_shards(activity)
     asked = _asked(activity, groups)
     scores = checked_scores(activity, score, numbers)
     warn_of_unknown(activity, scores, name_of(score), asked)

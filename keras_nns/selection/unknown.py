@@ -1,4 +1,4 @@
-"""Units of which nothing is known: what is said of them where they stay."""
+"""What is not known where units are chosen: units nobody saw, data not all of which was seen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.errors import DataWarning
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.units import Member
@@ -61,6 +62,17 @@ def free(activity: Activity, name: str, values: Float) -> NDArray[np.bool_]:
     free = np.asarray(~np.isneginf(values).all(axis=0), dtype=np.bool_)
     free[list(activity.layout[name].protected)] = False
     return free
+
+
+def warn_of_shards(activity: Activity) -> None:
+    """Warn where an activity is of some shards of the data alone."""
+    if activity.shards is not None:
+        warnings.warn(
+            f"The activity is of {activity.shards} of the data alone, and so is what is selected "
+            "by it. Add the others first: nns.add(parts), or keras-nns add in a shell.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def warn_of_unknown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 
 import keras
@@ -237,3 +238,11 @@ def test_commands_observe_and_add_shards(model, data, tmp_path, monkeypatch, cap
 
 def test_a_record_is_not_part_of_what_is_compared(parts):
     assert replace(parts[0], shards=Shards((2,), 9, "x")) == parts[0]
+
+
+def test_selecting_by_a_part_is_warned_of(parts):
+    with pytest.warns(nns.errors.DataWarning, match="of shard 2 of 4 of the data alone"):
+        nns.select(parts[1], labels=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nns.select(nns.add(parts), labels=0)
