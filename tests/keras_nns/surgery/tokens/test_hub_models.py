@@ -303,3 +303,15 @@ def test_every_family_that_reads_tokens():
         assert nns.inspect(found.model).groups, name
         read.append(name)
     assert len(read) > 25 and {"Llama", "Gemma 3", "Mixtral", "OPT", "BERT", "T5"} <= set(read)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_quantised_weights_lose_the_same_tokens():
+    parent = task("Llama", spare=0).backbone
+    parent.quantize("int8")
+    found = nns.cut_vocabulary(parent, told().CODE, tokenizer=tokenizer("Llama"))
+    new = drawn(len(found.tokens))
+    np.testing.assert_array_equal(answers(found.model, new), answers(parent, new, found.tokens))
+    table = found.model.token_embedding
+    assert table.quantization_mode == "int8"
+    assert table._embeddings.shape[0] == len(found.tokens)
