@@ -26,7 +26,7 @@ TOPICS = {
     "Watch": ("observation", "callbacks"),
     "Select": ("selection", "plans"),
     "Cut and prove": ("surgery",),
-    "Judge": ("judgement", "data"),
+    "Judge": ("judgement", "data", "playing"),
     "Repair and train": ("repairing", "training"),
     "Networks together, labels that move": ("composition", "bundles"),
     "Transfer": ("transferring",),
