@@ -317,8 +317,34 @@ class _Solver:
             damped[self._solid] = 1 / (self._values[self._solid] + ridge)
             change = self._inverse[:, None] * (self._vectors @ (damped[:, None] * self._rest))
         kernel = self._kernel + change
+        return kernel, self._bias_of(kernel)
+
+    def _bias_of(self, kernel: Float) -> Float:
         mean_x, mean_t = self._moments.mean
-        return kernel, mean_t - mean_x @ kernel
+        return np.asarray(mean_t - mean_x @ kernel)
+
+    def errors(self, other: Moments, ridges: Float) -> Float:
+        """Return what the fit of each penalty is off on other rows, squared and summed: `(ridges,)`.
+
+        What noise on the change costs is in it. The change of a penalty is `A (g ∘ R)`, where only
+        the factors `g` depend on it, one for each eigenvector: so the error is a quadratic form in
+        `g`, whose matrix is computed once for all penalties.
+        """
+        n = other.features
+        away = other.mean[0] - self._moments.mean[0]
+        shift = self._moments.mean[1] - other.mean[1]
+        cov = other.covariance
+        gram = cov[:n, :n] + np.outer(away, away)
+        left = cov[:n, n:] - np.outer(away, shift) - gram @ self._kernel
+        first = float(other.error(self._kernel, self._bias_of(self._kernel)).sum())
+        basis = self._inverse[:, None] * self._vectors[:, self._solid]
+        rest = self._rest[self._solid]
+        gram[np.diag_indices(n)] += self.noise
+        square = (basis.T @ gram @ basis) * (rest @ rest.T)
+        slope = (rest * (basis.T @ left)).sum(axis=1)
+        factors = 1 / (self._values[self._solid] + ridges[:, None])
+        change = (factors * (factors @ square)).sum(axis=1) - 2 * factors @ slope
+        return np.asarray((first + change) * other.count)
 
 
 def _inverted(values: Float) -> Float:
@@ -359,11 +385,8 @@ def fit_ridge(
     if ridge is None:
         errors = np.zeros(len(_RIDGES))
         for fitted, tried in (HALVES, HALVES[::-1]):
-            solver, other = _Solver(of(fitted), kernel, rounded=rounded), of(tried)
-            for i, candidate in enumerate(_RIDGES):
-                new, bias = solver.fit(float(candidate))
-                error = other.error(new, bias).sum() + solver.noise * ((new - kernel) ** 2).sum()
-                errors[i] += float(error) * other.count
+            solver = _Solver(of(fitted), kernel, rounded=rounded)
+            errors += solver.errors(of(tried), _RIDGES)
         # Of equals the strongest: it changes least.
         ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
     solver = _Solver(of(*HALVES), kernel, rounded=rounded)
