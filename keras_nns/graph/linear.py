@@ -255,3 +255,22 @@ def batch_norm_behind(model: Any, path: str) -> str | None:
         return None
     axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
     return name if all(norm.axis % rank == axis % rank for rank in ranks) else None
+
+
+def own_paths(graph: Graph, keep: Keep, model: Any) -> dict[str, str]:
+    """Return the paths of what is left of layers by the parent's, where they differ.
+
+    A block that is gone has none, whatever else has its name now.
+    """
+    gone = {
+        one.path
+        for one in graph.blueprints.values()
+        if one.skip is not None and not keep.all(one.skip.unit)
+    }
+    if not gone:
+        return {}
+    left = [path for path in layers_of(graph.model) if path not in gone]
+    own = list(layers_of(model))
+    # Otherwise they have kept their names.
+    same = len(own) == len(left) and set(own) != set(left)
+    return dict.fromkeys(gone, "") | (dict(zip(left, own, strict=True)) if same else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from keras_nns.engine.tensors import as_array
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.linear import channels
-from keras_nns.observation.moments import HALVES, HELD_OUT, ColumnSums, MomentSums, fit_ridge
+from keras_nns.observation.moments import HALVES, HELD_OUT, ColumnSums, MomentSums
+from keras_nns.observation.ridge import fit_ridge
+from keras_nns.repairing.blocks import moments_of_branches
 from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import Rounding, checked_rounding
-from keras_nns.repairing.targets import Target, by_row, targets_of, why_not
+from keras_nns.repairing.targets import Branched, Target, by_row, targets_of, why_not
 
 _UNEXPLAINED = "unexplained"
 _MOST_FEATURES = 8192
@@ -187,17 +190,24 @@ class _LeastSquares:
         for path, theirs, own in treatment.affected():
             if _left_out(treatment, self.name, path, theirs, own):
                 continue
+            branches: list[Branched] = []
             for target in targets_of(treatment, path, theirs, own, sums=True):
                 if target.features > _MOST_FEATURES:
                     note = f"{target.features} inputs to one output, more than {_MOST_FEATURES}"
                     treatment.note(Gain(self.name, target.label, _UNEXPLAINED, None, None, note))
+                    continue
+                self._check_samples(treatment, target.label, target.features, target.positions)
+                if isinstance(target, Branched):
+                    branches.append(target)
                 else:
-                    self._refit(treatment, path, target)
+                    self._fit(treatment, target, self._moments(treatment, path, target))
+            if branches:
+                told = moments_of_branches(treatment, path, branches, _add, balance=self.balance)
+                for target, sums in told:
+                    self._fit(treatment, target, sums)
 
-    def _refit(self, treatment: Treatment, path: str, target: Target) -> None:
-        features = target.features
-        self._check_samples(treatment, target.label, features, target.positions)
-        sums = MomentSums(features, target.size)
+    def _moments(self, treatment: Treatment, path: str, target: Target) -> MomentSums:
+        sums = MomentSums(target.features, target.size)
 
         def update(parent: list[Any], small: list[Any], part: Any, weight: Any) -> list[list[Any]]:
             found = []
@@ -209,14 +219,7 @@ class _LeastSquares:
 
         def then(found: list[list[Any]], part: NDArray[np.int32]) -> None:
             for tensors in found:
-                read, wanted, each = map(as_array, tensors)
-                parts = part.repeat(len(wanted) // len(part))
-                rows = len(wanted) // len(read)
-                most = max(1, _VALUES // (features * rows))
-                for start in range(0, len(read), most):
-                    some = slice(start * rows, (start + most) * rows)
-                    given = target.rows(read[start : start + most])
-                    sums.update(given, wanted[some], parts[some], each[some])
+                _add(sums, target, tensors, part)
 
         treatment.stream(
             path,
@@ -226,6 +229,9 @@ class _LeastSquares:
             beside=target.beside,
             balance=self.balance,
         )
+        return sums
+
+    def _fit(self, treatment: Treatment, target: Target, sums: MomentSums) -> None:
         kernel, bias = target.kernel(), target.bias()
         rounded = self.rounding is not None and self.ridge is None
         fit = fit_ridge(sums, kernel, self.ridge, biased=target.biased, rounded=rounded)
@@ -311,6 +317,18 @@ class _RecalibrateBatchNorm:
         note = "" if solid.all() else f"{int((~solid).sum())} channels never vary"
         measure = "mean moved, in std"
         treatment.note(Gain(self.name, path, measure, 0.0, moved, note))
+
+
+def _add(sums: MomentSums, target: Target, tensors: Sequence[Any], part: NDArray[np.int32]) -> None:
+    """Add rows of a batch to sums, a few samples at a time."""
+    read, wanted, each = map(as_array, tensors)
+    parts = part.repeat(len(wanted) // len(part))
+    rows = len(wanted) // len(read)
+    most = max(1, _VALUES // (target.features * rows))
+    for start in range(0, len(read), most):
+        some = slice(start * rows, (start + most) * rows)
+        given = target.rows(read[start : start + most])
+        sums.update(given, wanted[some], parts[some], each[some])
 
 
 def _judged(treatment: Treatment) -> tuple[int, ...]:

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch
 from keras_nns.errors import ModelError, PlanError
 from keras_nns.graph import linear
+from keras_nns.graph.junctions import Junction
 from keras_nns.graph.programs import Program
 from keras_nns.graph.rules import Keep
-from keras_nns.graph.tracing import Graph, trace
+from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import ask, question_of, reply
+from keras_nns.observation.branches import Branch, inputs_of
 from keras_nns.observation.forward import Forward, Ran, settle_labels
 from keras_nns.observation.moments import HALVES
+from keras_nns.observation.projections import Projection, inputs_at
+from keras_nns.observation.stages import Look, Stages, Values
 from keras_nns.progress import stage
-from keras_nns.repairing.branches import Branch, inputs_of
-from keras_nns.repairing.junctions import Junction
 from keras_nns.repairing.nearness import (
     BALANCED,
     DISTANCE,
@@ -29,8 +31,6 @@ from keras_nns.repairing.nearness import (
     nearness,
 )
 from keras_nns.repairing.prepared import Part, Prepared
-from keras_nns.repairing.projections import Projection, inputs_at
-from keras_nns.repairing.stages import Stages, Values
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.heads import answer_of, answers_labels_alone
@@ -134,7 +134,7 @@ class Treatment:
         self.model = self._copied(small)
         self._forward: Forward | None = None
         self._affected = linear.affected(self.graph, self.keep)
-        self._own_paths = _own_paths(self.graph, self.keep, self.model)
+        self._own_paths = linear.own_paths(self.graph, self.keep, self.model)
 
     def affected(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield path, parent's layer and own layer, for every layer behind something removed.
@@ -186,7 +186,7 @@ class Treatment:
 
         def look(there: Sequence[tuple[Program, Values]], part: Any, weight: Any) -> Any:
             theirs, ours = (
-                inputs_of(program, place, values, inner)
+                [call[0] for call in inputs_of(program, place, values, [inner])]
                 if isinstance(inner, Branch)
                 else inputs_at(program, place, values, inner, junction)
                 for (program, values), place, inner, junction in zip(
@@ -195,10 +195,31 @@ class Treatment:
             )
             return update(theirs, ours, part, weight)
 
+        self.reach(path, look, then, balance=balance)
+
+    def reach(
+        self,
+        path: str,
+        look: Look,
+        then: Callable[[Any, NDArray[np.int32]], None] | None = None,
+        *,
+        balance: bool = False,
+    ) -> None:
+        """Go over the data once, up to a layer of the parent and what is left of it.
+
+        Args:
+            path: The parent's layer.
+            look: Called inside a compiled step with programs and values before the layer, of the
+                parent and of the subnetwork.
+            then: As in `stream`.
+            balance: As in `stream`.
+        """
+
         def weigh(batch: Batch, part: NDArray[np.int32]) -> NDArray[np.float64]:
             return self._weights(batch, part, balance)
 
-        for found, part in self._stages.run((self.parent, self.model), paths, look, weigh):
+        models, paths = (self.parent, self.model), (path, self.own_path(path))
+        for found, part in self._stages.run(models, paths, look, weigh):
             if then is not None:
                 then(found, part)
 
@@ -323,25 +344,6 @@ class Treatment:
             DISTANCE: mean_distance(ours, wanted, ran.weights),
             BALANCED: balanced_accuracy(question, decided, truth, several, weights=ran.weights),
         }
-
-
-def _own_paths(graph: Graph, keep: Keep, model: Any) -> dict[str, str]:
-    """Return the paths of what is left of layers by the parent's, where they differ.
-
-    A block that is gone has none, whatever else has its name now.
-    """
-    gone = {
-        one.path
-        for one in graph.blueprints.values()
-        if one.skip is not None and not keep.all(one.skip.unit)
-    }
-    if not gone:
-        return {}
-    left = [path for path in linear.layers_of(graph.model) if path not in gone]
-    own = list(linear.layers_of(model))
-    # Otherwise they have kept their names.
-    same = len(own) == len(left) and set(own) != set(left)
-    return dict.fromkeys(gone, "") | (dict(zip(left, own, strict=True)) if same else {})
 
 
 def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:

@@ -11,12 +11,12 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from keras_nns.graph import linear
+from keras_nns.graph.junctions import Junction, junction_of
 from keras_nns.graph.tracing import Graph
-from keras_nns.repairing import projections
-from keras_nns.repairing.branches import Branch, branches_of
-from keras_nns.repairing.junctions import Junction, junction_of
+from keras_nns.observation import projections
+from keras_nns.observation.branches import Branch, branches_of
+from keras_nns.observation.projections import Projection
 from keras_nns.repairing.patient import Treatment
-from keras_nns.repairing.projections import Projection
 
 Float = NDArray[np.float64]
 Within = tuple[Projection, Projection] | tuple[Branch, Branch] | None
@@ -102,7 +102,7 @@ def targets_of(
         yield _Within(treatment, path, theirs, both, positions)
     ends = (branches_of(treatment.graph, theirs, layer) for layer in (theirs, own))
     for branches in zip(*ends, strict=True):
-        yield _Branched(treatment, path, theirs, branches, positions, sums=sums)
+        yield Branched(treatment, path, theirs, branches, positions, sums=sums)
 
 
 def why_not(graph: Graph, theirs: Any, own: Any) -> str | None:
@@ -277,7 +277,7 @@ class _Within:
         self._own.assign(kernel, self._own.offset())
 
 
-class _Branched(_Within):
+class Branched(_Within):
     """The end of a residual block's branch: where asked, it makes up for what the stream lacks.
 
     Inputs are pairs of what it is called on and what its answer is added to.
@@ -296,19 +296,30 @@ class _Branched(_Within):
         both = branches[0].projection, branches[1].projection
         super().__init__(treatment, path, layer, both, positions)
         self.within = branches
+        self.branches = branches
         self._sums = sums and branches[0].added
 
     def read(self, x: Any) -> Any:
+        """Return the rows of the pair's first."""
         return super().read(x[0])
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
-        given = super().wanted(theirs[0], ours[0])
-        if not self._sums:
-            return given
-        # All features of the stream stay, so nothing is taken out of what the parent's lacks.
-        return given + ops.reshape(theirs[1] - ours[1], (-1, self.size))
+        """Return what it should give, from the pairs of parent and subnetwork."""
+        wanted, lacking = self.parents(theirs), self.beside_own(ours)
+        return wanted if lacking is None else wanted - lacking
+
+    def parents(self, theirs: Any) -> Any:
+        """Return the part of what is wanted that the parent alone says, `(rows, outputs)`."""
+        given = super().wanted(theirs[0], None)
+        # All features of the stream stay, so nothing is taken out of what the parent has.
+        return given + ops.reshape(theirs[1], (-1, self.size)) if self._sums else given
+
+    def beside_own(self, ours: Any) -> Any:
+        """Return what is taken off that: what the own answer is added to; None for nothing."""
+        return ops.reshape(ours[1], (-1, self.size)) if self._sums else None
 
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
+        """Repeat what is known of each sample for all of its positions."""
         return super().by_row(part, weight, rows, x[0])
 
 

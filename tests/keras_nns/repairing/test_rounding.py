@@ -11,7 +11,8 @@ from scipy.special import expit
 
 import keras_nns as nns
 import tflite_export
-from keras_nns.observation.moments import MomentSums, fit_ridge, rounding_noise
+from keras_nns.observation.moments import MomentSums, rounding_noise
+from keras_nns.observation.ridge import fit_ridge
 from keras_nns.repairing.regression import logistic
 from keras_nns.shipping.tflite_files import to_variant
 

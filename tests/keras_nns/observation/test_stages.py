@@ -11,7 +11,7 @@ from repair_models import convolutional, mlp, one_dimensional, plan_of, residual
 
 import keras_nns as nns
 from keras_nns.observation.holdout import Division
-from keras_nns.repairing.stages import Stages
+from keras_nns.observation.stages import Stages
 
 RNG = np.random.default_rng(0)
 

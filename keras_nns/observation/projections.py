@@ -12,12 +12,12 @@ import numpy as np
 from keras import layers, ops, tree
 from numpy.typing import NDArray
 
+from keras_nns.graph.junctions import Junction
 from keras_nns.graph.keras_internals import Call
 from keras_nns.graph.programs import Program, Slot, infer
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation.probing import listening
-from keras_nns.repairing.junctions import Junction
 
 Float = NDArray[np.float64]
 

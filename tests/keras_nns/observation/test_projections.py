@@ -10,8 +10,8 @@ import keras_nns as nns
 from keras_nns.graph.keras_internals import standardise_inputs
 from keras_nns.graph.programs import Program
 from keras_nns.graph.tracing import trace
+from keras_nns.observation.projections import inputs_at, projections_of
 from keras_nns.plans.kept_units import Plan
-from keras_nns.repairing.projections import inputs_at, projections_of
 
 KEPT = {"one": (0, 2, 3, 5), "two": (1, 2, 4)}
 

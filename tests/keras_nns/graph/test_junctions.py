@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import keras_nns as nns
-from keras_nns.repairing.junctions import junction_of
+from keras_nns.graph.junctions import junction_of
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
 IMAGES = np.random.default_rng(1).normal(size=(40, 6, 6, 3)).astype("float32")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from keras import ops, tree
 
-from keras_nns.graph.keras_internals import Call
+from keras_nns.graph.keras_internals import Call, first_argument
 from keras_nns.graph.programs import Program, Slot, infer
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation.probing import listening
+from keras_nns.observation.projections import AllFoundError, Projection, map_of
 from keras_nns.observation.unit_values import counted_positions
-from keras_nns.repairing.projections import AllFoundError, Projection, map_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +23,15 @@ class Branch:
 
     Attributes:
         projection: The linear map at its end.
-        ends: The layers at its end and at the ends of the branches behind it.
+        ends: The layers at the ends of all branches of the block.
+        number: Which of them is at the end of this one.
         added: Whether what they give is added as it is.
         padding: The argument of the block's call that is true at the positions that count, or None.
     """
 
     projection: Projection
     ends: tuple[Any, ...]
+    number: int
     added: bool
     padding: str | None
 
@@ -56,45 +58,57 @@ def branches_of(graph: Graph, theirs: Any, layer: Any) -> list[Branch]:
     kernels = [one for one in maps if one is not None]
     if len(kernels) < len(ends):
         return []
-    return [Branch(one, ends[number:], skip.added, padding) for number, one in enumerate(kernels)]
+    return [Branch(one, ends, number, skip.added, padding) for number, one in enumerate(kernels)]
 
 
-def inputs_of(program: Program, path: str, values: Mapping[Slot, Any], branch: Branch) -> list[Any]:
-    """Run a model's layers in inference mode up to a block; return what a branch's end is given.
+def inputs_of(
+    program: Program, path: str, values: Mapping[Slot, Any], branches: Sequence[Branch]
+) -> list[list[Any]]:
+    """Run a model's layers in inference mode up to a block; return what branches' ends are given.
+
+    What no branch asks for is not computed: a compiled step leaves it out.
 
     Args:
         program: The calls of a Sequential or functional model.
         path: The block.
         values: What is known before its first call.
-        branch: One of its branches.
+        branches: Some of its branches.
 
     Returns:
-        For each call of the block a pair: what the branch's last projection is called on, with the
-        mask of the positions that count; and, float32, what its answer is added to.
+        For each call of the block, for each branch, a pair: what the branch's last projection is
+        called on, with the mask of the positions that count; and, float32, what its answer is added
+        to, or None where it is not added as it is.
     """
     places = program.places(path)
-    found: list[Any] = []
+    ends = branches[0].ends
+    found: list[list[Any]] = []
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call.path != path:
             return infer(call, args, kwargs)
-        read: list[Any] = []
-        given: list[Any] = []
+        heard: dict[int, tuple[Any, Any]] = {}
         with ExitStack() as stack:
-            for end in branch.ends:
-                stack.enter_context(listening(end, lambda _, answer: given.append(answer)))
-            first = listening(branch.ends[0], lambda asked, _: read.append(asked))
-            stack.enter_context(first)
+            for number, end in enumerate(ends):
+
+                def hear(asked: Any, answer: Any, number: int = number) -> None:
+                    heard[number] = tree.flatten(asked)[0], answer
+
+                stack.enter_context(listening(end, hear))
             outputs = infer(call, args, kwargs)
+        stream = first_argument(call.operation, args, kwargs)
         whole = tree.flatten(outputs)[0]
-        # A copy: other parts of the block may go by a mask of their own.
-        x = ops.copy(tree.flatten(read)[0])
-        x._keras_mask = getattr(whole, "_keras_mask", None)
-        if branch.padding is not None:
-            told = counted_positions(call.operation, (args, kwargs), branch.padding)
-            x._keras_mask = x._keras_mask if told is None else told
-        parts = [ops.cast(part, "float32") for part in given]
-        found.append((x, ops.cast(whole, "float32") - sum(parts)))
+        mask = getattr(whole, "_keras_mask", None)
+        found.append([])
+        for branch in branches:
+            # A copy: other parts of the block may go by a mask of their own.
+            x = ops.copy(heard[branch.number][0])
+            x._keras_mask = mask
+            if branch.padding is not None:
+                told = counted_positions(call.operation, (args, kwargs), branch.padding)
+                x._keras_mask = mask if told is None else told
+            before = [ops.cast(heard[other][1], "float32") for other in range(branch.number)]
+            added = sum(before, start=ops.cast(stream, "float32")) if branch.added else None
+            found[-1].append((x, added))
         if len(found) == len(places):
             raise AllFoundError
         return outputs
