@@ -16,6 +16,7 @@ from keras_nns.selection.activations import (
     mean_activation,
     random_units,
 )
+from keras_nns.selection.branches import branch_reconstruction, fluctuation
 from keras_nns.selection.gradients import contribution, fisher, taylor
 from keras_nns.selection.greedy import forward_selection
 from keras_nns.selection.reconstruction import reconstruction
@@ -31,11 +32,13 @@ __all__ = [
     "active_share",
     "batch_norm_scale",
     "block_influence",
+    "branch_reconstruction",
     "contrast",
     "contribution",
     "d_prime",
     "firing_frequency",
     "fisher",
+    "fluctuation",
     "forward_selection",
     "geometric_median",
     "lamp",

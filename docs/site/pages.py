@@ -49,6 +49,7 @@ WORDS: dict[str, str] = {
     '"photos"': "a folder of photos in three sub-folders, `bird`, `cat` and `dog`",
     "resnet": "a trained residual network that tells them apart",
     "lm": "a language model of three residual blocks over 40 tokens",
+    "writer": "a language model of two residual blocks with 32 hidden units each",
     "texts, kinds": "texts in tokens, `(200, 12)`, and what each is: code or prose",
 }
 """What stands for what in the examples of docstrings; a test holds it to what they are run with."""

@@ -18,16 +18,25 @@ from keras_nns.engine.derivatives import Tape
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.tracing import Graph, Output, trace
 from keras_nns.graph.watching import WatchPoint
-from keras_nns.observation.label_losses import Objective, label_loss, takes_one_label
+from keras_nns.observation.label_losses import (
+    Objective,
+    answering_of,
+    label_count_of,
+    label_loss,
+    takes_one_label,
+)
+from keras_nns.observation.next_token import NextToken, TextLoss
 from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Layers, run_watched, taps_of
 from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
 from keras_nns.observation.unit_values import Place, Tap, along_steps, by_sample
 from keras_nns.plans.units import Fingerprint, Layout
 from keras_nns.progress import Verbose, track
-from keras_nns.surgery.lineage import answering_output, lineage
 
 Float = NDArray[np.float64]
+
+NEXT_TOKEN = "next_token"
+"""The loss of a language model on a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +161,8 @@ def observe_gradients(
             for each sample; targets are label numbers where its name says "sparse", else rows of 0
             and 1 as wide as the output. None takes the loss that the model is compiled with, and
             for a model that is not compiled the negative log likelihood of its softmax or sigmoid.
+            `"next_token"`, for language models: labels are kinds of text, and the loss of a text is
+            the negative log likelihoods of its tokens, summed.
         output: Name of the output that answers the labels, where the model has several.
         layers: As in `observe`.
         batch_size: Samples per step, where `data` is arrays.
@@ -174,8 +185,13 @@ def observe_gradients(
         (3,)
     """
     graph = trace(model)
-    answering = answering_of(graph, output)
-    objective = label_loss(graph, answering, loss)
+    foretelling = isinstance(loss, str) and loss == NEXT_TOKEN
+    answering = answering_of(graph, output, once=not foretelling)
+    objective: Any
+    if foretelling:
+        objective = TextLoss(NextToken(model, output=output))
+    else:
+        objective = label_loss(graph, answering, loss)
     return gradients_of(
         graph,
         answering,
@@ -185,35 +201,8 @@ def observe_gradients(
         batch_size=batch_size,
         label_names=label_names,
         verbose=verbose,
+        own_labels=foretelling,
     )
-
-
-def answering_of(graph: Graph, name: str | None, *, once: bool = True) -> Output:
-    """Return the output that answers the labels.
-
-    Args:
-        graph: The traced model.
-        name: The output's name, where there are several.
-        once: Whether it must answer once for each sample.
-
-    Raises:
-        PlanError: There are several, and none or an unknown one was named.
-        ModelError: It does not give one row for each sample.
-    """
-    output = graph.output(name or answering_output(graph.model, lineage(graph.model)))
-    rank = len(graph.model.outputs[graph.outputs.index(output)].shape)
-    if (once and rank != 2) or output.size is None:
-        raise ModelError(
-            f"Output {output.name!r} of model {graph.model.name!r} must give one row of fixed "
-            f"length for each sample. Received: rank {rank}. The score reconstruction takes any."
-        )
-    return output
-
-
-def label_count_of(graph: Graph, output: Output) -> int | None:
-    """Return how many labels an output tells apart, where the model alone does not show it."""
-    size = output.size if len(graph.outputs) > 1 else None
-    return None if size is None else max(size, 2)
 
 
 def gradients_of(
@@ -227,6 +216,7 @@ def gradients_of(
     label_names: Sequence[Any] | None,
     verbose: Verbose = "auto",
     of_labels: bool = True,
+    own_labels: bool = False,
 ) -> Gradients:
     """Sum up how an objective depends on every unit; see `observe_gradients`.
 
@@ -240,6 +230,7 @@ def gradients_of(
         label_names: As there.
         verbose: As there.
         of_labels: Whether the objective is of the labels that samples have.
+        own_labels: Whether the labels are the data's own, and not what the model answers.
 
     Raises:
         DataError: The targets are none that the objective knows; or as in `observe_gradients`.
@@ -251,8 +242,9 @@ def gradients_of(
         model=graph.model,
         batch_size=batch_size,
         label_names=label_names,
-        label_count=label_count_of(graph, output),
+        label_count=None if own_labels else label_count_of(graph, output),
         output=output.name,
+        own_labels=own_labels,
     )
     if of_labels and batches.kind != "labels":
         raise DataError(
@@ -305,7 +297,10 @@ class _GradientSums:
         """Add one batch: label numbers `(batch,)`, or booleans `(batch, labels)`."""
         with Tape() as tape:
             seen, outputs = run_watched(self._graph, self._taps, inputs, tape=tape)
-            value = ops.sum(self._objective(outputs[self._index], labels))
+            if isinstance(self._objective, TextLoss):
+                value = ops.sum(self._objective.of_inputs(outputs, inputs))
+            else:
+                value = ops.sum(self._objective(outputs[self._index], labels))
         places = list(dict.fromkeys(_asked(p) for tap in self._taps for p in tap.points))
         # Samples do not meet in inference mode: the sum's gradient is each sample's own.
         gradients = tape.gradients(value, [seen[place] for place in places])

@@ -12,6 +12,7 @@ from keras_nns.data.outputs import loss_of
 from keras_nns.engine.failures import InvalidValues
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.tracing import Graph, Output
+from keras_nns.surgery.lineage import answering_output, lineage
 
 Objective = Callable[[Any, Any], Any]
 """`(outputs (batch, width), labels)` to one number for each sample, `(batch,)`.
@@ -196,3 +197,31 @@ def _rows(labels: Any, width: int) -> Any:
     if len(labels.shape) == 1:
         return ops.one_hot(labels, width)
     return ops.cast(labels, "float32")
+
+
+def answering_of(graph: Graph, name: str | None, *, once: bool = True) -> Output:
+    """Return the output that answers the labels.
+
+    Args:
+        graph: The traced model.
+        name: The output's name, where there are several.
+        once: Whether it must answer once for each sample.
+
+    Raises:
+        PlanError: There are several, and none or an unknown one was named.
+        ModelError: It does not give one row for each sample.
+    """
+    output = graph.output(name or answering_output(graph.model, lineage(graph.model)))
+    rank = len(graph.model.outputs[graph.outputs.index(output)].shape)
+    if (once and rank != 2) or output.size is None:
+        raise ModelError(
+            f"Output {output.name!r} of model {graph.model.name!r} must give one row of fixed "
+            f"length for each sample. Received: rank {rank}. The score reconstruction takes any."
+        )
+    return output
+
+
+def label_count_of(graph: Graph, output: Output) -> int | None:
+    """Return how many labels an output tells apart, where the model alone does not show it."""
+    size = output.size if len(graph.outputs) > 1 else None
+    return None if size is None else max(size, 2)

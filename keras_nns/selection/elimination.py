@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm
 from scipy.optimize import isotonic_regression
 
 Float = NDArray[np.float64]
 
 _RIDGE = 1e-3
 """Of each feature's variance, added to it: how little is trusted of what hardly varies."""
+
+_SHARE = 16
+"""No more than one in so many of the units that are left goes at once."""
+
+_SPARSE = 0.8
+"""What is left of the features is put together where they are fewer than this share of rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,9 @@ class Reader:
     columns: NDArray[np.int64]
 
 
-def eliminate(readers: Sequence[Reader], units: Sequence[int]) -> tuple[list[int], Float]:
+def eliminate(
+    readers: Sequence[Reader], units: Sequence[int], *, at_once: int = 1
+) -> tuple[list[int], Float]:
     """Remove units one by one, each time the one whose loss is least, and refit the rest.
 
     The loss of a unit is how much more the readers' outputs are off for it, each reader refitted by
@@ -46,6 +55,9 @@ def eliminate(readers: Sequence[Reader], units: Sequence[int]) -> tuple[list[int
     Args:
         readers: What reads the units.
         units: Numbers of the units that may go.
+        at_once: How many go at most before all losses are reckoned anew: those of least loss, and
+            no more than a sixteenth of what is left. More are done sooner, as what is held is gone
+            over less often.
 
     Returns:
         The units, the first to go first; and the loss of each, `(units,)`.
@@ -59,12 +71,13 @@ def eliminate(readers: Sequence[Reader], units: Sequence[int]) -> tuple[list[int
         loss = np.where(left, 0.0, np.inf)
         for state in states:
             state.add_losses(loss, left)
-        unit = int(loss.argmin())
-        order.append(unit)
-        losses.append(max(float(loss[unit]), 0.0))
-        left[unit] = False
+        most = max(1, min(at_once, int(left.sum()) // _SHARE))
+        gone = np.argsort(loss, kind="stable")[:most]
+        order += gone.tolist()
+        losses += loss[gone].clip(0).tolist()
+        left[gone] = False
         for state in states:
-            state.remove(unit)
+            state.remove(gone)
     return order, np.array(losses)
 
 
@@ -96,26 +109,55 @@ class _State:
         correlation = reader.covariance * np.outer(inverse, inverse)
         correlation[np.diag_indices_from(correlation)] = 1.0 + _RIDGE
         self._inverse = np.linalg.inv(correlation)
-        values, vectors = np.linalg.eigh(reader.importance)
-        root = vectors * np.sqrt(values.clip(0))
-        root = root[:, values > max(float(values.max(initial=0.0)), 0.0) * 1e-12]
-        self._kernel = std[:, None] * reader.kernel @ root
+        self._kernel = std[:, None] * reader.kernel @ _root(reader.importance)
         self._units, self._columns = reader.units, reader.columns
 
     def add_losses(self, loss: Float, left: NDArray[np.bool_]) -> None:
-        here = left[self._units]
-        columns = self._columns[here]
-        blocks = self._inverse[columns[:, :, None], columns[:, None, :]]
-        kernels = self._kernel[columns]
-        found = (kernels * np.linalg.solve(blocks, kernels)).sum(axis=(1, 2))
-        np.add.at(loss, self._units[here], found)
+        columns, units = self._columns, self._units
+        here = left[units]
+        columns, units = columns[here], units[here]
+        if columns.shape[1] == 1:
+            single = columns[:, 0]
+            found = np.square(self._kernel[single]).sum(axis=1)
+            found /= self._inverse[single, single]
+        else:
+            blocks = self._inverse[columns[:, :, None], columns[:, None, :]]
+            kernels = self._kernel[columns]
+            found = (kernels * np.linalg.solve(blocks, kernels)).sum(axis=(1, 2))
+        np.add.at(loss, units, found)
 
-    def remove(self, unit: int) -> None:
-        for columns in self._columns[self._units == unit]:
-            block = self._inverse[np.ix_(columns, columns)]
-            gain = np.linalg.solve(block, self._inverse[columns]).T
-            self._kernel -= gain @ self._kernel[columns]
-            self._inverse -= gain @ self._inverse[columns]
-            # Exactly nothing is left of it, whatever rounding says.
-            self._kernel[columns] = 0.0
-            self._inverse[columns] = self._inverse[:, columns] = 0.0
+    def remove(self, units: NDArray[np.int64]) -> None:
+        gone = np.isin(self._units, units)
+        if not gone.any():
+            return
+        columns = self._columns[gone].reshape(-1)
+        block = self._inverse[np.ix_(columns, columns)]
+        rows = self._inverse[columns]
+        gain = np.linalg.solve(block, rows).T
+        self._kernel -= gain @ self._kernel[columns]
+        # In place, and turned round: the matrix is symmetric, and BLAS counts along columns.
+        dgemm(-1.0, rows.T, gain.T, beta=1.0, c=self._inverse.T, overwrite_c=1)
+        # Exactly nothing is left of it, whatever rounding says.
+        self._kernel[columns] = 0.0
+        self._inverse[columns] = self._inverse[:, columns] = 0.0
+        self._units, self._columns = self._units[~gone], self._columns[~gone]
+        self._gather()
+
+    def _gather(self) -> None:
+        """Leave out rows and columns of features that are gone, once there are many."""
+        left = np.unique(self._columns)
+        if len(left) >= _SPARSE * len(self._kernel):
+            return
+        self._inverse = np.ascontiguousarray(self._inverse[np.ix_(left, left)])
+        self._kernel = self._kernel[left]
+        self._columns = np.searchsorted(left, self._columns)
+
+
+def _root(importance: Float) -> Float:
+    """Return R with `R Rᵀ` the importance, `(outputs, directions that matter)`."""
+    diagonal = np.diag(importance)
+    if np.count_nonzero(importance) == np.count_nonzero(diagonal):
+        return np.asarray(np.diag(np.sqrt(diagonal.clip(0)))[:, diagonal > 0])
+    values, vectors = np.linalg.eigh(importance)
+    root = vectors * np.sqrt(values.clip(0))
+    return np.asarray(root[:, values > max(float(values.max(initial=0.0)), 0.0) * 1e-12])

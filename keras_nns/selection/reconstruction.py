@@ -14,7 +14,7 @@ from keras_nns.data.outputs import of_output
 from keras_nns.errors import SelectionError
 from keras_nns.graph.tracing import Graph, TracedCall, trace
 from keras_nns.observation.activity import Activity
-from keras_nns.observation.gradients import answering_of, gradients_of, label_count_of
+from keras_nns.observation.gradients import gradients_of
 from keras_nns.observation.input_moments import (
     Question,
     Reading,
@@ -22,7 +22,13 @@ from keras_nns.observation.input_moments import (
     readings,
     units_read,
 )
-from keras_nns.observation.label_losses import Objective, decision_margin, projection
+from keras_nns.observation.label_losses import (
+    Objective,
+    answering_of,
+    decision_margin,
+    label_count_of,
+    projection,
+)
 from keras_nns.plans.units import Group
 from keras_nns.progress import stage
 from keras_nns.selection.activations import Score, Scores

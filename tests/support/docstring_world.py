@@ -217,6 +217,62 @@ def lm() -> keras.Model:
     return net
 
 
+@keras.saving.register_keras_serializable("docstrings")
+class Feed(layers.Layer):
+    """A residual feed-forward block whose hidden units can leave."""
+
+    def __init__(self, hidden: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden = hidden
+
+    def build(self, shape: Any) -> None:
+        self.up = layers.Dense(self.hidden, "relu", name="up")
+        self.down = layers.Dense(shape[-1], name="down")
+        self.up.build(shape)
+        self.down.build((*shape[:-1], self.hidden))
+
+    def call(self, given: Any) -> Any:
+        return given + self.down(self.up(given))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "hidden": self.hidden}
+
+
+@cache
+def teach_feed() -> None:
+    """Let hidden units and whole blocks leave."""
+
+    @nns.rules.register(Feed)
+    def feed(site: Any) -> None:
+        layer = site.operation
+        units, whole = site.make(layer.hidden, "hidden"), site.make(1, "block")
+        site.bind(layer.up.kernel, {1: units})
+        site.bind(layer.up.bias, {0: units})
+        site.bind(layer.down.kernel, {0: units}, silence=(0,))
+        site.reads(units)
+        site.watch(units, layer.down)
+        site.skips(whole, layer.down.kernel, layer.down.bias)
+        site.watch(whole, layer, influence)
+        site.rebuild(lambda keep: (Feed, {**layer.get_config(), "hidden": keep.count(units)}))
+        site.protect_all("the blocks add to it")
+        site.emit({})
+
+
+@cache
+def writer() -> keras.Model:
+    teach_feed()
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((12,), dtype="int32", name="token_ids")
+    steps = layers.Embedding(40, 16, name="embedding")(tokens)
+    for number in range(2):
+        steps = Feed(32, name=f"block_{number}")(steps)
+    head = layers.Dense(40, activation="softmax", name="next")
+    net = keras.Model(tokens, head(steps), name="writer")
+    net.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    net.fit(texts(), np.roll(texts(), -1, axis=1), epochs=3, verbose=0)
+    return net
+
+
 def kinds() -> np.ndarray:
     return np.arange(200) % 2
 
@@ -233,7 +289,7 @@ WORDS: dict[str, Callable[[], Any]] = {
     word.__name__: word
     for word in (
         model, x, y, x_test, y_test, parts, activity, plan, three, eight, tiny, flat,
-        resnet, lm, texts, kinds,
+        resnet, lm, texts, kinds, writer,
     )
 }  # fmt: skip
 """What makes each word."""
