@@ -8,7 +8,8 @@ from keras_nns.composition.patching import Patched
 from keras_nns.composition.transplanting import Transplanted
 from keras_nns.data.named import Splits
 from keras_nns.data.splitting import Split
-from keras_nns.extraction.budgeted import Extraction
+from keras_nns.extraction.extracted import Extraction
+from keras_nns.extraction.language import LanguageExtraction
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.extraction.widths import NpuWidths
 from keras_nns.graph.inspection import GroupCost, Inspection
@@ -38,6 +39,7 @@ __all__ = [
     "Extraction",
     "GroupCost",
     "Inspection",
+    "LanguageExtraction",
     "Lineage",
     "Look",
     "Modularity",

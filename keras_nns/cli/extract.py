@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, cut, reading, screen
+from keras_nns.errors import FileError
 from tflite_export.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from keras_nns.extraction.budgeted import Extraction
+    from keras_nns.extraction.extracted import Extraction
     from keras_nns.extraction.unfinished import Unfinished
 
 EXAMPLE = """\
 keras-nns extract nns_demo/parent.keras digits --label 3 --budget 12kB -o three.keras
 keras-nns extract model.keras photos --label cat --label dog --budget 500kB --quantize int8 \\
     -o pets.tflite
+keras-nns extract lm.keras texts/ --label code --budget 80% -o code.keras
 keras-nns extract model.keras photos --label cat --budget npu-cycles=200k@ethos-u55-128 \\
     --budget 60kB --quantize int8 -o cat.tflite"""
 
-SCORES = ("reconstruction", "contrast", "mean_activation", "firing_frequency")
+_LIMITS = ("steps", "tokens", "seconds")
+
+SCORES = (
+    "reconstruction",
+    "branch_reconstruction",
+    "contrast",
+    "mean_activation",
+    "firing_frequency",
+)
 
 
 def add(commands: arguments.Commands) -> None:
@@ -47,9 +57,27 @@ def add(commands: arguments.Commands) -> None:
         help="what it may cost: 60kB or 60KiB of .tflite in the variant that ships, "
         "parameters=20k, macs=1M, activation-memory=32KiB, arena=16KiB in TFLite Micro, "
         "npu-cycles=200k@ethos-u55-128, sram=32KiB@ethos-u55-128, latency-ms=0.5, or drop=0.01 of "
-        "balanced accuracy; again for another limit, of which all hold",
+        "balanced accuracy; again for another limit, of which all hold. Of a language model "
+        "parameters, bytes of float32 weights, or 80%% of the parameters without embeddings",
     )
     add_making(parser)
+    texts = parser.add_argument_group(
+        "language models", "DATA is a folder with a sub-folder of text files for each kind, or .npz"
+    )
+    for name, what in (("steps", "steps"), ("tokens", "tokens"), ("seconds", "seconds")):
+        texts.add_argument(
+            f"--distill-{name}",
+            type=arguments.count,
+            metavar="N",
+            help=f"distil it from the parent for at most so many {what} (default: not at all)",
+        )
+    texts.add_argument(
+        "--window",
+        type=arguments.count,
+        default=128,
+        metavar="N",
+        help="tokens of the windows that texts are dealt into (default: 128)",
+    )
 
 
 def add_making(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +125,14 @@ def add_making(parser: argparse.ArgumentParser) -> None:
 
 def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Load the model and the data; return them and the options of `extract`."""
+    from keras_nns.observation.next_token import foretells
+
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
-        data, label_names = reading.data(given, model, given.data)
+        if foretells(model):
+            data, label_names = reading.texts(given), given.label_names
+        else:
+            data, label_names = reading.data(given, model, given.data)
     options = {
         "labels": reading.labels_of(given.label, label_names),
         "head": given.head,
@@ -122,16 +155,28 @@ def run(given: Namespace) -> None:
     """Extract, write the network or its file, and print what it costs and is worth."""
     from keras_nns.graph.budgets import parse
 
-    budget = parse(",".join(given.budget))
+    share = len(given.budget) == 1 and given.budget[0].strip().endswith("%")
+    budget = given.budget[0] if share else parse(",".join(given.budget))
     output = reading.free_output(given, ".keras", ".tflite")
     if output.suffix == ".tflite" and given.quantize is None:
         given.quantize = "float32"
     model, data, options = opened(given)
     from keras_nns.extraction import budgeted
+    from keras_nns.extraction.extracted import Extraction
+    from keras_nns.observation.next_token import foretells
 
+    if foretells(model):
+        if output.suffix != ".keras":
+            raise FileError(f"A language model is written as .keras. Received: {output}.")
+        # A batch of images is more than one of texts should be.
+        options |= {"batch_size": None, "window": given.window}
+    limits = {f"distill_{name}": getattr(given, f"distill_{name}") for name in _LIMITS}
     with screen.cut_off(given, lambda left: _left(left, output)):
-        found = budgeted.extract(model, data, budget=budget, **options)
-    _save(given, found, output)
+        found = budgeted.extract(model, data, budget=budget, **limits, **options)
+    if isinstance(found, Extraction):
+        _save(given, found, output)
+    else:
+        found.save(output, overwrite=given.overwrite)
     if not given.json:
         screen.remark(given, f"{output}: {found.plan}")
     screen.figures(given, found, found.to_table())

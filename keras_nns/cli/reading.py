@@ -139,6 +139,39 @@ def data(
     return (found.scaled(found.x) if scales else found.x, found.y), label_names
 
 
+def texts(given: Namespace) -> Any:
+    """Open texts of several kinds as `extract` takes them of a language model.
+
+    Args:
+        given: The arguments of `add_reading`: the path of a folder with one sub-folder of text
+            files for each kind, or of an `.npz` of texts or tokens `x` and their kinds `y`.
+
+    Raises:
+        FileError: A file is missing or damaged, or has other arrays.
+    """
+    import zipfile
+
+    import numpy as np
+
+    path = Path(given.data)
+    if not path.exists():
+        raise FileError(f"There is no {path}: expected a folder of texts, or an .npz.")
+    if path.is_dir():
+        return path
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            found = {name: held[name] for name in held.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise FileError(f"{path} is no .npz of texts and kinds: {error}") from error
+    for x, y in (("x", "y"), ("x_train", "y_train"), ("texts", "kinds"), ("tokens", "kinds")):
+        if x in found and y in found:
+            return found[x], found[y]
+    raise FileError(
+        f"{path} has {sorted(found)}. Expected x and y, x_train and y_train, texts and kinds, or "
+        "tokens and kinds."
+    )
+
+
 def _scales(given: Namespace, network: Any, white: float) -> bool:
     """Decide whether pixels of 0..white are scaled to 0..1, and say where the model does it."""
     from keras_nns.data.preprocessing import rescaled_by

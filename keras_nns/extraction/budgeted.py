@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_nns import tables
-from keras_nns.errors import FileError
+from keras_nns.data.texts import are_kinds
+from keras_nns.errors import SurgeryError
 from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.extracted import Extraction
+from keras_nns.extraction.language import LanguageOptions, extract_language
 from keras_nns.extraction.meters import Meter, warn_of_cpu
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
@@ -33,152 +32,20 @@ from keras_nns.extraction.sizes import (
 )
 from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
 from keras_nns.extraction.unfinished import Keeper, left_behind
-from keras_nns.files.atomic import Json
 from keras_nns.graph.budgets import Budget, as_budget
-from keras_nns.judgement.compared import Comparison
-from keras_nns.observation.activity import Activity
+from keras_nns.observation.next_token import foretells
 from keras_nns.plans.kept_units import Plan
 from keras_nns.progress import Verbose, job
 from keras_nns.repairing.patient import Step
 from keras_nns.repairing.prepared import MEMORY
-from keras_nns.repairing.steps import Repair
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, check_balance
-from keras_nns.shipping.forms import Quantization, Shipped
-from keras_nns.surgery.lineage import Head, save_model
-from keras_nns.training.trained import Trained
+from keras_nns.shipping.forms import Quantization
+from keras_nns.surgery.lineage import Head
+from keras_nns.training.next_tokens import Limits
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Extraction(tables.Tabular):
-    """A subnetwork made to a budget, and how it came about. Printing it gives a table.
-
-    Attributes:
-        model: The subnetwork, a new model.
-        plan: Which of the parent's units it holds.
-        budget: What it may cost.
-        costs: What it costs, by the units of the budget.
-        least_costs: What the smallest subnetwork that was looked at costs: of one unit in every
-            layer, or without what networks can do without, where the budget is below that.
-        comparison: It beside the parent, asked the same, on samples held out from all of it. Where
-            `quantize` was given, these are the figures of the file, run in LiteRT.
-        in_keras: The same of the network as Keras runs it.
-        shipped: Its `.tflite` file, made when it is first asked for.
-        repaired: What repair gained; None without repair.
-        trained: What distillation gained; None without.
-        activity: What was observed, in the one pass that all plans were made from.
-        exports: How many `.tflite` files were made to measure plans.
-        seconds: Where the time went: to `"observe"`, to `"score"`, to `"search"`, to `"export"` and
-            measure files, to `"repair"` and train, and to `"judge"`.
-
-    Example:
-        >>> small = nns.extract(model, (x, y), labels=3, budget="parameters=700", repair=False)
-        >>> small.costs["parameters"] <= 700
-        True
-        >>> small.comparison.after[3].auc
-        0.9...
-    """
-
-    model: keras.Model
-    plan: Plan
-    budget: Budget
-    costs: Mapping[str, float]
-    least_costs: Mapping[str, float]
-    comparison: Comparison
-    in_keras: Comparison
-    shipped: Shipped
-    repaired: Repair | None
-    trained: Trained | None
-    activity: Activity
-    exports: int
-    seconds: Mapping[str, float]
-
-    def to_table(self) -> tables.Table:
-        """Return what it costs and what it is worth as a table."""
-        table = self.comparison.to_table()
-        return tables.Table(
-            table.columns, table.rows, f"{self.summary}\n{table.caption}", table.prose
-        )
-
-    @property
-    def cost(self) -> float:
-        """What it costs, in the budget's unit; of several limits, its share of the tightest."""
-        return self.budget.amount(self.costs)
-
-    @property
-    def least(self) -> float:
-        """The same of the smallest subnetwork."""
-        return self.budget.amount(self.least_costs)
-
-    @property
-    def flat(self) -> bytes:
-        """The bytes of its `.tflite` file: the network, its labels and its record.
-
-        In the variant that was asked for; float32 where none was.
-        """
-        return self.shipped.flat
-
-    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the network as `.keras`, or its file as `.tflite`: the suffix says which.
-
-        A `.keras` file remembers what the network answers and where it was cut from
-        (`load_model`).
-
-        Args:
-            path: Where to.
-            overwrite: Whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileError: The path has another suffix, exists already, or cannot be written.
-            tflite_export.VerificationError: The `.tflite` file does not answer as the network.
-            tflite_export.ExportError: There is no such file, or it cannot be written.
-
-        Example:
-            >>> small = nns.extract(model, (x, y), labels=3, budget="parameters=700", repair=False)
-            >>> small.save("three.tflite").name
-            'three.tflite'
-        """
-        path = Path(path)
-        if path.suffix == ".tflite":
-            return self.shipped.save(path, overwrite=overwrite)
-        if path.suffix != ".keras":
-            raise FileError(f"save writes .keras or .tflite. Received: {str(path)!r}.")
-        save_model(self.model, path, overwrite=overwrite)
-        return path
-
-    @property
-    def summary(self) -> str:
-        """What was asked and what came of it, in a sentence."""
-        plan = self.plan
-        shown = partial(self.budget.shown, variant=self.shipped.form.variant)
-        units = sum(map(len, plan.kept.values()))
-        without = f", none of {', '.join(map(repr, plan.empty))}" if plan.empty else ""
-        whole = f", {', '.join(map(repr, plan.unknown))} whole" if plan.unknown else ""
-        return (
-            f"{shown(self.costs)}, of a budget of {shown(self.budget.limits, unit=False)} "
-            f"(the smallest network: {shown(self.least_costs, unit=False)}): {units} of "
-            f"{sum(plan.sizes.values())} units{without}{whole}."
-        )
-
-    def to_json(self) -> Json:
-        """Return everything but the model and the activity as plain data."""
-        return {
-            "budget": {**self.budget.limits, "target": self.budget.target},
-            "costs": dict(self.costs),
-            "least_costs": dict(self.least_costs),
-            "units": {name: len(units) for name, units in self.plan.kept.items()},
-            "exports": self.exports,
-            "seconds": dict(self.seconds),
-            "quantize": self.shipped.form.quantize,
-            "comparison": self.comparison.to_json(),
-            "in_keras": self.in_keras.to_json(),
-            "repaired": None if self.repaired is None else self.repaired.to_json(),
-            "trained": None if self.trained is None else self.trained.to_json(),
-        }
+_BATCH = 256
 
 
 def extract(
@@ -187,27 +54,38 @@ def extract(
     y: Any = None,
     *,
     labels: Label | Sequence[Label] = "all",
-    budget: Budget | str,
+    budget: Budget | str | float,
     quantize: str | Quantization | None = None,
     head: Head | None = None,
     score: Score | str | None = None,
     balance: Balance | None = None,
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
+    distill_steps: int | None = None,
+    distill_tokens: int | None = None,
+    distill_seconds: float | None = None,
     held_out: float = 0.2,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    window: int = 128,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
     memory: int = MEMORY,
     verbose: Verbose = "auto",
-) -> Extraction:
+) -> Extraction | Any:
     """Make the subnetwork for some labels that a budget allows: observe, select, cut, repair.
 
     The model is observed once. Which units stay is searched over the scores of that one pass, by
     what networks cost; files are exported only to measure bytes and memory. For a budget of size or
     time the answer is the largest network that fits, within what one unit costs and never over; for
     a `drop`, the smallest that was found to lose no more.
+
+    Of a language model the labels are kinds of text: `data` is `(texts, kinds)`, strings, which go
+    through its own tokenizer, or tokens; a dictionary of lists of strings by kind; or a folder with
+    one sub-folder of text files for each kind. Whole texts are held out. Units that stay are chosen
+    by `branch_reconstruction`, ends of branches are refitted by least squares, and the figures are
+    perplexities of all kinds, also of those that it is not for. The budget is in parameters or
+    bytes of float32 weights, or a share of the parameters without embeddings: `0.8` or `"80%"`.
 
     Args:
         model: The parent. It is not changed.
@@ -236,11 +114,16 @@ def extract(
         repair: Whether to repair it: least squares, then the head. Or the steps, as in `repair`.
         distill_epochs: For how many epochs to distil it from the parent behind that; the head is
             set once more afterwards.
+        distill_steps: Of a language model, how many steps of four texts to distil it for.
+        distill_tokens: Likewise, how many tokens to read; the first limit that is reached ends it.
+        distill_seconds: Likewise, how long. What comes of it depends on the machine.
         held_out: Share of the samples that nothing looks at but the figures, and the choice itself
             for a `drop`.
         seed: Which samples those are, and their order in training.
-        batch_size: Samples in a batch, for arrays.
-        label_names: Name of every label of the parent, in the order of its outputs.
+        batch_size: Samples in a batch, for arrays. None: 256, or 8 texts.
+        window: Tokens of the windows that texts, where they are strings, are dealt into.
+        label_names: Name of every label of the parent, in the order of its outputs; or of every
+            kind of text.
         output: Name of the output that answers the labels, where the parent has several.
         memory: How many bytes of activations may be kept at a time, beside the model's own forward
             pass. With less, layers are reached from the input again: the same answer, later.
@@ -249,7 +132,8 @@ def extract(
 
     Returns:
         The subnetwork as `.model`, with what it costs, what is the least there can be, and its
-        figures on the samples held out beside the parent's. Printing it gives a table.
+        figures on the samples held out beside the parent's. Printing it gives a table. Of a
+        language model a `LanguageExtraction`.
 
     Raises:
         SelectionError: The budget has no unit or is below one unit in every layer; the message says
@@ -277,7 +161,29 @@ def extract(
         ... )
         >>> path = pets.save("pets.tflite")
     """
-    budget = as_budget(budget)
+    limits = Limits(distill_steps, distill_tokens, distill_seconds)
+    if foretells(model) and are_kinds(data, y):
+        _refuse_of_labels(quantize=quantize, head=head, distill_epochs=distill_epochs)
+        options = LanguageOptions(
+            labels=labels,
+            score=score,
+            balance=balance,
+            repair=repair,
+            limits=limits,
+            held_out=held_out,
+            seed=seed,
+            label_names=label_names,
+            window=window,
+            **({} if batch_size is None else {"batch_size": batch_size}),
+        )
+        return extract_language(model, data, y, budget, options, verbose=verbose)
+    if limits.given:
+        raise SurgeryError(
+            "distill_steps, distill_tokens and distill_seconds are for language models and kinds "
+            "of text. For labels that the model answers, pass distill_epochs."
+        )
+    batch_size = _BATCH if batch_size is None else batch_size
+    budget = as_budget(budget)  # type: ignore[arg-type]
     if balance is not None:
         check_balance(balance)
     keeper = Keeper(budget.drop)
@@ -355,3 +261,19 @@ def extract(
         exports=clock.times["export"],
         seconds=clock.seconds,
     )
+
+
+def _refuse_of_labels(*, quantize: object, head: object, distill_epochs: int) -> None:
+    """Refuse what is for models that answer labels, where one foretells tokens."""
+    given = {
+        f"quantize={quantize!r}": quantize is not None,
+        f"head={head!r}": head not in (None, "parent"),
+        f"distill_epochs={distill_epochs!r}": bool(distill_epochs),
+    }
+    asked = [name for name, there in given.items() if there]
+    if asked:
+        raise SurgeryError(
+            f"{', '.join(asked)} is for models that answer labels. A language model keeps its whole"
+            " vocabulary and is judged as Keras runs it; distil it with distill_steps=, "
+            "distill_tokens= or distill_seconds=."
+        )

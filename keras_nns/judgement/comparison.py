@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keras_nns.data.labels import answers_labels
 from keras_nns.data.outputs import of_output
 from keras_nns.data.sketch import Sketcher
+from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SelectionError
 from keras_nns.graph import costs
 from keras_nns.graph.tracing import trace
@@ -20,11 +21,13 @@ from keras_nns.judgement.compared import Beside, Comparison
 from keras_nns.judgement.evaluation import Labels, wanted_labels
 from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.leakage import Guard
+from keras_nns.judgement.perplexity import MOST_TEXTS, perplexity, refuse_for_texts
 from keras_nns.judgement.points import operating_point
 from keras_nns.judgement.question import Question, ask, listed, question_of, reply
 from keras_nns.judgement.replies import judge
 from keras_nns.judgement.tallies import Reported
 from keras_nns.observation.forward import Ran, parents_batches, run, settle_labels
+from keras_nns.observation.next_token import foretells
 from keras_nns.surgery.lineage import Lineage, answering_output, balanced_decisions, origin_of
 from keras_nns.surgery.operating_points import OperatingPoint
 
@@ -48,7 +51,7 @@ def compare(
     allow_overlap: bool = False,
     parent_tflite_bytes: int | None = None,
     tflite_bytes: int | None = None,
-) -> Comparison:
+) -> Comparison | Any:
     """Judge a subnetwork beside its parent, on the same data in one pass.
 
     All are asked the same question. Where the subnetwork answers only its own labels, so does the
@@ -62,6 +65,9 @@ def compare(
     Without, all decide as they are, but for a subnetwork whose own decisions were set for balanced
     accuracy: its parent then decides at its best point on the samples that were set on, which the
     subnetwork remembers. The tables say where each decided. An AUC does not depend on it.
+
+    Language models and the kind of each text give the perplexities of `"parent"`, `"subnetwork"`
+    and those beside them, as `perplexity` does.
 
     Args:
         parent: The parent model.
@@ -100,6 +106,20 @@ def compare(
         >>> told.before[3].specificity, told.after[3].specificity
         (0.9..., 0.9...)
     """
+    if foretells(parent) and are_kinds(data, y):
+        told = {"labels": labels, "threshold": threshold, "multi_label": multi_label}
+        refuse_for_texts("compare", told | {"calibrate": calibrate})
+        return perplexity(
+            {"parent": parent, "subnetwork": subnet, **(beside or {})},
+            data,
+            y,
+            label_names=label_names,
+            output=output,
+            batch_size=min(batch_size, MOST_TEXTS),
+            confidence=confidence,
+            seed=seed,
+            allow_overlap=allow_overlap,
+        )
     origin = origin_of(subnet)
     if isinstance(origin, Lineage) and origin.taught:
         raise SelectionError(

@@ -7,12 +7,15 @@ from typing import Any
 
 import keras
 
+from keras_nns.data.texts import are_kinds
 from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.leakage import Guard
+from keras_nns.judgement.perplexity import MOST_TEXTS, perplexity, refuse_for_texts
 from keras_nns.judgement.question import question_of, reply
 from keras_nns.judgement.replies import judge
 from keras_nns.judgement.tallies import Reported, output_of, tally
 from keras_nns.observation.forward import parents_batches, passed, run, settle_labels
+from keras_nns.observation.next_token import foretells
 from keras_nns.surgery.lineage import (
     Lineage,
     Origin,
@@ -38,7 +41,7 @@ def evaluate(
     confidence: float | None = None,
     seed: int = 0,
     allow_overlap: bool = False,
-) -> Evaluation:
+) -> Evaluation | Any:
     """Judge a model, or a subnetwork, on data that it was not made from.
 
     What is judged follows from the targets: labels of samples; labels at every position (pixels,
@@ -50,6 +53,8 @@ def evaluate(
     labels is judged among them: samples of other labels are left out, and counted as such. For one
     that answers "other", every other label is "other"; for one yes/no probability, every sample
     counts.
+
+    A language model and the kind of each text give perplexities of all kinds, as `perplexity` does.
 
     Args:
         model: A parent or a subnetwork. Logits are as good as probabilities, but where an output
@@ -82,6 +87,20 @@ def evaluate(
         >>> figures.accuracy, figures[3].specificity
         (0.9..., 0.9...)
     """
+    if foretells(model) and are_kinds(data, y):
+        further = {"labels": labels, "threshold": threshold, "multi_label": multi_label}
+        refuse_for_texts("evaluate", further)
+        return perplexity(
+            model,
+            data,
+            y,
+            label_names=label_names,
+            output=output,
+            batch_size=min(batch_size, MOST_TEXTS),
+            confidence=confidence,
+            seed=seed,
+            allow_overlap=allow_overlap,
+        )
     origin = origin_of(model)
     batches = parents_batches(
         model, origin, data, y, batch_size=batch_size, label_names=label_names, output=output

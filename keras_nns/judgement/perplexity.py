@@ -17,9 +17,13 @@ from keras_nns.files.atomic import Json
 from keras_nns.judgement.bootstrap import Interval, Weights, check_confidence, intervals
 from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.token_losses import TokenLosses
+from keras_nns.observation.next_token import tables_of
 from keras_nns.tables import UNDEFINED, Table, Tabular
 
 Float = NDArray[np.float64]
+
+MOST_TEXTS = 8
+"""Texts in a batch, unless fewer are asked for: a vocabulary is scored at every step of each."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,24 @@ def perplexity(
     return Perplexity(tuple(rows), sizes, confidence)
 
 
+def refuse_for_texts(verb: str, given: Mapping[str, Any]) -> None:
+    """Refuse options of models that answer labels, where one foretells tokens.
+
+    Args:
+        verb: What was called.
+        given: The options, None where they were not given.
+
+    Raises:
+        DataError: One was given.
+    """
+    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if asked:
+        raise DataError(
+            f"{verb} of a language model gives the perplexity of every kind of text, and "
+            f"{', '.join(asked)} is for models that answer labels. Leave it out."
+        )
+
+
 def _refuse_targets(y: Any) -> None:
     """Refuse what `fit` takes: the next token at every step, beside the texts."""
     values = y if isinstance(y, np.ndarray) else None
@@ -309,10 +331,7 @@ def _figures(
 def _size(reader: TokenLosses) -> Size:
     """Return what a model weighs, and how fast it was behind its first batch."""
     model = reader.model
-    tables = [
-        layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
-    ]
-    looked_up = {id(w): math.prod(w.shape) for layer in tables for w in layer.weights}
+    looked_up = {id(w): math.prod(w.shape) for layer in tables_of(model) for w in layer.weights}
     positions, seconds = (sum(part) for part in zip((0, 0.0), *reader.times[1:], strict=True))
     whole = int(model.count_params())
     speed = positions / seconds if seconds else math.nan

@@ -1,0 +1,396 @@
+"""Extract a smaller language model for some kinds of text: observe, score, cut, repair, judge."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_nns import tables
+from keras_nns.data.texts import Texts, read_texts
+from keras_nns.errors import DataError, FileError, ModelError, SelectionError
+from keras_nns.extraction.language_sizes import Kept, Sizes, parameters_of, sizes_of
+from keras_nns.extraction.networks import Network
+from keras_nns.extraction.unfinished import Keeper, left_behind
+from keras_nns.files.atomic import Json
+from keras_nns.graph.budgets import Budget
+from keras_nns.graph.tracing import Graph, hidden_layout, trace
+from keras_nns.judgement.perplexity import Perplexity, perplexity
+from keras_nns.observation.activity import Activity
+from keras_nns.observation.branch_moments import ends_of
+from keras_nns.observation.next_token import NextToken
+from keras_nns.observation.streaming import observe
+from keras_nns.plans.kept_units import Choice, Plan
+from keras_nns.progress import Job, Part, Verbose, job
+from keras_nns.repairing.least_squares import least_squares
+from keras_nns.repairing.patient import Step
+from keras_nns.repairing.steps import Repair
+from keras_nns.repairing.steps import repair as mend_on
+from keras_nns.selection.activations import Score, name_of
+from keras_nns.selection.branches import branch_reconstruction
+from keras_nns.selection.choosing import Label, checked_scores, label_numbers
+from keras_nns.selection.naming import as_score
+from keras_nns.selection.ranking import Balance, check_balance
+from keras_nns.selection.weights import wanda
+from keras_nns.surgery.cutting import cut
+from keras_nns.surgery.lineage import save_model
+from keras_nns.training.next_tokens import Distilled, Limits, distill_next_tokens
+
+_BATCH = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LanguageExtraction(tables.Tabular):
+    """A smaller language model made to a budget, and how it came about. Printing it gives a table.
+
+    Attributes:
+        model: The network, a new model; of the parent's class where that can say what is left.
+        plan: Which of the parent's units it holds.
+        budget: What it may cost.
+        costs: What it costs: `"parameters"`, `"without_embeddings"`, and `"bytes"` of weights in
+            float32.
+        figures: Its perplexity beside the parent's for each kind of text, on texts held out from
+            all of it.
+        repaired: What repair gained; None without repair.
+        trained: What distillation came to; None without.
+        activity: What was observed.
+        seconds: Where the time went: to `"observe"`, `"score"`, `"cut"`, `"repair"`, `"distill"`
+            and `"judge"`.
+
+    Example:
+        >>> small = nns.extract(writer, (texts, kinds), labels="code", budget=0.8,
+        ...                     label_names=("code", "prose"))
+        >>> small.costs["parameters"] < writer.count_params()
+        True
+        >>> small.figures["subnetwork", "code"].perplexity < 40  # tokens
+        True
+    """
+
+    model: keras.Model
+    plan: Plan
+    budget: Budget
+    costs: Mapping[str, float]
+    figures: Perplexity
+    repaired: Repair | None
+    trained: Distilled | None
+    activity: Activity
+    seconds: Mapping[str, float]
+
+    def to_table(self) -> tables.Table:
+        """Return what it costs and what it is worth as a table."""
+        table = self.figures.to_table()
+        return tables.Table(
+            table.columns, table.rows, f"{self.summary}\n{table.caption}", table.prose
+        )
+
+    @property
+    def summary(self) -> str:
+        """What was asked and what came of it, in a sentence."""
+        names = ", ".join(self.plan.label_names[number] for number in self.plan.labels)
+        units = sum(map(len, self.plan.kept.values()))
+        taught = ""
+        if self.trained is not None:
+            taught = f" Distilled for {self.trained.steps:,} steps, {self.trained.tokens:,} tokens."
+        return (
+            f"A {type(self.model).__name__} for {names}: {self.costs['parameters']:,.0f} "
+            f"parameters, {self.costs['without_embeddings']:,.0f} without embeddings, of a budget "
+            f"of {self.budget}; {units:,} of {sum(self.plan.sizes.values()):,} units.{taught}"
+        )
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the network as `.keras`, which remembers where it was cut from.
+
+        Args:
+            path: Where to.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            FileError: The path has another suffix, exists already, or cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".keras":
+            raise FileError(
+                f"A language model is saved as .keras. Received: {str(path)!r}. For a .tflite of "
+                "its forward pass: tflite_export.convert, for texts of one length."
+            )
+        save_model(self.model, path, overwrite=overwrite)
+        return path
+
+    def to_json(self) -> Json:
+        """Return everything but the model and the activity as plain data."""
+        return {
+            "budget": self.budget.limits,
+            "costs": dict(self.costs),
+            "units": {name: len(units) for name, units in self.plan.kept.items()},
+            "seconds": dict(self.seconds),
+            "figures": self.figures.to_json(),
+            "repaired": None if self.repaired is None else self.repaired.to_json(),
+            "trained": None if self.trained is None else self.trained.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class LanguageOptions:
+    """How a language model is made smaller, as `extract` takes it.
+
+    Attributes:
+        labels: The kinds of text that it is for.
+        score: How much they need a unit; None for `branch_reconstruction`, or `wanda` where blocks
+            are not watched inside.
+        balance: `"cost"` keeps the units that lose most for their parameters; `"share"` the same
+            number in every block. None: `"cost"` for `branch_reconstruction` where the parent's
+            class can say what is left then; else `"share"`.
+        repair: As in `extract`.
+        limits: When distillation ends; without any there is none.
+        held_out: Share of the texts that nothing looks at but the figures.
+        seed: Which texts those are, and their order in training.
+        batch_size: Texts in a batch.
+        label_names: Name of every kind.
+        window: Tokens of a window that strings are dealt into.
+    """
+
+    labels: Label | Sequence[Label] = "all"
+    score: Score | str | None = None
+    balance: Balance | None = None
+    repair: bool | Step | Sequence[Step] = True
+    limits: Limits = field(default_factory=Limits)
+    held_out: float = 0.2
+    seed: int = 0
+    batch_size: int = _BATCH
+    label_names: Sequence[Any] | None = None
+    window: int = 128
+
+
+def extract_language(
+    model: keras.Model,
+    data: Any,
+    y: Any,
+    budget: Budget | str | float,
+    options: LanguageOptions,
+    *,
+    verbose: Verbose = "auto",
+) -> LanguageExtraction:
+    """Make a language model smaller for some kinds of text; see `extract`."""
+    asked = NextToken(model)
+    graph = trace(model)
+    hidden_layout(graph)
+    if options.balance is not None:
+        check_balance(options.balance)
+        if options.balance == "zeta":
+            raise SelectionError(
+                "balance='zeta' is for networks that answer labels; take 'cost' or 'share'."
+            )
+    told, allowed = parameters_of(budget, graph)
+    texts, numbers = _opened(model, data, y, options)
+    fitted, held = texts.divided(options.held_out, options.seed)
+    seconds: dict[str, float] = {}
+    keeper = Keeper(None)
+    with job(verbose) as shown, left_behind(keeper.found):
+        _expect(shown, texts, options)
+        timed = _Timed(shown, seconds)
+        with timed("observe"):
+            activity = observe(
+                model,
+                (fitted.inputs, fitted.kinds),
+                label_names=texts.names,
+                statistics=["mean", "mean_square"],
+                batch_size=options.batch_size,
+                verbose=False,
+            )
+        own = fitted.of(numbers)
+        with timed("score"):
+            score = _score(model, graph, own, options)
+            found = checked_scores(activity, score, numbers)
+            scores = {name: values[numbers].max(axis=0) for name, values in found.items()}
+        chosen = _Chosen(graph, activity, tuple(numbers), name_of(score), told, allowed)
+        with timed("cut"):
+            plan, small = chosen.cut(scores, options.balance)
+        steps = _steps(options.repair)
+        lacks = [
+            *(["repair"] if steps else []),
+            *(["distillation"] if options.limits.given else []),
+        ]
+        keeper.made(Network(small, plan), *lacks, "figures")
+        repaired = None
+        if steps:
+            with timed("repair"):
+                repaired = mend_on(
+                    small,
+                    model,
+                    own.inputs,
+                    steps=steps,
+                    held_out=_judged_share(own.size),
+                    seed=options.seed,
+                    batch_size=options.batch_size,
+                )
+            small = repaired.model
+            keeper.made(Network(small, plan), *lacks)
+        trained = None
+        if options.limits.given:
+            with timed("distill"):
+                trained = distill_next_tokens(
+                    small, model, own, options.limits, asked=asked, seed=options.seed
+                )
+            small = trained.model
+            keeper.made(Network(small, plan), "figures")
+        with timed("judge"):
+            figures = perplexity(
+                {"parent": model, "subnetwork": small},
+                held.inputs,
+                held.kinds,
+                label_names=texts.names,
+                batch_size=options.batch_size,
+                seed=options.seed,
+            )
+    whole, looked_up = sizes_of(small)
+    costs = {
+        "parameters": float(whole),
+        "without_embeddings": float(whole - looked_up),
+        "bytes": 4.0 * whole,
+    }
+    return LanguageExtraction(
+        small, plan, told, costs, figures, repaired, trained, activity, seconds
+    )
+
+
+def _opened(model: Any, data: Any, y: Any, options: LanguageOptions) -> tuple[Texts, list[int]]:
+    """Read the texts, and make sure that there are some to cut for and some to compare with."""
+    if not 0 < options.held_out < 1:
+        raise DataError(
+            "extract judges on texts held out. Pass held_out above 0 and below 1. Received: "
+            f"{options.held_out!r}."
+        )
+    texts = read_texts(model, data, y, label_names=options.label_names, window=options.window)
+    seen = sorted(set(texts.kinds.tolist()))
+    if len(seen) < 2:
+        raise DataError(
+            f"The texts are all of one kind, {texts.names[seen[0]]!r}. Pass texts of another kind "
+            "beside them: what the smaller model forgets is shown by texts that it is not for."
+        )
+    numbers = label_numbers(texts.names, options.labels)
+    missing = [texts.names[number] for number in numbers if number not in seen]
+    if missing:
+        raise DataError(
+            f"There is no text of kind {', '.join(map(repr, missing))}, so nothing is known of "
+            "what it needs. Pass some, or leave the label out."
+        )
+    return texts, numbers
+
+
+def _score(model: Any, graph: Graph, own: Texts, options: LanguageOptions) -> Score:
+    given = options.score
+    if given is not None and given != branch_reconstruction.__name__:
+        return as_score(given, model)
+    if not ends_of(graph):
+        if given is not None:
+            raise ModelError(f"{given} is for blocks that are watched inside; there are none.")
+        return wanda(model)
+    return branch_reconstruction(
+        model,
+        own.inputs,
+        own.kinds,
+        batch_size=options.batch_size,
+        label_names=own.names,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Chooses the units that a budget allows, and cuts."""
+
+    graph: Graph
+    activity: Activity
+    labels: tuple[int, ...]
+    score: str
+    budget: Budget
+    allowed: int
+
+    def cut(self, scores: Mapping[str, Any], balance: Balance | None) -> tuple[Plan, keras.Model]:
+        """Return the plan, and the network that is cut by it.
+
+        Raises:
+            SelectionError: The budget would empty a block.
+        """
+        sizes = Sizes(self.graph, scores)
+        sizes.refuse_below(self.allowed)
+        comparable = self.score == branch_reconstruction.__name__
+        model = self.graph.model
+        if balance == "cost" or (balance is None and comparable):
+            plan = self._plan(sizes.by_loss(self.allowed), "cost")
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                small = cut(model, plan)
+            if balance == "cost" or isinstance(small, type(model)):
+                for one in told:
+                    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+                return plan, small
+        plan = self._plan(sizes.uniform(self.allowed, comparable=comparable), "share")
+        return plan, cut(model, plan)
+
+    def _plan(self, kept: Kept, balance: str) -> Plan:
+        groups = self.graph.layout.prunable
+        everything = {group.name: tuple(range(group.size)) for group in groups}
+        own = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()}
+        return Plan(
+            fingerprint=self.activity.fingerprint,
+            sizes={group.name: group.size for group in groups},
+            kept=everything | own,
+            labels=self.labels,
+            label_names=self.activity.label_names,
+            choices=(Choice(self.labels, self.score, f"budget, {balance}", ()),),
+            seen=self.activity.seen,
+        )
+
+
+class _Timed:
+    """Times the parts of the work."""
+
+    def __init__(self, shown: Job, seconds: dict[str, float]) -> None:
+        self._shown, self._seconds = shown, seconds
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Time what is done inside."""
+        start = time.perf_counter()
+        with self._shown.part(part):
+            yield
+        self._seconds[part] = time.perf_counter() - start
+
+
+def _expect(shown: Job, texts: Texts, options: LanguageOptions) -> None:
+    """Say about how long parts take beside each other: by the passes that each is worth."""
+    limits, distilling = options.limits, 0.0
+    if limits.given:
+        steps = limits.steps or (limits.tokens or 0) / (4 * tree.flatten(texts.inputs)[0].shape[1])
+        distilling = 16 * (steps or 100) / texts.size
+    shown.expect(
+        observe=Part("observing", 1.0),
+        score=Part("scoring units", 6.0),
+        cut=Part("cutting", 0.5),
+        repair=Part("repairing", 10.0 if _steps(options.repair) else 0.0),
+        distill=Part("distilling", distilling),
+        judge=Part("judging", 1.0),
+    )
+
+
+def _steps(repair: bool | Step | Sequence[Step]) -> list[Step]:
+    if repair is True:
+        # Blocks ship in float32 or with dynamic ranges: what rounding would cost is no part of it.
+        return [least_squares()]
+    if repair is False:
+        return []
+    return list(repair) if isinstance(repair, Sequence) else [repair]
+
+
+def _judged_share(windows: int) -> float:
+    """Return the share that a repair holds out to judge its steps: a few windows of many."""
+    return min(0.3, max(10 / max(windows, 1), 0.05))
