@@ -10,6 +10,7 @@ import pytest
 from contract import randomise
 
 import keras_nns as nns
+from keras_nns.cli import main
 from keras_nns.data.texts import read_texts
 from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
 
@@ -180,6 +181,22 @@ def test_evaluate_and_compare_give_perplexities(lm, texts, small):
     assert figures[small.model.name, "prose"].texts == 20
     beside = nns.compare(lm, small.model, tokens, kinds, **told)
     assert {row.model for row in beside.rows} == {"parent", "subnetwork"}
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_network_and_its_figures(lm, texts, tmp_path, capsys):
+    tokens, kinds = texts
+    nns.save_model(lm, tmp_path / "lm.keras")
+    names = np.array(KINDS)[kinds]
+    np.savez(tmp_path / "texts.npz", tokens=tokens["token_ids"], kinds=names)
+    model, data, output = (str(tmp_path / name) for name in ("lm.keras", "texts.npz", "code.keras"))
+    given = [model, data, "--label", "code", "--budget", "70%", "--no-repair", "--quiet"]
+    assert main(["extract", *given, "-o", output]) == 0
+    told = capsys.readouterr().out
+    assert "prose" in told and "perplexity" in told
+    assert nns.load_model(output).count_params() < lm.count_params()
+    assert main(["extract", *given, "-o", str(tmp_path / "code.tflite")]) == 1
+    assert "written as .keras" in capsys.readouterr().err
 
 
 def refused(lm, texts, error, match, **changes):
