@@ -209,8 +209,7 @@ class Treatment:
 
         Args:
             path: The parent's layer.
-            look: Called inside a compiled step with programs and values before the layer, of the
-                parent and of the subnetwork.
+            look: As in `Stages.run`, of the parent and of the subnetwork.
             then: As in `stream`.
             balance: As in `stream`.
         """
