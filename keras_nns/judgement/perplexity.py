@@ -18,6 +18,7 @@ from keras_nns.judgement.bootstrap import Interval, Weights, check_confidence, i
 from keras_nns.judgement.leakage import Guard
 from keras_nns.judgement.token_losses import TokenLosses
 from keras_nns.observation.next_token import tables_of
+from keras_nns.surgery.lineage import tokens_of
 from keras_nns.tables import UNDEFINED, Table, Tabular
 
 Float = NDArray[np.float64]
@@ -193,8 +194,10 @@ def perplexity(
 
     Raises:
         DataError: The data does not fit, has no kinds of text, no token that can be foretold, or
-            texts that a subnetwork was made from; or a model gives NaN.
-        ModelError: A model does not score a vocabulary at every step.
+            texts that a subnetwork was made from; tokens that a model does not know; or one gives
+            NaN.
+        ModelError: A model does not score a vocabulary at every step, or one of several numbers
+            its tokens otherwise than the others (`cut_vocabulary`).
 
     Example:
         >>> activity = nns.observe(lm, (texts, kinds), label_names=("code", "prose"))
@@ -210,6 +213,7 @@ def perplexity(
     named = dict(models) if isinstance(models, Mapping) else {models.name: models}
     if not named:
         raise ModelError("There is no model to judge: pass one, or a dictionary of several.")
+    _refuse_other_numbers(named)
     _refuse_targets(data[1] if y is None and isinstance(data, tuple) and data[1:] else y)
     first = next(iter(named.values()))
     batches = as_batches(
@@ -257,6 +261,18 @@ def refuse_for_texts(verb: str, given: Mapping[str, Any]) -> None:
         raise DataError(
             f"{verb} of a language model gives the perplexity of every kind of text, and "
             f"{', '.join(asked)} is for models that answer labels. Leave it out."
+        )
+
+
+def _refuse_other_numbers(models: Mapping[str, keras.Model]) -> None:
+    """Refuse models of which a token's number means another token to each."""
+    found = {name: tokens_of(model) for name, model in models.items()}
+    if len(set(found.values())) > 1:
+        cut = [name for name, tokens in found.items() if tokens is not None]
+        raise ModelError(
+            f"These models number tokens differently, since some left: {', '.join(cut)}. Judge "
+            "each by itself, on texts in its own tokens, and compare what texts cost by the byte: "
+            "log2(perplexity) * tokens / bytes of the text."
         )
 
 

@@ -49,7 +49,12 @@ class TokenLosses:
         self.times: list[tuple[int, float]] = []
 
     def read(self, batch: Batch) -> None:
-        """Add a batch of texts."""
+        """Add a batch of texts.
+
+        Raises:
+            DataError: It holds tokens that the model does not know, or the model gives NaN.
+        """
+        self._check_known(batch)
         start = time.perf_counter()
         with undisturbed(self.model):
             losses, counts, right, positions = map(np.asarray, self._step(batch.inputs))
@@ -63,6 +68,17 @@ class TokenLosses:
             (self.losses, self.counts, self.right), (losses, counts, right), strict=True
         ):
             held.append(found.astype(np.float64))
+
+    def _check_known(self, batch: Batch) -> None:
+        """Refuse tokens that no row of the model stands for."""
+        ids = np.asarray(self._asked.texts(batch.inputs)[0])
+        known = self._asked.vocabulary
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < known:
+            raise DataError(
+                f"Model {self.model.name!r} knows {known:,} tokens, and the texts hold numbers "
+                f"{int(ids.min()):,} to {int(ids.max()):,}. Read them with its own tokenizer; for "
+                "what cut_vocabulary made, renumber them with what it gave: renumbered(ids)."
+            )
 
     def _losses(self, inputs: Any) -> tuple[Any, Any, Any, Any]:
         given = self.model(inputs, training=False)

@@ -47,6 +47,7 @@ class NextToken:
 
     Attributes:
         model: The model.
+        vocabulary: How many tokens it knows.
 
     Raises:
         ModelError: The model does not score a vocabulary at every step.
@@ -80,6 +81,7 @@ class NextToken:
             )
         self._tokens, self._padding = tokens, padding
         known = [int(table.input_dim) for table in tables_of(model)]
+        self.vocabulary = max([*known, int(shape[-1])])
         if known and shape[-1] not in known and max(known) > int(shape[-1]):
             raise ModelError(
                 f"Model {model.name!r} gives {shape[-1]} numbers at every step, and its tokens are "

@@ -138,3 +138,27 @@ def test_wrong_use_is_refused_with_the_way_on():
         nns.perplexity({}, x, kinds)
     with pytest.raises(nns.errors.DataError, match="confidence"):
         nns.perplexity(model, x, kinds, confidence=2)
+
+
+def test_tokens_that_a_model_does_not_know_are_refused():
+    x, kinds = texts()
+    x[3, 4] = VOCABULARY
+    with pytest.raises(nns.errors.DataError, match=r"knows 7 tokens.* 1 to 7"):
+        nns.perplexity(language_model(), x, kinds)
+
+
+def test_models_of_different_tokens_do_not_stand_beside_each_other():
+    model = language_model()
+    kept = [1, 2, 4, 6]
+    cut = nns.cut_vocabulary(model, kept)
+    x, kinds = texts()
+    x = np.asarray(kept)[x % 4]
+    with pytest.raises(nns.errors.ModelError, match=r"number tokens differently.*small"):
+        nns.perplexity({"whole": model, "small": cut.model}, x, kinds)
+    with pytest.raises(nns.errors.DataError, match="renumbered"):
+        nns.perplexity(cut.model, x, kinds)
+    found = nns.perplexity(cut.model, cut.renumbered(x), kinds, confidence=None)
+    given = np.asarray(model.predict(x, verbose=0), np.float64)[..., kept]
+    share = np.exp(given) / np.exp(given).sum(-1, keepdims=True)
+    loss = -np.log(np.take_along_axis(share[:, :-1], cut.renumbered(x)[:, 1:, None], axis=2))
+    assert found["lm", None].perplexity == pytest.approx(np.exp(loss.mean()), rel=1e-4)
