@@ -3,6 +3,7 @@
     python benchmarks/language_model.py check     # the reader beside llama-cpp-python, same file
     python benchmarks/language_model.py blocks    # whole blocks out, by their influence on code
     python benchmarks/language_model.py hidden    # hidden units out, and what is left refitted
+    python benchmarks/language_model.py speed     # tokens per second with fewer hidden units
     python benchmarks/language_model.py vocabulary   # tokens out that code does not use
 
 Needs what `smollm2.py` names, `check` also llama-cpp-python. Windows of 128 tokens, held out by
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 import smollm2
+from timing import machine, side_by_side
 
 import keras_nns as nns
 
@@ -202,6 +205,52 @@ def vocabulary(windows: int, least: list[int]) -> None:
         )
 
 
+def faster(share: float) -> None:
+    """Time a prompt of a window and generation behind one, with fewer hidden units in every block.
+
+    Which of them leave makes no difference here, so that they go by magnitude.
+    """
+    model, tokenizer = smollm2.read()
+    tokens = smollm2.windows(tokenizer, "code", 2, held_out=True)
+    activity = nns.observe(
+        model, (smollm2.inputs(tokens), [0, 0]), label_names=["code"], verbose=False
+    )
+    hidden_units = sum(g.size for g in activity.layout.prunable if g.name.endswith(":hidden"))
+    decoder = model.count_params() - model.backbone.token_embedding.count_params()
+    left = 1 - (1 - share) * decoder / (3 * model.backbone.hidden_dim * hidden_units)
+    thin = nns.cut(
+        model,
+        nns.select(
+            activity,
+            "code",
+            score=nns.scores.magnitude(model),
+            keep=nns.uniform(nns.fraction(left)),
+            groups="*:hidden",
+        ),
+    )
+    networks = {"whole": model, f"{share:.0%}, hidden units": thin}
+    row = tokens[:1]
+    half = smollm2.WINDOW // 2
+    mask = (np.arange(smollm2.WINDOW) < half).astype("int32")[None]
+    begun = {"token_ids": row * mask, "padding_mask": mask}
+    print(machine())
+    for title, work, count in (
+        ("prompt", lambda m: smollm2.logits(m, row), row.size),
+        ("generation", lambda m: m.generate(begun, stop_token_ids=None), half),
+    ):
+        found = side_by_side(
+            {name: partial(work, network) for name, network in networks.items()}, repeats=5
+        )
+        for name, timing in found.items():
+            size = networks[name].count_params() / 1e6
+            print(
+                f"{title:10} {name:18} {size:6.1f} M {count / min(timing.seconds):7.1f} tokens/s, "
+                f"{1 / timing.ratio:.2f} times ({1 / max(timing.ratios):.2f} to "
+                f"{1 / min(timing.ratios):.2f})",
+                flush=True,
+            )
+
+
 def told_in(network, words, texts: list[tuple[str, str]]) -> dict[str, float]:
     """Return what a model makes of texts whose beginning is given: nats, tokens and bytes."""
     rows = [(words.encode(given).ids, words.encode(text).ids) for given, text in texts]
@@ -221,13 +270,13 @@ def told_in(network, words, texts: list[tuple[str, str]]) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["check", "blocks", "hidden", "vocabulary"])
+    parser.add_argument("what", choices=["check", "blocks", "hidden", "vocabulary", "speed"])
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument(
         "--shares",
         type=lambda text: [float(part) for part in text.split(",")],
         default=[0.9, 0.8, 0.7, 0.6, 0.5],
-        help="of the decoder's parameters, for `hidden`",
+        help="of the decoder's parameters, for `hidden` and `speed`",
     )
     parser.add_argument(
         "--min-counts",
@@ -238,6 +287,9 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.what == "hidden":
         hidden(given.windows, given.shares)
+    elif given.what == "speed":
+        for share in given.shares:
+            faster(share)
     elif given.what == "vocabulary":
         vocabulary(given.windows, given.min_counts)
     else:
