@@ -169,7 +169,8 @@ def run(given: Namespace) -> None:
         if output.suffix != ".keras":
             raise FileError(f"A language model is written as .keras. Received: {output}.")
         # A batch of images is more than one of texts should be.
-        options |= {"batch_size": None, "window": given.window}
+        options["batch_size"] = None
+    options["window"] = given.window
     limits = {f"distill_{name}": getattr(given, f"distill_{name}") for name in _LIMITS}
     with screen.cut_off(given, lambda left: _left(left, output)):
         found = budgeted.extract(model, data, budget=budget, **limits, **options)

@@ -45,7 +45,7 @@ from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
 from keras_nns.training.next_tokens import Limits
 
-_BATCH = 256
+_BATCH, _WINDOW = 256, 128
 
 
 def extract(
@@ -67,7 +67,7 @@ def extract(
     held_out: float = 0.2,
     seed: int = 0,
     batch_size: int | None = None,
-    window: int = 128,
+    window: int = _WINDOW,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
     memory: int = MEMORY,
@@ -163,7 +163,13 @@ def extract(
     """
     limits = Limits(distill_steps, distill_tokens, distill_seconds)
     if foretells(model) and are_kinds(data, y):
-        _refuse_of_labels(quantize=quantize, head=head, distill_epochs=distill_epochs)
+        _refuse_of_labels(
+            quantize=quantize,
+            head=head,
+            distill_epochs=distill_epochs,
+            output=output,
+            memory=None if memory == MEMORY else memory,
+        )
         options = LanguageOptions(
             labels=labels,
             score=score,
@@ -177,10 +183,10 @@ def extract(
             **({} if batch_size is None else {"batch_size": batch_size}),
         )
         return extract_language(model, data, y, budget, options, verbose=verbose)
-    if limits.given:
+    if limits.given or window != _WINDOW:
         raise SurgeryError(
-            "distill_steps, distill_tokens and distill_seconds are for language models and kinds "
-            "of text. For labels that the model answers, pass distill_epochs."
+            "distill_steps, distill_tokens, distill_seconds and window are for language models and "
+            "kinds of text. For labels that the model answers, pass distill_epochs."
         )
     batch_size = _BATCH if batch_size is None else batch_size
     budget = as_budget(budget)  # type: ignore[arg-type]
@@ -263,14 +269,10 @@ def extract(
     )
 
 
-def _refuse_of_labels(*, quantize: object, head: object, distill_epochs: int) -> None:
+def _refuse_of_labels(*, head: object, distill_epochs: int, **given: object) -> None:
     """Refuse what is for models that answer labels, where one foretells tokens."""
-    given = {
-        f"quantize={quantize!r}": quantize is not None,
-        f"head={head!r}": head not in (None, "parent"),
-        f"distill_epochs={distill_epochs!r}": bool(distill_epochs),
-    }
-    asked = [name for name, there in given.items() if there]
+    given |= {"head": None if head == "parent" else head, "distill_epochs": distill_epochs or None}
+    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None]
     if asked:
         raise SurgeryError(
             f"{', '.join(asked)} is for models that answer labels. A language model keeps its whole"

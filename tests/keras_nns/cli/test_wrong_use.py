@@ -106,6 +106,10 @@ WRONG = {
     "not data": ("observe parent.keras activity.npz -o out.npz", "x"),
     "unknown layer": ("observe parent.keras data.npz -o out.npz --layers d9", "d9"),
     "unknown statistic": ("observe parent.keras data.npz -o out.npz --statistics median", "median"),
+    "windows of no texts": (
+        "extract parent.keras data.npz --label 0 --budget 10kB --window 64 -o out.keras",
+        "window are for language models",
+    ),
     # models
     "no such model": ("observe none.keras data.npz -o out.npz", "no such file"),
     "never built": ("observe unbuilt.keras data.npz -o out.npz", "built"),

@@ -215,6 +215,8 @@ def test_wrong_uses_each_have_one_clear_error(lm, texts):
     refused(lm, texts, SelectionError, "parameters, in bytes", budget="macs=10k")
     refused(lm.backbone, texts, ModelError, "backbone without a head")
     refused(lm, texts, SurgeryError, "keeps its whole", quantize="int8")
+    refused(lm, texts, SurgeryError, "output='answer'", output="answer")
+    refused(lm, texts, SurgeryError, "memory=1000", memory=1000)
     refused(lm, texts, SurgeryError, "distill_steps` must be above 0", distill_steps=0)
     refused(lm, (["one", "two"], ["code", "prose"]), DataError, "no preprocessor", label_names=None)
     few = {key: value[:3] for key, value in tokens.items()}
@@ -225,3 +227,5 @@ def test_limits_of_distillation_are_for_language_models():
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     with pytest.raises(SurgeryError, match="are for language models"):
         nns.extract(plain, np.ones((9, 4)), np.arange(9) % 2, budget="60kB", distill_steps=3)
+    with pytest.raises(SurgeryError, match="window are for language models"):
+        nns.extract(plain, np.ones((9, 4)), np.arange(9) % 2, budget="60kB", window=64)
