@@ -94,6 +94,13 @@ class NextToken:
         """Return of what the model gives the scores of the vocabulary."""
         return tree.flatten(outputs)[self._place]
 
+    def log_probabilities(self, outputs: Any) -> Any:
+        """Return what the model holds of every token, `(texts, steps, vocabulary)` float32."""
+        scores = ops.cast(self.scores(outputs), "float32")
+        if self._kind == "softmax":
+            return ops.log(ops.maximum(scores, _LEAST))
+        return ops.log_softmax(scores, axis=-1)
+
     def losses(self, inputs: Any, outputs: Any) -> tuple[Any, Any, Any]:
         """Return what the next tokens of texts cost. Runs inside a compiled step.
 

@@ -62,8 +62,8 @@ class Distilled:
         steps: How many steps were taken.
         tokens: How many tokens were read in them.
         seconds: How long they took.
-        loss: The mean divergence from the parent, in nats a token, over the first tenth of the
-            steps and over the last.
+        loss: The mean loss, in nats a token, over the first tenth of the steps and over the last.
+        alpha: Share of the parent in it.
     """
 
     model: keras.Model
@@ -71,6 +71,7 @@ class Distilled:
     tokens: int
     seconds: float
     loss: tuple[float, float]
+    alpha: float
 
     def to_json(self) -> Json:
         """Return the figures as plain data."""
@@ -79,6 +80,7 @@ class Distilled:
             "tokens": self.tokens,
             "seconds": self.seconds,
             "loss": list(self.loss),
+            "alpha": self.alpha,
         }
 
 
@@ -89,14 +91,16 @@ def distill_next_tokens(
     limits: Limits,
     *,
     asked: NextToken,
+    alpha: float = 0.5,
     batch_size: int = 4,
     optimizer: Any = None,
     seed: int = 0,
 ) -> Distilled:
     """Train a network to hold of every next token what its parent holds, on a copy.
 
-    By Keras's own `Distiller`: the Kullback-Leibler divergence of the two distributions at every
-    position that counts (Hinton et al. 2015), at temperature 1.
+    By Keras's own `Distiller`: at every position that counts, the Kullback-Leibler divergence of
+    the two distributions (Hinton et al. 2015) at temperature 1, beside the negative log likelihood
+    of the token that the text has there.
 
     Args:
         small: The network. It is not changed.
@@ -104,13 +108,16 @@ def distill_next_tokens(
         texts: What to train on; gone over again in another order as long as no limit is reached.
         limits: When to end. At least one must be given.
         asked: How the parent's answers are read.
+        alpha: Share of the parent in the loss, 0 to 1; the rest is the texts'. With 1 the network
+            learns what its parent holds, and of the texts nothing that the parent does not know.
         batch_size: Texts in a step.
         optimizer: As in `distill`; None is Adam, whose rate falls from 0.0002 along a cosine.
         seed: Of the order of the texts, and of dropout.
 
     Raises:
-        SurgeryError: No limit is given.
+        SurgeryError: No limit is given, or `alpha` is no share.
     """
+    check_alpha(alpha)
     if not limits.given:
         raise SurgeryError("Distillation needs a limit: of steps, of tokens or of seconds.")
     positions = int(np.mean(_counts(texts, asked))) * batch_size
@@ -118,10 +125,10 @@ def distill_next_tokens(
     most = min((bound for bound in bounds if bound), default=None)
     student = copied(small)
     with random_untouched():
-        trainer = _Trainer(parent, student, asked)
+        trainer = _Trainer(parent, student, asked, alpha)
         # Without a number of steps the rate stays as it is: nobody knows how many there will be.
         rate = own_optimizer(optimizer, most or 1) if optimizer is not None else None
-        trainer.compile(rate or _adam(most), loss=lambda _, given: ops.mean(given) * 0.0)
+        trainer.compile(rate or _adam(most), loss=trainer.by_texts)
         seed_dropout(trainer, seed)
         ender = _Ender(limits, positions, most)
         trainer.fit(
@@ -141,21 +148,30 @@ def distill_next_tokens(
         ender.steps * positions,
         time.perf_counter() - ender.start,
         ends,
+        alpha,
     )
 
 
-class _Trainer(Distiller):
-    """Compares the distributions of the next token at the positions that count."""
+def check_alpha(alpha: float) -> None:
+    """Refuse what is no share of the parent in a loss."""
+    if isinstance(alpha, bool) or not 0 <= alpha <= 1:
+        raise SurgeryError(f"`distill_alpha` is a share, from 0 to 1. Received: {alpha!r}.")
 
-    def __init__(self, teacher: keras.Model, student: keras.Model, asked: NextToken) -> None:
-        self._loss = _Divergence()
+
+class _Trainer(Distiller):
+    """Compares what two models hold of the next token, and what texts have, where tokens count."""
+
+    def __init__(
+        self, teacher: keras.Model, student: keras.Model, asked: NextToken, alpha: float
+    ) -> None:
         super().__init__(
             teacher=teacher,
             student=student,
-            distillation_losses=LogitsDistillation(temperature=1.0, loss=self._loss),
-            student_loss_weight=0.0,
+            distillation_losses=LogitsDistillation(temperature=1.0, loss=self._divergence),
+            student_loss_weight=1.0 - alpha,
         )
         self._asked = asked
+        self._read: Any = None
 
     def compute_loss(
         self,
@@ -165,22 +181,21 @@ class _Trainer(Distiller):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Compute the loss, which the mask of the texts weighs."""
-        _, mask = self._asked.texts(x)
-        self._loss.mask = mask
+        """Compute the loss, for which the texts are needed again."""
+        self._read = x
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
+    def by_texts(self, _: Any, given: Any) -> Any:
+        """Return the mean negative log likelihood of the tokens that texts have."""
+        each, counted, _ = self._asked.losses(self._read, given)
+        return ops.sum(each) / ops.maximum(ops.sum(counted), 1.0)
 
-class _Divergence(keras.losses.KLDivergence):
-    """Divergence in the mean over positions that count."""
-
-    mask: Any = None
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        each = self.call(y_true, y_pred)
-        if self.mask is None:
-            return ops.mean(each)
-        counted = ops.cast(self.mask, each.dtype)
+    def _divergence(self, theirs: Any, ours: Any) -> Any:
+        """Return the mean divergence of the distributions, over positions that count."""
+        theirs, ours = (self._asked.log_probabilities(given) for given in (theirs, ours))
+        each = ops.sum(ops.exp(theirs) * (theirs - ours), axis=-1)
+        _, mask = self._asked.texts(self._read)
+        counted = ops.ones_like(each) if mask is None else ops.cast(mask, each.dtype)
         return ops.sum(each * counted) / ops.maximum(ops.sum(counted), 1.0)
 
 
