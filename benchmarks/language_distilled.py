@@ -116,9 +116,7 @@ def main(given: argparse.Namespace) -> None:
     score = nns.scores.branch_reconstruction(
         parent, (seen, kinds), label_names=["code"], batch_size=4
     )
-    activity = nns.observe(
-        parent, (seen, kinds), label_names=["code"], batch_size=4, verbose=False
-    )
+    activity = nns.observe(parent, (seen, kinds), label_names=["code"], batch_size=4, verbose=False)
     print(f"observed and scored in {time.perf_counter() - start:.0f} s", flush=True)
     graph = trace(parent)
     values = {name: found[0] for name, found in score(activity).items()}

