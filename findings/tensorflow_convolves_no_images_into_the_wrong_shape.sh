@@ -4,9 +4,9 @@
 # Versions: tensorflow-cpu 2.21.0.
 # Guess: conv2d of (0, 8, 8, 2) with five 3 x 3 filters gives (0, 6, 6, 5), as its shape function
 #   says and as (1, 8, 8, 2) gives (1, 6, 6, 5).
-# Happens: with oneDNN, which is on by default on x86, it gives (0, 8, 8, 2). What comes next, such
-#   as a bias or a batch norm, then fails on 2 channels for 5. With TF_ENABLE_ONEDNN_OPTS=0 it is
-#   (0, 6, 6, 5). A replica that is dealt none of a batch's rows meets it.
+# Happens: with oneDNN, which many processors have by default, it gives (0, 8, 8, 2). What comes
+#   next, such as a bias or a batch norm, then fails on 2 channels for 5. With
+#   TF_ENABLE_ONEDNN_OPTS=0 it is (0, 6, 6, 5). A replica that is dealt none of a batch's rows meets it.
 # Seen:
 #   oneDNN on: (0, 8, 8, 2), and of one image (1, 6, 6, 5)
 #   oneDNN off: (0, 6, 6, 5), and of one image (1, 6, 6, 5)
