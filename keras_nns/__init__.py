@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from keras_nns.data.splitting import split
     from keras_nns.errors import NNSError
     from keras_nns.extraction.budgeted import extract
+    from keras_nns.extraction.inspecting import inspect
     from keras_nns.extraction.trade_off import sweep
     from keras_nns.extraction.widths import npu_widths
     from keras_nns.graph.budgets import Budget
-    from keras_nns.graph.inspection import inspect
     from keras_nns.judgement.comparison import compare
     from keras_nns.judgement.evaluation import evaluate
     from keras_nns.judgement.perplexity import perplexity
@@ -78,10 +78,10 @@ _HOME = {
     "data.splitting": ["split"],
     "errors": ["NNSError"],
     "extraction.budgeted": ["extract"],
+    "extraction.inspecting": ["inspect"],
     "extraction.trade_off": ["sweep"],
     "extraction.widths": ["npu_widths"],
     "graph.budgets": ["Budget"],
-    "graph.inspection": ["inspect"],
     "judgement.comparison": ["compare"],
     "judgement.evaluation": ["evaluate"],
     "judgement.perplexity": ["perplexity"],

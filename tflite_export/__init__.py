@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         verify,
     )
     from tflite_export.web import to_web
+    from tflite_export.width_steps import NpuStep, npu_steps
 
 __all__ = [
     "NPU_TARGETS",
@@ -78,6 +79,7 @@ __all__ = [
     "MetadataError",
     "Normalization",
     "Npu",
+    "NpuStep",
     "OptionError",
     "OutputDifference",
     "QuantizedTraining",
@@ -94,6 +96,7 @@ __all__ = [
     "cluster_weights",
     "convert",
     "npu",
+    "npu_steps",
     "prune_weights",
     "read_metadata",
     "save",
@@ -136,6 +139,7 @@ _MODULES = {
         "verify",
     ),
     "web": ("to_web",),
+    "width_steps": ("NpuStep", "npu_steps"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -23,6 +23,7 @@ from tflite_export.running.comparison import LabelFigures, answers_of, figures, 
 from tflite_export.running.interpreter import Runner
 from tflite_export.runtimes.behaviour import RuntimeFigures, behaviour
 from tflite_export.runtimes.choice import TITLES, known
+from tflite_export.width_steps import NpuStep, npu_steps
 
 __all__ = ["Card", "CardRow", "Latency", "RuntimeFigures", "card"]
 
@@ -72,6 +73,7 @@ class CardRow:
         labels: Figures of every label; empty without targets.
         runtimes: What other runtimes than LiteRT's interpreter do with it, where they were asked.
         npu: What an NPU does with it, where one was named.
+        npu_steps: Its layers of a width that this NPU does not like.
 
     Example:
         >>> row = tflite_export.card(flat, x_test, targets=y_test, seconds=0.05).rows[0]
@@ -91,6 +93,7 @@ class CardRow:
     labels: tuple[LabelFigures, ...]
     runtimes: tuple[RuntimeFigures, ...] = ()
     npu: Npu | None = None
+    npu_steps: tuple[NpuStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ class Card:
                 ),
                 ("SRAM bytes there", [_whole(one.sram if one else None) for one in told]),
                 ("left to the CPU there", [_left(one) for one in told]),
+                ("beside a step there", [_steps(row.npu_steps) for row in rows]),
             ]
         if any(row.accuracy is not None for row in rows):
             lines.append(("samples", [f"{row.samples:,}" for row in rows]))
@@ -220,7 +224,8 @@ def card(
             needs the extra `keras-nns[micro]`, "web" LiteRT.js in a headless Chromium, which needs
             both (`npm install @litertjs/core@2.5.3`).
         target: An NPU, one of `tflite_export.NPU_TARGETS`, to ask for its cycles, its SRAM and what
-            it leaves to the CPU (`npu`).
+            it leaves to the CPU (`npu`), and which layers just behind a step of it are dear for
+            their width (`npu_steps`).
 
     Returns:
         The figures, with `to_json`, `to_markdown` and `to_table`.
@@ -302,7 +307,12 @@ def _row(
         labels=labels,
         runtimes=tuple(behaviour(flat, other, values, answers) for other in runtimes),
         npu=None if target is None else npu(flat, target=target),
+        npu_steps=() if target is None else npu_steps(flat, target=target),
     )
+
+
+def _steps(found: Sequence[NpuStep]) -> str:
+    return "; ".join(map(str, found)) or "–"
 
 
 def _left(told: Npu | None) -> str:

@@ -8,6 +8,7 @@ from keras_nns.cli import arguments, reading, screen
 
 EXAMPLE = """\
 keras-nns inspect nns_demo/parent.keras
+keras-nns inspect model.keras --npu ethos-u55-128
 keras-nns inspect model.keras --json"""
 
 
@@ -24,14 +25,22 @@ def add(commands: arguments.Commands) -> None:
         example=EXAMPLE,
     )
     arguments.add_model(parser)
+    parser.add_argument(
+        "--npu",
+        metavar="TARGET",
+        help="an NPU whose compiler is asked which groups stand just behind a step of it, such as "
+        "ethos-u55-128",
+    )
     arguments.add_json(parser)
 
 
 def run(given: Namespace) -> None:
     """Trace the model and print its unit groups."""
-    with screen.working(given, "loading"):
+    with screen.working(given, "loading") as tell:
         model = reading.model(given, given.model)
-    from keras_nns.graph.inspection import inspect
+        from keras_nns.extraction.inspecting import inspect
 
-    found = inspect(model)
+        if given.npu is not None:
+            tell("asking the NPU's compiler")
+        found = inspect(model, target=given.npu)
     screen.figures(given, found, found.to_table())

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import keras
 
 from keras_nns.errors import SelectionError
 from keras_nns.extraction.devices import NpuEstimates
 from keras_nns.files.atomic import Json
+from keras_nns.graph.inspection import Steps
 from keras_nns.graph.tracing import hidden_layout, trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.shipping.forms import Form
 from keras_nns.surgery.cutting import cut
 from keras_nns.tables import Table, Tabular
+from tflite_export.width_steps import nearest
 
 _MOST = 64
 """At how many widths of a layer the compiler is asked, at most."""
@@ -154,6 +158,45 @@ def npu_widths(model: keras.Model, *, target: str = "ethos-u55-128") -> NpuWidth
          dense_1      16   1 (0.82)
         digits on an ethos-u55-128: 4,409 cycles, estimated by its compiler.
     """
+    whole, cycles, sizes = _asking(model, target)
+    found = []
+    for name, size in sizes.items():
+        widths = range(size - 1, 0, -max(1, size // _MOST))
+        known = {width: cycles(name, width) for width in (size, *widths)}
+        found.append(LayerWidths(name, size, known))
+    return NpuWidths(model.name, target, whole, tuple(found))
+
+
+def steps_of(model: keras.Model, target: str) -> Steps:
+    """Find the groups that stand just behind a step of an NPU, asking about few widths.
+
+    Args:
+        model: A model that can be cut.
+        target: The NPU.
+
+    Returns:
+        The groups, with the widest width on the other side of the step.
+
+    Raises:
+        SelectionError: As `npu_widths`, and so are the other errors.
+    """
+    whole, cycles, sizes = _asking(model, target)
+    found = {}
+    for name, size in sizes.items():
+        widths = sorted({max(size - 2**power, 1) for power in range(size.bit_length())})
+        layer = LayerWidths(
+            name, size, {width: cycles(name, width) for width in (size, *widths[::-1])}
+        )
+        if layer.behind_a_step:
+            better = nearest(partial(cycles, name), size, layer.corners[0])
+            found[name] = (better, cycles(name, better))
+    return Steps(target, whole, found)
+
+
+def _asking(
+    model: keras.Model, target: str
+) -> tuple[int, Callable[[str, int], int], dict[str, int]]:
+    """Give the cycles of the whole, those by group and width, and the groups with their sizes."""
     graph = trace(model)
     hidden_layout(graph)
     sizes = {group.name: group.size for group in graph.layout.prunable}
@@ -169,12 +212,9 @@ def npu_widths(model: keras.Model, *, target: str = "ethos-u55-128") -> NpuWidth
             f"Nothing of {model.name!r} runs on an {target}. tflite_export.npu says why, for its "
             "int8 file."
         )
-    found = []
-    for name in asked.names:
-        size = sizes[name]
-        cycles = {size: whole}
-        for width in range(size - 1, 0, -max(1, size // _MOST)):
-            plan = replace(everything, kept={**kept, name: tuple(range(width))})
-            cycles[width] = round(asked.of(plan)["npu_cycles"])
-        found.append(LayerWidths(name, size, cycles))
-    return NpuWidths(model.name, target, whole, tuple(found))
+
+    def cycles(name: str, width: int) -> int:
+        plan = replace(everything, kept={**kept, name: tuple(range(width))})
+        return round(asked.of(plan)["npu_cycles"])
+
+    return whole, cycles, {name: sizes[name] for name in asked.names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,16 @@ from keras_nns.graph.tracing import Graph, trace
 from keras_nns.graph.unwatched import unwatched
 from keras_nns.plans.units import Group
 from keras_nns.tables import Table, Tabular, count
+
+_COLUMNS = (
+    "group",
+    "layers",
+    "can be cut",
+    "parameters each",
+    "multiply-adds each",
+    "watched",
+    "protected because",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,22 @@ class GroupCost:
     unwatched: str = ""
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Groups that stand just behind a step of a device, by the device's own answers.
+
+    Attributes:
+        target: The device.
+        cycles: What the whole model takes there.
+        better: By group, the widest width on the other side of the step, and what the whole model
+            takes with that.
+    """
+
+    target: str
+    cycles: int
+    better: Mapping[str, tuple[int, int]]
+
+
 @dataclass(frozen=True, repr=False)
 class Inspection(Tabular):
     """The unit groups of a model. Print it for a table.
@@ -57,6 +84,7 @@ class Inspection(Tabular):
         groups: Its unit groups, in the order of the graph.
         parameters: Parameters of the whole model.
         multiply_adds: Multiply-adds per sample of the whole model, or None.
+        steps: Groups just behind a step of the NPU that was named; None where none was.
 
     Example:
         >>> told = nns.inspect(model)
@@ -70,10 +98,12 @@ class Inspection(Tabular):
     groups: tuple[GroupCost, ...]
     parameters: int
     multiply_adds: int | None
+    steps: Steps | None = None
 
     def to_table(self) -> Table:
         """Return the groups as a table."""
-        rows = tuple(
+        columns: tuple[str, ...] = _COLUMNS
+        rows: tuple[tuple[str, ...], ...] = tuple(
             (
                 group.name,
                 str(len(group.layers)),
@@ -87,20 +117,20 @@ class Inspection(Tabular):
         )
         prunable = sum(group.prunable for group in self.groups)
         macs = "" if self.multiply_adds is None else f", {self.multiply_adds:,} multiply-adds"
-        return Table(
-            (
-                "group",
-                "layers",
-                "can be cut",
-                "parameters each",
-                "multiply-adds each",
-                "watched",
-                "protected because",
-            ),
-            rows,
-            f"{self.model}: {prunable} units can be cut; {self.parameters:,} parameters{macs}.",
-            prose=(0, 5, 6),
-        )
+        told = f"{self.model}: {prunable} units can be cut; {self.parameters:,} parameters{macs}."
+        if self.steps is not None:
+            columns = (*columns, "just behind a step")
+            rows = tuple(
+                (*row, self._behind(group)) for row, group in zip(rows, self.groups, strict=True)
+            )
+            told += f" On an {self.steps.target}: {self.steps.cycles:,} cycles, by its compiler."
+        return Table(columns, rows, told, prose=(0, 5, 6, 7))
+
+    def _behind(self, group: GroupCost) -> str:
+        if self.steps is None or group.name not in self.steps.better:
+            return ""
+        units, cycles = self.steps.better[group.name]
+        return f"{group.units - units} fewer save {1 - cycles / self.steps.cycles:.0%}"
 
     def to_json(self) -> Json:
         """Return the inspection as plain data."""
@@ -108,6 +138,7 @@ class Inspection(Tabular):
             "model": self.model,
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
+            **({"target": self.steps.target, "cycles": self.steps.cycles} if self.steps else {}),
             "groups": [
                 {
                     "name": g.name,
@@ -119,34 +150,28 @@ class Inspection(Tabular):
                     "watched": not g.unwatched,
                     "unwatched_because": g.unwatched,
                     "reasons": list(g.reasons),
+                    **self._behind_json(g.name),
                 }
                 for g in self.groups
             ],
         }
 
+    def _behind_json(self, group: str) -> Json:
+        if self.steps is None:
+            return {}
+        units, cycles = self.steps.better.get(group, (None, None))
+        return {"behind_a_step": None if units is None else {"units": units, "cycles": cycles}}
 
-def inspect(model: Any, *, inputs: Any = None) -> Inspection:
-    """List the unit groups of a model: where they live, what a unit costs, what is protected.
+
+def inspected(model: Any, inputs: Any = None) -> Inspection:
+    """List the unit groups of a model, asking no device.
 
     Args:
-        model: A built Sequential or functional `keras.Model`. It is not changed.
-        inputs: A batch as the model takes it. Only its shapes are read, for multiply-adds of a
-            model that leaves dimensions open.
-
-    Returns:
-        The groups; print it for a table.
+        model: As in `nns.inspect`.
+        inputs: As in `nns.inspect`.
 
     Raises:
         ModelError: The model has no graph to read.
-
-    Example:
-        >>> print(nns.inspect(model))
-         group     layers   can be cut   parameters each   multiply-adds each   watched ...
-         ...
-         dense          1     32 of 32                81                   80   yes
-         dense_1        1     16 of 16                43                   42   yes
-         digit          1      0 of 10                17                   16 ...
-        digits: 48 units can be cut; 2,778 parameters, 2,720 multiply-adds.
     """
     graph = trace(model)
     open_sizes = inputs is None and any(

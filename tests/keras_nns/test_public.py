@@ -34,6 +34,7 @@ SHIPPING = {
     "extraction/meters",
     "extraction/sizes",
     "extraction/devices",
+    "extraction/widths",
     "reporting/operation",
     "demo",
     "cli",

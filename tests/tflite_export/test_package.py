@@ -20,8 +20,8 @@ FOLDER = Path(tflite_export.__file__).parent
 PARTS = [
     "text", "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model",
     "running", "browser", "runtimes", "memory", "conversion", "metadata", "operators", "vela",
-    "ethos_u", "c_array", "c_sources", "c_project", "web_page", "web", "recipes", "converter",
-    "diagnosis", "verification", "deployment", "retraining", "tfmot", "cli",
+    "ethos_u", "width_steps", "c_array", "c_sources", "c_project", "web_page", "web", "recipes",
+    "converter", "diagnosis", "verification", "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip
 
 

@@ -136,8 +136,13 @@ def test_what_the_cpu_does_is_told(extracted, whole):
         extracted(budget, quantize="int8_float")
 
 
-def test_widths_that_are_worth_having(residual, pictures):
-    found = nns.npu_widths(residual, target=TARGET)
+@pytest.fixture(scope="module")
+def widths(residual):
+    return nns.npu_widths(residual, target=TARGET)
+
+
+def test_widths_that_are_worth_having(residual, pictures, widths):
+    found = widths
     told = {layer.group: layer for layer in found.layers}
     assert set(told) == {"stem", "inside"}
     stem = told["stem"]
@@ -155,3 +160,15 @@ def test_widths_that_are_worth_having(residual, pictures):
     assert found.to_json()["layers"][0]["corners"][0] == 16
     with pytest.raises(tflite_export.OptionError, match="ethos-u55-128"):
         nns.npu_widths(residual, target="ethos-u5")
+
+
+def test_inspect_warns_of_a_width_behind_a_step(residual, widths):
+    found = nns.inspect(residual, target=TARGET)
+    told = {group["name"]: group.get("behind_a_step") for group in found.to_json()["groups"]}
+    everywhere = {layer.group: layer for layer in widths.layers}
+    # Few widths were asked about, and the step found is that of all of them.
+    assert told["stem"] == {"units": 16, "cycles": everywhere["stem"].cycles[16]}
+    assert "4 fewer save" in str(found) and TARGET in str(found)
+    assert "behind" not in str(nns.inspect(residual))
+    with pytest.raises(tflite_export.OptionError, match="ethos-u55-128"):
+        nns.inspect(residual, target="ethos-u5")

@@ -10,7 +10,6 @@ from keras import layers
 
 import keras_nns as nns
 from keras_nns.graph import costs
-from keras_nns.graph.inspection import inspect
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
 
@@ -38,7 +37,7 @@ def without_one(model, group):
 
 
 def test_costs_are_what_a_cut_saves(model):
-    found = {group.name: group for group in inspect(model).groups}
+    found = {group.name: group for group in nns.inspect(model).groups}
     assert list(found) == ["stem", "hidden", "answer"]
     assert found["stem"].layers == ("stem", "branch")
     for name in ("stem", "hidden"):
@@ -49,13 +48,13 @@ def test_costs_are_what_a_cut_saves(model):
 
 
 def test_what_is_protected_says_why(model):
-    answer = inspect(model).groups[-1]
+    answer = nns.inspect(model).groups[-1]
     assert answer.prunable == 0
     assert any("output" in reason for reason in answer.reasons)
 
 
 def test_shown_and_told(model):
-    found = inspect(model)
+    found = nns.inspect(model)
     assert found.parameters == model.count_params()
     text = str(found)
     assert "stem" in text and "6 of 6" in text
@@ -67,7 +66,7 @@ def test_open_sizes_have_no_multiply_adds_until_inputs_are_given():
     inputs = keras.Input((None, 4))
     x = layers.Conv1D(6, 3, padding="same", name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(x)))
-    assert inspect(model).groups[0].multiply_adds is None
+    assert nns.inspect(model).groups[0].multiply_adds is None
     import numpy as np
 
-    assert inspect(model, inputs=np.zeros((1, 10, 4))).groups[0].multiply_adds == 3 * 4 * 10 + 2
+    assert nns.inspect(model, inputs=np.zeros((1, 10, 4))).groups[0].multiply_adds == 3 * 4 * 10 + 2
