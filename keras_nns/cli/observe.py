@@ -55,9 +55,11 @@ def add(commands: arguments.Commands) -> None:
     )
     parser.add_argument(
         "--memory",
+        default="auto",
         metavar="SIZE",
-        help="how much may be held for what is gathered, such as 512MB: layers that take more "
-        "together are watched in several passes over the data (default: one pass)",
+        help="how much may be held for what is gathered, such as 2GB: layers that take more "
+        "together are watched in several passes over the data (default: 512MB; one pass with "
+        "--checkpoint)",
     )
     parser.add_argument(
         "--shard",

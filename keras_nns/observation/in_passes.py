@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,10 @@ _ADDED, _VALUE = 12, 4
 """Bytes for each label and unit that a statistic holds, and that adding a batch to one takes: its
 product in float32 and in float64. Bytes of one value of a unit in a batch."""
 
+_UNASKED = 512_000_000
+"""What may be held unless it is said: with the activity itself and what the backend needs beside it
+about 1 GiB over the model's own forward pass."""
+
 
 def observe_in_passes(
     observer: Observer,
@@ -36,7 +41,8 @@ def observe_in_passes(
         SelectionError: `memory` is no size, or one layer alone takes more.
         DataError: The data can be read only once, or gave other samples in another pass.
     """
-    limit = _size(memory)
+    asked = memory != "auto"
+    limit = _size(memory) if asked else _UNASKED
     taps = observer.taps
     batches = observer.opened(data, y, batch_size)
     labels = len(batches.label_names)
@@ -44,7 +50,12 @@ def observe_in_passes(
     if batches.size and batches.batches:
         samples = -(-batches.size // batches.batches)
     sized = [(tap, needed(tap, labels, observer.statistics, samples)) for tap in taps]
+    if not asked:
+        # A layer that is too large alone has a pass of its own; nobody set a limit to keep.
+        limit = max(limit, *(size for _, size in sized))
     groups = grouped(sized, limit)
+    if len(groups) > 1 and not asked:
+        groups = _told(groups, sized, again=batches.repeatable)
     if len(groups) > 1 and not batches.repeatable:
         raise DataError(
             f"Within {limit:,} bytes the layers are seen in {len(groups)} passes, and an iterator "
@@ -107,6 +118,22 @@ def grouped(sized: Sequence[tuple[Tap, int]], limit: int) -> list[list[Tap]]:
         else:
             groups.append([tap])
             taken = size
+    return groups
+
+
+def _told(
+    groups: list[list[Tap]], sized: Sequence[tuple[Tap, int]], *, again: bool
+) -> list[list[Tap]]:
+    """Say that there are several passes though none were asked for; one, where data come once."""
+    whole = sum(size for _, size in sized)
+    if not again:
+        return [[tap for tap, _ in sized]]
+    warnings.warn(
+        f"Watching {sum(tap.units for tap, _ in sized):,} units takes about {whole / 1e6:,.0f} MB, "
+        f"so they are watched in {len(groups)} passes over the data. Pass memory=None to observe "
+        "for one pass, or memory= with what may be held.",
+        stacklevel=4,
+    )
     return groups
 
 

@@ -32,7 +32,7 @@ def observe(
     keep_checkpoint: bool = False,
     shard: tuple[int, int] | None = None,
     strategy: Any = None,
-    memory: str | int | None = None,
+    memory: str | int | None = "auto",
 ) -> Activity:
     """Watch which units fire for which label, in one pass over data.
 
@@ -80,7 +80,9 @@ def observe(
             Where all of them take more, they are watched in several passes over the data, which
             must come with the same samples each time; the progress bar counts passes. The activity
             that is returned and the model's own forward pass come on top. Not together with
-            `checkpoint`. None watches everything in one pass.
+            `checkpoint`. `"auto"` holds 512 MB and warns where that takes several passes, and
+            everything in one pass where data come once or there is a checkpoint. None watches
+            everything in one pass.
 
     Returns:
         The activity.
@@ -118,7 +120,7 @@ def observe(
         strategy=strategy,
     )
     settings: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose, "shard": shard}
-    if memory is not None:
+    if memory is not None and not (memory == "auto" and checkpoint is not None):
         if checkpoint is not None:
             raise DataError(
                 "A checkpoint is of one pass, and memory may need several. Leave one out."

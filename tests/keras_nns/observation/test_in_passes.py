@@ -74,6 +74,17 @@ def test_groups_are_as_large_as_the_limit_and_in_order(observer):
     assert grouped([(one, 3), (two, 3), (three, 2)], 5) == [[one], [two, three]]
 
 
+def test_without_a_limit_passes_are_told_of_or_not_taken(model, data, tmp_path, monkeypatch):
+    whole = nns.observe(model, data, memory=None)
+    monkeypatch.setattr("keras_nns.observation.in_passes._UNASKED", 100)
+    # The largest layer has a pass to itself: without a limit that was set, none is refused.
+    with pytest.warns(UserWarning, match="24 units takes about .* in 3 passes.*memory=None"):
+        assert nns.observe(model, data) == whole
+    assert nns.observe(model, iter([data])) == whole
+    assert nns.observe(model, data, checkpoint=tmp_path / "half") == whole
+    assert nns.observe(model, data, memory=None) == whole
+
+
 def test_what_is_needed_grows_with_units_labels_and_statistics(observer):
     one, two, _ = observer.taps
     few = needed(one, 3, ("fired",), 16)
