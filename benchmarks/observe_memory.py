@@ -2,7 +2,7 @@
 
 Each figure is the largest resident size of a process of its own, so nothing leaks between them.
 ResNet50 has 1,000 labels here, and images of 64 x 64, random like all others; beside the default
-stands what `memory=` of a size makes of it.
+stands what `memory=` of None and of a size makes of it.
 
     python benchmarks/observe_memory.py [--only mlp|resnet20|resnet50]
 """
@@ -46,7 +46,7 @@ def measure(way: str, network: str, samples: int, batch: int) -> None:
     else:
         full = ("fired", "mean", "variance", "maximum")
         statistics = full if way == "full" else ("fired", "mean")
-        memory = None if way in ("default", "full") else way
+        memory = {"default": "auto", "full": "auto", "one pass": None}.get(way, way)
         nns.observe(model, data, statistics=statistics, verbose=False, memory=memory)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -73,7 +73,7 @@ def main() -> None:
     for network, batch, sizes, ways in (
         ("mlp", 1000, (10_000, 1_000_000), few),
         ("resnet20", 250, (1_000, 10_000), few),
-        ("resnet50", 16, (32,), ("default", "512MB", "128MB")),
+        ("resnet50", 16, (32,), ("one pass", "default", "128MB")),
     ):
         if args.only not in (None, network):
             continue
