@@ -90,28 +90,9 @@ class Judge:
         )
 
 
-def main(given: argparse.Namespace) -> None:
-    """Make one network, and say after every step what it is worth."""
-    print(machine())
-    keras.utils.set_random_seed(0)
-    model, tokenizer = smollm2.read()
-    judge = Judge(tokenizer, given.windows, given.others)
-    judge("parent", model, tokenizer)
-    whole = model.count_params()
-    texts = [*smollm2.texts("code", held_out=False), *packages()]
-    parent, words = model, tokenizer
-    if given.vocabulary:
-        start = time.perf_counter()
-        done = nns.cut_vocabulary(model, texts, min_count=given.min_count, tokenizer=tokenizer)
-        parent, words = done.model, done.tokenizer
-        print(f"{done}\ncut in {time.perf_counter() - start:.0f} s")
-        judge(f"{len(done.tokens):,} tokens", parent, words)
-    tables = parent.backbone.token_embedding.count_params()
-    decoder = parent.count_params() - tables
-    allowed = whole // 2 if given.half else tables + int(given.share * decoder)
-    rows = drawn(words, texts, given.calibration + given.steps * given.batch, seed=0)
-    seen = smollm2.inputs(rows[: given.calibration])
-    kinds = np.zeros(given.calibration, int)
+def refitted(parent, words, seen, allowed: int, judge: Judge) -> keras.Model:
+    """Cut a parent to so many parameters as `extract` does, and refit what is left."""
+    kinds = np.zeros(len(seen["token_ids"]), int)
     start = time.perf_counter()
     score = nns.scores.branch_reconstruction(
         parent, (seen, kinds), label_names=["code"], batch_size=4
@@ -131,7 +112,36 @@ def main(given: argparse.Namespace) -> None:
     small = nns.repair(small, parent, seen, steps=steps, batch_size=8).model
     print(f"refitted in {time.perf_counter() - start:.0f} s", flush=True)
     judge("refitted", small, words)
-    if given.folder:
+    return small
+
+
+def main(given: argparse.Namespace) -> None:
+    """Make one network, and say after every step what it is worth."""
+    print(machine())
+    keras.utils.set_random_seed(0)
+    model, tokenizer = smollm2.read()
+    judge = Judge(tokenizer, given.windows, given.others)
+    judge("parent", model, tokenizer)
+    whole = model.count_params()
+    texts = [*smollm2.texts("code", held_out=False), *packages()]
+    parent, words = model, tokenizer
+    if given.vocabulary:
+        start = time.perf_counter()
+        done = nns.cut_vocabulary(model, texts, min_count=given.min_count, tokenizer=tokenizer)
+        parent, words = done.model, done.tokenizer
+        print(f"{done}\ncut in {time.perf_counter() - start:.0f} s")
+        if not given.begin:
+            judge(f"{len(done.tokens):,} tokens", parent, words)
+    tables = parent.backbone.token_embedding.count_params()
+    decoder = parent.count_params() - tables
+    allowed = whole // 2 if given.half else tables + int(given.share * decoder)
+    rows = drawn(words, texts, given.calibration + given.steps * given.batch, seed=0)
+    seen = smollm2.inputs(rows[: given.calibration])
+    if given.begin:
+        small = nns.load_model(given.begin)
+    else:
+        small = refitted(parent, words, seen, allowed, judge)
+    if given.folder and not given.begin:
         given.folder.mkdir(parents=True, exist_ok=True)
         small.save(given.folder / "refitted.keras")
     taught = rows[given.calibration :]
@@ -167,5 +177,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=4, help="windows of a step")
     parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--begin", type=Path, help="a refitted network of such a folder")
     parser.add_argument("--folder", type=Path, help="where networks are kept")
     main(parser.parse_args())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -215,8 +216,14 @@ def write_recipe(task: Task, repair: bool | Step | Sequence[Step], epochs: int) 
         return replace(usual, steps=usual.steps[:1])
     try:
         skeleton(task, usual, task.one_of_each())
-    except SurgeryError:
-        # No Dense of its own stands before the answer: what lies before it can be repaired.
+    except SurgeryError as error:
+        # What lies before the head can be repaired.
+        why = getattr(error, "because", str(error))
+        warnings.warn(
+            f"The head of {task.model.name!r} is not refitted, and decides where its parent did: "
+            f"{why}. To train it instead, pass distill_epochs.",
+            stacklevel=4,
+        )
         return replace(usual, steps=usual.steps[:1])
     return usual
 

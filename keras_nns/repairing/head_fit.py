@@ -230,6 +230,8 @@ class Head:
         behind: Layers behind the Dense, in order.
         index: Place of the answering output among the model's outputs.
         replaced: Whether one new layer takes the place of all of it.
+        name: Of that layer.
+        squeezed: Whether it answers in rows, where the Dense is called on a position.
     """
 
     dense: Any
@@ -240,6 +242,7 @@ class Head:
     index: int
     replaced: bool
     name: str
+    squeezed: bool
 
     @property
     def kernel(self) -> NDArray[Any]:
@@ -267,16 +270,20 @@ class Head:
             name=self.name,
             dtype="float32",
         )
+        squeeze = [layers.Flatten(name=f"{self.name}_rows")] if self.squeezed else []
         if isinstance(model, keras.Sequential):
             start = [
                 keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs
             ]
             body = model.layers[: -1 - len(self.behind)]
-            built = keras.Sequential([*start, *body, new], name=model.name)
+            built = keras.Sequential([*start, *body, *squeeze, new], name=model.name)
         else:
             inputs, outputs = structure(model)
             flat = list(functional(model).outputs)
-            flat[self.index] = new(self.features.output)
+            read = self.features.output
+            for layer in squeeze:
+                read = layer(read)
+            flat[self.index] = new(read)
             built = keras.Model(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)
         new.set_weights([kernel, bias])
         return built
@@ -313,19 +320,19 @@ def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
     ends = (i for i, (one, _) in enumerate(chain) if is_own(one, record.head))
     end = next(ends, None)
     if end is None:
-        raise _no_head(model, "no Dense of its own stands before the answer")
+        raise NoHeadError(model, "no Dense of its own stands before the answer")
     layer, before = chain[end]
     behind = [one for one, _ in reversed(chain[:end])]
     title = f"{type(layer).__name__} {layer.name!r}"
     if not answers_once(before.shape):
-        raise _no_head(model, f"its last {title} answers every step by itself")
+        raise NoHeadError(model, f"its last {title} answers every step by itself")
     if layer.quantization_mode is not None or layer.lora_enabled:
-        raise _no_head(
+        raise NoHeadError(
             model,
             f"its last {title} is quantised or has LoRA factors",
         )
     if len(layer._inbound_nodes) > 1:
-        raise _no_head(model, f"its last {title} is called more than once")
+        raise NoHeadError(model, f"its last {title} is called more than once")
     inputs, _ = structure(model)
     return Head(
         dense=layer,
@@ -336,6 +343,7 @@ def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
         index=index,
         replaced=anew and (bool(behind) or layer.kernel.shape[-1] != answers),
         name=_new_name(model, f"{record.head}_head", [layer, *behind]),
+        squeezed=len(before.shape) > len(tensor.shape),
     )
 
 
@@ -372,8 +380,17 @@ def _new_name(model: Any, name: str, leaving: list[Any]) -> str:
     return name
 
 
-def _no_head(model: Any, because: str) -> SurgeryError:
-    return SurgeryError(
-        f"calibrate_head cannot refit the head of {model.name!r}: {because}. Leave calibrate_head "
-        "out, or end the parent in a Dense on one feature vector for each sample."
-    )
+class NoHeadError(SurgeryError):
+    """There is no head that could be refitted.
+
+    Attributes:
+        because: Why.
+    """
+
+    def __init__(self, model: Any, because: str) -> None:
+        super().__init__(
+            f"calibrate_head cannot refit the head of {model.name!r}: {because}. Leave "
+            "calibrate_head out, or end the parent in a Dense on one feature vector for each "
+            "sample."
+        )
+        self.because = because

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_nns.data.labels import answers_once
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.graph.keras_internals import calls, functional
 from keras_nns.graph.tracing import Graph, trace
@@ -22,17 +23,27 @@ def backwards(tensor: Any, *, pointwise: bool = False) -> Iterator[tuple[Any, An
 
     Args:
         tensor: The output.
-        pointwise: Whether a convolution that is a Dense on its only position counts as one.
+        pointwise: Whether a convolution that is a Dense on its only position counts as one, and
+            what takes that position away behind it is passed.
     """
     passed = (layers.Softmax, layers.Activation, layers.Dropout, layers.Identity)
     while True:
         layer, node_index, _ = tensor._keras_history
+        node = layer._inbound_nodes[node_index]
         if not isinstance(layer, (*passed, layers.Dense)) and not (
-            pointwise and _is_pointwise(layer)
+            pointwise and (_is_pointwise(layer) or _is_squeeze(node))
         ):
             return
-        (tensor,) = layer._inbound_nodes[node_index].input_tensors
+        (tensor,) = node.input_tensors
         yield layer, tensor
+
+
+def _is_squeeze(node: Any) -> bool:
+    """Return whether a call takes away, or adds, positions of which there is one."""
+    if not isinstance(node.operation, layers.Flatten | layers.Reshape):
+        return False
+    (before,), (behind,) = node.input_tensors, node.output_tensors
+    return answers_once(before.shape) and answers_once(behind.shape)
 
 
 def _is_pointwise(layer: Any) -> bool:

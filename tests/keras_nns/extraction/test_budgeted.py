@@ -525,6 +525,16 @@ def test_extract_and_sweep_from_a_shell(shop, capsys):
     assert (shop / "found.png").stat().st_size > 10_000
 
 
+def test_a_head_that_is_not_refitted_is_said():
+    x, y = pictures()
+    start = keras.Input((8, 8, 2))
+    maps = L.Conv2D(4, 3, name="maps")(L.Conv2D(6, 3, activation="relu", name="hidden")(start))
+    mapped = keras.Model(start, L.Softmax()(L.GlobalAveragePooling2D()(maps)), name="mapped")
+    with pytest.warns(UserWarning, match="head of 'mapped' is not refitted.*no Dense of its own"):
+        found = nns.extract(mapped, (x, y), labels=1, budget="parameters=300", verbose=False)
+    assert [gain.step for gain in found.repaired.gains if "head" in gain.step] == []
+
+
 def test_too_few_samples_for_the_head_name_a_way_that_works():
     x = RNG.normal(size=(40, 12)).astype("float32")
     y = np.arange(40) % LABELS

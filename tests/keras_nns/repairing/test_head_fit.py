@@ -161,6 +161,33 @@ def test_a_softmax_layer_behind_the_dense_stays(digits):
     np.testing.assert_allclose(fixed(digits[0][:9]).numpy().sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["functional", "sequential"])
+@pytest.mark.parametrize("squeeze", [L.Reshape((10,)), L.Flatten()], ids=["reshape", "flatten"])
+def test_a_convolution_that_loses_its_position_behind_it_is_a_head(parent, digits, squeeze, form):
+    """As MobileNet ends. The right head is that of the same weights in Dense layers."""
+    body = [
+        L.Reshape((1, 1, 64)),
+        L.Conv2D(32, 1, activation="relu", name="hidden"),
+        L.Conv2D(10, 1, name="digit"),
+        type(squeeze).from_config(squeeze.get_config()),
+        L.Activation("softmax"),
+    ]
+    model = keras.Sequential([keras.Input((64,)), *body])
+    if form == "functional":
+        model = keras.Model(model.inputs[0], model.outputs[0])
+    model.set_weights([w.reshape(o.shape) for w, o in
+                       zip(parent.get_weights(), model.get_weights(), strict=True)])  # fmt: skip
+    for head, labels in (("binary", 3), ("other", [3, 8]), ("labels", [3, 5, 8])):
+        found = []
+        for one in (parent, model):
+            small = nns.cut(one, plan_of(one, digits, labels), head=head)
+            found.append(fit(one, small, digits).model)
+            assert found[-1].output_shape == small.output_shape
+            assert isinstance(found[-1], type(one))
+        answers = [one(digits[0][800:900]) for one in found]
+        np.testing.assert_allclose(answers[1], answers[0], atol=2e-3)
+
+
 def test_labels_that_are_true_together_get_one_regression_each(digits):
     x, y = digits
     table = np.stack([y < 5, y % 2 == 0, y % 3 == 0], axis=1)

@@ -13,6 +13,7 @@ from contract import randomise
 
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
+from keras_nns.surgery.copying import copied
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,6 +144,21 @@ def test_llama_of_any_sizes_is_a_llama(name, tied, kept, models, tmp_path):
     small = nns.cut(parent, plan, prove=True)
     assert small.backbone.head_dim == 4
     check(small, parent, tmp_path, models)
+
+
+def test_what_came_to_one_key_head_is_copied_and_cut_again(models):
+    """Its class was made with two: a copy of a copy has to know of one still."""
+    parent = task(models, "Llama", tie_word_embeddings=True)
+    small = nns.cut(parent, plan_of(parent, heads=(1,)))
+    again = copied(copied(small))
+    for block in again.backbone.transformer_layers:
+        assert block._self_attention_layer.num_key_value_heads == 1
+    x = {"token_ids": np.arange(1, 9)[None], "padding_mask": np.ones((1, 8), "int32")}
+    np.testing.assert_array_equal(again(x), small(x))
+    # What is left are its query heads, of which each leaves by itself.
+    smaller = nns.cut(again, plan_of(again, heads=(0,)), prove=True)
+    assert smaller.backbone.transformer_layers[0]._self_attention_layer.num_query_heads == 1
+    np.testing.assert_array_equal(copied(copied(smaller))(x), smaller(x))
 
 
 def test_samplers_that_reorder_the_cache_work_on_blocks_of_any_sizes(models):

@@ -117,6 +117,8 @@ class Block:
             if not alone:
                 self._tell(holder, _SHARED_HEADS, _count(heads))
             else:
+                # Said again of a block that came to one by a cut: its class was made with more.
+                self._tell(holder, _SHARED_HEADS, lambda _: 1)
                 self._tell(holder, _GROUPS, _count(queries))
         size = out.kernel.shape[inner(out, 0)] // total
         self._tell(path, merged, lambda keep: size * keep.count(queries))
