@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from keras_nns.extraction.widths import steps_of
 from keras_nns.graph.inspection import Inspection, inspected
+from keras_nns.surgery.lineage import Composition, origin_of
+
+_NAMED = 8
+"""Labels that are named; of more it is said how many."""
 
 
 def inspect(model: Any, *, inputs: Any = None, target: str | None = None) -> Inspection:
@@ -39,5 +44,28 @@ def inspect(model: Any, *, inputs: Any = None, target: str | None = None) -> Ins
          digit          1      0 of 10                17                   16 ...
         digits: 48 units can be cut; 2,778 parameters, 2,720 multiply-adds.
     """
-    found = inspected(model, inputs)
+    found = replace(inspected(model, inputs), origin=_origin(model))
     return found if target is None else replace(found, steps=steps_of(model, target))
+
+
+def _origin(model: Any) -> str:
+    """Say in a sentence where a model was cut from; nothing of one that was not cut."""
+    record = origin_of(model)
+    if record is None:
+        return ""
+    if isinstance(record, Composition):
+        return f"Composed of {len(record.members)} networks, for {_listed(record.label_names)}."
+    plan = record.plan
+    kept, whole = sum(map(len, plan.kept.values())), sum(plan.sizes.values())
+    told = f"It holds {kept:,} of its parent's {whole:,} units"
+    if record.tokens is not None:
+        return f"{told}, and knows {len(record.tokens):,} of its tokens."
+    if record.taught:
+        return f"{told}, and was taught {_listed(record.label_names)} since."
+    names = [plan.label_names[number] for number in plan.labels]
+    return f"{told}, cut for {_listed(names)}." if names else f"{told}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    told = ", ".join(names[:_NAMED])
+    return told if len(names) <= _NAMED else f"{told} and {len(names) - _NAMED:,} more"

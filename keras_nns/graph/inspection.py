@@ -85,6 +85,7 @@ class Inspection(Tabular):
         parameters: Parameters of the whole model.
         multiply_adds: Multiply-adds per sample of the whole model, or None.
         steps: Groups just behind a step of the NPU that was named; None where none was.
+        origin: Where the model was cut from, in a sentence; empty for one that was not cut.
 
     Example:
         >>> told = nns.inspect(model)
@@ -99,6 +100,7 @@ class Inspection(Tabular):
     parameters: int
     multiply_adds: int | None
     steps: Steps | None = None
+    origin: str = ""
 
     def to_table(self) -> Table:
         """Return the groups as a table."""
@@ -118,6 +120,8 @@ class Inspection(Tabular):
         prunable = sum(group.prunable for group in self.groups)
         macs = "" if self.multiply_adds is None else f", {self.multiply_adds:,} multiply-adds"
         told = f"{self.model}: {prunable} units can be cut; {self.parameters:,} parameters{macs}."
+        if self.origin:
+            told += f" {self.origin}"
         if self.steps is not None:
             columns = (*columns, "just behind a step")
             rows = tuple(
@@ -138,6 +142,7 @@ class Inspection(Tabular):
             "model": self.model,
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
+            "origin": self.origin,
             **({"target": self.steps.target, "cycles": self.steps.cycles} if self.steps else {}),
             "groups": [
                 {

@@ -47,6 +47,33 @@ def test_costs_are_what_a_cut_saves(model):
         assert found[name].multiply_adds == saved
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_a_model_that_was_cut_says_from_what(model, tmp_path):
+    assert nns.inspect(model).origin == ""
+    sizes = {group.name: group.size for group in trace(model).layout.prunable}
+    names = tuple("abc")
+    plans = [
+        Plan(nns.fingerprint(model), sizes, {"stem": (0, 2), "hidden": (1,)}, labels, names)
+        for labels in ((2,), ())
+    ]
+    small = nns.cut(model, plans[0], head="binary")
+    told = nns.inspect(small)
+    assert told.origin == "It holds 3 of its parent's 11 units, cut for c."
+    assert told.origin in str(told) and told.to_json()["origin"] == told.origin
+    assert nns.inspect(nns.cut(model, plans[1])).origin == "It holds 3 of its parent's 11 units."
+    nns.save_model(small, tmp_path / "small.keras")
+    assert nns.inspect(nns.load_model(tmp_path / "small.keras")).origin == told.origin
+    both = nns.compose({"c": small, "d": nns.cut(model, plans[0], head="binary")})
+    assert nns.inspect(both).origin == "Composed of 2 networks, for c, d."
+
+
+def test_a_model_of_fewer_tokens_says_of_how_many():
+    steps = [layers.Embedding(12, 5), layers.LSTM(4), layers.Dense(3, name="answer")]
+    reader = keras.Sequential([keras.Input((6,), dtype="int32"), *steps])
+    cut = nns.cut_vocabulary(reader, [0, 3, 4]).model
+    assert nns.inspect(cut).origin.endswith("units, and knows 3 of its tokens.")
+
+
 def test_what_is_protected_says_why(model):
     answer = nns.inspect(model).groups[-1]
     assert answer.prunable == 0
