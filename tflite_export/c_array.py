@@ -52,9 +52,9 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
             f"name must be free to use: {name!r} is a word of C or C++, or reserved for compilers. "
             f"Call it {name.strip('_').replace('__', '_') or 'array'}_model, for instance."
         )
-    stamp = container.check(flat)
-    if stamp is not None and not metadata:
-        flat = flat[: stamp.length]
+    container.check(flat)
+    if not metadata:
+        flat = in_flash(flat)
     guard = f"{name.upper()}_H_"
     lines = [
         "  " + ", ".join(f"0x{byte:02x}" for byte in flat[start : start + 12]) + ","
@@ -82,3 +82,16 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
             "",
         ]
     )
+
+
+def in_flash(flat: bytes) -> bytes:
+    """Give the part of a file that a microcontroller has: without the files behind it.
+
+    Args:
+        flat: The model.
+
+    Raises:
+        FlatbufferError: It is not a TFLite model.
+    """
+    stamp = container.check(flat)
+    return flat if stamp is None else flat[: stamp.length]

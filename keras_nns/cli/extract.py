@@ -54,8 +54,9 @@ def add(commands: arguments.Commands) -> None:
         required=True,
         action="append",
         metavar="B",
-        help="what it may cost: 60kB or 60KiB of .tflite in the variant that ships, "
-        "parameters=20k, macs=1M, activation-memory=32KiB, arena=16KiB in TFLite Micro, "
+        help="what it may cost: 60kB or 60KiB of .tflite in the variant that ships, flash=60kB "
+        "of it without labels and record, parameters=20k, macs=1M, activation-memory=32KiB, "
+        "arena=16KiB in TFLite Micro, "
         "npu-cycles=200k@ethos-u55-128, sram=32KiB@ethos-u55-128, latency-ms=0.5, or drop=0.01 of "
         "balanced accuracy; again for another limit, of which all hold. Of a language model "
         "parameters, bytes of float32 weights, or 80%% of the parameters without embeddings",

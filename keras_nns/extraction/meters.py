@@ -18,6 +18,7 @@ from keras_nns.graph.estimates import Estimates
 from keras_nns.plans.kept_units import Plan
 from keras_nns.selection.ranking import Cost
 from keras_nns.shipping.forms import Form, Shipped
+from tflite_export.c_array import in_flash
 
 _SECONDS = 0.3
 """How long a latency is measured."""
@@ -35,6 +36,9 @@ _COUNTED = {
     "arena": "macs",
     "latency_ms": "macs",
 }
+
+# What is measured by one name only, and estimated as another.
+_ESTIMATED = {"arena": "activation_memory", "flash": "bytes"}
 
 
 class Meter:
@@ -105,7 +109,7 @@ class Meter:
         (unit,) = budget.units
         floats = self.form.variant == "float32"
         return unit in ("activation_memory", "arena", "latency_ms") or (
-            unit == "bytes" and not floats
+            unit in ("bytes", "flash") and not floats
         )
 
     def gauge(self, budget: Budget, smallest: Plan, least: dict[str, float]) -> None:
@@ -132,7 +136,7 @@ class Meter:
 
     def _estimate_of(self, budget: Budget, unit: str) -> Cost:
         if unit not in ON_NPU:
-            return self.estimate("activation_memory" if unit == "arena" else unit)
+            return self.estimate(_ESTIMATED.get(unit, unit))
         if self._npu is None:
             assert budget.target is not None
             task = self._task
@@ -193,7 +197,7 @@ class Meter:
         return {unit: found[unit] for unit in budget.units}
 
     def _of_file(self, budget: Budget, flat: bytes, name: str) -> dict[str, float]:
-        found: dict[str, float] = {"bytes": float(len(flat))}
+        found = {"bytes": float(len(flat)), "flash": float(len(in_flash(flat)))}
         if "activation_memory" in budget.units:
             alive = tflite_export.anatomy(flat).activation_bytes
             if alive is None:

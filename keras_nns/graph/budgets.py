@@ -13,6 +13,7 @@ from keras_nns.errors import SelectionError
 
 _WORDS = {
     "bytes": "bytes of .tflite ({variant})",
+    "flash": "bytes in flash ({variant})",
     "parameters": "parameters",
     "macs": "multiply-adds",
     "activation_memory": "bytes of activations ({variant})",
@@ -40,8 +41,9 @@ class Budget:
 
     Attributes:
         bytes: Size of its `.tflite` file, in float32 or the variant that `extract` is asked for,
-            with the names of its answers and the record of where it was cut from: what lies in
-            flash.
+            with the names of its answers and the record of where it was cut from.
+        flash: Size of what a microcontroller has of that file in its flash: the array that
+            `tflite_export.to_c` writes, without names and record.
         parameters: Numbers in its weights.
         macs: Multiply-adds of one sample.
         activation_memory: Most bytes of tensors alive at the same time in that `.tflite`,
@@ -72,6 +74,7 @@ class Budget:
     without_unit: InitVar[object] = None
     _: KW_ONLY
     bytes: int | None = None
+    flash: int | None = None
     parameters: int | None = None
     macs: int | None = None
     activation_memory: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 
 import keras
 import numpy as np
@@ -111,6 +112,15 @@ def test_bytes_and_arena_together(extracted):
     found = extracted(budget)
     assert found.costs == {"bytes": len(found.flat), "arena": tflite_export.arena(found.flat)}
     assert 0.9 <= found.cost <= 1
+
+
+def test_flash_is_the_array_that_a_microcontroller_has(extracted):
+    found = extracted(nns.Budget(flash=8_000))
+    length = int(re.search(r"_len = (\d+);", tflite_export.to_c(found.flat))[1])
+    assert found.costs == {"flash": length}
+    assert 7_200 < length <= 8_000
+    assert length < len(found.flat)
+    assert f"{length:,} bytes in flash (int8)" in found.summary
 
 
 def test_what_cannot_be_had_says_what_can(extracted):

@@ -13,6 +13,7 @@ NPU = {"target": "ethos-u55-128"}
     ("given", "shown"),
     [
         ({"bytes": 60_000}, "60,000 bytes of .tflite (float32)"),
+        ({"flash": 60_000}, "60,000 bytes in flash (float32)"),
         ({"parameters": np.int64(5)}, "5 parameters"),
         ({"macs": 2e6}, "2,000,000 multiply-adds"),
         ({"activation_memory": 64}, "64 bytes of activations (float32)"),
@@ -55,6 +56,7 @@ def test_of_several_limits_the_tightest_counts():
         ("1,200 bytes", {"bytes": 1200}),
         ("bytes=60k", {"bytes": 60_000}),
         ("parameters=20k", {"parameters": 20_000}),
+        ("flash=64KiB", {"flash": 65_536}),
         ("macs=1_000_000", {"macs": 1_000_000}),
         ("activation-memory=32KiB", {"activation_memory": 32_768}),
         ("latency-ms=0.5", {"latency_ms": 0.5}),
