@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import smollm2
@@ -228,15 +229,26 @@ def faster(share: float) -> None:
             groups="*:hidden",
         ),
     )
-    networks = {"whole": model, f"{share:.0%}, hidden units": thin}
-    row = tokens[:1]
+    beside({"whole": model, f"{share:.0%}, hidden units": thin}, tokens[:1])
+
+
+def beside(networks, row) -> None:
+    """Time a prompt of a window and generation behind half of one, side by side.
+
+    Numbers of tokens that a network does not know are taken by what is left of a division.
+    """
     half = smollm2.WINDOW // 2
     mask = (np.arange(smollm2.WINDOW) < half).astype("int32")[None]
-    begun = {"token_ids": row * mask, "padding_mask": mask}
+    rows = {id(m): row % m.backbone.vocabulary_size for m in networks.values()}
+
+    def written(network):
+        begun = {"token_ids": rows[id(network)] * mask, "padding_mask": mask}
+        return network.generate(begun, stop_token_ids=None)
+
     print(machine())
     for title, work, count in (
-        ("prompt", lambda m: smollm2.logits(m, row), row.size),
-        ("generation", lambda m: m.generate(begun, stop_token_ids=None), half),
+        ("prompt", lambda m: smollm2.logits(m, rows[id(m)]), row.size),
+        ("generation", written, half),
     ):
         found = side_by_side(
             {name: partial(work, network) for name, network in networks.items()}, repeats=5
@@ -284,9 +296,18 @@ if __name__ == "__main__":
         default=[1, 2, 5, 20, 100],
         help="how often a token has to occur in code, for `vocabulary`",
     )
+    parser.add_argument(
+        "--network", type=Path, help="a network in a file, to time with `speed` instead"
+    )
     given = parser.parse_args()
     if given.what == "hidden":
         hidden(given.windows, given.shares)
+    elif given.what == "speed" and given.network:
+        parent, tokenizer = smollm2.read()
+        small = nns.load_model(given.network)
+        small.compile(sampler="greedy", jit_compile=False)
+        row = smollm2.windows(tokenizer, "code", 1, held_out=True)
+        beside({"whole": parent, given.network.name: small}, row)
     elif given.what == "speed":
         for share in given.shares:
             faster(share)

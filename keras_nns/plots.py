@@ -12,9 +12,9 @@ from keras_nns.reporting.plots import (
     overlap,
     recall_specificity,
     sizes,
-    trade_off,
     weights_before_after,
 )
+from keras_nns.reporting.sweeps import trade_off
 
 __all__ = [
     "activity_heatmap",

@@ -10,7 +10,8 @@ from keras_nns.data.named import Splits
 from keras_nns.data.splitting import Split
 from keras_nns.extraction.extracted import Extraction
 from keras_nns.extraction.language_extracted import LanguageExtraction
-from keras_nns.extraction.trade_off import Sweep
+from keras_nns.extraction.language_sweep import LanguageSweep
+from keras_nns.extraction.swept import Sweep
 from keras_nns.extraction.widths import NpuWidths
 from keras_nns.graph.inspection import GroupCost, Inspection
 from keras_nns.judgement.compared import Comparison
@@ -40,6 +41,7 @@ __all__ = [
     "GroupCost",
     "Inspection",
     "LanguageExtraction",
+    "LanguageSweep",
     "Lineage",
     "Look",
     "Modularity",

@@ -28,7 +28,12 @@ def add(commands: arguments.Commands) -> None:
     arguments.add_data(parser, part="train")
     arguments.add_output(parser, "picture (.png, .svg, .pdf) or data (.json)")
     parser.add_argument(
-        "--sizes", type=arguments.count, default=8, metavar="N", help="how many sizes (default: 8)"
+        "--sizes",
+        type=arguments.count,
+        default=8,
+        metavar="N",
+        help="how many sizes (default: 8); of a language model from 90%% to a half of the "
+        "parameters without embeddings",
     )
     parser.add_argument(
         "--unit",
@@ -37,23 +42,27 @@ def add(commands: arguments.Commands) -> None:
         help="what sizes are measured in (default: parameters)",
     )
     extract.add_making(parser)
+    # As many as suit what is read: images, or texts.
+    parser.set_defaults(batch_size=None)
 
 
 def run(given: Namespace) -> None:
     """Sweep, write the picture or the data, and print the table."""
     output = reading.free_output(given, *_PICTURES, ".json")
     model, data, options = extract.opened(given)
-    from keras_nns.extraction.trade_off import Sweep, sweep
+    from keras_nns.extraction.language_sweep import LanguageSweep
+    from keras_nns.extraction.swept import Sweep
+    from keras_nns.extraction.trade_off import sweep
     from keras_nns.files import atomic
-    from keras_nns.reporting import image_files, plots
+    from keras_nns.reporting import image_files, sweeps
 
-    def write(found: Sweep, path: Path, *, overwrite: bool) -> None:
+    def write(found: Sweep | LanguageSweep, path: Path, *, overwrite: bool) -> None:
         if path.suffix == ".json":
             atomic.write_bytes(path, screen.json_text(found).encode(), overwrite=overwrite)
         else:
-            image_files.save(plots.trade_off(found), path, overwrite=overwrite)
+            image_files.save(sweeps.trade_off(found), path, overwrite=overwrite)
 
-    def left(found: Sweep) -> str:
+    def left(found: Sweep | LanguageSweep) -> str:
         path = output.with_stem(f"{output.stem}.unfinished")
         write(found, path, overwrite=True)
         return f"{path}:\n{found}"

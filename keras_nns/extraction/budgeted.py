@@ -12,7 +12,7 @@ from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SurgeryError
 from keras_nns.extraction.clocks import Clock
 from keras_nns.extraction.extracted import Extraction
-from keras_nns.extraction.language import LanguageOptions, extract_language
+from keras_nns.extraction.language import LanguageOptions, extract_language, refuse_of_labels
 from keras_nns.extraction.meters import Meter, warn_of_cpu
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
@@ -170,7 +170,7 @@ def extract(
     """
     limits = Limits(distill_steps, distill_tokens, distill_seconds)
     if foretells(model) and are_kinds(data, y):
-        _refuse_of_labels(
+        refuse_of_labels(
             quantize=quantize,
             head=head,
             distill_epochs=distill_epochs,
@@ -286,15 +286,3 @@ def extract(
         exports=clock.times["export"],
         seconds=clock.seconds,
     )
-
-
-def _refuse_of_labels(*, head: object, distill_epochs: int, **given: object) -> None:
-    """Refuse what is for models that answer labels, where one foretells tokens."""
-    given |= {"head": None if head == "parent" else head, "distill_epochs": distill_epochs or None}
-    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None]
-    if asked:
-        raise SurgeryError(
-            f"{', '.join(asked)} is for models that answer labels. A language model keeps its whole"
-            " vocabulary and is judged as Keras runs it; distil it with distill_steps=, "
-            "distill_tokens= or distill_seconds=."
-        )

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 
 from keras_nns.data.texts import Texts, read_texts
-from keras_nns.errors import DataError, ModelError, SelectionError
+from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
 from keras_nns.extraction.language_extracted import LanguageExtraction
-from keras_nns.extraction.language_sizes import Kept, Sizes, parameters_of, sizes_of
+from keras_nns.extraction.language_sizes import Chosen, parameters_of, sizes_of
 from keras_nns.extraction.networks import Network
 from keras_nns.extraction.unfinished import Keeper, left_behind
 from keras_nns.graph.budgets import Budget
@@ -26,7 +24,6 @@ from keras_nns.observation.activity import Activity
 from keras_nns.observation.branch_moments import ends_of
 from keras_nns.observation.next_token import NextToken
 from keras_nns.observation.streaming import observe
-from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.progress import Job, Part, Verbose, job
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.repairing.patient import Step
@@ -37,7 +34,6 @@ from keras_nns.selection.choosing import Label, checked_scores, label_numbers
 from keras_nns.selection.naming import as_score
 from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.selection.weights import wanda
-from keras_nns.surgery.cutting import cut
 from keras_nns.training.next_tokens import (
     ALPHA,
     Limits,
@@ -98,92 +94,195 @@ def extract_language(
     verbose: Verbose = "auto",
 ) -> LanguageExtraction:
     """Make a language model smaller for some kinds of text; see `extract`."""
+    graph, opened = open_texts(model, data, y, options)
+    told, allowed = parameters_of(budget, graph)
+    seconds: dict[str, float] = {}
+    keeper = Keeper(None)
+    with job(verbose) as shown, left_behind(keeper.found):
+        expect(shown, opened.fitted, options)
+        timed = Timed(shown, seconds)
+        writer = observe_writer(graph, opened, options, timed)
+        return make_writer(writer, told, allowed, timed, keeper)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedTexts:
+    """Texts as they are dealt to the parts of the work.
+
+    Attributes:
+        numbers: Numbers of the kinds that the network is for.
+        fitted: What is observed and scored on, of all kinds.
+        taught: All texts of the kinds that it is for, but those held out: distillation reads them.
+        held: What is judged on.
+        windows: How many windows of how many are calibrated and judged on.
+    """
+
+    numbers: tuple[int, ...]
+    fitted: Texts
+    taught: Texts
+    held: Texts
+    windows: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedWriter:
+    """A language model that was observed, its units scored for some kinds of text.
+
+    Attributes:
+        graph: The traced model.
+        opened: The texts.
+        options: How networks are made of it.
+        activity: What was observed.
+        scores: How much the kinds need each unit.
+        score: Name of that score.
+    """
+
+    graph: Graph
+    opened: OpenedTexts
+    options: LanguageOptions
+    activity: Activity
+    scores: Mapping[str, Any]
+    score: str
+
+
+def open_texts(
+    model: Any, data: Any, y: Any, options: LanguageOptions
+) -> tuple[Graph, OpenedTexts]:
+    """Check the options, trace the model, and deal the texts.
+
+    Raises:
+        DataError: The texts do not fit, are of one kind, or of another than asked for.
+        ModelError: The model scores no vocabulary, or nothing of it can be cut.
+        SelectionError: A label or an option makes no sense.
+    """
     _check(options)
-    asked = NextToken(model)
+    NextToken(model)
     graph = trace(model)
     hidden_layout(graph)
-    told, allowed = parameters_of(budget, graph)
     texts, numbers = _opened(model, data, y, options)
     whole_fitted, whole_held = texts.divided(options.held_out, options.seed)
     fitted, held = (
         part.sample(options.calibration, options.seed) for part in (whole_fitted, whole_held)
     )
     taught = whole_fitted.of(numbers)
-    seconds: dict[str, float] = {}
-    keeper = Keeper(None)
-    with job(verbose) as shown, left_behind(keeper.found):
-        _expect(shown, fitted, options)
-        timed = _Timed(shown, seconds)
-        with timed("observe"):
-            activity = observe(
+    windows = {
+        "calibrated": (fitted.of(numbers).size, taught.size),
+        "judged": (held.size, whole_held.size),
+    }
+    return graph, OpenedTexts(tuple(numbers), fitted, taught, held, windows)
+
+
+def observe_writer(
+    graph: Graph, opened: OpenedTexts, options: LanguageOptions, timed: Timed
+) -> ObservedWriter:
+    """Observe a language model, and score its units for the kinds of text that it is for."""
+    fitted, numbers = opened.fitted, list(opened.numbers)
+    with timed("observe"):
+        activity = observe(
+            graph.model,
+            (fitted.inputs, fitted.kinds),
+            label_names=fitted.names,
+            statistics=["mean", "mean_square"],
+            batch_size=options.batch_size,
+            verbose=False,
+        )
+    with timed("score"):
+        score = _score(graph.model, graph, fitted.of(numbers), options)
+        found = checked_scores(activity, score, numbers)
+        scores = {name: values[numbers].max(axis=0) for name, values in found.items()}
+    return ObservedWriter(graph, opened, options, activity, scores, name_of(score))
+
+
+def make_writer(
+    writer: ObservedWriter, told: Budget, allowed: int, timed: Timed, keeper: Keeper
+) -> LanguageExtraction:
+    """Cut what may stay, repair it, teach it, and judge it beside its parent.
+
+    Args:
+        writer: The observed parent.
+        told: The budget.
+        allowed: How many parameters that is.
+        timed: Times the parts.
+        keeper: Is told of the network each time that it has come further.
+    """
+    model, opened, options = writer.graph.model, writer.opened, writer.options
+    own = opened.fitted.of(opened.numbers)
+    chosen = Chosen(writer.graph, writer.activity, opened.numbers, writer.score, told, allowed)
+    with timed("cut"):
+        plan, small = chosen.cut(writer.scores, options.balance)
+    steps = _steps(options.repair)
+    lacks = [
+        *(["repair"] if steps else []),
+        *(["distillation"] if options.limits.given else []),
+    ]
+    keeper.made(Network(small, plan), *lacks, "figures")
+    repaired = None
+    if steps:
+        with timed("repair"):
+            repaired = mend_on(
+                small,
                 model,
-                (fitted.inputs, fitted.kinds),
-                label_names=texts.names,
-                statistics=["mean", "mean_square"],
+                own.inputs,
+                steps=steps,
+                held_out=_judged_share(own.size),
+                seed=options.seed,
                 batch_size=options.batch_size,
-                verbose=False,
             )
-        own = fitted.of(numbers)
-        with timed("score"):
-            score = _score(model, graph, own, options)
-            found = checked_scores(activity, score, numbers)
-            scores = {name: values[numbers].max(axis=0) for name, values in found.items()}
-        chosen = _Chosen(graph, activity, tuple(numbers), name_of(score), told, allowed)
-        with timed("cut"):
-            plan, small = chosen.cut(scores, options.balance)
-        steps = _steps(options.repair)
-        lacks = [
-            *(["repair"] if steps else []),
-            *(["distillation"] if options.limits.given else []),
-        ]
-        keeper.made(Network(small, plan), *lacks, "figures")
-        repaired = None
-        if steps:
-            with timed("repair"):
-                repaired = mend_on(
-                    small,
-                    model,
-                    own.inputs,
-                    steps=steps,
-                    held_out=_judged_share(own.size),
-                    seed=options.seed,
-                    batch_size=options.batch_size,
-                )
-            small = repaired.model
-            keeper.made(Network(small, plan), *lacks)
-        trained = None
-        if options.limits.given:
-            with timed("distill"):
-                trained = distill_next_tokens(
-                    small,
-                    model,
-                    taught,
-                    options.limits,
-                    asked=asked,
-                    alpha=options.alpha,
-                    seed=options.seed,
-                )
-            small = trained.model
-            keeper.made(Network(small, plan), "figures")
-        with timed("judge"):
-            figures = perplexity(
-                {"parent": model, "subnetwork": small},
-                held.inputs,
-                held.kinds,
-                label_names=texts.names,
-                batch_size=options.batch_size,
+        small = repaired.model
+        keeper.made(Network(small, plan), *lacks[1:], "figures")
+    trained = None
+    if options.limits.given:
+        with timed("distill"):
+            trained = distill_next_tokens(
+                small,
+                model,
+                opened.taught,
+                options.limits,
+                asked=NextToken(model),
+                alpha=options.alpha,
                 seed=options.seed,
             )
+        small = trained.model
+        keeper.made(Network(small, plan), "figures")
+    with timed("judge"):
+        figures = perplexity(
+            {"parent": model, "subnetwork": small},
+            opened.held.inputs,
+            opened.held.kinds,
+            label_names=opened.held.names,
+            batch_size=options.batch_size,
+            seed=options.seed,
+        )
     whole, looked_up = sizes_of(small)
     costs = {
         "parameters": float(whole),
         "without_embeddings": float(whole - looked_up),
         "bytes": 4.0 * whole,
     }
-    windows = {"calibrated": (own.size, taught.size), "judged": (held.size, whole_held.size)}
     return LanguageExtraction(
-        small, plan, told, costs, figures, repaired, trained, activity, windows, seconds
+        model=small,
+        plan=plan,
+        budget=told,
+        costs=costs,
+        figures=figures,
+        repaired=repaired,
+        trained=trained,
+        activity=writer.activity,
+        windows=opened.windows,
+        seconds=timed.seconds,
     )
+
+
+def refuse_of_labels(*, head: object, distill_epochs: int, **given: object) -> None:
+    """Refuse what is for models that answer labels, where one foretells tokens."""
+    given |= {"head": None if head == "parent" else head, "distill_epochs": distill_epochs or None}
+    asked = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if asked:
+        raise SurgeryError(
+            f"{', '.join(asked)} is for models that answer labels. A language model keeps its whole"
+            " vocabulary and is judged as Keras runs it; extract distils it with distill_steps=, "
+            "distill_tokens= or distill_seconds=."
+        )
 
 
 def _check(options: LanguageOptions) -> None:
@@ -243,59 +342,15 @@ def _score(model: Any, graph: Graph, own: Texts, options: LanguageOptions) -> Sc
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Chooses the units that a budget allows, and cuts."""
+class Timed:
+    """Times the parts of the work.
 
-    graph: Graph
-    activity: Activity
-    labels: tuple[int, ...]
-    score: str
-    budget: Budget
-    allowed: int
-
-    def cut(self, scores: Mapping[str, Any], balance: Balance | None) -> tuple[Plan, keras.Model]:
-        """Return the plan, and the network that is cut by it.
-
-        Raises:
-            SelectionError: The budget would empty a block.
-        """
-        sizes = Sizes(self.graph, scores)
-        sizes.refuse_below(self.allowed)
-        comparable = self.score == branch_reconstruction.__name__
-        model = self.graph.model
-        if balance == "cost" or (balance is None and comparable):
-            plan = self._plan(sizes.by_loss(self.allowed), "cost")
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                small = cut(model, plan)
-            if balance == "cost" or isinstance(small, type(model)):
-                for one in told:
-                    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-                return plan, small
-        plan = self._plan(sizes.uniform(self.allowed, comparable=comparable), "share")
-        return plan, cut(model, plan)
-
-    def _plan(self, kept: Kept, balance: str) -> Plan:
-        groups = self.graph.layout.prunable
-        everything = {group.name: tuple(range(group.size)) for group in groups}
-        own = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()}
-        return Plan(
-            fingerprint=self.activity.fingerprint,
-            sizes={group.name: group.size for group in groups},
-            kept=everything | own,
-            labels=self.labels,
-            label_names=self.activity.label_names,
-            choices=(Choice(self.labels, self.score, f"budget, {balance}", ()),),
-            seen=self.activity.seen,
-        )
-
-
-class _Timed:
-    """Times the parts of the work."""
+    Attributes:
+        seconds: How long each took so far.
+    """
 
     def __init__(self, shown: Job, seconds: dict[str, float]) -> None:
-        self._shown, self._seconds = shown, seconds
+        self._shown, self.seconds = shown, seconds
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -303,10 +358,10 @@ class _Timed:
         start = time.perf_counter()
         with self._shown.part(part):
             yield
-        self._seconds[part] = time.perf_counter() - start
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
 
-def _expect(shown: Job, texts: Texts, options: LanguageOptions) -> None:
+def expect(shown: Job, texts: Texts, options: LanguageOptions, networks: int = 1) -> None:
     """Say about how long parts take beside each other: by the passes that each is worth."""
     limits, distilling = options.limits, 0.0
     if limits.given:
@@ -315,10 +370,10 @@ def _expect(shown: Job, texts: Texts, options: LanguageOptions) -> None:
     shown.expect(
         observe=Part("observing", 1.0),
         score=Part("scoring units", 6.0),
-        cut=Part("cutting", 0.5),
-        repair=Part("repairing", 10.0 if _steps(options.repair) else 0.0),
+        cut=Part("cutting", 0.5, networks),
+        repair=Part("repairing", 10.0 if _steps(options.repair) else 0.0, networks),
         distill=Part("distilling", distilling),
-        judge=Part("judging", 1.0),
+        judge=Part("judging", 1.0, networks),
     )
 
 

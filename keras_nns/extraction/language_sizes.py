@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,9 +17,13 @@ from keras_nns.graph.budgets import Budget, as_budget
 from keras_nns.graph.estimates import FLOAT32_BYTES, Estimates
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph
+from keras_nns.observation.activity import Activity
 from keras_nns.observation.next_token import tables_of
+from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.plans.units import Group
-from keras_nns.selection.ranking import least_of
+from keras_nns.selection.branches import branch_reconstruction
+from keras_nns.selection.ranking import Balance, least_of
+from keras_nns.surgery.cutting import cut
 
 Kept = dict[str, NDArray[np.bool_]]
 Cost = Callable[[Kept], float]
@@ -223,3 +230,60 @@ class Sizes:
         for _, _, name, unit in gone:
             kept[name][unit] = False
         return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Chooses the units that a budget allows, and cuts.
+
+    Attributes:
+        graph: The traced parent.
+        activity: What was observed of it.
+        labels: Numbers of the kinds of text that the network is for.
+        score: Name of the score.
+        budget: What the network may cost.
+        allowed: How many parameters that is.
+    """
+
+    graph: Graph
+    activity: Activity
+    labels: tuple[int, ...]
+    score: str
+    budget: Budget
+    allowed: int
+
+    def cut(self, scores: Mapping[str, Any], balance: Balance | None) -> tuple[Plan, keras.Model]:
+        """Return the plan, and the network that is cut by it.
+
+        Raises:
+            SelectionError: The budget would empty a block.
+        """
+        sizes = Sizes(self.graph, scores)
+        sizes.refuse_below(self.allowed)
+        comparable = self.score == branch_reconstruction.__name__
+        model = self.graph.model
+        if balance == "cost" or (balance is None and comparable):
+            plan = self._plan(sizes.by_loss(self.allowed), "cost")
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                small = cut(model, plan)
+            if balance == "cost" or isinstance(small, type(model)):
+                for one in told:
+                    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+                return plan, small
+        plan = self._plan(sizes.uniform(self.allowed, comparable=comparable), "share")
+        return plan, cut(model, plan)
+
+    def _plan(self, kept: Kept, balance: str) -> Plan:
+        groups = self.graph.layout.prunable
+        everything = {group.name: tuple(range(group.size)) for group in groups}
+        own = {name: tuple(np.flatnonzero(mask).tolist()) for name, mask in kept.items()}
+        return Plan(
+            fingerprint=self.activity.fingerprint,
+            sizes={group.name: group.size for group in groups},
+            kept=everything | own,
+            labels=self.labels,
+            label_names=self.activity.label_names,
+            choices=(Choice(self.labels, self.score, f"budget, {balance}", ()),),
+            seen=self.activity.seen,
+        )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_nns import tables
+from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SelectionError
 from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.language import LanguageOptions, refuse_of_labels
+from keras_nns.extraction.language_sweep import sweep_language
 from keras_nns.extraction.meters import Meter
 from keras_nns.extraction.networks import Judged, judge_network, make_network
 from keras_nns.extraction.observed import (
@@ -24,13 +25,13 @@ from keras_nns.extraction.observed import (
     warn_of_guesses,
     warn_of_refusals,
 )
+from keras_nns.extraction.swept import UNITS, Point, Sweep, Unit, size_of
 from keras_nns.extraction.tasks import Task, set_task, write_recipe
 from keras_nns.extraction.unfinished import left_behind
-from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
 from keras_nns.graph.costs import Costs
-from keras_nns.judgement.compared import Comparison
+from keras_nns.observation.next_token import foretells
 from keras_nns.plans.kept_units import Plan
 from keras_nns.progress import Verbose, job
 from keras_nns.repairing.patient import Step
@@ -38,161 +39,8 @@ from keras_nns.repairing.prepared import MEMORY
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, Cost, Ranking, check_balance
-from keras_nns.shipping.forms import Quantization, Shipped
+from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
-
-Unit = Literal["parameters", "macs", "bytes"]
-UNITS: dict[str, str] = {
-    "parameters": "parameters",
-    "macs": "multiply-adds",
-    "bytes": "bytes of .tflite ({variant})",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One subnetwork of a sweep.
-
-    Attributes:
-        model: The subnetwork.
-        plan: Which of the parent's units it holds.
-        costs: What it costs.
-        worth: The figure that counts most (`Evaluation.worth`), on the samples held out: the mean
-            balanced accuracy over the labels.
-        comparison: Its figures beside the parent's, on the same samples; those of its file where
-            `quantize` was given.
-        in_keras: The same of the network as Keras runs it.
-        shipped: Its `.tflite` file.
-        on_front: Whether no other network of the sweep costs no more and is worth more, or costs
-            less and is worth as much.
-    """
-
-    model: keras.Model
-    plan: Plan
-    costs: Costs
-    worth: float
-    comparison: Comparison
-    in_keras: Comparison
-    shipped: Shipped
-    on_front: bool
-
-    @property
-    def flat(self) -> bytes:
-        """The bytes of its `.tflite` file."""
-        return self.shipped.flat
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Sweep(tables.Tabular):
-    """Subnetworks of many sizes, and which of them nothing beats. Printing it gives a table.
-
-    Attributes:
-        labels: Names of the labels they are for.
-        head: What they answer.
-        unit: The unit in which sizes are compared: `"parameters"`, `"macs"` or `"bytes"`.
-        points: The subnetworks, the smallest first.
-        parent_costs: What the parent costs.
-        parent_worth: The same figure of it, asked the same.
-        samples: How many samples were held out for the figures.
-        variant: The variant of `.tflite` that bytes are counted in.
-        missing: How many sizes were still to be made when the work was cut off; 0 for a whole
-            sweep.
-
-    Example:
-        >>> found = nns.sweep(model, (x, y), labels=3, sizes=[0.2], repair=False)
-        >>> small = found.front[0].model
-        >>> small.count_params() <= 0.2 * model.count_params()
-        True
-    """
-
-    labels: tuple[str, ...]
-    head: str
-    unit: str
-    points: tuple[Point, ...]
-    parent_costs: Costs
-    parent_worth: float
-    samples: int
-    variant: str = "float32"
-    missing: int = 0
-
-    @property
-    def front(self) -> tuple[Point, ...]:
-        """The subnetworks that nothing beats, the smallest first."""
-        return tuple(point for point in self.points if point.on_front)
-
-    def size(self, cost: Costs) -> int:
-        """Return what a model costs in the sweep's unit."""
-        return _size(self.unit, cost)
-
-    def to_table(self) -> tables.Table:
-        """Return the points as a table."""
-        whole = self.size(self.parent_costs)
-        rows = tuple(
-            (
-                tables.ratio(self.size(point.costs), whole),
-                tables.count(point.costs.parameters),
-                tables.count(point.costs.macs),
-                tables.count(point.costs.tflite_bytes),
-                str(sum(map(len, point.plan.kept.values()))),
-                tables.share(point.worth),
-                "front" if point.on_front else "",
-            )
-            for point in self.points
-        )
-        columns = (
-            f"of the {self.counted}",
-            "parameters",
-            "multiply-adds",
-            "bytes of .tflite",
-            "units",
-            "balanced acc." if self.measure == "balanced accuracy" else self.measure,
-            "",
-        )
-        caption = (
-            f"Networks for {', '.join(self.labels)}, head {self.head!r}, judged on "
-            f"{self.samples:,} samples held out. The parent, asked the same: "
-            f"{tables.share(self.parent_worth)} with {self.parent_costs.parameters:,} parameters."
-        )
-        if self.missing:
-            were = "size was" if self.missing == 1 else "sizes were"
-            caption += f" Cut off: {self.missing} larger {were} not made."
-        return tables.Table(columns, rows, caption)
-
-    @property
-    def counted(self) -> str:
-        """What sizes are compared in, in words."""
-        return UNITS[self.unit].format(variant=self.variant)
-
-    @property
-    def measure(self) -> str:
-        """Name of the figure that `worth` is."""
-        return self.points[0].comparison.after.measure
-
-    def to_json(self) -> Json:
-        """Return everything but the models as plain data."""
-        key = self.measure.replace(" ", "_")
-        return {
-            "labels": list(self.labels),
-            "head": self.head,
-            "unit": self.unit,
-            "variant": self.variant,
-            "samples": self.samples,
-            "missing": self.missing,
-            "parent": {
-                "costs": self.parent_costs.to_json(),
-                key: self.parent_worth,
-            },
-            "points": [
-                {
-                    "costs": point.costs.to_json(),
-                    key: None if math.isnan(point.worth) else point.worth,
-                    "on_front": point.on_front,
-                    "units": {name: len(units) for name, units in point.plan.kept.items()},
-                    "comparison": point.comparison.to_json(),
-                }
-                for point in self.points
-            ],
-        }
 
 
 def sweep(
@@ -211,13 +59,16 @@ def sweep(
     distill_epochs: int = 0,
     held_out: float = 0.2,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     label_names: Sequence[Any] | None = None,
     output: str | None = None,
     memory: int = MEMORY,
     verbose: Verbose = "auto",
-) -> Sweep:
+) -> Sweep | Any:
     """Make subnetworks of many sizes for some labels, from one observation, and judge each.
+
+    Of a language model the labels are kinds of text, as in `extract`; sizes are shares of its
+    parameters without embeddings, or so many from nine tenths to a half.
 
     All are judged on the same samples held out from everything else. Choosing one by these figures
     makes its own figure here a little too good: judge the one you chose on other data.
@@ -245,7 +96,8 @@ def sweep(
         verbose: As in `extract`.
 
     Returns:
-        The subnetworks with their costs and figures, which `nns.plots.trade_off` draws.
+        The subnetworks with their costs and figures, which `nns.plots.trade_off` draws; of a
+        language model a `LanguageSweep`.
 
     Raises:
         SelectionError: The sizes or the unit make no sense.
@@ -262,6 +114,28 @@ def sweep(
     if unit not in UNITS:
         raise SelectionError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}.")
     _check_sizes(sizes)
+    if foretells(model) and are_kinds(data, y):
+        refuse_of_labels(
+            quantize=quantize,
+            head=head,
+            distill_epochs=distill_epochs,
+            output=output,
+            memory=None if memory == MEMORY else memory,
+            unit=None if unit == "parameters" else unit,
+        )
+        told: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+        options = LanguageOptions(
+            labels=labels,
+            score=score,
+            balance=balance,
+            repair=repair,
+            held_out=held_out,
+            seed=seed,
+            label_names=label_names,
+            **told,
+        )
+        return sweep_language(model, data, y, sizes, options, verbose=verbose)
+    batch_size = 256 if batch_size is None else batch_size
     if balance is not None:
         check_balance(balance)
     with job(verbose) as shown:
@@ -322,7 +196,7 @@ def _swept(
     asked: int,
 ) -> Sweep:
     """Put networks in order, and say which of them nothing beats."""
-    amounts = [_size(unit, cost) for _, cost in made]
+    amounts = [size_of(unit, cost) for _, cost in made]
     fronts = _front(amounts, [judged.worth for judged, _ in made])
     points = [
         Point(
@@ -368,12 +242,6 @@ def _plans(ranking: Ranking, cost: Cost, sizes: int | Sequence[float]) -> list[P
 
 def _measured(meter: Meter, model: keras.Model) -> Costs:
     return costs.measure(model, tflite_bytes=round(meter.cost(Budget(bytes=1), model)["bytes"]))
-
-
-def _size(unit: str, cost: Costs) -> int:
-    amount = cost.tflite_bytes if unit == "bytes" else getattr(cost, unit)
-    assert amount is not None
-    return int(amount)
 
 
 def _check_sizes(sizes: int | Sequence[float]) -> None:

@@ -18,7 +18,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from keras_nns.errors import SelectionError
-from keras_nns.extraction.trade_off import Sweep
 from keras_nns.graph.costs import Costs
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.rows import LabelFigures
@@ -346,46 +345,6 @@ def sizes(rows: Mapping[str, Costs]) -> Figure:
     canvas.name_rows(panels[0], list(rows), what="")
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle("What each model costs, and its share of the first")
-    return figure
-
-
-def trade_off(found: Sweep, *, ax: Axes | None = None) -> Figure:
-    """Draw what subnetworks of many sizes cost and what they are worth.
-
-    Args:
-        found: What `sweep` found.
-        ax: Axes to draw on; None begins a figure.
-
-    Returns:
-        Balanced accuracy over size, both axes as shares; those that nothing beats are joined by
-        steps, and the parent stands at the right.
-
-    Example:
-        >>> found = nns.sweep(model, (x, y), labels=3, sizes=[0.2], repair=False)
-        >>> figure = nns.plots.trade_off(found)
-    """
-    figure, axes = canvas.panel((7.0, 4.2), ax)
-    whole = found.size(found.parent_costs)
-    shares = [100 * found.size(point.costs) / whole for point in found.points]
-    worths = [point.worth for point in found.points]
-    front = [
-        (x, point.worth) for x, point in zip(shares, found.points, strict=True) if point.on_front
-    ]
-    axes.axhline(found.parent_worth, color=BEFORE, linewidth=1)
-    axes.plot([100], [found.parent_worth], "s", color=BEFORE, label="parent, asked the same")
-    if front:
-        x, y = zip(*front, strict=True)
-        axes.step(x, y, where="post", color=AFTER, linewidth=1.2)
-        axes.plot(x, y, "o", color=AFTER, label="nothing smaller is as good")
-    axes.plot(shares, worths, "o", markersize=4, markerfacecolor="none", color=AFTER, zorder=1)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    axes.set_xlabel(f"size, in {found.counted} of the parent")
-    axes.set_ylabel(found.measure)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
-    names = ", ".join(found.labels)
-    axes.set_title(canvas.literal(f"What a network for {names} costs and is worth", 60))
     return figure
 
 

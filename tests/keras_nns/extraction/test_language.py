@@ -229,6 +229,47 @@ def test_the_command_writes_the_network_and_its_figures(lm, texts, tmp_path, cap
     assert "written as .keras" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_sweep_is_what_extract_makes_at_each_size(lm, texts, small, tmp_path):
+    told = {"labels": "code", "label_names": KINDS, "verbose": False}
+    found = nns.sweep(lm, texts, sizes=[0.7, 0.9], **told)
+    least, most = found.points
+    assert least.plan.kept == small.plan.kept
+    assert least.costs == small.costs
+    for kind in KINDS:
+        one, other = (f.figures["subnetwork", kind].perplexity for f in (least, small))
+        assert one == pytest.approx(other, rel=1e-3)
+    assert least.costs["parameters"] < most.costs["parameters"] < lm.count_params()
+    embeddings = lm.backbone.token_embedding.count_params()
+    assert found.parent_parameters == (lm.count_params(), lm.count_params() - embeddings)
+    lines = str(found).splitlines()
+    shares = [line.split()[0] for line in lines if line.strip()[:1].isdigit()]
+    assert shares[0] == "100%" and len(shares) == 3
+    assert "perplexity of prose" in lines[0] and "parent stands above" in str(found)
+    assert len(found.to_json()["points"]) == 2
+    path = nns.plots.save(nns.plots.trade_off(found), tmp_path / "sizes.png")
+    assert (tmp_path / "sizes.png").stat().st_size > 5000 and path is not False
+
+
+def test_sizes_by_their_number_lie_between_nine_tenths_and_a_half(lm, texts, monkeypatch):
+    asked = []
+    monkeypatch.setattr("keras_nns.extraction.language_sweep.observe_writer", lambda *_: None)
+    monkeypatch.setattr(
+        "keras_nns.extraction.language_sweep.make_writer",
+        lambda writer, told, allowed, timed, keeper: asked.append(allowed),
+    )
+    nns.sweep(lm, texts, labels="code", sizes=3, label_names=KINDS, verbose=False)
+    tables = lm.backbone.token_embedding.count_params()
+    decoder = lm.count_params() - tables
+    assert asked == [tables + int(share * decoder) for share in (0.9, 0.7, 0.5)]
+
+
+def test_what_a_sweep_of_a_language_model_does_not_heed_is_refused(lm, texts):
+    for given in ({"quantize": "int8"}, {"unit": "macs"}, {"distill_epochs": 2}, {"memory": 9}):
+        with pytest.raises(SurgeryError, match=f"{next(iter(given))}=.* is for models that answer"):
+            nns.sweep(lm, texts, labels="code", label_names=KINDS, **given)
+
+
 def refused(lm, texts, error, match, **changes):
     options = {"labels": "code", "budget": 0.8, "label_names": KINDS, "verbose": False} | changes
     with pytest.raises(error, match=match):
