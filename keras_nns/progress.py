@@ -79,7 +79,7 @@ def track(
         yield from bar.track(items, total=total, completed=done, description=title)
 
 
-def reached(done: int, total: int | None) -> None:
+def reached(done: float, total: int | None) -> None:
     """Say how far a pass is within the part of a job that runs; outside of one nobody hears it.
 
     Args:

@@ -199,6 +199,7 @@ def _loaded(flat: bytes, job: _Job) -> None:
                 f"{start}that ends the process which loads it ({ended} in LiteRT's kernels for the "
                 "CPU). A network with other numbers of units, or another variant, may be loaded.",
                 log=ended,
+                flat=flat,
             )
     try:
         Runner(flat).prepare()
@@ -207,6 +208,7 @@ def _loaded(flat: bytes, job: _Job) -> None:
             f"{start}that LiteRT cannot load: {error} Replace the layer that it names, or convert "
             "with a fixed batch_size.",
             log=str(error),
+            flat=flat,
         ) from error
 
 

@@ -65,6 +65,7 @@ class ConversionError(ExportError):
     Attributes:
         log: Everything that TensorFlow's converter wrote while it failed; empty when
             the model was refused before conversion began.
+        flat: The file, where there is one and it is only that LiteRT does not load it.
 
     Example:
         >>> inputs = keras.Input((4,))
@@ -74,10 +75,11 @@ class ConversionError(ExportError):
         tflite_export.errors.ConversionError: ...
     """
 
-    def __init__(self, message: str, *, log: str = "") -> None:
-        """Hold the message and the converter's log."""
+    def __init__(self, message: str, *, log: str = "", flat: bytes | None = None) -> None:
+        """Hold the message, the converter's log, and what it wrote."""
         super().__init__(message)
         self.log = log
+        self.flat = flat
 
 
 class FlatbufferError(ExportError):

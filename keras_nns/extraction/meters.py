@@ -157,7 +157,8 @@ class Meter:
     def planned(self, budget: Budget, plan: Plan) -> dict[str, float]:
         """Return what the network of a plan will cost, by unit of a budget."""
         model = skeleton(self._task, self._recipe, plan)
-        return self._costs(budget, model, lambda: self.form.sized(model))
+        run = "latency_ms" in budget.units
+        return self._costs(budget, model, lambda: self.form.sized(model, run=run))
 
     def cost(self, budget: Budget, model: keras.Model) -> dict[str, float]:
         """Return what a model costs, by unit of a budget."""

@@ -27,6 +27,7 @@ from keras_nns.graph.keras_internals import (
 from keras_nns.graph.tracing import Graph, Output, TracedCall
 from keras_nns.observation.label_losses import Objective
 from keras_nns.observation.moments import MomentSums
+from keras_nns.progress import reached
 
 Float = NDArray[np.float64]
 
@@ -95,9 +96,10 @@ def readings(
 ) -> dict[str, Reading]:
     """Sum the moments of every layer's features and of the margin's gradients at its outputs."""
     found: dict[str, Reading] = {}
-    for portion in _portions(layers):
+    portions = list(_portions(layers))
+    for place, portion in enumerate(portions):
         sums = {path: _Sums(layer) for path, layer in portion.items()}
-        samples = _stream(question, portion, sums, batches)
+        samples = _stream(question, portion, sums, batches, (place, len(portions)))
         for path, layer in portion.items():
             found[path] = _reading(question.graph, layers[path], layer, sums[path], samples)
     return found
@@ -163,9 +165,21 @@ def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:
 
 
 def _stream(
-    question: Question, portion: dict[str, Any], sums: dict[str, _Sums], batches: Batches
+    question: Question,
+    portion: dict[str, Any],
+    sums: dict[str, _Sums],
+    batches: Batches,
+    turn: tuple[int, int],
 ) -> NDArray[np.int64]:
-    """Go over the data once; return how many samples of either part there were."""
+    """Go over the data once; return how many samples of either part there were.
+
+    Args:
+        question: What is asked.
+        portion: The layers that are looked at.
+        sums: What is summed of each.
+        batches: The data.
+        turn: Which pass it is, and of how many.
+    """
     samples = np.zeros(2, dtype=np.int64)
     paths: list[str] = []
 
@@ -174,7 +188,9 @@ def _stream(
 
     step = Stepper(look)
     with undisturbed(question.graph.model):
-        for batch in unweighted(batches, "reconstruction"):
+        for number, batch in enumerate(unweighted(batches, "reconstruction")):
+            if batches.batches:
+                reached(turn[0] + number / batches.batches, turn[1])
             inputs, part = _dealt(question, batch)
             samples += np.bincount(part, minlength=2)
             if not len(part):

@@ -97,15 +97,25 @@ class Form:
         samples, targets = own_answers(model, self.samples)
         return self._converted(model, samples, targets)
 
-    def sized(self, model: keras.Model) -> bytes:
+    def sized(self, model: keras.Model, *, run: bool = False) -> bytes:
         """Make a file of the same size, before any data is read: its ranges are made up.
 
         Args:
             model: A network, or one of the same shape.
+            run: Whether it will be run. One that is only measured need not be one that LiteRT
+                loads: the smallest network there can be often is none, and does not ship.
 
         Raises:
             tflite_export.ExportError: There is no such file.
         """
+        try:
+            return self._sized(model)
+        except tflite_export.ConversionError as error:
+            if run or error.flat is None:
+                raise
+            return error.flat
+
+    def _sized(self, model: keras.Model) -> bytes:
         if not self._measures:
             return self._converted(model)
         made_up = generated(source(model), _GENERATED)

@@ -114,6 +114,17 @@ def test_sizes_that_litert_does_not_load_are_passed_over(model, small, monkeypat
     assert len(other.flat) <= 0.9 * len(small.flat)
 
 
+def test_the_smallest_network_need_not_be_one_that_litert_loads(model, small, monkeypatch):
+    # It only says how small a budget may be.
+    monkeypatch.setattr(
+        converter, "ended_by", lambda flat: "SIGABRT" if len(flat) < 0.7 * len(small.flat) else None
+    )
+    found = nns.extract(model, (X, Y), labels=[1, 3], budget="9kB", quantize="int8")
+    assert found.flat == small.flat
+    with pytest.raises(nns.errors.SelectionError, match="nearest possible"):
+        nns.extract(model, (X, Y), labels=[1, 3], budget="1kB", quantize="int8")
+
+
 def test_the_suffix_says_what_is_saved(small, tmp_path):
     assert small.save(tmp_path / "pets.tflite").read_bytes() == small.flat
     kept = nns.load_model(small.save(tmp_path / "pets.keras"))

@@ -141,7 +141,13 @@ def test_layers_that_take_turns_give_the_same(monkeypatch):
     )
     together = losses(model, x, y, labels=[0, 3])
     monkeypatch.setattr(module, "_MOST", 100)
+    told = []
+    monkeypatch.setattr(module, "reached", lambda done, total: told.append(done / total))
     np.testing.assert_array_equal(together, losses(model, x, y, labels=[0, 3]))
+    told.clear()
+    losses(model, x, y, labels=[0, 3], batch_size=120)
+    # Two passes of two batches each.
+    assert told == [0, 0.25, 0.5, 0.75]
     monkeypatch.setattr(module, "_VALUES", 30)
     np.testing.assert_allclose(together, losses(model, x, y, labels=[0, 3]), rtol=1e-6)
     monkeypatch.setattr(module, "_MOST", 70)
