@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from keras_nns.repairing.merging import merge
     from keras_nns.repairing.steps import repair
     from keras_nns.repairing.writing_back import write_back
+    from keras_nns.reporting.graph_view import graph_view
     from keras_nns.selection.choosing import select
     from keras_nns.selection.modularity import modularity
     from keras_nns.selection.overlap import overlap
@@ -96,6 +97,7 @@ _HOME = {
     "repairing.merging": ["merge"],
     "repairing.steps": ["repair"],
     "repairing.writing_back": ["write_back"],
+    "reporting.graph_view": ["graph_view"],
     "selection.choosing": ["select"],
     "selection.modularity": ["modularity"],
     "selection.overlap": ["overlap"],
@@ -151,6 +153,7 @@ __all__ = [
     "fraction",
     "from_scratch",
     "graft",
+    "graph_view",
     "in_steps",
     "inspect",
     "keep_tokens",

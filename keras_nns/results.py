@@ -20,6 +20,7 @@ from keras_nns.judgement.perplexity import Perplexity
 from keras_nns.playing.looks import Look, Said
 from keras_nns.playing.playground import Playground
 from keras_nns.repairing.steps import Repair
+from keras_nns.reporting.graph_view import GraphView, LayerView
 from keras_nns.selection.modularity import Modularity
 from keras_nns.selection.overlap import Overlap
 from keras_nns.surgery.cleaning.simplification import Simplification
@@ -38,10 +39,12 @@ __all__ = [
     "Evaluation",
     "Extension",
     "Extraction",
+    "GraphView",
     "GroupCost",
     "Inspection",
     "LanguageExtraction",
     "LanguageSweep",
+    "LayerView",
     "Lineage",
     "Look",
     "Modularity",

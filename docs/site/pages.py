@@ -25,7 +25,7 @@ TOPICS = {
     "Extract": ("extraction", "graph"),
     "Watch": ("observation", "callbacks"),
     "Select": ("selection", "plans"),
-    "Cut and prove": ("surgery",),
+    "Cut and prove": ("surgery", "reporting"),
     "Judge": ("judgement", "data", "playing"),
     "Repair and train": ("repairing", "training"),
     "Networks together, labels that move": ("composition", "bundles"),

@@ -23,6 +23,7 @@ from keras_nns.cli import (
     export,
     extract,
     graft,
+    graph,
     inspect,
     mask,
     merge,
@@ -53,9 +54,9 @@ from tflite_export.errors import (
 from tflite_export.text import visible
 
 COMMANDS = (
-    demo, play, extract, sweep, inspect, observe, add, select, cut, mask, simplify, merge, compose,
-    graft, patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c, to_web,
-    card, report, reproduce,
+    demo, play, extract, sweep, inspect, graph, observe, add, select, cut, mask, simplify, merge,
+    compose, graft, patch, transplant, transfer, add_label, remove_label, evaluate, export, to_c,
+    to_web, card, report, reproduce,
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -1,20 +1,22 @@
 """Pages that teach: a reader who types their code from top to bottom meets no error.
 
 A page joins by its name in `PAGES`. Its blocks of Python run in order, in one namespace and an
-empty folder, with nothing at hand but what the package installs.
+empty folder, with nothing at hand but what the package installs. A block that begins with
+`# needs NAME` is left out where that package is not there.
 """
 
 from __future__ import annotations
 
 import re
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ("paper.md", "judgement.md")
+PAGES = ("paper.md", "judgement.md", "hubs.md")
 
 _LARGEST_PICTURE = 150_000
 
@@ -27,6 +29,7 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
     blocks = [
         (match[1], page.count("\n", 0, match.start(1)))
         for match in re.finditer(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        if not (needs := re.match(r"# needs (\w+)", match[1])) or find_spec(needs[1])
     ]
     assert blocks, "a page that teaches has code"
     # One script with the page's own line numbers, so that an error names the line of the page.

@@ -492,3 +492,15 @@ def test_labels_are_taught_added_and_removed(run, shop, tmp_path):
     assert nns.lineage(nns.load_model(tmp_path / "two.keras")).label_names == ("cat", "eel")
     three = nns.load_model(tmp_path / "three.keras")
     assert answers(three, x) == pytest.approx(answers(parent, x), abs=1e-5)
+
+
+def test_graph_writes_what_model_explorer_opens(run, shop, tmp_path):
+    run("select @activity.npz --label cat -o cat.json")
+    run("cut @parent.keras cat.json -o small.keras")
+    said = run("graph @parent.keras small.keras cat.json -o both.graph.json")
+    assert "units in small" in said and "model-explorer both.graph.json" in said
+    graphs = json.loads((tmp_path / "both.graph.json").read_text())["graphs"]
+    assert [graph["id"] for graph in graphs] == ["parent", "small"]
+    told = json.loads(run("graph @parent.keras cat.json -o c.json --json"))
+    cut = nns.load_model(tmp_path / "small.keras")
+    assert sum(layer["parameters_kept"]["cat"] for layer in told["layers"]) == cut.count_params()
