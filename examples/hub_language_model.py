@@ -5,6 +5,7 @@
 Needs KerasHub: pip install 'keras-nns[hub]'. A small Llama learns to write symbol after symbol of
 prose, code and tables. Half of its hidden units go, by what the next layer makes of them on code,
 and what is left is refitted without a gradient step. A network with a block less stands beside it.
+The refitted one is shipped as a `.tflite` that generates.
 """
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 from _sequence_data import KINDS, SYMBOLS, lines, options
 
 import keras_nns as nns
+import tflite_export
 
 STEPS = 48
 given = options(__doc__)
@@ -90,3 +92,9 @@ for name, network in networks.items():
     )
     letters = "".join(SYMBOLS[token - 1] for token in np.asarray(written["token_ids"])[0])
     print(f"{name:13} ({type(network).__name__}): {letters!r}")
+
+# As a file that generates on a device -------------------------------------------------------
+flat = tflite_export.convert_generative(fitted, cache_length=STEPS)
+print(tflite_export.verify(flat, fitted, told(text[test][:4])))
+answer = tflite_export.Generator(flat).generate(prompt[0, : STEPS // 2])
+print(f"{len(flat):,} bytes: {''.join(SYMBOLS[token - 1] for token in answer)!r}")

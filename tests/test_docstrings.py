@@ -34,6 +34,8 @@ EXTRAS = {
     "npu_widths(": ("ethosu", "npu"),
     "inspect(model, target": ("ethosu", "npu"),
     "weight_int8": ("ai_edge_quantizer", "quantize"),
+    "to_litertlm(": ("litert_lm_builder", "litertlm"),
+    "convert_generative(": ("keras_hub", "hub"),
     "cluster_weights(": ("tensorflow_model_optimization", "tfmot"),
     "prune_weights(": ("tensorflow_model_optimization", "tfmot"),
     "train_quantized(": ("tensorflow_model_optimization", "tfmot"),

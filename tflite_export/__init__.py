@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     )
     from tflite_export.ethos_u import NPU_TARGETS, CpuOperator, Npu, npu
     from tflite_export.files import save
+    from tflite_export.generative import Generator, convert_generative
+    from tflite_export.litertlm import to_litertlm
     from tflite_export.memory import arena
     from tflite_export.metadata import (
         Metadata,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         LabelComparison,
         LabelFigures,
         OutputDifference,
+        TokenComparison,
         Verification,
         verify,
     )
@@ -72,6 +75,7 @@ __all__ = [
     "ExportFileError",
     "FlatbufferError",
     "FloatKernelWarning",
+    "Generator",
     "LabelComparison",
     "LabelFigures",
     "Latency",
@@ -85,6 +89,7 @@ __all__ = [
     "QuantizedTraining",
     "RuntimeFigures",
     "TensorMetadata",
+    "TokenComparison",
     "Tolerance",
     "Variant",
     "Verification",
@@ -95,6 +100,7 @@ __all__ = [
     "card",
     "cluster_weights",
     "convert",
+    "convert_generative",
     "npu",
     "npu_steps",
     "prune_weights",
@@ -102,6 +108,7 @@ __all__ = [
     "save",
     "to_c",
     "to_c_project",
+    "to_litertlm",
     "to_web",
     "train_quantized",
     "verify",
@@ -126,6 +133,8 @@ _MODULES = {
     ),
     "ethos_u": ("NPU_TARGETS", "CpuOperator", "Npu", "npu"),
     "files": ("save",),
+    "generative": ("Generator", "convert_generative"),
+    "litertlm": ("to_litertlm",),
     "memory": ("arena",),
     "metadata": ("Metadata", "Normalization", "TensorMetadata", "add_metadata", "read_metadata"),
     "operators": ("Anatomy", "anatomy"),
@@ -135,6 +144,7 @@ _MODULES = {
         "LabelComparison",
         "LabelFigures",
         "OutputDifference",
+        "TokenComparison",
         "Verification",
         "verify",
     ),

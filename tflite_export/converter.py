@@ -29,6 +29,7 @@ from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.samples import arrays
+from tflite_export.keras_model.sizes import with_length
 from tflite_export.keras_model.source import Source, predict, source
 from tflite_export.recipes import Recipe
 from tflite_export.running.interpreter import Runner
@@ -50,6 +51,7 @@ def convert(
     targets: Any = None,
     labels: Labels | None = None,
     batch_size: int | None = 1,
+    sequence_length: int | None = None,
     allow_flex: bool = False,
     unroll: bool = False,
     name: str | None = None,
@@ -80,6 +82,8 @@ def convert(
             outputs a dict from output name to labels.
         batch_size: Samples per call of the file; `None` leaves the batch open, which costs a
             few shape operators and which recurrent layers cannot have without Flex.
+        sequence_length: Steps or tokens per sample of the file, for inputs whose second axis is
+            open, as a language model's.
         allow_flex: Let TensorFlow's own operators in where TFLite has none. Such a file needs
             the Flex delegate on the device; the plain LiteRT interpreter cannot run it.
         unroll: Write the loops of recurrent layers out, one copy of the cell per step:
@@ -112,7 +116,7 @@ def convert(
     """
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise OptionError(f"batch_size must be None or at least 1. Received: {batch_size!r}.")
-    job = _job(model, quantize, samples=samples, unroll=unroll)
+    job = _job(model, quantize, samples=samples, unroll=unroll, length=sequence_length)
     origin = job.origin
     if batch_size is None and origin.recurrent and not allow_flex and not job.unrolled:
         raise OptionError(
@@ -135,6 +139,7 @@ def convert(
             )
         chosen = _representative(origin, values, known)
     finished = _run(job, chosen, batch_size, allow_flex=allow_flex)
+    container.share(finished)
     metadata = packing.describe(
         Metadata(name=name or origin.name, description=description, quantize=job.stamp),
         finished,
@@ -212,8 +217,10 @@ def _loaded(flat: bytes, job: _Job) -> None:
         ) from error
 
 
-def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: bool) -> _Job:
-    origin = source(model, samples=samples, unroll=unroll)
+def _job(
+    model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: bool, length: int | None
+) -> _Job:
+    origin = with_length(source(model, samples=samples, unroll=unroll), length)
     if quantize is None:
         quantize = "float32"
     if isinstance(quantize, str):
@@ -234,7 +241,8 @@ def _job(model: Any, quantize: str | Recipe | None, *, samples: Any, unroll: boo
     if needs_samples and origin.recurrent and not unroll:
         # TensorFlow's calibrator ends the whole process on a loop's body.
         _fixed_steps(origin)
-        origin, unroll = source(model, samples=samples, unroll=True), True
+        origin = with_length(source(model, samples=samples, unroll=True), length)
+        unroll = True
     # The quantizer starts from float32.
     tool = row if rules is None else variant(None)
     return _Job(origin, row, tool, rules, needs_samples, unroll, stamp)
@@ -245,8 +253,8 @@ def _fixed_steps(origin: Source) -> None:
         if None in port.shape[1:]:
             raise OptionError(
                 f"input {port.name!r} has an open size {port.shape}; integer arithmetic needs the "
-                f"loop of {origin.recurrent[0]!r} written out. Rebuild the model with a fixed "
-                "number of steps, or use quantize='dynamic'."
+                f"loop of {origin.recurrent[0]!r} written out. Pass sequence_length=, rebuild the "
+                "model with a fixed number of steps, or use quantize='dynamic'."
             )
 
 

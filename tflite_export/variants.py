@@ -29,6 +29,8 @@ class Tolerance:
         rms: Root mean square of the differences, as a share of the same scale.
         agreement: Lowest share of samples with the same decision. One changed decision is
             always allowed: on few samples a share means nothing.
+        perplexity: How many times the model's perplexity the file's may be. Only language models
+            are held to it.
 
     Example:
         >>> within = tflite_export.Tolerance(rms=0.02, agreement=0.98)
@@ -39,13 +41,15 @@ class Tolerance:
     largest: float = math.inf
     rms: float = math.inf
     agreement: float = 0.0
+    perplexity: float = math.inf
 
     def __post_init__(self) -> None:
         """Refuse what would let everything, or nothing, pass."""
-        if not (self.largest >= 0 and self.rms >= 0 and 0 <= self.agreement <= 1):
+        sizes = (self.largest, self.rms, self.perplexity)
+        if not (all(size >= 0 for size in sizes) and 0 <= self.agreement <= 1):
             raise OptionError(
-                "a tolerance needs largest and rms of 0 or more and agreement from 0 to 1. "
-                f"Received: {self}."
+                "a tolerance needs largest, rms and perplexity of 0 or more and agreement from 0 "
+                f"to 1. Received: {self}."
             )
 
 
@@ -57,6 +61,8 @@ class Variant:
         name: What `convert(quantize=...)` is given.
         summary: One line for people.
         tolerance: How far the file may be from the model.
+        texts: The same for a language model, whose likeliest tokens are often close to each other;
+            `None` where it is no other.
         weights: Type of the stored weights.
         activations: Type the operators compute with; "dynamic" means int8, with ranges taken
             anew on every call.
@@ -76,12 +82,19 @@ class Variant:
     activations: str = "float32"
     ends: str = "float32"
     tool: str = "converter"
+    texts: Tolerance | None = None
+
+    def accepts(self, *, texts: bool) -> Tolerance:
+        """How far the file may be from the model, where that is a language model or not."""
+        return self.texts if texts and self.texts is not None else self.tolerance
 
     @property
     def needs_samples(self) -> bool:
         """Whether the ranges of activations must be measured on samples."""
         return self.activations in ("int8", "int16")
 
+
+_NEARLY, _COARSELY = Tolerance(perplexity=1.1), Tolerance(perplexity=2.0)
 
 VARIANTS: dict[str, Variant] = {
     row.name: row
@@ -99,6 +112,7 @@ VARIANTS: dict[str, Variant] = {
             Tolerance(rms=0.03, agreement=0.95),
             weights="int8",
             activations="dynamic",
+            texts=_NEARLY,
         ),
         Variant(
             "int8",
@@ -107,6 +121,7 @@ VARIANTS: dict[str, Variant] = {
             weights="int8",
             activations="int8",
             ends="int8",
+            texts=_NEARLY,
         ),
         Variant(
             "int8_float",
@@ -114,6 +129,7 @@ VARIANTS: dict[str, Variant] = {
             Tolerance(rms=0.05, agreement=0.95),
             weights="int8",
             activations="int8",
+            texts=_NEARLY,
         ),
         Variant(
             "int16x8",
@@ -121,6 +137,7 @@ VARIANTS: dict[str, Variant] = {
             Tolerance(rms=0.03, agreement=0.95),
             weights="int8",
             activations="int16",
+            texts=_NEARLY,
         ),
         Variant(
             "weight_int8",
@@ -128,6 +145,7 @@ VARIANTS: dict[str, Variant] = {
             Tolerance(rms=0.03, agreement=0.95),
             weights="int8",
             tool="quantizer",
+            texts=_NEARLY,
         ),
         Variant(
             "weight_int4",
@@ -135,6 +153,7 @@ VARIANTS: dict[str, Variant] = {
             Tolerance(rms=0.1, agreement=0.9),
             weights="int4",
             tool="quantizer",
+            texts=_COARSELY,
         ),
         Variant(
             "dynamic_int4",
@@ -143,6 +162,7 @@ VARIANTS: dict[str, Variant] = {
             weights="int4",
             activations="dynamic",
             tool="quantizer",
+            texts=_COARSELY,
         ),
     )
 }

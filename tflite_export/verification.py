@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,13 @@ from tflite_export.diagnosis import words
 from tflite_export.errors import FlatbufferError, OptionError, VerificationError
 from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
+from tflite_export.generative import Generator, generates
 from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.ports import Port
 from tflite_export.keras_model.rounding import rounding
 from tflite_export.keras_model.samples import arrays
-from tflite_export.keras_model.source import Source, predict, source
+from tflite_export.keras_model.sizes import with_sizes
+from tflite_export.keras_model.source import Source, predict, predictor, source
 from tflite_export.running.comparison import (
     LabelFigures,
     answers_of,
@@ -27,11 +28,24 @@ from tflite_export.running.comparison import (
     matched,
     variant_of,
 )
-from tflite_export.running.outcome import LabelComparison, OutputDifference, Verification
+from tflite_export.running.outcome import (
+    LabelComparison,
+    OutputDifference,
+    TokenComparison,
+    Verification,
+)
+from tflite_export.running.texts import Asked, asked, tallied
 from tflite_export.runtimes.choice import TITLES, opened
-from tflite_export.variants import Tolerance
+from tflite_export.variants import Tolerance, Variant
 
-__all__ = ["LabelComparison", "LabelFigures", "OutputDifference", "Verification", "verify"]
+__all__ = [
+    "LabelComparison",
+    "LabelFigures",
+    "OutputDifference",
+    "TokenComparison",
+    "Verification",
+    "verify",
+]
 
 Array = np.ndarray[Any, Any]
 # Keras rounds, and the file rounds.
@@ -52,6 +66,12 @@ def verify(
     The file runs in the LiteRT interpreter or another runtime, the model in Keras; a mixed
     precision model is compared in float32, the arithmetic the file has. The Keras model is not
     changed.
+
+    A language model, which looks tokens up and scores the same vocabulary at every step, is asked
+    one text after another, and its quantised files are held to its perplexity: the likeliest tokens
+    are often close to each other, so that decisions say little. `samples` are texts in tokens, as
+    long as the file reads them. Of a file of `convert_generative` the first half of each is
+    prefilled, and compared is what it scores behind each token of the other half.
 
     Where the largest difference is more than its tolerance, what float32 rounding alone does to
     the model is measured, by weights and inputs that are off by as much, and twice that passes
@@ -115,6 +135,7 @@ class _Compared:
     result: Verification
     values: list[Array]
     strayed: list[float]
+    texts: bool = False
 
 
 def _compared(data: bytes, job: _Job, runtime: str) -> _Compared:
@@ -123,17 +144,28 @@ def _compared(data: bytes, job: _Job, runtime: str) -> _Compared:
         stamp = container.check(data)
         graph = container.parse(data)
         metadata = packing.unpack(data, graph, stamp)
-        runner = opened(data, runtime)
+        runner = Generator(data) if generates(graph) else opened(data, runtime)
     except FlatbufferError as error:
         raise VerificationError(str(error)) from error
     variant, row = variant_of(metadata, graph)
     origin = source(job.model, samples=job.samples)
+    if isinstance(runner, Generator):
+        return _generated(runner, _Asked(job, origin, variant, row, runtime))
     inputs = matched(runner.inputs, origin.inputs, "input", origin.name)
     outputs = matched(runner.outputs, origin.outputs, "output", origin.name)
+    told = asked(origin) if job.targets is None else None
+    origin = with_sizes(origin, [slot.shape for slot in inputs])
     values = arrays(job.samples, origin.inputs, VerificationError)
     for port, slot, array in zip(origin.inputs, inputs, values, strict=True):
         known = next((item for item in metadata.inputs if item.name == slot.name), None)
         check_scale(port, slot, array, known)
+    if told is not None:
+        return _of_texts(
+            told,
+            lambda text: answers_of(runner, inputs, outputs, text)[0],
+            values,
+            _Asked(job, origin, variant, row, runtime),
+        )
     expected = predict(origin, values)
     try:
         answers = answers_of(runner, inputs, outputs, values)
@@ -155,6 +187,69 @@ def _compared(data: bytes, job: _Job, runtime: str) -> _Compared:
     own = result.tolerance.largest == row.tolerance.largest
     strayed = _strayed(origin, values, result) if own else []
     return _Compared(result, values, strayed)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A language model, and what its file is held to."""
+
+    job: _Job
+    origin: Source
+    variant: str
+    row: Variant
+    runtime: str
+
+
+def _generated(runner: Generator, what: _Asked) -> _Compared:
+    """Compare a file that generates: the first half of a text is prefilled, the other decoded."""
+    origin, job = what.origin, what.job
+    told = asked(origin)
+    if told is None or origin.outputs[0].shape[-1] != runner.vocabulary:
+        raise VerificationError(
+            f"the file generates, and scores {runner.vocabulary:,} tokens; model {origin.name!r} "
+            f"gives {origin.outputs[0].shape}: it is another model's."
+        )
+    if what.runtime != "litert" or job.targets is not None:
+        raise OptionError(
+            "a file that generates is run by runtime='litert', and has no targets. Leave them out."
+        )
+    values = arrays(job.samples, origin.inputs, VerificationError)
+    texts = values[told.tokens]
+    if not 2 < texts.shape[1] <= runner.cache_length or not told.counted(values).all():
+        raise VerificationError(
+            f"the file reads texts of 3 to {runner.cache_length:,} tokens, without padding. "
+            f"Received: samples of shape {texts.shape}."
+        )
+    return _of_texts(
+        told,
+        lambda text: runner.scores(text[told.tokens][0], start=texts.shape[1] // 2)[None],
+        values,
+        what,
+    )
+
+
+def _of_texts(
+    told: Asked, ask: Callable[[list[Array]], Array], values: list[Array], what: _Asked
+) -> _Compared:
+    """Compare a language model with its file, text by text."""
+    origin, given = what.origin, what.job.tolerance
+    run = predictor(origin, [array.shape for array in values])
+    try:
+        tally = tallied(told, values, lambda text: run(text)[0], ask)
+    except FlatbufferError as error:
+        raise VerificationError(str(error)) from error
+    accepts = what.row.accepts(texts=True)
+    result = Verification(
+        variant=what.variant,
+        samples=len(values[0]),
+        tolerance=accepts if given is None else given,
+        outputs=(tally.difference(origin.outputs[0].name),),
+        runtime=what.runtime,
+        tokens=tally.comparison,
+    )
+    own = result.tolerance.largest == accepts.largest
+    strayed = _strayed(origin, [array[:1] for array in values], result) if own else []
+    return _Compared(result, values, strayed, texts=True)
 
 
 def _strayed(origin: Source, values: Sequence[Array], result: Verification) -> list[float]:
@@ -247,6 +342,13 @@ def _fault(found: _Compared) -> str | None:
                 f"{start} decides differently from the model in {changed} of {count} cases; "
                 f"at least {accepted.agreement:.0%} must agree."
             )
+    tokens = result.tokens
+    if tokens is not None and not tokens.ratio <= accepted.perplexity:
+        return (
+            f"the {result.variant} file{where} has a perplexity of {tokens.file:.4g} on "
+            f"{tokens.tokens:,} tokens, the model of {tokens.model:.4g}: {tokens.ratio:.3g} times "
+            f"as much, tolerance {accepted.perplexity:.3g}."
+        )
     return None
 
 
@@ -262,6 +364,13 @@ def _why(data: bytes, found: _Compared, job: _Job) -> str:
     if said is not None:
         return said
 
+    if found.texts:
+        finer = "'dynamic' or 'float16'" if "int4" in result.variant else "'float16'"
+        return (
+            f"The variant may be too coarse for this model: quantize={finer} is finer. "
+            f"{words.accepting(result)}"
+        )
+
     def passes(other: bytes) -> bool:
         return _fault(_compared(other, job, result.runtime)) is None
 
@@ -274,31 +383,4 @@ def _why(data: bytes, found: _Compared, job: _Job) -> str:
         values=found.values,
         passes=passes,
     )
-    return f"{said} {_accepting(found)}"
-
-
-def _accepting(found: _Compared) -> str:
-    """How the file as it is would be accepted."""
-    accepted = found.result.tolerance
-    needed = {
-        "largest": (found.result.relative, accepted.largest),
-        "rms": (found.result.rms, accepted.rms),
-    }
-    values = [
-        f"{name}={_above(size)}" for name, (size, limit) in needed.items() if not size <= limit
-    ]
-    agreement = found.result.agreement
-    if agreement is not None and agreement < accepted.agreement:
-        values.append(f"agreement={math.floor(1000 * agreement) / 1000:g}")
-    shell = " ".join(f"--tolerance {value}" for value in values)
-    return (
-        f"To accept it as it is: tolerance=Tolerance({', '.join(values)}), or in a shell {shell}."
-    )
-
-
-def _above(size: float) -> str:
-    """A number with two digits that is not below another."""
-    if not math.isfinite(size):
-        return "inf"
-    step = 10.0 ** (math.floor(math.log10(size)) - 1)
-    return f"{math.ceil(size / step) * step:.2g}"
+    return f"{said} {words.accepting(result)}"

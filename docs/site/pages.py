@@ -50,6 +50,8 @@ WORDS: dict[str, str] = {
     "resnet": "a trained residual network that tells them apart",
     "lm": "a language model of three residual blocks over 40 tokens",
     "writer": "a language model of two residual blocks with 32 hidden units each",
+    "llama": "a small `keras_hub.models.LlamaCausalLM` of 30 tokens, not trained",
+    "letters": "a tokenizer of the package `tokenizers` that has a token for each letter",
     "texts, kinds": "texts in tokens, `(200, 12)`, and what each is: code or prose",
 }
 """What stands for what in the examples of docstrings; a test holds it to what they are run with."""

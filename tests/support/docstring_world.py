@@ -273,6 +273,29 @@ def writer() -> keras.Model:
     return net
 
 
+@cache
+def llama() -> keras.Model:
+    from keras_hub import models
+
+    keras.utils.set_random_seed(0)
+    backbone = models.LlamaBackbone(
+        vocabulary_size=30,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=12,
+    )
+    return models.LlamaCausalLM(backbone, preprocessor=None)
+
+
+def letters() -> Any:
+    import tokenizers
+
+    numbers = {letter: number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz.,;:")}
+    return tokenizers.Tokenizer(tokenizers.models.BPE(vocab=numbers, merges=[]))
+
+
 def kinds() -> np.ndarray:
     return np.arange(200) % 2
 
@@ -289,7 +312,7 @@ WORDS: dict[str, Callable[[], Any]] = {
     word.__name__: word
     for word in (
         model, x, y, x_test, y_test, parts, activity, plan, three, eight, tiny, flat,
-        resnet, lm, texts, kinds, writer,
+        resnet, lm, texts, kinds, writer, llama, letters,
     )
 }  # fmt: skip
 """What makes each word."""

@@ -21,7 +21,8 @@ PARTS = [
     "text", "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model",
     "running", "browser", "runtimes", "memory", "conversion", "metadata", "operators", "vela",
     "ethos_u", "width_steps", "c_array", "c_sources", "c_project", "web_page", "web", "recipes",
-    "converter", "diagnosis", "verification", "deployment", "retraining", "tfmot", "cli",
+    "generative", "litertlm", "converter", "diagnosis", "verification", "deployment", "retraining",
+    "tfmot", "cli",
 ]  # fmt: skip
 
 

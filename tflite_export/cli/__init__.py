@@ -168,7 +168,7 @@ def _verify(given: argparse.Namespace) -> None:
         model,
         samples,
         targets=targets,
-        tolerance=commands.tolerance_of(given.tflite, dict(given.tolerance)),
+        tolerance=commands.tolerance_of(given.tflite, dict(given.tolerance), model, samples),
         runtime=given.runtime,
     )
     _out(f"{result.variant}, {commands.outcome(result)}")

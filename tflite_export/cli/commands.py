@@ -58,22 +58,29 @@ def export(
         ExportError: Any other.
     """
     from tflite_export.converter import convert
+    from tflite_export.generative import convert_generative
     from tflite_export.metadata import read_metadata
 
     targets = judged(model, targets, tell)
     tell(f"converting {model.name}")
     with _log_beside(wanted.output):
-        flat = convert(
-            model,
-            quantize=wanted.quantize,
-            samples=samples,
-            targets=targets,
-            labels=labels if wanted.labels is None else wanted.labels,
-            batch_size=wanted.batch_size,
-            allow_flex=wanted.allow_flex,
-            unroll=wanted.unroll,
-            files=files,
-        )
+        if wanted.cache_length is not None:
+            flat = convert_generative(
+                model, cache_length=wanted.cache_length, quantize=wanted.quantize, files=files
+            )
+        else:
+            flat = convert(
+                model,
+                quantize=wanted.quantize,
+                samples=samples,
+                targets=targets,
+                labels=labels if wanted.labels is None else wanted.labels,
+                batch_size=wanted.batch_size,
+                sequence_length=wanted.sequence_length,
+                allow_flex=wanted.allow_flex,
+                unroll=wanted.unroll,
+                files=files,
+            )
     tell("verifying")
     verified = _verified(wanted, flat, model, samples, targets)
     save(flat, wanted.output, overwrite=wanted.overwrite)
@@ -97,6 +104,11 @@ def outcome(result: Any, *, generated: bool = False) -> str:
         return f"{parts[0]}; pass --samples to compare decisions on real ones"
     if result.agreement is not None:
         parts.append(f"{result.agreement:.1%} same decisions")
+    if result.tokens is not None:
+        parts.append(
+            f"perplexity {result.tokens.model:.4g} in Keras and {result.tokens.file:.4g} in the "
+            "file"
+        )
     seen = [both for both in result.labels if both.model.balanced_accuracy is not None]
     if seen:
         before, after = (
@@ -197,22 +209,29 @@ def judged(model: Any, targets: Any, tell: Tell) -> Any:
     return None
 
 
-def tolerance_of(flat: bytes | str, wanted: Mapping[str, float]) -> Tolerance | None:
+def tolerance_of(
+    flat: bytes | str, wanted: Mapping[str, float], model: Any, samples: Any
+) -> Tolerance | None:
     """What a file's variant accepts, with what was asked for in its place.
 
     Args:
         flat: The file, or its path.
         wanted: Numbers by name of the tolerance.
+        model: The Keras model it is compared with.
+        samples: What both are compared on.
     """
     if not wanted:
         return None
     from tflite_export.flatbuffer.container import parse
+    from tflite_export.keras_model.source import source
     from tflite_export.metadata import read_metadata
     from tflite_export.running.comparison import variant_of
+    from tflite_export.running.texts import asked
 
     data = read(flat) if isinstance(flat, str) else flat
     _, row = variant_of(read_metadata(data), parse(data))
-    return replace(row.tolerance, **wanted)
+    texts = asked(source(model, samples=samples)) is not None
+    return replace(row.accepts(texts=texts), **wanted)
 
 
 def _verified(wanted: Request, flat: bytes, model: Any, samples: Any, targets: Any) -> str:
@@ -222,7 +241,7 @@ def _verified(wanted: Request, flat: bytes, model: Any, samples: Any, targets: A
         used = anatomy(flat).flex
         if used:
             return f"not verified: LiteRT cannot run {', '.join(used)}"
-    tolerance = tolerance_of(flat, wanted.tolerance)
+    tolerance = tolerance_of(flat, wanted.tolerance, model, samples)
     if samples is None:
         return _verified_on_generated(flat, model, tolerance, wanted.runtime)
     from tflite_export.verification import verify
@@ -236,14 +255,16 @@ def _verified_on_generated(
     flat: bytes, model: Any, tolerance: Tolerance | None, runtime: str
 ) -> str:
     """Compare on made-up inputs; what a model decides about them means nothing."""
-    from tflite_export.keras_model.source import generated, source
+    from tflite_export.keras_model.source import source
     from tflite_export.metadata import read_metadata
+    from tflite_export.running.texts import asked
     from tflite_export.verification import verify
 
     name = (read_metadata(flat).quantize or "float32").removeprefix("recipe:")
-    tolerance = replace(tolerance or VARIANTS[name].tolerance, agreement=0.0)
     origin = source(model)
-    values = generated(origin, _GENERATED)
+    texts = asked(origin) is not None
+    tolerance = replace(tolerance or VARIANTS[name].accepts(texts=texts), agreement=0.0)
+    values = _made_up(flat, origin)
     try:
         found = verify(
             flat,
@@ -266,6 +287,28 @@ def _verified_on_generated(
             f"({' '.join(str(error).split())[:200]}): pass --samples with real ones."
         ) from error
     return outcome(found, generated=True)
+
+
+def _made_up(flat: bytes, origin: Any) -> list[Any]:
+    """Make inputs up that a file takes: one text where it is a language model's."""
+    from tflite_export.keras_model.sizes import with_sizes
+    from tflite_export.keras_model.source import generated
+    from tflite_export.operators import anatomy
+    from tflite_export.running.texts import asked
+
+    told, sizes = asked(origin), anatomy(flat).inputs
+    cache = sizes.get("kv_cache_k_0")
+    shapes = []
+    for port in origin.inputs:
+        shape = sizes.get(port.name, port.shape)
+        if cache is not None:
+            # A file that generates reads texts of any length up to this.
+            shape = (None, min(cache[-2], _GENERATED))
+        shapes.append(tuple(None if size is None or size < 0 else size for size in shape))
+    values = generated(with_sizes(origin, shapes), _GENERATED if told is None else 1)
+    if told is not None and told.padding is not None:
+        values[told.padding][:] = 1
+    return values
 
 
 def scaling_layer(model: Any) -> str | None:

@@ -47,6 +47,8 @@ class Request:
         quantize: The variant's name, or a recipe.
         labels: Name of each position of the output, where a file of them was given.
         batch_size: Samples per call of the file; `None` leaves it open.
+        sequence_length: Size of an open second axis of the inputs; `None` leaves it open.
+        cache_length: Tokens that a file which generates holds; `None` for a forward pass.
         unroll: Whether recurrent loops are written out.
         allow_flex: Whether TensorFlow's own operators may be in it.
         overwrite: Whether an existing file may be replaced.
@@ -62,6 +64,8 @@ class Request:
     allow_flex: bool
     overwrite: bool
     runtime: str = "litert"
+    sequence_length: int | None = None
+    cache_length: int | None = None
     tolerance: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -83,6 +87,19 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="samples per call of the file, or 'any' (default: 1)",
+    )
+    parser.add_argument(
+        "--sequence-length",
+        type=count,
+        metavar="N",
+        help="steps or tokens per sample of the file, for a model that takes any number of them",
+    )
+    parser.add_argument(
+        "--cache-length",
+        type=count,
+        metavar="N",
+        help="write a language model of KerasHub that generates, with prefill and decode over a "
+        "cache of N tokens, in place of its forward pass",
     )
     parser.add_argument(
         "--unroll", action="store_true", help="write the loops of recurrent layers out"
@@ -111,7 +128,8 @@ def add_verifying(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=NUMBER",
         help="accept another difference than the variant's: largest=0.01, rms=0.06 (shares of the "
-        "output's scale) or agreement=0.98 (share of equal decisions); may be given several times",
+        "output's scale), agreement=0.98 (share of equal decisions) or, of a language model, "
+        "perplexity=1.2 (of the model's); may be given several times",
     )
 
 
@@ -202,6 +220,8 @@ def request(given: argparse.Namespace) -> Request:
         raise ExportFileError(f"{output} is a folder; give a file name in it.")
     if output.exists() and not given.overwrite:
         raise ExportFileError(f"{output} exists already; pass --overwrite to replace it.")
+    if given.cache_length is not None:
+        _refuse_beside_a_cache(given)
     folder = next(parent for parent in output.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ExportFileError(f"cannot write {output}: {folder} is no folder to write in.")
@@ -210,12 +230,28 @@ def request(given: argparse.Namespace) -> Request:
         quantize=recipe(given.quantize, samples=given.samples),
         labels=None if given.labels is None else _lines(given.labels),
         batch_size=given.file_batch,
+        sequence_length=given.sequence_length,
+        cache_length=given.cache_length,
         unroll=given.unroll,
         allow_flex=given.allow_flex,
         overwrite=given.overwrite,
         runtime=given.runtime,
         tolerance=dict(given.tolerance),
     )
+
+
+def _refuse_beside_a_cache(given: argparse.Namespace) -> None:
+    """Refuse what a file that generates has no use for."""
+    asked = {
+        "--sequence-length": given.sequence_length is not None,
+        "--labels": given.labels is not None,
+        "--file-batch": given.file_batch != 1,
+        "--unroll": given.unroll,
+        "--allow-flex": given.allow_flex,
+    }
+    for name, there in asked.items():
+        if there:
+            raise OptionError(f"--cache-length makes a file that generates: leave {name} out.")
 
 
 def recipe(text: str, *, samples: str | None) -> Any:

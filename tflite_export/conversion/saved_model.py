@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ SIGNATURE = "serving_default"
 _NEED_SHAPES = frozenset(
     {"AvgPool", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "MaxPool", "Softmax"}
 )
+_LENGTH = "For tokens or steps pass sequence_length=, such as 128."
 _HINTS = {"BitwiseAnd": "keras.ops.argmax asks for BitwiseAnd: take the largest on the device."}
 
 
@@ -46,6 +47,35 @@ def convert(
                 *converter.target_spec.supported_ops,
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
+        with _old_objects_left_out():
+            return bytes(converter.convert())
+
+
+Function = tuple[Callable[..., dict[str, Any]], dict[str, Any]]
+"""What is traced, from tensors by name to tensors by name, and the shapes that it is given."""
+
+
+def convert_functions(functions: Mapping[str, Function], origin: Source, row: Variant) -> bytes:
+    """Convert several functions of one model's weights, a signature each.
+
+    Args:
+        functions: By the names of their signatures.
+        origin: The model whose weights they read.
+        row: A variant that needs no samples.
+    """
+    with held_folder(Path(tempfile.gettempdir()), "tflite_export") as held, tf.device("/CPU:0"):
+        traced = {
+            name: tf.function(serve, autograph=False).get_concrete_function(**specs)
+            for name, (serve, specs) in functions.items()
+        }
+        holder = tf.Module()
+        holder.variables_read = list(origin.variables)
+        tf.saved_model.save(holder, str(held), signatures=traced)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            str(held), signature_keys=list(functions)
+        )
+        converter.experimental_enable_resource_variables = False
+        _configure(converter, row, origin, None)
         with _old_objects_left_out():
             return bytes(converter.convert())
 
@@ -120,7 +150,9 @@ def _save(origin: Source, folder: str, batch_size: int | None) -> None:
         tf.saved_model.save(holder, folder, signatures={SIGNATURE: function})
 
 
-def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_flex: bool) -> str:
+def explain(
+    origin: Source, stamp: str, failure: Exception | None, log: str, *, allow_flex: bool = False
+) -> str:
     """Say in one message what could not be converted and what to do."""
     words = f"{failure}\n{log}"
     start = f"model {origin.name!r} cannot be converted to TFLite ({stamp}): "
@@ -140,7 +172,7 @@ def explain(origin: Source, stamp: str, failure: Exception, log: str, *, allow_f
         )
         return (
             f"{start}it needs operators that TFLite does not have ({', '.join(missing)}). "
-            f"Replace the layers that use them{flex}.{_hint(missing)} {end}"
+            f"{_lengths(origin)}Replace the layers that use them{flex}.{_hint(missing)} {end}"
         )
     whole = re.search(r"Empty min/max for tensor serving_default_in_(\d+)", words)
     if whole:
@@ -169,4 +201,12 @@ def _open(origin: Source) -> list[str]:
 
 
 def _fixed(origin: Source) -> str:
-    return f"Give the inputs fixed sizes ({', '.join(_open(origin)) or 'they depend on values'})."
+    way = f" {_LENGTH}" if any(port.shape[1:2] == (None,) for port in origin.inputs) else ""
+    return (
+        f"Give the inputs fixed sizes ({', '.join(_open(origin)) or 'they depend on values'}).{way}"
+    )
+
+
+def _lengths(origin: Source) -> str:
+    """Say that open sizes may be all that stands in the way."""
+    return f"It may have them for inputs of fixed sizes. {_fixed(origin)} " if _open(origin) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tflite_export.errors import FlatbufferError
 from tflite_export.flatbuffer.container import parse
 from tflite_export.keras_model.source import kernels
 from tflite_export.operators import anatomy
+from tflite_export.running.outcome import Verification
 from tflite_export.running.resemblance import resemblance
 
 Array = np.ndarray[Any, Any]
@@ -105,3 +107,37 @@ def _place(flat: bytes, model: Any, values: Sequence[Array]) -> tuple[str, str]:
         f"Its widest kernel is that of layer {widest!r}, with weights up to {reach[widest]:.3g} "
         f"where the middle layer's reach {middle:.3g}."
     )
+
+
+def accepting(result: Verification) -> str:
+    """How a file as it is would be accepted.
+
+    Args:
+        result: What was found of it.
+    """
+    accepted = result.tolerance
+    needed = {
+        "largest": (result.relative, accepted.largest),
+        "rms": (result.rms, accepted.rms),
+    }
+    values = [
+        f"{name}={_above(size)}" for name, (size, limit) in needed.items() if not size <= limit
+    ]
+    tokens = result.tokens
+    if tokens is not None and not tokens.ratio <= accepted.perplexity:
+        values.append(f"perplexity={_above(tokens.ratio)}")
+    agreement = result.agreement
+    if agreement is not None and agreement < accepted.agreement:
+        values.append(f"agreement={math.floor(1000 * agreement) / 1000:g}")
+    shell = " ".join(f"--tolerance {value}" for value in values)
+    return (
+        f"To accept it as it is: tolerance=Tolerance({', '.join(values)}), or in a shell {shell}."
+    )
+
+
+def _above(size: float) -> str:
+    """A number with two digits that is not below another."""
+    if not math.isfinite(size):
+        return "inf"
+    step = 10.0 ** (math.floor(math.log10(size)) - 1)
+    return f"{math.ceil(size / step) * step:.2g}"

@@ -9,6 +9,7 @@ flipped bit does not: such a file is treated as theirs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import warnings
@@ -196,6 +197,23 @@ def set_entry(model: Any, name: str, data: bytes) -> None:
     buffer.data = payload
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), item]
+
+
+def share(model: Any) -> None:
+    """Let constants with the same bytes lie in the file once, as a table that also scores does."""
+    first: dict[bytes, int] = {}
+    moved: dict[int, int] = {}
+    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors or ()]
+    for number in sorted({tensor.buffer for tensor in tensors}):
+        data = model.buffers[number].data
+        if data is not None and len(data):
+            digest = hashlib.sha256(np.asarray(data, np.uint8).data).digest()
+            moved[number] = first.setdefault(digest, number)
+    for tensor in tensors:
+        tensor.buffer = moved.get(tensor.buffer, tensor.buffer)
+    for number, kept in moved.items():
+        if number != kept:
+            model.buffers[number].data = None
 
 
 def constant(model: Any, tensor: Any) -> bool:

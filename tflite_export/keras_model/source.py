@@ -48,7 +48,7 @@ class Source:
         call_with: The pass with other values for some of those: pairs of variable and value.
         recurrent: Names of the layers that loop over time.
         layers: Names of all layers, nested ones included.
-        vocabulary: Rows of the smallest table that an Embedding looks up; `None` without one.
+        tables: How many rows each table has that an Embedding looks up.
     """
 
     name: str
@@ -60,7 +60,12 @@ class Source:
     layers: tuple[str, ...]
     weights: tuple[Any, ...]
     call_with: Callable[[Sequence[Any], Sequence[tuple[Any, Any]]], list[Any]]
-    vocabulary: int | None = None
+    tables: tuple[int, ...] = ()
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the smallest table that an Embedding looks up; `None` without one."""
+        return min(self.tables, default=None)
 
 
 def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
@@ -144,9 +149,8 @@ def source(model: Any, *, samples: Any = None, unroll: bool = False) -> Source:
         layers=tuple(dict.fromkeys(layer.name for layer in layers)),
         weights=tuple(model.variables),
         call_with=call_with,
-        vocabulary=min(
-            (layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)),
-            default=None,
+        tables=tuple(
+            int(layer.input_dim) for layer in layers if isinstance(layer, keras.layers.Embedding)
         ),
     )
 
@@ -160,25 +164,45 @@ def predict(origin: Source, values: Sequence[Array]) -> list[Array]:
     Raises:
         OptionError: The model fails on them, as on tokens that its Embedding does not have.
     """
+    run = predictor(origin, [array.shape for array in values])
+    parts = [
+        run([array[start : start + _BATCH] for array in values])
+        for start in range(0, len(values[0]), _BATCH)
+    ]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def predictor(
+    origin: Source, shapes: Sequence[tuple[int, ...]]
+) -> Callable[[Sequence[Array]], list[Array]]:
+    """Trace a model once, as `predict` asks it, for batches of any size.
+
+    Args:
+        origin: The model.
+        shapes: Of each input, the batch first.
+
+    Returns:
+        Gives the answers to a batch; raises `OptionError` where the model fails on it.
+    """
     specs = [
-        tf.TensorSpec((None, *array.shape[1:]), port.dtype)
-        for array, port in zip(values, origin.inputs, strict=True)
+        tf.TensorSpec((None, *shape[1:]), port.dtype)
+        for shape, port in zip(shapes, origin.inputs, strict=True)
     ]
     traced = tf.function(lambda *flat: origin.call(flat), input_signature=specs, autograph=False)
     # As a concrete function, or TensorFlow warns once a few models have been asked.
     run = traced.get_concrete_function()
-    parts = []
-    for start in range(0, len(values[0]), _BATCH):
-        batch = [tf.constant(array[start : start + _BATCH]) for array in values]
+
+    def ask(batch: Sequence[Array]) -> list[Array]:
         try:
-            answers = run(*batch)
+            answers = run(*map(tf.constant, batch))
         except tf.errors.OpError as error:
             said = " ".join(str(error.message).split())[:200]
             raise OptionError(
                 f"model {origin.name!r} itself fails on the samples: {said}"
             ) from error
-        parts.append([keras.ops.convert_to_numpy(answer) for answer in answers])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return [keras.ops.convert_to_numpy(answer) for answer in answers]
+
+    return ask
 
 
 def generated(origin: Source, count: int) -> list[Array]:

@@ -56,6 +56,34 @@ class LabelComparison:
 
 
 @dataclass(frozen=True)
+class TokenComparison:
+    """What the next tokens of texts cost a language model, and its file.
+
+    Perplexity is the exponential of the mean negative log likelihood of a token, in nats.
+
+    Attributes:
+        model: Perplexity of the Keras model.
+        file: Perplexity of the file.
+        tokens: How many tokens were foretold: of each text all that count but the first.
+
+    Example:
+        >>> small = tflite_export.convert(lm, quantize="dynamic")
+        >>> found = tflite_export.verify(small, lm, texts[:40]).tokens
+        >>> found.tokens, found.ratio < 1.05
+        (440, True)
+    """
+
+    model: float
+    file: float
+    tokens: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times the model's perplexity the file's is."""
+        return self.file / self.model
+
+
+@dataclass(frozen=True)
 class Verification:
     """The outcome of comparing a file with its model.
 
@@ -66,6 +94,7 @@ class Verification:
         outputs: One entry per output.
         labels: One entry per label, where targets were given.
         runtime: What ran the file.
+        tokens: Perplexities of a language model and of its file; `None` for other models.
 
     Example:
         >>> found = tflite_export.verify(flat, model, x_test)
@@ -79,6 +108,7 @@ class Verification:
     outputs: tuple[OutputDifference, ...]
     labels: tuple[LabelComparison, ...] = ()
     runtime: str = "litert"
+    tokens: TokenComparison | None = None
 
     @property
     def absolute(self) -> float:
@@ -110,4 +140,8 @@ class Verification:
             f"difference {self.absolute:.3g} ({self.relative:.2%} of the output's scale), "
             f"root mean square {self.rms:.2%}"
         )
-        return said if self.agreement is None else f"{said}; {self.agreement:.2%} decided alike"
+        if self.agreement is not None:
+            said += f"; {self.agreement:.2%} decided alike"
+        if self.tokens is not None:
+            said += f"; perplexity {self.tokens.file:.4g}, {self.tokens.model:.4g} in Keras"
+        return said
