@@ -180,6 +180,7 @@ def test_the_same_bytes_lie_in_a_file_once() -> None:
     assert len(flat) < 1.5 * 300 * 16 * 4
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 def test_the_command_line_says_perplexity(
     lm: keras.Model, texts: dict[str, np.ndarray], tmp_path, capsys
 ) -> None:
