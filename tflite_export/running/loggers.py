@@ -60,7 +60,11 @@ def _stream_handlers() -> Iterator[Any]:
             # absl's own handler writes through another.
             handler = getattr(found, "python_handler", found)
             stream = isinstance(handler, logging.StreamHandler)
-            if stream and not isinstance(handler, logging.FileHandler) and id(handler) not in seen:
+            # One that asks for sys.stderr each time, as logging's last resort, has what stands in.
+            follows = isinstance(getattr(type(handler), "stream", None), property)
+            if follows or isinstance(handler, logging.FileHandler):
+                continue
+            if stream and id(handler) not in seen:
                 seen.add(id(handler))
                 yield handler
 

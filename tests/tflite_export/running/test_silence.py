@@ -118,6 +118,20 @@ def test_a_handler_that_is_made_meanwhile_writes_to_the_real_stream(
     assert capfd.readouterr().err == "from here\nfrom there\n"
 
 
+def test_a_handler_that_asks_for_the_stream_each_time_is_left_alone() -> None:
+    """Some libraries give a logger `logging.lastResort`, which cannot be told another stream."""
+    code = (
+        "import logging\n"
+        "from tflite_export.running.silence import captured\n"
+        "logging.getLogger('theirs').addHandler(logging.lastResort)\n"
+        "with captured() as log:\n"
+        "    logging.getLogger('theirs').warning('within')\n"
+        "logging.getLogger('theirs').warning('after ' + log.text.strip())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["after within"]
+
+
 def test_the_root_logger_is_left_as_it_was() -> None:
     """What absl does when it finds no handler made the program's own basicConfig do nothing."""
     with bare_root() as root:
