@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.errors import CalibrationWarning
+from tflite_export.errors import CalibrationWarning, ExportError
 
 Array = np.ndarray[Any, Any]
 
@@ -32,8 +32,17 @@ def choose(
     Returns:
         At most `MOST` samples per input: the same share of every label, spread evenly over
         the array, since files are often sorted.
+
+    Raises:
+        ExportError: The model does not answer each sample once.
     """
     count = len(values[0])
+    if decisions is not None and len(decisions) != count:
+        raise ExportError(
+            f"The model answers {len(decisions):,} rows for {count:,} samples, so it joins samples "
+            "of a batch. A file takes one sample at a time: let the model answer each once, such "
+            "as by another axis of Concatenate."
+        )
     labels = decisions if targets is None else targets
     if count < FEWEST:
         _warn(
