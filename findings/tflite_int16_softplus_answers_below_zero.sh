@@ -7,7 +7,7 @@
 # Happens: TFLite has no softplus, and the file computes log(exp(x) + 1) with one scale for exp(x).
 #   For inputs up to 16 a step of that scale is hundreds: the 1 is lost, exp(x) of most inputs is
 #   stored as 0, and its logarithm is taken. Inputs of up to 4 do well, so a small test is silent.
-#   In int8 most answers are 0. Mish and log_sigmoid are written alike.
+#   In int8 most answers are 0. Mish is written alike.
 # Seen (root mean square of the difference, in times of the answers' own spread; smallest answer):
 #   inputs of up to about 4:  int16 0.00,  0.01
 #   four times as large:      int16 4.55, -12.92

@@ -6,8 +6,7 @@
 #   every tensor has the range that calibration saw in it.
 # Happens: MAXIMUM wants one scale for operands and answer, and the converter gives x the answer's,
 #   from -0.5 up. What x holds below that is cut off before 0.1 x is computed from it, so the branch
-#   for negative numbers answers a tenth of what it should. maximum(x, -x) answers 0 for x below 0.
-#   Nothing is said. With activations in int16 it is right.
+#   for negative numbers answers a tenth of what it should. Nothing is said. With activations in int16 it is right.
 # Seen (smallest answer, largest difference from Keras):
 #   Keras -0.48; LeakyReLU -0.47, 0.04; maximum -0.05, 0.43; maximum in int16 -0.48, 0.01
 set -euo pipefail

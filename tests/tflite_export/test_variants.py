@@ -79,10 +79,11 @@ def test_contract(
         recall_score(labels, keras_answers.argmax(axis=-1), average=None),
     )
     assert sum(both.file.samples for both in result.labels) == len(labels)
+    # Of float32 it is rounding alone, which differs a little between batches of other sizes.
     apart = np.abs(answers - keras_answers)
     assert result.absolute == pytest.approx(apart.max(), abs=1e-6)
     assert result.rms == pytest.approx(
-        np.sqrt((apart**2).mean()) / np.abs(keras_answers).max(), rel=1e-3
+        np.sqrt((apart**2).mean()) / np.abs(keras_answers).max(), rel=1e-3, abs=1e-8
     )
 
 
