@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_nns.data.batches import Batches
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.budgets import parse
 from keras_nns.graph.unwatched import unwatched
@@ -31,7 +32,7 @@ def observe_in_passes(
     data: Any,
     y: Any,
     *,
-    memory: str | int,
+    memory: str | int | None,
     batch_size: int,
     **settings: Any,
 ) -> Activity:
@@ -41,27 +42,12 @@ def observe_in_passes(
         SelectionError: `memory` is no size, or one layer alone takes more.
         DataError: The data can be read only once, or gave other samples in another pass.
     """
-    asked = memory != "auto"
-    limit = _size(memory) if asked else _UNASKED
+    # Another worker waits for this one, also where it comes to nothing here.
+    with observer.workers.telling():
+        batches = observer.opened(data, y, batch_size)
+        groups = _groups(observer, batches, memory, batch_size)
+    observer.workers.agree({"passes": [[tap.name for tap in group] for group in groups]})
     taps = observer.taps
-    batches = observer.opened(data, y, batch_size)
-    labels = len(batches.label_names)
-    samples = batch_size
-    if batches.size and batches.batches:
-        samples = -(-batches.size // batches.batches)
-    sized = [(tap, needed(tap, labels, observer.statistics, samples)) for tap in taps]
-    if not asked:
-        # A layer that is too large alone has a pass of its own; nobody set a limit to keep.
-        limit = max(limit, *(size for _, size in sized))
-    groups = grouped(sized, limit)
-    if len(groups) > 1 and not asked:
-        groups = _told(groups, sized, again=batches.repeatable)
-    if len(groups) > 1 and not batches.repeatable:
-        raise DataError(
-            f"Within {limit:,} bytes the layers are seen in {len(groups)} passes, and an iterator "
-            "can be read once. Pass arrays, a tf.data.Dataset, or a function that returns a new "
-            "iterator; or more memory."
-        )
     found: list[Activity] = []
     for number, group in enumerate(groups, start=1):
         if len(groups) > 1:
@@ -74,6 +60,33 @@ def observe_in_passes(
         layers={tap.name: layers[tap.name] for tap in taps},
         unwatched=unwatched(observer.graph, {tap.name for tap in taps}),
     )
+
+
+def _groups(
+    observer: Observer, batches: Batches, memory: str | int | None, batch_size: int
+) -> list[list[Tap]]:
+    """Deal the taps of an observer into passes."""
+    if memory is None:
+        return [list(observer.taps)]
+    asked = memory != "auto"
+    limit = _size(memory) if asked else _UNASKED
+    labels, samples = len(batches.label_names), batch_size
+    if batches.size and batches.batches:
+        samples = -(-batches.size // batches.batches)
+    sized = [(tap, needed(tap, labels, observer.statistics, samples)) for tap in observer.taps]
+    if not asked:
+        # A layer that is too large alone has a pass of its own; nobody set a limit to keep.
+        limit = max(limit, *(size for _, size in sized))
+    groups = grouped(sized, limit)
+    if len(groups) > 1 and not asked:
+        return _told(groups, sized, again=batches.repeatable)
+    if len(groups) > 1 and not batches.repeatable:
+        raise DataError(
+            f"Within {limit:,} bytes the layers are seen in {len(groups)} passes, and an iterator "
+            "can be read once. Pass arrays, a tf.data.Dataset, or a function that returns a new "
+            "iterator; or more memory."
+        )
+    return groups
 
 
 def needed(tap: Tap, labels: int, statistics: Sequence[str], batch: int) -> int:
@@ -132,7 +145,7 @@ def _told(
         f"Watching {sum(tap.units for tap, _ in sized):,} units takes about {whole / 1e6:,.0f} MB, "
         f"so they are watched in {len(groups)} passes over the data. Pass memory=None to observe "
         "for one pass, or memory= with what may be held.",
-        stacklevel=4,
+        stacklevel=5,
     )
     return groups
 

@@ -68,7 +68,7 @@ class Observer:
         if self._replicas is not None:
             self._replicas.check_made_with(model)
             self._check_stateless("a strategy")
-        self._workers = Workers(self._replicas)
+        self.workers = Workers(self._replicas)
         # A model that learns still answers by chance at first.
         self._look = check_scale if in_training else check_first_batch
         self.graph = trace(model)
@@ -115,7 +115,7 @@ class Observer:
             raise DataError(
                 "A checkpoint is of a pass without a strategy. Leave one of the two out."
             )
-        with self._workers.telling():
+        with self.workers.telling():
             whole = self.opened(data, y, batch_size)
             dealer = None if wanted is None else Dealer(whole, wanted)
             batches = whole if dealer is None else dealer.batches
@@ -125,8 +125,8 @@ class Observer:
             settings = {"model": fingerprint.to_json(), **_about(whole), **held[0].about()}
             if dealer is not None and dealer.known:
                 settings["data"] = dealer.data()
-        self._workers.agree(settings)
-        with self._workers.telling():
+        self.workers.agree(settings)
+        with self.workers.telling():
             sketcher = Sketcher()
             store = None
             if checkpoint is not None:
@@ -148,15 +148,15 @@ class Observer:
             self._check_finite()
             parts = [h.sums.activity(self.graph, batches.label_names, fingerprint) for h in held]
             activity = replace(functools.reduce(operator.add, parts), seen=sketcher.seen())
-            if not activity.samples.any() and self._workers.count == 1:
+            if not activity.samples.any() and self.workers.count == 1:
                 raise DataError(_NO_SAMPLES)
             data_seen = "" if dealer is None else dealer.data()
         if store and keep_checkpoint:
             store.save()
         elif store:
             store.remove()
-        self._workers.agree({"data": data_seen})
-        activity = self._workers.united(activity)
+        self.workers.agree({"data": data_seen})
+        activity = self.workers.united(activity)
         if not activity.samples.any():
             raise DataError(_NO_SAMPLES)
         if shard is None or wanted is None or wanted.count == 1:
@@ -180,12 +180,12 @@ class Observer:
 
     def _wanted(self, shard: tuple[int, int] | None) -> Shard | None:
         """Return which shard of the data this process takes; None for all of it."""
-        several = self._workers.count > 1
+        several = self.workers.count > 1
         if shard is None:
-            return Shard(self._workers.number, self._workers.count) if several else None
+            return Shard(self.workers.number, self.workers.count) if several else None
         if several:
             raise DataError(
-                f"The strategy deals the data to its {self._workers.count} workers itself. Leave "
+                f"The strategy deals the data to its {self.workers.count} workers itself. Leave "
                 "shard out."
             )
         self._check_stateless("shard")

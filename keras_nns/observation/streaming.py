@@ -119,18 +119,20 @@ def observe(
         output=output,
         strategy=strategy,
     )
-    settings: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose, "shard": shard}
-    if memory is not None and not (memory == "auto" and checkpoint is not None):
-        if checkpoint is not None:
-            raise DataError(
-                "A checkpoint is of one pass, and memory may need several. Leave one out."
-            )
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "verbose": verbose,
+        "shard": shard,
+        "checkpoint_every": checkpoint_every,
+    }
+    if checkpoint is None:
         return observe_in_passes(observer, data, y, memory=memory, **settings)
+    if memory not in (None, "auto"):
+        raise DataError("A checkpoint is of one pass, and memory may need several. Leave one out.")
     return observer.observe(
         data,
         y,
         checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
         keep_checkpoint=keep_checkpoint,
         **settings,
     )

@@ -25,6 +25,7 @@ _WHAT = {
     "statistics": "statistics",
     "threshold": "thresholds",
     "layers": "layers",
+    "passes": "layers in a pass",
     "samples": "numbers of samples",
     "batches": "numbers of batches",
     "data": "data, or in another order",

@@ -93,7 +93,7 @@ def workers(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["arrays", "data_set"])
+@pytest.mark.parametrize("name", ["arrays", "data_set", "passes"])
 def test_two_processes_see_what_one_sees(workers, name):
     (first, second), folder = workers
     assert (
@@ -122,6 +122,7 @@ def test_two_processes_see_what_one_sees(workers, name):
         ("samples", "sees other numbers of samples than worker 1. It sees 40, and worker 1 53."),
         ("data", "sees other data, or in another order than worker 1."),
         ("shuffled", "sees other data, or in another order than worker 1."),
+        ("memory", "sees other layers in a pass than worker 1. It sees [['one'], ['two']]"),
         ("model", "sees other models, or other weights than worker 1."),
     ],
 )
@@ -133,10 +134,10 @@ def test_workers_that_see_different_things_are_told_so_on_both(workers, case, sa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["stopped", "missing"])
+@pytest.mark.parametrize("case", ["stopped", "missing", "once"])
 def test_a_worker_that_stops_tells_the_others_why(workers, case):
     (first, second), _ = workers
-    assert second[case][0] in ("DataError", "FileError")
+    assert second[case][0] in ("DataError", "FileError", "SelectionError")
     assert first[case] == ["WorkerError", f"Worker 2 of 2 has stopped: {second[case][1]}"]
 
 
