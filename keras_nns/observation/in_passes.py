@@ -15,6 +15,7 @@ from keras_nns.graph.budgets import parse
 from keras_nns.graph.unwatched import unwatched
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.observer import Observer
+from keras_nns.observation.sums import known_statistics
 from keras_nns.observation.unit_values import Tap
 
 _HELD = {"fired": 8, "mean": 8, "variance": 8, "maximum": 4, "active": 8, "mean_square": 8}
@@ -73,7 +74,8 @@ def _groups(
     labels, samples = len(batches.label_names), batch_size
     if batches.size and batches.batches:
         samples = -(-batches.size // batches.batches)
-    sized = [(tap, needed(tap, labels, observer.statistics, samples)) for tap in observer.taps]
+    statistics = known_statistics(observer.statistics)
+    sized = [(tap, needed(tap, labels, statistics, samples)) for tap in observer.taps]
     if not asked:
         # A layer that is too large alone has a pass of its own; nobody set a limit to keep.
         limit = max(limit, *(size for _, size in sized))

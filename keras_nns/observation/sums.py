@@ -24,6 +24,20 @@ _FAR = 64.0
 """A squared mean this many times the variance costs two of float32's seven digits."""
 
 
+def known_statistics(statistics: str | Sequence[str]) -> tuple[str, ...]:
+    """Return statistics in their order.
+
+    Raises:
+        SelectionError: An unknown one, or none.
+    """
+    given = (statistics,) if isinstance(statistics, str) else tuple(statistics)
+    if not given or any(one not in STATISTICS for one in given):
+        raise SelectionError(
+            f"Expected `statistics` to be some of {STATISTICS}. Received: {given!r}."
+        )
+    return tuple(one for one in STATISTICS if one in given)
+
+
 class Sums:
     """What has been seen so far of every (label, unit).
 
@@ -45,17 +59,12 @@ class Sums:
     def __init__(
         self, taps: Sequence[Tap], labels: int, statistics: Sequence[str], threshold: float
     ) -> None:
-        statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
-        unknown = [s for s in statistics if s not in STATISTICS]
-        if unknown or not statistics:
-            raise SelectionError(
-                f"Expected `statistics` to be some of {STATISTICS}. Received: {statistics!r}."
-            )
+        statistics = known_statistics(statistics)
         if not np.isfinite(threshold):
             raise SelectionError(f"`threshold` must be a number. Received: {threshold!r}.")
         self.taps = tuple(taps)
         self.labels = labels
-        self.statistics = tuple(s for s in STATISTICS if s in statistics)
+        self.statistics = statistics
         self.threshold = float(threshold)
         self._samples = Accumulator((labels,), "int64")
         self._batches = Accumulator((), "int64")

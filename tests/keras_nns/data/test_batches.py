@@ -218,7 +218,8 @@ def test_several_inputs_come_in_the_model_s_structure(kind, stream):
         assert [batch.size for batch in batches] == [4, 3]
         assert type(batches[0].inputs) is type(model.input)
         found = [model(batch.inputs) for batch in batches]
-        np.testing.assert_array_equal(np.concatenate(found), expected)
+        # Rows of another batch are summed up in another order on some processors.
+        np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-6)
 
 
 def test_a_model_of_one_named_input_takes_a_dict():

@@ -90,6 +90,7 @@ def workers(tmp_path_factory):
     finally:
         for one in both:
             one.kill()
+            one.communicate()
 
 
 @pytest.mark.slow
