@@ -161,9 +161,10 @@ def test_a_softmax_layer_behind_the_dense_stays(digits):
     np.testing.assert_allclose(fixed(digits[0][:9]).numpy().sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["functional", "sequential"])
-@pytest.mark.parametrize("squeeze", [L.Reshape((10,)), L.Flatten()], ids=["reshape", "flatten"])
-def test_a_convolution_that_loses_its_position_behind_it_is_a_head(parent, digits, squeeze, form):
+@pytest.mark.parametrize(
+    ("form", "squeeze"), [("functional", L.Reshape((10,))), ("sequential", L.Flatten())]
+)
+def test_a_convolution_that_loses_its_position_behind_it_is_a_head(parent, digits, form, squeeze):
     """As MobileNet ends. The right head is that of the same weights in Dense layers."""
     body = [
         L.Reshape((1, 1, 64)),
