@@ -6,9 +6,10 @@ Work that has parts is a `Job`; whatever runs inside one says how far it is with
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
@@ -197,7 +198,12 @@ class Job:
         Args:
             share: Share of its stage that is done.
             what: What is done in it, where its stage does not say.
+
+        Raises:
+            KeyboardInterrupt: The work was cut off where nothing could be raised.
         """
+        if _swallowed:
+            raise _swallowed.pop()
         if not self._within:
             return
         now = self._within[-1]
@@ -230,12 +236,41 @@ def job(verbose: Verbose) -> Iterator[Job]:
     """
     shown = _place(verbose)
     begun = Job(shown)
+    heard = _heard() if _current.get() is None else nullcontext()
     token = _current.set(begun)
     try:
-        yield begun
+        with heard:
+            yield begun
     finally:
         _current.reset(token)
         shown.close()
+
+
+_swallowed: list[BaseException] = []
+"""What was to cut work off, and was raised in a finalizer or a callback, which hand nothing on."""
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Keep Ctrl-C, or a signal that says so, where Python would print that it is ignored.
+
+    The backend runs finalizers all the time, and what a signal raises in one gets no further. The
+    work ends where it next says how far it is.
+    """
+    before = sys.unraisablehook
+
+    def hook(told: sys.UnraisableHookArgs) -> None:
+        if issubclass(told.exc_type, KeyboardInterrupt):
+            _swallowed.append(told.exc_value or told.exc_type())
+        else:
+            before(told)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        _swallowed.clear()
 
 
 def _place(verbose: Verbose) -> Shown:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
 from keras_nns import progress
 from keras_nns.progress import Part
+from tflite_export.cli.signals import Terminated
 
 
 @pytest.fixture
@@ -95,3 +97,38 @@ def test_nothing_is_said_where_nobody_listens(clock, written):
             clock[0] += 100
             progress.reached(1, 2)
     assert not text.getvalue()
+
+
+class Finalized:
+    """Raises in its finalizer, where a signal may come as well as anywhere."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("stop"), Terminated("end")])
+def test_what_cuts_work_off_in_a_finalizer_ends_it_at_the_next_step(error):
+    before = sys.unraisablehook
+    reached_at = []
+    with pytest.raises(type(error)) as told, progress.job(False) as shown, shown.part("work"):
+        for step in range(5):
+            reached_at.append(step)
+            if step == 2:
+                Finalized(error)
+            progress.reached(step, 5)
+    assert told.value is error and reached_at == [0, 1, 2]
+    assert sys.unraisablehook is before
+    with progress.job(False) as shown, shown.part("work"):
+        progress.reached(1, 2)
+
+
+def test_other_errors_of_finalizers_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(one.exc_type))
+    with progress.job(False) as shown, shown.part("work"):
+        Finalized(ValueError("odd"))
+        progress.reached(1, 2)
+    assert told == [ValueError]
