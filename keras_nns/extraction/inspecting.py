@@ -62,7 +62,7 @@ def _origin(model: Any) -> str:
         return f"{told}, and knows {len(record.tokens):,} of its tokens."
     if record.taught:
         return f"{told}, and was taught {_listed(record.label_names)} since."
-    names = [plan.label_names[number] for number in plan.labels]
+    names = plan.names
     return f"{told}, cut for {_listed(names)}." if names else f"{told}."
 
 

@@ -61,6 +61,8 @@ def test_a_model_that_was_cut_says_from_what(model, tmp_path):
     assert told.origin == "It holds 3 of its parent's 11 units, cut for c."
     assert told.origin in str(told) and told.to_json()["origin"] == told.origin
     assert nns.inspect(nns.cut(model, plans[1])).origin == "It holds 3 of its parent's 11 units."
+    nameless = Plan(nns.fingerprint(model), sizes, plans[0].kept, (2,))
+    assert nns.inspect(nns.cut(model, nameless)).origin.endswith("units, cut for 2.")
     nns.save_model(small, tmp_path / "small.keras")
     assert nns.inspect(nns.load_model(tmp_path / "small.keras")).origin == told.origin
     both = nns.compose({"c": small, "d": nns.cut(model, plans[0], head="binary")})
