@@ -16,6 +16,7 @@ from keras_nns.callbacks.fit_hooks import Fitting
 from keras_nns.data.batches import as_batches
 from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.devices import replica_count
+from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.engine.tensors import as_tensor
 from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.graph.keras_internals import Key
@@ -267,10 +268,7 @@ class _Silencer:
             shape = [1] * len(tensor.shape)
             shape[axis] = len(units)
             found = _where(ops.reshape(self._mask(units), shape), found)
-        mask = getattr(tensor, "_keras_mask", None)
-        if mask is not None:
-            found._keras_mask = mask
-        return found
+        return with_mask(found, mask_of(tensor))
 
     def _mask(self, units: Any) -> Any:
         places = np.where(np.asarray(units) < 0, self.graph.unit_count, units)

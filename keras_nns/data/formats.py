@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.encodings import label_array
-from keras_nns.engine import datasets
-from keras_nns.engine.failures import OperationFailed, reason
 from keras_nns.engine.images import decode, from_files
 from keras_nns.errors import DataError, FileError
 from keras_nns.files.atomic import blame, read_bytes
@@ -125,14 +123,12 @@ class ImageFolder:
             files, labels = self.files[start:], self.labels[start:]
             images = from_files(files, labels, size=size, channels=channels, batch_size=batch_size)
             try:
-                for x, y in datasets.elements(images):
+                for x, y in images:
                     yield (x / 255.0 if scale else x), y
-            except OperationFailed as error:
+            except ValueError as error:
                 for file in self.files:
                     _decode(file)
-                raise FileError(
-                    f"Cannot read the images in {self.path!r}: {reason(error)}"
-                ) from error
+                raise FileError(f"Cannot read the images in {self.path!r}: {error}") from error
 
         return read
 

@@ -159,7 +159,7 @@ class InputReader:
     def _check_dtype(self, part: Any, i: int) -> None:
         self._refuse_composite(part, i)
         # numpy's, the backend's and a spec's own dtype agree in their names.
-        dtype = str(getattr(part.dtype, "name", part.dtype))
+        dtype = str(getattr(part.dtype, "name", part.dtype)).removeprefix("torch.")
         if not dtype.startswith(_TEXT if self._texts[i] else _NUMBERS):
             raise DataError(
                 f"Input {self.names[i]!r} must hold {'strings' if self._texts[i] else 'numbers'}. "

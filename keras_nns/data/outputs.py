@@ -102,7 +102,7 @@ def targets_of(data: Any, y: Any, model: Any, name: str | None) -> tuple[Any, An
         return data, pick(y)
     if isinstance(data, tuple):
         return _of_item(pick, data), None
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         spec = datasets.element_spec(data)
         several = isinstance(spec, tuple) and len(spec) > 1 and pick(spec[1]) is not spec[1]
         return (datasets.with_targets(data, pick) if several else data), None

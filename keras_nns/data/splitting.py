@@ -87,7 +87,7 @@ def split(
             "more, above 0, and below 1 together. Received: "
             f"calibrate={calibrate!r}, test={test!r}."
         )
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         if y is not None:
             raise DataError("A tf.data.Dataset brings its own labels. Leave y out.")
         return _dataset(data, calibrate, test)
@@ -188,6 +188,6 @@ def _dataset(data: Any, calibrate: float, test: float) -> Split:
 
 
 def _size(part: Any) -> str:
-    if isinstance(part, datasets.Dataset):
+    if datasets.is_dataset(part):
         return f"{datasets.cardinality(part):,} batches"
     return f"{len(part[1]):,} samples"

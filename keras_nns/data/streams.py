@@ -118,7 +118,7 @@ def open_stream(
             "The data set has been dealt out by a strategy. Pass the set that it was made of, and "
             "strategy=… beside it."
         )
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         return _dataset(data)
     if isinstance(data, keras.utils.PyDataset):
         return _py_dataset(data)
@@ -165,8 +165,9 @@ def first_targets(stream: Stream) -> tuple[Any, Stream]:
 
 
 def _beside(x: Any, y: Any, columns: Sequence[str], batch_size: int) -> Stream:
-    whole = (datasets.Dataset, keras.utils.PyDataset, Iterator, str, os.PathLike)
-    if isinstance(x, whole) or (callable(x) and not hasattr(x, "shape")):
+    whole = (keras.utils.PyDataset, Iterator, str, os.PathLike)
+    called = callable(x) and not hasattr(x, "shape")
+    if datasets.is_dataset(x) or isinstance(x, whole) or called:
         raise DataError(
             f"y is for arrays: data of type {type(x).__name__} must bring its own labels, as "
             "(x, y) batches."
@@ -314,9 +315,8 @@ def _py_dataset(data: keras.utils.PyDataset) -> Stream:
 
 def _stream(start: Callable[[], Any], first: int) -> Pairs:
     stream = start()
-    if isinstance(stream, (datasets.Dataset, keras.utils.PyDataset)) or not isinstance(
-        stream, Iterable
-    ):
+    whole = datasets.is_dataset(stream) or isinstance(stream, keras.utils.PyDataset)
+    if whole or not isinstance(stream, Iterable):
         raise DataError(
             "A function given as data must return an iterable of (x, y) batches. "
             f"Received: {type(stream).__name__}."

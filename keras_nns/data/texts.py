@@ -181,7 +181,7 @@ def are_kinds(data: Any, y: Any) -> bool:
     """Return whether data has one label for each text, and not what a model gives at every step."""
     if isinstance(data, str | PathLike | Mapping) and y is None:
         return True
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         spec = datasets.element_spec(data)
         return isinstance(spec, tuple) and len(spec) > 1 and len(spec[1].shape) == 1
     told = data[1] if y is None and isinstance(data, tuple) and len(data) > 1 else y

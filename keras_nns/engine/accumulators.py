@@ -1,51 +1,21 @@
 """Numbers that stay between compiled steps, and that steps add to.
 
-Another backend brings an `Accumulator` whose `add` and `assign` take effect when a compiled step
-runs, in the order in which they were called: a buffer in torch; in jax an array that `steps` takes
-in and gives back. It must hold float64 and int64, in which 10⁸ samples count right.
+An `Accumulator`'s `add` and `assign` take effect when a compiled step runs, in the order in which
+they were called: a variable in TensorFlow, a tensor changed in place in torch, and in jax an array
+that steps take in and give back. It holds float64 and int64, in which 10⁸ samples count right.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from keras_nns.engine.backend import NAME
 
-from keras_nns.engine.backend import tf
+if TYPE_CHECKING or NAME == "tensorflow":
+    from keras_nns.engine.tensorflow.accumulators import Accumulator
+elif NAME == "jax":
+    from keras_nns.engine.jax.accumulators import Accumulator
+else:
+    from keras_nns.engine.torch.accumulators import Accumulator
 
-
-class Accumulator:
-    """An array that compiled steps read, add to and replace.
-
-    Args:
-        shape: Its shape.
-        dtype: Name of its dtype.
-        start: What every entry is in the beginning, and after `reset`.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: str = "float64", *, start: float = 0) -> None:
-        self._shape, self._start = shape, np.array(start, dtype)
-        # Of labels times units an array of starts beside it would take as much again.
-        self._variable = tf.Variable(tf.fill(shape, self._start), trainable=False)
-
-    @property
-    def value(self) -> Any:
-        """What it holds, as a tensor; inside a step at that point of it."""
-        return self._variable.value()
-
-    def add(self, values: Any) -> None:
-        """Add values of its dtype."""
-        self._variable.assign_add(values)
-
-    def assign(self, values: Any) -> None:
-        """Replace what it holds, by a tensor of its dtype or an array."""
-        self._variable.assign(values)
-
-    def reset(self) -> None:
-        """Go back to the start."""
-        self._variable.assign(tf.fill(self._shape, self._start))
-
-    def numpy(self) -> NDArray[Any]:
-        """Return what it holds, as an array of its own."""
-        return np.asarray(self._variable.numpy())
+__all__ = ["Accumulator"]

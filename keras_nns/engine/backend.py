@@ -1,18 +1,47 @@
-"""The backend that the engine speaks, and a clear word where Keras runs on another."""
+"""The backend that models run on, found once, and a clear word where a verb does not know it."""
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import keras
 
-from keras_nns.engine.configured import WAY_ON
+from keras_nns.engine.configured import SPOKEN, WAY_ON
 from keras_nns.errors import BackendError
 
-if keras.config.backend() != "tensorflow":
+NAME: str = keras.config.backend()
+"""The backend that Keras runs on: "tensorflow", "jax" or "torch"."""
+
+if NAME not in SPOKEN:
     raise BackendError(
-        "keras_nns works with Keras on TensorFlow. Here Keras runs on "
-        f"{keras.config.backend()!r}: {WAY_ON}"
+        f"keras_nns works with Keras on TensorFlow, JAX and PyTorch. Here Keras runs on {NAME!r}: "
+        f"{WAY_ON}"
     )
 
-import tensorflow as tf
+ON_TENSORFLOW = NAME == "tensorflow"
 
-__all__ = ["tf"]
+
+class _WhenAsked:
+    """Imports TensorFlow when something of it is asked for: it takes seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        import tensorflow  # noqa: PLC0415
+
+        return getattr(tensorflow, name)
+
+
+tf: Any = _WhenAsked()
+"""TensorFlow, which reads `tf.data`, images and summaries whatever models run on."""
+
+
+def refuse(what: str, instead: str) -> NoReturn:
+    """Say that a verb is not there on this backend.
+
+    Args:
+        what: The verb, as the user wrote it.
+        instead: What to do.
+
+    Raises:
+        BackendError: Always.
+    """
+    raise BackendError(f"{what} works where Keras runs on TensorFlow. Here it is {NAME}: {instead}")

@@ -18,6 +18,11 @@ from types import ModuleType
 from keras_nns.errors import BackendError
 
 OURS = "tensorflow"
+"""The backend that Keras takes where nothing says another, and that files are exported on."""
+
+SPOKEN = (OURS, "jax", "torch")
+"""The backends that the engine speaks."""
+
 WAY_ON = (
     "set KERAS_BACKEND=tensorflow before anything imports Keras, or change `backend` in "
     "~/.keras/keras.json. A model trained on another backend and saved as .keras can be loaded "
@@ -46,6 +51,10 @@ def is_missing(backend: str) -> bool:
         return True
 
 
+def _installing(backend: str) -> str:
+    return f"pip install 'keras-nns[{backend}]', or " if backend in SPOKEN else ""
+
+
 class _Explaining:
     """Refuses to import Keras while a backend is configured that is missing."""
 
@@ -60,8 +69,8 @@ class _Explaining:
         if fullname != "keras" or (named := configured()) == OURS or not is_missing(named):
             return
         raise BackendError(
-            f"keras_nns works with Keras on TensorFlow. Here Keras is to run on {named!r}, which "
-            f"is not installed: {WAY_ON}"
+            "keras_nns works with Keras on TensorFlow, JAX and PyTorch. Here Keras is to run on "
+            f"{named!r}, which is not installed: {_installing(named)}{WAY_ON}"
         )
 
 

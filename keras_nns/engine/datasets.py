@@ -1,26 +1,31 @@
-"""Data sets of the backend's own kind: described, read, made.
+"""Data sets of TensorFlow, which Keras reads on any backend: described, read, made.
 
-Another backend brings its own `Dataset` (a `torch.utils.data.DataLoader`, say) and these functions
-for it: what its elements look like, how many there are, its elements from one of them on, and how
-one is made from a Python generator, for `model.fit`.
+TensorFlow is imported where there is one already, or one is asked for. Other backends are given
+arrays of numpy, and for `model.fit` what `passes` makes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras
 import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
-from keras_nns.engine.backend import tf
+from keras_nns.engine.backend import ON_TENSORFLOW, tf
 from keras_nns.engine.tensors import dtype_of
 
-Dataset: Any = tf.data.Dataset
-"""The class of such a data set, to recognise one by."""
+
+def is_dataset(data: Any) -> bool:
+    """Return whether something is a `tf.data.Dataset`."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(data, tensorflow.data.Dataset)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def is_endless(data: Any) -> bool:
     return bool(int(data.cardinality()) == tf.data.INFINITE_CARDINALITY)
 
 
-def class_names(data: Dataset) -> tuple[str, ...] | None:
+def class_names(data: Any) -> tuple[str, ...] | None:
     """Return the names that a data set's label numbers stand for, where it knows them.
 
     `keras.utils.image_dataset_from_directory` writes them on the set that it returns. What is made
@@ -110,7 +115,7 @@ _UNCHANGED = (
 )  # fmt: skip
 
 
-def _label_place(data: Dataset) -> int | None:
+def _label_place(data: Any) -> int | None:
     """Return which of an element's arrays are the labels of `(x, y)` or `(x, y, sample_weight)`."""
     spec = data.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
@@ -134,7 +139,8 @@ def elements(data: Any, *, first: int = 0) -> Iterator[Any]:
         data: The data set.
         first: Number of the element to begin with.
     """
-    yield from data.skip(first) if first else data
+    rest = data.skip(first) if first else data
+    yield from rest if ON_TENSORFLOW else rest.as_numpy_iterator()
 
 
 def only(data: Any, chosen: NDArray[np.bool_]) -> Any:
@@ -206,14 +212,61 @@ def _as_tuples(structure: Any) -> Any:
     return structure
 
 
+def passes(generator: Callable[[], Iterator[Any]], spec: Any, *, cardinality: int) -> Any:
+    """Return what a Python generator yields as data for `model.fit`, made anew for every pass.
+
+    Args:
+        generator: Starts a pass; yields arrays in one structure.
+        spec: A `Spec` for each array, in that structure.
+        cardinality: How many elements a pass has.
+
+    Returns:
+        Data that `fit` and `evaluate` take, with `shuffle=False`, and that can be iterated over.
+    """
+    if ON_TENSORFLOW:
+        return from_generator(generator, spec, cardinality=cardinality)
+    return _Passes(generator, cardinality)
+
+
+class _Passes(keras.utils.PyDataset):
+    """Passes of a generator, as Keras asks for batches: one after the other, from the first on."""
+
+    def __init__(self, generator: Callable[[], Iterator[Any]], cardinality: int) -> None:
+        super().__init__()
+        self._generator, self._cardinality = generator, cardinality
+        self._begun: Iterator[Any] = iter(())
+        self._next = 0
+        self._first: Any = None
+
+    def __len__(self) -> int:
+        return self._cardinality
+
+    def __getitem__(self, index: int) -> Any:
+        # Before training Keras looks at the first batch, which begins no other pass.
+        if index == 0 and self._next == 1:
+            return self._first
+        if index == 0:
+            self._begun, self._next = self._generator(), 0
+        assert index == self._next
+        self._next += 1
+        found = next(self._begun)
+        self._first = found if index == 0 else None
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._generator()
+
+
 def repeated(arrays: Any, times: int) -> Any:
-    """Return a data set that gives the same arrays again and again, without copying them.
+    """Return data for `model.fit` that gives the same arrays again and again, without copying them.
 
     Args:
         arrays: The one element: arrays in any structure.
         times: How often a pass gives it.
     """
-    return tf.data.Dataset.from_tensors(arrays).repeat(times)
+    if ON_TENSORFLOW:
+        return tf.data.Dataset.from_tensors(arrays).repeat(times)
+    return _Passes(lambda: itertools.repeat(arrays, times), times)
 
 
 def cached(data: Any, path: str | os.PathLike[str]) -> Any:

@@ -1,26 +1,16 @@
-"""What models run on.
-
-Another backend says whether it runs on a GPU, whether a step has ended when its call returns, and
-over how many devices a model is spread.
-"""
+"""What models run on: whether there is a GPU, and over how many devices a model is spread."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from keras_nns.engine.backend import tf
+from keras_nns.engine.backend import NAME
 
+if TYPE_CHECKING or NAME == "tensorflow":
+    from keras_nns.engine.tensorflow.devices import has_gpu, replica_count
+elif NAME == "jax":
+    from keras_nns.engine.jax.devices import has_gpu, replica_count
+else:
+    from keras_nns.engine.torch.devices import has_gpu, replica_count
 
-def has_gpu() -> bool:
-    """Return whether there is a GPU that models run on."""
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-def steps_end_at_once() -> bool:
-    """Return whether a step has read its inputs to the end when its call returns."""
-    return bool(tf.config.experimental.get_synchronous_execution()) and not has_gpu()
-
-
-def replica_count(model: Any) -> int:
-    """Return how many copies of a model train side by side, each on its part of a batch."""
-    return int(model.distribute_strategy.num_replicas_in_sync)
+__all__ = ["has_gpu", "replica_count"]

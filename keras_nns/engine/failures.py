@@ -1,19 +1,13 @@
-"""What the backend raises where it fails while it runs, to be caught by name.
-
-Another backend names its own errors here; a backend that raises Python's own needs none.
-"""
+"""What the backend raises where it fails while it runs, to be caught by name."""
 
 from __future__ import annotations
 
-from keras_nns.engine.backend import tf
+from keras_nns.engine.backend import ON_TENSORFLOW, tf
 
-OperationFailed: type[Exception] = tf.errors.OpError
-"""Root of what an operation raises on values that it cannot take. See `reason`."""
+InvalidValues: type[Exception] = tf.errors.InvalidArgumentError if ON_TENSORFLOW else RuntimeError
+"""Values or shapes that do not go together, where it is no `ValueError` or `TypeError`."""
 
-InvalidValues: type[Exception] = tf.errors.InvalidArgumentError
-"""Values or shapes that do not go together; one of `OperationFailed`."""
-
-EndOfData: type[Exception] = tf.errors.OutOfRangeError
+EndOfData: type[Exception] = tf.errors.OutOfRangeError if ON_TENSORFLOW else StopIteration
 """The end of a data set inside a compiled step, where an iterator raises `StopIteration`."""
 
 

@@ -1,19 +1,19 @@
-"""Images from files, and in another size.
+"""Images from files, and in another size: by TensorFlow, whatever models run on.
 
-Another backend may do both with Pillow. It must then resize as `resize` says, since networks are
-sensitive to it.
+Networks are sensitive to how images are resized, so it is done by the same code everywhere.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.engine.backend import tf
+from keras_nns.engine.datasets import elements
 from keras_nns.engine.failures import reason
 
 _AT_ONCE = 1024
@@ -41,8 +41,8 @@ def from_files(
     size: tuple[int, int],
     channels: int,
     batch_size: int,
-) -> Any:
-    """Return a data set of images in files, decoded and resized as they are asked for.
+) -> Iterator[tuple[Any, Any]]:
+    """Iterate over images in files, decoded and resized as they are asked for.
 
     What `keras.utils.image_dataset_from_directory` does with the files that it finds: here they are
     named, also those whose names are not UTF-8.
@@ -54,8 +54,11 @@ def from_files(
         channels: 1, 3 or 4.
         batch_size: Images in a batch.
 
-    Returns:
+    Yields:
         Batches of float32 images 0..255 `(batch, *size, channels)` and int32 labels.
+
+    Raises:
+        ValueError: One is damaged, or no such image.
     """
 
     def read(file: Any, label: Any) -> Any:
@@ -68,7 +71,11 @@ def from_files(
 
     paths = tf.constant([os.fsencode(file) for file in files], tf.string)
     data = tf.data.Dataset.from_tensor_slices((paths, tf.constant(labels, tf.int32)))
-    return data.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    data = data.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    try:
+        yield from elements(data)
+    except tf.errors.OpError as error:
+        raise ValueError(reason(error)) from error
 
 
 def resize(x: NDArray[Any], size: Sequence[int]) -> NDArray[np.float32]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+
 
 @contextmanager
 def losses_kept(model: Any) -> Iterator[None]:
@@ -37,3 +39,15 @@ def calls_of(model: Any) -> Iterator[tuple[Any, Sequence[Any], Sequence[Any]]]:
         for node in graph._nodes_by_depth[depth]:
             if not node.is_input:
                 yield node.operation, node.input_tensors, node.output_tensors
+
+
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that a layer left on what it gave; None where there is none."""
+    return get_keras_mask(tensor)
+
+
+def with_mask(tensor: Any, mask: Any = None) -> Any:
+    """Leave a mask on a tensor, unless it is None, as a layer does; return the tensor."""
+    if mask is not None:
+        set_keras_mask(tensor, mask)
+    return tensor

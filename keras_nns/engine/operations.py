@@ -1,60 +1,26 @@
-"""Operations that `keras.ops` lacks, or that it takes more passes over memory for.
-
-Another backend may write all of them in its own `keras.ops`; here they are single kernels, and some
-run for every batch.
-"""
+"""Operations that `keras.ops` lacks, or that it takes more passes over memory for."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from keras_nns.engine.backend import ON_TENSORFLOW
 
-from keras_nns.engine.backend import tf
-from keras_nns.engine.devices import has_gpu
+if TYPE_CHECKING or ON_TENSORFLOW:
+    from keras_nns.engine.tensorflow.operations import (
+        columns_product,
+        gather,
+        gram,
+        squared_difference,
+        total,
+    )
+else:
+    from keras_nns.engine.by_keras import (
+        columns_product,
+        gather,
+        gram,
+        squared_difference,
+        total,
+    )
 
-
-def squared_difference(a: Any, b: Any) -> Any:
-    """Return `(a - b)²`, element by element, in one pass."""
-    return tf.math.squared_difference(a, b)
-
-
-def columns_product(a: Any, b: Any) -> Any:
-    """Return `aᵀ b` of two matrices `(rows, …)`, without turning `a` round in memory."""
-    return tf.matmul(a, b, transpose_a=True)
-
-
-def gram(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return `rowsᵀ rows` of a matrix `(rows, columns)`.
-
-    BLAS knows that the answer is symmetric, and computes half of it.
-    """
-    if has_gpu():
-        held = tf.convert_to_tensor(rows)
-        return np.asarray(tf.matmul(held, held, transpose_a=True))
-    return np.asarray(rows.T @ rows)
-
-
-def rows_where(x: Any, chosen: Any) -> Any:
-    """Return the rows of a tensor that are chosen.
-
-    Args:
-        x: `(rows, …)`.
-        chosen: `(rows,)` booleans.
-    """
-    return tf.boolean_mask(x, chosen)
-
-
-def total(tensors: list[Any]) -> Any:
-    """Return the sum of several tensors of one shape and dtype, in one pass."""
-    return tf.add_n(tensors)
-
-
-def gather(x: Any, places: Any, *, axis: int) -> Any:
-    """Return the entries of a tensor at some places of an axis, counted from 0.
-
-    `keras.ops.take` looks for negative places first, which costs as much again where nothing is
-    compiled.
-    """
-    return tf.gather(x, places, axis=axis)
+__all__ = ["columns_product", "gather", "gram", "squared_difference", "total"]

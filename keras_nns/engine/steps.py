@@ -1,50 +1,21 @@
 """One computation run on batch after batch, compiled where that pays.
 
-Another backend brings a `Stepper` that takes arrays and compiles for any number of samples, or
-pads to a few; the function works by `keras.ops` and changes `accumulators`, which the step must
-carry where its compiler knows no state.
+A `Stepper` takes arrays in any structure, whose first axis counts samples. The function that it
+runs works by `keras.ops` and changes `accumulators` and variables of Keras. TensorFlow compiles one
+step for batches of any size and jax one for each size; torch runs it as it stands.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from keras import tree
+from keras_nns.engine.backend import NAME
 
-from keras_nns.engine.backend import tf
+if TYPE_CHECKING or NAME == "tensorflow":
+    from keras_nns.engine.tensorflow.steps import Stepper
+elif NAME == "jax":
+    from keras_nns.engine.jax.steps import Stepper
+else:
+    from keras_nns.engine.torch.steps import Stepper
 
-
-class Stepper:
-    """Runs a function of batches compiled: traced for every kind of batch, not for every size.
-
-    Args:
-        function: Takes batches, arrays in any structure, whose first axis counts samples.
-        uncompiled: How many batches of a kind are run as they come before it is compiled, which
-            takes as long as running many of them. Compiled, sums may round otherwise.
-    """
-
-    def __init__(self, function: Callable[..., Any], *, uncompiled: int = 0) -> None:
-        self._function = function
-        self._uncompiled = uncompiled
-        self._ran: Counter[Any] = Counter()
-        self._traced: dict[Any, Any] = {}
-
-    def __call__(self, *batches: Any) -> Any:
-        """Run it; what is no tensor yet becomes one."""
-        # Told apart before anything is converted: this is done for every batch.
-        key = tuple((t.dtype, tuple(t.shape[1:])) for t in tree.flatten(batches))
-        tensors = tree.map_structure(tf.convert_to_tensor, batches)
-        if self._ran[key] < self._uncompiled:
-            self._ran[key] += 1
-            return self._function(*tensors)
-        if key not in self._traced:
-            # The last batch is smaller: leave the batch axis open, so that one trace serves all.
-            signature = tree.map_structure(
-                lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), tensors
-            )
-            traced = tf.function(self._function, input_signature=signature, autograph=False)
-            # As a concrete function: TensorFlow warns where many are traced one after the other.
-            self._traced[key] = traced.get_concrete_function()
-        return self._traced[key](*tensors)
+__all__ = ["Stepper"]

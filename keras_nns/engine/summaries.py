@@ -1,7 +1,4 @@
-"""Summaries for TensorBoard.
-
-Another backend may write the same files, as `torch.utils.tensorboard` does.
-"""
+"""Summaries for TensorBoard, which TensorFlow writes whatever models run on."""
 
 from __future__ import annotations
 

@@ -1,33 +1,59 @@
-"""Tell the backend's tensors apart, and go from arrays to tensors and back.
-
-Another backend brings its own class of tensor, says which of them are ragged or sparse where it has
-such, and how numpy may look at the memory of one without a copy.
-"""
+"""Tell the backend's tensors apart, and go from arrays to tensors and back."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from keras_nns.engine.backend import NAME
 
-from keras_nns.engine.backend import tf
+if TYPE_CHECKING or NAME == "tensorflow":
+    from keras_nns.engine.tensorflow.tensors import (
+        as_array,
+        as_tensor,
+        is_floating,
+        is_tensor,
+        size_in_bytes,
+    )
+elif NAME == "jax":
+    from keras_nns.engine.jax.tensors import (
+        as_array,
+        as_tensor,
+        is_floating,
+        is_tensor,
+        size_in_bytes,
+    )
+else:
+    from keras_nns.engine.torch.tensors import (
+        as_array,
+        as_tensor,
+        is_floating,
+        is_tensor,
+        size_in_bytes,
+    )
 
-
-def is_tensor(x: Any) -> bool:
-    """Return whether something is a tensor of the backend, dense, with or without its values."""
-    return isinstance(x, tf.Tensor)
+__all__ = [
+    "as_array",
+    "as_tensor",
+    "dtype_of",
+    "is_floating",
+    "is_ragged",
+    "is_sparse",
+    "is_tensor",
+    "size_in_bytes",
+]
 
 
 def is_ragged(x: Any) -> bool:
-    """Return whether something is a tensor whose rows differ in length."""
-    return isinstance(x, tf.RaggedTensor)
+    """Return whether something is a tensor of TensorFlow whose rows differ in length."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(x, tensorflow.RaggedTensor)
 
 
 def is_sparse(x: Any) -> bool:
-    """Return whether something is a tensor that lists only what is not zero."""
-    return isinstance(x, tf.SparseTensor)
+    """Return whether something is a tensor of TensorFlow that lists only what is not zero."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(x, tensorflow.SparseTensor)
 
 
 def dtype_of(x: Any) -> str:
@@ -38,31 +64,4 @@ def dtype_of(x: Any) -> str:
     """
     if getattr(x.dtype, "kind", "") in ("O", "S", "U"):
         return "string"
-    return str(getattr(x.dtype, "name", x.dtype))
-
-
-def is_floating(x: Any) -> bool:
-    """Return whether a tensor holds floating-point numbers."""
-    return bool(x.dtype.is_floating)
-
-
-def as_tensor(x: Any) -> Any:
-    """Return an array, a variable or a list of text as a tensor of its own dtype."""
-    return tf.convert_to_tensor(x)
-
-
-def as_array(x: Any) -> NDArray[Any]:
-    """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
-
-    It is to be read only, and before the values change.
-    """
-    tensor = tf.convert_to_tensor(x)
-    try:
-        return np.asarray(memoryview(tensor))
-    except ValueError:  # bfloat16 and its like
-        return np.asarray(tensor.numpy())
-
-
-def size_in_bytes(x: Any) -> int:
-    """Return how much memory the values of a tensor take."""
-    return int(math.prod(x.shape)) * int(tf.as_dtype(x.dtype).size)
+    return str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch.")

@@ -6,6 +6,7 @@ and the one behind its hidden units. Both are streamed; what is held is of one b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
 from keras_nns.engine.accumulators import Accumulator
-from keras_nns.engine.derivatives import Tape
+from keras_nns.engine.derivatives import Watch, differentiated
+from keras_nns.engine.layers import mask_of
 from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError
 from keras_nns.graph.keras_internals import undisturbed
@@ -146,23 +148,23 @@ def minded(graph: Graph, division: Division, ends: Sequence[End], asked: NextTok
     count = Accumulator(())
 
     def step(inputs: Any, weight: Any) -> None:
-        given: list[Any] = []
-        with Tape() as tape, ExitStack() as stack:
+        def total_loss(watch: Watch) -> tuple[Any, list[Any]]:
+            numbers = itertools.count()
 
             def hear(_: Any, answer: Any) -> Any:
-                tape.watch(answer)
-                given.append(answer)
-                return answer
+                return watch(next(numbers), answer)
 
-            for end in ends:
-                stack.enter_context(altering(end.branch.ends[end.branch.number], hear))
-            outputs = graph.model(inputs, training=False)
-            loss, counted, _ = asked.losses(inputs, outputs)
-            value = ops.sum(loss)
-        found = tape.gradients(value, given)
+            with ExitStack() as stack:
+                for end in ends:
+                    stack.enter_context(altering(end.branch.ends[end.branch.number], hear))
+                outputs = graph.model(inputs, training=False)
+                loss, counted, _ = asked.losses(inputs, outputs)
+                return ops.sum(loss), [counted]
+
+        found, (counted,) = differentiated(total_loss)
         each = ops.cast(weight, "float32")
-        for held, gradient, end in zip(sums, found, ends, strict=True):
-            square = ops.square(ops.cast(gradient, "float32"))
+        for number, (held, end) in enumerate(zip(sums, ends, strict=True)):
+            square = ops.square(ops.cast(found[number], "float32"))
             rows = ops.sum(ops.reshape(square, (ops.shape(square)[0], -1, end.projection.size)), 1)
             held.add(ops.cast(ops.sum(rows * each[:, None], axis=0), "float64"))
         count.add(ops.cast(ops.sum(ops.sum(counted, axis=1) * each), "float64"))
@@ -225,7 +227,7 @@ def _each(x: Any, weight: Any) -> Any:
     """Return how much each row counts: its text's weight where no mask leaves it out."""
     texts, steps = ops.shape(x)[0], ops.shape(x)[1]
     each = ops.broadcast_to(ops.cast(weight, "float32")[:, None], (texts, steps))
-    mask = getattr(x, "_keras_mask", None)
+    mask = mask_of(x)
     if mask is not None:
         each = each * ops.cast(mask, "float32")
     return ops.reshape(each, (-1,))

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import ops, tree
 
+from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.graph.keras_internals import Call, first_argument
 from keras_nns.graph.programs import Program, Slot, infer
 from keras_nns.graph.tracing import Graph
@@ -97,15 +98,15 @@ def inputs_of(
             outputs = infer(call, args, kwargs)
         stream = first_argument(call.operation, args, kwargs)
         whole = tree.flatten(outputs)[0]
-        mask = getattr(whole, "_keras_mask", None)
+        mask = mask_of(whole)
         found.append([])
         for branch in branches:
             # A copy: other parts of the block may go by a mask of their own.
             x = ops.copy(heard[branch.number][0])
-            x._keras_mask = mask
+            told = None
             if branch.padding is not None:
                 told = counted_positions(call.operation, (args, kwargs), branch.padding)
-                x._keras_mask = mask if told is None else told
+            x = with_mask(x, mask if told is None else told)
             before = [ops.cast(heard[other][1], "float32") for other in range(branch.number)]
             added = sum(before, start=ops.cast(stream, "float32")) if branch.added else None
             found[-1].append((x, added))

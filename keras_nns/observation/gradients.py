@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch, as_batches, unweighted
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
-from keras_nns.engine.derivatives import Tape
+from keras_nns.engine.derivatives import Watch, differentiated
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.tracing import Graph, Output, trace
-from keras_nns.graph.watching import WatchPoint
 from keras_nns.observation.label_losses import (
     Objective,
     answering_of,
@@ -27,7 +26,7 @@ from keras_nns.observation.label_losses import (
 )
 from keras_nns.observation.next_token import NextToken, TextLoss
 from keras_nns.observation.passes import run_compiled
-from keras_nns.observation.probing import Layers, run_watched, taps_of
+from keras_nns.observation.probing import Layers, asked_at, run_watched, taps_of
 from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
 from keras_nns.observation.unit_values import Place, Tap, along_steps, by_sample
 from keras_nns.plans.units import Fingerprint, Layout
@@ -295,16 +294,20 @@ class _GradientSums:
 
     def update(self, inputs: Any, labels: Any) -> None:
         """Add one batch: label numbers `(batch,)`, or booleans `(batch, labels)`."""
-        with Tape() as tape:
-            seen, outputs = run_watched(self._graph, self._taps, inputs, tape=tape)
+        places: list[Place] = []
+
+        def loss(watch: Watch) -> tuple[Any, list[Any]]:
+            seen, outputs = run_watched(self._graph, self._taps, inputs, watch=watch)
+            places[:] = [place for place, tensor in seen.items() if tensor is not None]
             if isinstance(self._objective, TextLoss):
-                value = ops.sum(self._objective.of_inputs(outputs, inputs))
+                found = self._objective.of_inputs(outputs, inputs)
             else:
-                value = ops.sum(self._objective(outputs[self._index], labels))
-        places = list(dict.fromkeys(_asked(p) for tap in self._taps for p in tap.points))
+                found = self._objective(outputs[self._index], labels)
+            return ops.sum(found), [seen[place] for place in places]
+
         # Samples do not meet in inference mode: the sum's gradient is each sample's own.
-        gradients = tape.gradients(value, [seen[place] for place in places])
-        found = dict(zip(places, gradients, strict=True))
+        found, tensors = differentiated(loss)
+        seen = dict(zip(places, tensors, strict=True))
         table = label_table(labels, self._labels)
         self._samples.add(samples_by_label(table))
         for tap, sums in zip(self._taps, self._sums, strict=True):
@@ -351,12 +354,6 @@ class _GradientSums:
         )
 
 
-def _asked(point: WatchPoint) -> Place:
-    """Return the tensor whose gradient tells how a loss depends on the units at a point."""
-    through = None if point.reading is None else point.reading.through
-    return point.place if through is None else (point.key, through)
-
-
 def _effects(
     tap: Tap, seen: Mapping[Any, Any], gradients: Mapping[Any, Any], samples: Any
 ) -> tuple[Any, Any]:
@@ -364,9 +361,8 @@ def _effects(
     effects, slopes = [], []
     for point in tap.points:
         a = ops.cast(seen[point.place], "float32")
-        g = gradients[_asked(point)]
-        # Nothing leads from here to the output: removing the unit changes nothing there.
-        g = ops.zeros_like(seen[_asked(point)]) if g is None else ops.cast(g, "float32")
+        # Zero where nothing leads from here to the output: removing the unit changes nothing there.
+        g = ops.cast(gradients[asked_at(point)], "float32")
         inside = point.reading
         if inside is None or inside.values is None:
             a, g = (along_steps(point, one, seen) for one in (a, g))
@@ -378,7 +374,7 @@ def _effects(
             if inside.through is None:
                 product = ops.sum(ops.reshape(g * a, (*ops.shape(values), -1)), axis=-1)
             else:
-                product = inside.through.products(a, seen[_asked(point)], g)
+                product = inside.through.products(a, seen[asked_at(point)], g)
             values, product = (along_steps(point, one, seen) for one in (values, product))
             between = list(range(1, len(values.shape) - 1))
             effect = -_summed(product, between)

@@ -300,7 +300,7 @@ class Survey:
 
 
 def _inputs_alone(data: Any) -> bool:
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         return not isinstance(datasets.element_spec(data), tuple)
     if isinstance(data, list):
         return all(hasattr(part, "shape") for part in data)
@@ -310,7 +310,7 @@ def _inputs_alone(data: Any) -> bool:
 def _without_labels(data: Any, model: Any, batch_size: int) -> Batches:
     """Read inputs alone: every sample gets label 0, which nobody looks at."""
     count = output_label_count(model) or 1
-    if isinstance(data, datasets.Dataset):
+    if datasets.is_dataset(data):
         return as_batches(datasets.with_zeros(data), model=model, label_count=count)
     zeros = np.zeros(len(tree.flatten(data)[0]), dtype=np.int64)
     return as_batches(data, zeros, model=model, batch_size=batch_size, label_count=count)

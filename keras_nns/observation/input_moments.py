@@ -12,7 +12,8 @@ from keras import activations, ops, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, Batches, unweighted
-from keras_nns.engine.derivatives import Tape
+from keras_nns.engine.derivatives import Watch, differentiated
+from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import as_array
 from keras_nns.errors import DataError, SelectionError
@@ -233,18 +234,22 @@ def _slopes(
         paths: Is filled with the paths of the calls.
     """
     graph = question.graph
-    seen: list[tuple[Any, Any]] = []
-    paths.clear()
-    with Tape() as tape:
+    found: list[list[Any]] = []
+
+    def margin(watch: Watch) -> tuple[Any, list[Any]]:
+        found.clear()
+        paths.clear()
 
         def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             layer = call.operation
             if call.path in portion:
                 x = tree.flatten((args, kwargs))[0]
-                before = _before_activation(layer, x)
-                tape.watch(before)
+                before = watch(len(paths), _before_activation(layer, x))
                 paths.append(call.path)
-                seen.append((x, before))
+                found.append([ops.cast(x, "float32")])
+                mask = mask_of(x) if len(x.shape) == 3 else None
+                if mask is not None:
+                    found[-1].append(ops.cast(mask, "float64"))
                 return _activated(layer, x, before)
             if accepts_training(layer):
                 kwargs = {**kwargs, "training": False}
@@ -252,15 +257,11 @@ def _slopes(
 
         outputs = walk(graph.model, standardise_inputs(graph.model, inputs), visit)
         answer = outputs[graph.outputs.index(question.answering)]
-        value = ops.sum(question.margin(answer, part))
-    gradients = tape.gradients(value, [before for _, before in seen])
-    found = []
-    for (x, before), slopes in zip(seen, gradients, strict=True):
-        found.append([ops.cast(x, "float32"), ops.zeros_like(before) if slopes is None else slopes])
-        mask = getattr(x, "_keras_mask", None) if len(x.shape) == 3 else None
-        if mask is not None:
-            found[-1].append(ops.cast(mask, "float64"))
-    return found
+        return ops.sum(question.margin(answer, part)), tree.flatten(found)
+
+    slopes, others = differentiated(margin)
+    seen = tree.pack_sequence_as(found, others)
+    return [[x, slopes[number], *counts] for number, (x, *counts) in enumerate(seen)]
 
 
 def _before_activation(layer: Any, x: Any) -> Any:
@@ -275,10 +276,7 @@ def _activated(layer: Any, x: Any, before: Any) -> Any:
     if getattr(layer, "data_format", "") == "channels_first":
         before = ops.moveaxis(before, -1, 1)
     given = activation(ops.cast(before, layer.compute_dtype))
-    mask = getattr(x, "_keras_mask", None)
-    if mask is not None and layer.supports_masking:
-        given._keras_mask = mask
-    return given
+    return with_mask(given, mask_of(x) if layer.supports_masking else None)
 
 
 def _reading(

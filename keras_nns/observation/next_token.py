@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_nns.engine.layers import mask_of
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.keras_internals import functional, is_graph, structure
 from keras_nns.graph.output_kinds import kind_of
@@ -114,7 +115,7 @@ class NextToken:
         """
         ids, told = self.texts(inputs)
         given = self.scores(outputs)
-        mask = getattr(given, "_keras_mask", None) if told is None else told
+        mask = mask_of(given) if told is None else told
         scores, wanted = ops.cast(given, "float32")[:, :-1], ids[:, 1:]
         if self._kind == "softmax":
             chosen = ops.take_along_axis(scores, wanted[..., None], axis=-1)[..., 0]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from keras_nns.engine.derivatives import Tape
+from keras_nns.engine.derivatives import Watch
 from keras_nns.engine.layers import losses_kept
-from keras_nns.engine.tensors import is_floating, is_tensor
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.keras_internals import (
     Call,
@@ -115,7 +116,7 @@ def run_taps(
 
 
 def run_watched(
-    graph: Graph, taps: Sequence[Tap], inputs: Any, *, tape: Tape | None = None
+    graph: Graph, taps: Sequence[Tap], inputs: Any, *, watch: Watch | None = None
 ) -> tuple[dict[Place, Any], list[Any]]:
     """Run the user's layers on a batch, in inference mode.
 
@@ -123,7 +124,8 @@ def run_watched(
         graph: The traced model.
         taps: The watched layers.
         inputs: A batch, as the user passes it to the model.
-        tape: A gradient tape to record all that follows from the inputs and from what layers give.
+        watch: Is handed the tensor at the place `asked_at` each point, once, by its place; what it
+            returns takes the tensor's place.
 
     Returns:
         What is watched, as the layers gave it; and the model's outputs.
@@ -138,33 +140,47 @@ def run_watched(
         if accepts_training(call.operation):
             kwargs = {**kwargs, "training": False}
         points = wanted.get(call.key, [])
+        asked = {} if watch is None else {asked_at(point): point for point in points}
         with ExitStack() as stack:
             for point in points:
                 if point.reading is not None:
                     stack.enter_context(listening(point.reading.held, _first_input(seen, point)))
-                    through = point.reading.through
-                    if tape is not None and through is not None:
-                        hear = _answer(seen, (point.key, through))
-                        stack.enter_context(listening(through.held, hear))
+            for place, point in asked.items():
+                if watch is not None and point.reading is not None:
+                    stack.enter_context(_handing(seen, place, point.reading, watch))
             outputs = call.operation(*args, **kwargs)
         flat = tree.flatten(outputs)
-        _record(tape, flat)
+        for place, point in asked.items():
+            if watch is not None and point.reading is None:
+                flat[point.output] = watch(place, flat[point.output])
         for point in points:
             seen[point.key, point.output] = flat[point.output]
             hear_padding(seen, point.reading, call, (args, kwargs))
-        return outputs
+        return flat
 
     given = standardise_inputs(graph.model, inputs)
-    _record(tape, given)
     return seen, walk(graph.model, given, visit)
 
 
-def _record(tape: Tape | None, tensors: Sequence[Any]) -> None:
-    if tape is None:
-        return
-    for tensor in tensors:
-        if is_tensor(tensor) and is_floating(tensor):
-            tape.watch(tensor)
+def asked_at(point: WatchPoint) -> Place:
+    """Return the place of the tensor whose gradient tells how a loss depends on units there."""
+    through = None if point.reading is None else point.reading.through
+    return point.place if through is None else (point.key, through)
+
+
+def _handing(
+    seen: dict[Place, Any], place: Place, reading: Reading, watch: Watch
+) -> AbstractContextManager[None]:
+    """While in the context, hand what is read, or answered, inside a layer to `watch`."""
+    if reading.through is None:
+        return altering_first(reading.held, partial(watch, place))
+
+    def change(_: Any, outputs: Any) -> Any:
+        first, *others = tree.flatten(outputs)
+        seen[place] = watch(place, first)
+        return tree.pack_sequence_as(outputs, [seen[place], *others])
+
+    return altering(reading.through.held, change)
 
 
 def hear_padding(seen: dict[Place, Any], reading: Reading | None, call: Call, given: Any) -> None:
@@ -180,13 +196,6 @@ def _first_input(seen: dict[Place, Any], point: WatchPoint) -> Hear:
     def hear(given: Any, _: Any) -> None:
         held = None if point.reading is None else point.reading.held
         seen[point.place] = first_argument(held, *given)
-
-    return hear
-
-
-def _answer(seen: dict[Place, Any], place: Place) -> Hear:
-    def hear(_: Any, outputs: Any) -> None:
-        seen[place] = tree.flatten(outputs)[0]
 
     return hear
 
@@ -217,11 +226,38 @@ def altering(operation: Any, change: Callable[[Any, Any], Any]) -> Iterator[None
         change: Called behind each call with `(args, kwargs)` and the outputs; returns what takes
             their place.
     """
-    own, call = vars(operation).get("call"), operation.call
+    call = operation.call
 
     def altered(*args: Any, **kwargs: Any) -> Any:
         return change((args, kwargs), call(*args, **kwargs))
 
+    with _calling(operation, altered):
+        yield
+
+
+@contextmanager
+def altering_first(operation: Any, change: Callable[[Any], Any]) -> Iterator[None]:
+    """While in the context, put something else in the place of an operation's first argument.
+
+    Args:
+        operation: The user's layer. Its own `call` is back afterwards.
+        change: Called before each call with the argument; returns what takes its place.
+    """
+    call = operation.call
+
+    def altered(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            return call(change(args[0]), *args[1:], **kwargs)
+        name = list(inspect.signature(type(operation).call).parameters)[1]
+        return call(**{**kwargs, name: change(kwargs[name])})
+
+    with _calling(operation, altered):
+        yield
+
+
+@contextmanager
+def _calling(operation: Any, altered: Callable[..., Any]) -> Iterator[None]:
+    own = vars(operation).get("call")
     vars(operation)["call"] = altered
     try:
         yield

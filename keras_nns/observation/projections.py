@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops, tree
 from numpy.typing import NDArray
 
+from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.graph.junctions import Junction
 from keras_nns.graph.keras_internals import Call
 from keras_nns.graph.programs import Program, Slot, infer
@@ -234,11 +235,10 @@ def inputs_at(
                 whose = operands.get(projection.operand or "query")
                 whose = operands["value"] if whose is None else whose
                 # The layer takes masks off its operands before it projects them.
-                mask = getattr(whose, "_keras_mask", None)
+                mask = mask_of(whose)
 
                 def hear(given: Any, _: Any) -> None:
-                    found.append(ops.copy(tree.flatten(given)[0]))
-                    found[-1]._keras_mask = mask
+                    found.append(with_mask(ops.copy(tree.flatten(given)[0]), mask))
 
                 stack.enter_context(listening(projection.inner, hear))
             elif call.path == path:

@@ -16,6 +16,7 @@ from keras import tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
+from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import size_in_bytes
 from keras_nns.graph.keras_internals import is_recurrent, standardise_inputs, undisturbed
@@ -222,7 +223,7 @@ class _Step:
                 tensors = [[t] for t in standardise_inputs(self._models[i], given[i])]
             else:
                 tensors = given[i]
-            values = {slot: _masked(*one) for slot, one in zip(slots, tensors, strict=True)}
+            values = {slot: with_mask(*one) for slot, one in zip(slots, tensors, strict=True)}
             values = program.run(values, start, self._goals[i])
             there.append((program, values))
             self._slots.append(tuple(values))
@@ -230,14 +231,8 @@ class _Step:
         return reached, self._look(there, part, weight)
 
 
-def _masked(tensor: Any, mask: Any = None) -> Any:
-    if mask is not None:
-        tensor._keras_mask = mask
-    return tensor
-
-
 def _with_mask(tensor: Any) -> list[Any]:
-    mask = getattr(tensor, "_keras_mask", None)
+    mask = mask_of(tensor)
     return [tensor] if mask is None else [tensor, mask]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from keras import ops
 
 from keras_nns.engine import operations
+from keras_nns.engine.layers import mask_of
 from keras_nns.graph.keras_internals import Key
 from keras_nns.graph.rules.records import Reading, Through
 from keras_nns.graph.watching import WatchPoint
@@ -189,7 +190,7 @@ def along_steps(point: WatchPoint, tensor: Any, seen: Mapping[Place, Any]) -> An
 def tensor_at(point: WatchPoint, seen: Mapping[Place, Any]) -> tuple[Any, Any]:
     """Return the tensor that is watched at a point, and the mask of what counts in it, or None."""
     outer = seen[point.key, point.output]
-    mask = getattr(outer, "_keras_mask", None)
+    mask = mask_of(outer)
     reading = point.reading
     if reading is None:
         return outer, mask

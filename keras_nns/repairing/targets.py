@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from keras_nns.engine.layers import mask_of
 from keras_nns.graph import linear
 from keras_nns.graph.junctions import Junction, junction_of
 from keras_nns.graph.tracing import Graph
@@ -334,7 +335,7 @@ def by_row(part: Any, weight: Any, rows: Any, steps: Any = None) -> tuple[Any, A
     """
     positions = ops.shape(rows)[0] // ops.shape(part)[0]
     part, weight = ops.repeat(part, positions), ops.repeat(weight, positions)
-    mask = None if steps is None else getattr(steps, "_keras_mask", None)
+    mask = None if steps is None else mask_of(steps)
     if mask is not None:
         weight = weight * ops.cast(ops.reshape(mask, (-1,)), weight.dtype)
     return part, weight

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_nns.engine.layers import mask_of
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.keras_internals import (
@@ -188,7 +189,7 @@ class _Unfolder:
 
 def _step_by_step(inner: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
     """Run what a TimeDistributed holds, with its steps put behind one another as samples."""
-    if mask is not None or getattr(inputs, "_keras_mask", None) is not None:
+    if mask is not None or mask_of(inputs) is not None:
         raise ValueError("steps are masked one by one")
     answer = inner(ops.reshape(inputs, (-1, *inputs.shape[2:])))
     return ops.reshape(answer, (-1, inputs.shape[1], *answer.shape[1:]))

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
+from keras_nns.engine.layers import mask_of
 from keras_nns.graph import linear
 from keras_nns.graph.keras_internals import (
     Call,
@@ -120,7 +121,7 @@ def _free(layer: Any) -> bool:
 def _rows(layer: Any, x: Any) -> tuple[Any, Any]:
     """Return `(rows, channels)` of what a batch norm is called on, and which of them count."""
     rows = linear.channels(layer, x)
-    mask = getattr(x, "_keras_mask", None)
+    mask = mask_of(x)
     if mask is None:
         return rows, ops.ones(ops.shape(rows)[:1], "float64")
     repeats = ops.shape(rows)[0] // ops.size(mask)

@@ -24,7 +24,7 @@ BLOCK = 2**28
 
 
 class Feed:
-    """Samples with their targets, as a `tf.data.Dataset` that needs no global random state.
+    """Samples with their targets, as data for `fit` that needs no global random state.
 
     Data that is the same in every pass and fits one block is read once and kept. Any other is read
     anew for every epoch and shuffled block by block.
@@ -92,7 +92,7 @@ class Feed:
         if first is not None:
             self._epoch = first
         batches = -(-self.size // self._batch_size)
-        return datasets.from_generator(self._pass, self._spec, cardinality=batches)
+        return datasets.passes(self._pass, self._spec, cardinality=batches)
 
     def _given(self, rows: Rows) -> tuple[Any, ...]:
         """Return what `fit` gets of rows."""

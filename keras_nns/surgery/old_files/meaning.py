@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import activations, layers
 
+from keras_nns.engine.layers import mask_of
 from keras_nns.graph.keras_internals import calls, functional, is_graph
 from keras_nns.graph.rules.elementwise import hard_sigmoid_of_keras_2
 from keras_nns.surgery.old_files.mended import Mended
@@ -61,7 +62,7 @@ def unmasked(model: Any) -> list[str]:
             state = kwargs.get("initial_state")
             if state is None or not args or "mask" in kwargs:
                 continue
-            if getattr(args[0], "_keras_mask", None) is not None:
+            if mask_of(args[0]) is not None:
                 found.append(call.path)
     return found
 

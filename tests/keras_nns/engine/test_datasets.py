@@ -23,8 +23,8 @@ def test_a_data_set_says_what_its_elements_look_like():
         {"a": Spec((None, 2)), "b": Spec((None,), "string")},
         Spec((None,), "float64"),
     )
-    assert isinstance(data, datasets.Dataset)
-    assert not isinstance([ROWS], datasets.Dataset)
+    assert datasets.is_dataset(data)
+    assert not datasets.is_dataset([ROWS])
 
 
 def test_ragged_sparse_and_missing_entries_are_told_apart():

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
-from keras_nns.engine.derivatives import Tape
-from keras_nns.engine.failures import EndOfData, InvalidValues, OperationFailed, reason
+from keras_nns.engine.derivatives import differentiated
+from keras_nns.engine.failures import EndOfData, InvalidValues, reason
 from keras_nns.engine.functions import functions_named
 from keras_nns.engine.steps import Stepper
 
@@ -95,36 +95,35 @@ def test_an_accumulator_starts_and_starts_again(start):
 def test_gradients_are_those_of_calculus():
     x = RANDOM.random((4, 3), dtype=np.float32)
 
-    def slopes(x):
-        with Tape() as tape:
-            tape.watch(x)
-            y = ops.square(x)
-            value = ops.sum(ops.exp(y))
-            apart = ops.ones_like(x)
-        found = tape.gradients(value, [x, y, apart])
-        assert found[2] is None
-        return found[:2]
+    def value(watch, x):
+        y = watch("y", ops.square(watch("x", x)))
+        watch("apart", ops.ones_like(x))
+        watch("whole", ops.ones((2,), "int32"))
+        return ops.sum(ops.exp(y)), [y]
 
-    by_x, by_y = Stepper(slopes)(x)
-    np.testing.assert_allclose(by_y, np.exp(x**2), rtol=1e-5)
-    np.testing.assert_allclose(by_x, 2 * x * np.exp(x**2), rtol=1e-5)
+    found, (y,) = Stepper(lambda x: differentiated(lambda watch: value(watch, x)))(x)
+    assert set(found) == {"x", "y", "apart"}
+    np.testing.assert_allclose(y, x**2, rtol=1e-6)
+    np.testing.assert_allclose(found["y"], np.exp(x**2), rtol=1e-5)
+    np.testing.assert_allclose(found["x"], 2 * x * np.exp(x**2), rtol=1e-5)
+    np.testing.assert_array_equal(found["apart"], np.zeros((4, 3)))
 
 
 def test_a_gradient_of_looked_up_rows_is_a_whole_table():
-    table = tf.constant(RANDOM.random((5, 2)))
-    with Tape() as tape:
-        tape.watch(table)
-        value = ops.sum(operations.gather(table, [1, 3, 1], axis=0))
-    (found,) = tape.gradients(value, [table])
-    assert np.asarray(found).tolist() == [[0, 0], [2, 2], [0, 0], [1, 1], [0, 0]]
+    table = ops.convert_to_tensor(RANDOM.random((5, 2)).astype("float32"))
+
+    def value(watch):
+        return ops.sum(operations.gather(watch("table", table), [1, 3, 1], axis=0)), []
+
+    found, _ = differentiated(value)
+    expected = [[0, 0], [2, 2], [0, 0], [1, 1], [0, 0]]
+    assert np.asarray(found["table"]).tolist() == expected
 
 
 def test_operations_are_those_of_numpy():
     a, b = RANDOM.random((6, 2)), RANDOM.random((6, 3))
     np.testing.assert_allclose(operations.columns_product(a, b), a.T @ b)
     np.testing.assert_allclose(operations.squared_difference(a, a[0]), (a - a[0]) ** 2)
-    chosen = np.array([True, False, True, True, False, False])
-    np.testing.assert_array_equal(operations.rows_where(a, chosen), a[chosen])
     np.testing.assert_allclose(operations.total([a, 2 * a, a]), 4 * a)
     np.testing.assert_array_equal(operations.gather(b, [2, 0], axis=1), b[:, [2, 0]])
 
@@ -139,7 +138,6 @@ def test_the_backends_functions_are_found_by_name():
 def test_failures_are_caught_by_name():
     with pytest.raises(InvalidValues) as caught:
         tf.linalg.matmul(tf.ones((2, 3)), tf.ones((2, 3)))
-    assert isinstance(caught.value, OperationFailed)
     assert "Matrix size-incompatible" in reason(caught.value)
     with pytest.raises(EndOfData):
         tf.raw_ops.IteratorGetNext(

@@ -1,0 +1,42 @@
+"""Tensors of TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+
+def is_tensor(x: Any) -> bool:
+    """Return whether something is a tensor of the backend, dense, with or without its values."""
+    return isinstance(x, tf.Tensor)
+
+
+def is_floating(x: Any) -> bool:
+    """Return whether a tensor holds floating-point numbers."""
+    return bool(x.dtype.is_floating)
+
+
+def as_tensor(x: Any) -> Any:
+    """Return an array, a variable or a list of text as a tensor of its own dtype."""
+    return tf.convert_to_tensor(x)
+
+
+def as_array(x: Any) -> NDArray[Any]:
+    """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
+
+    It is to be read only, and before the values change.
+    """
+    tensor = tf.convert_to_tensor(x)
+    try:
+        return np.asarray(memoryview(tensor))
+    except ValueError:  # bfloat16 and its like
+        return np.asarray(tensor.numpy())
+
+
+def size_in_bytes(x: Any) -> int:
+    """Return how much memory the values of a tensor take."""
+    return int(math.prod(x.shape)) * int(tf.as_dtype(x.dtype).size)
