@@ -23,6 +23,7 @@ import keras
 import pytest
 from hypothesis import settings
 from seeding import seed_all
+from tensorflow.lite.python import lite
 
 # No test is timed: a busy machine may take as long as it likes.
 settings.register_profile("untimed", deadline=None)
@@ -49,9 +50,32 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_collection_after_a_conversion() -> Iterator[None]:
-    """TFLite's converter has all objects of the process looked through each time it ran."""
-    with patch("tensorflow.lite.python.lite.gc", SimpleNamespace(collect=int)):
+def _conversions_do_once_what_they_do() -> Iterator[None]:
+    """Spare conversions what is known already.
+
+    TFLite's converter has all objects of the process looked through each time it ran, our own
+    counts those that were frozen, and TFLite's reads the same folder twice.
+    """
+    read, last, frozen = lite._load, {}, gc.get_freeze_count()
+
+    def read_once(folder: Any, *args: Any, **kwargs: Any) -> Any:
+        if folder not in last:
+            last.clear()
+            last[folder] = read(folder, *args, **kwargs)
+        return last[folder]
+
+    with (
+        patch.object(lite, "gc", SimpleNamespace(collect=int)),
+        patch.object(gc, "get_freeze_count", lambda: frozen),
+        patch.object(lite, "_load", read_once),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _seeds_keep_kernels() -> Iterator[None]:
+    """Also where a test, an example or the demo seeds as Keras does."""
+    with patch.object(keras.utils, "set_random_seed", seed_all):
         yield
 
 

@@ -51,7 +51,12 @@ def specifications() -> dict[str, Spec]:
     Raises:
         ImportError: Altair is not installed.
     """
-    alt, _ = library()
+    return _specified(library()[0])
+
+
+@cache
+def _specified(alt: ModuleType) -> dict[str, Spec]:
+    """Made once: Altair checks each against a schema, which takes a second for all."""
     charts = {
         "sizes": _sizes(alt),
         "strip": _strip(alt),

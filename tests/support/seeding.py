@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+_keras_seeds_all = keras.utils.set_random_seed
+
 
 def seed_all(seed: int) -> None:
     """Do what `keras.utils.set_random_seed` does, and keep the kernels TensorFlow has made.
@@ -22,4 +24,4 @@ def seed_all(seed: int) -> None:
         held._seed, held._rng = seed, random.Random(seed)
 
     with patch.object(tf.random, "set_seed", set_seed):
-        keras.utils.set_random_seed(seed)
+        _keras_seeds_all(seed)

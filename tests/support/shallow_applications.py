@@ -33,8 +33,8 @@ def _two_stages(stack: Callable[..., Any], x: Any) -> Any:
 _SHALLOW: dict[str, Callable[..., keras.Model]] = {
     "ConvNeXtTiny": partial(ConvNeXt, [1, 1, 2, 1], [24, 48, 96, 192]),
     "DenseNet121": partial(DenseNet, [2, 2, 3, 2]),
-    "EfficientNetB0": partial(EfficientNet, 1.0, 0.5, 224, name="efficientnetb0"),
-    "EfficientNetV2B0": partial(EfficientNetV2, 1.0, 0.5, 224, name="efficientnetv2-b0"),
+    "EfficientNetB0": partial(EfficientNet, 1.0, 0.3, 224, name="efficientnetb0"),
+    "EfficientNetV2B0": partial(EfficientNetV2, 1.0, 0.25, 224, name="efficientnetv2-b0"),
     "NASNetMobile": partial(
         NASNet, penultimate_filters=288, num_blocks=1, stem_block_filters=32, skip_reduction=False
     ),

@@ -1,9 +1,11 @@
-"""Bundles: what is stored comes back bit for bit, of every layer type, and damage is found."""
+"""Bundles: what is stored comes back bit for bit, and damage is found.
+
+That it does so of every layer type is in `tests/keras_nns/graph/test_rules.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,6 @@ import keras
 import numpy as np
 import pytest
 from contract import inputs_of, randomise
-from contract_table import ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as L
@@ -93,31 +94,6 @@ def plans(model):
 @pytest.fixture
 def bundle(model, plans, tmp_path):
     return store(model, plans, tmp_path / "abc.safetensors")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_every_layer_type_comes_back_bit_for_bit(row, tmp_path):
-    model = randomise(row.build())
-    if not trace(model).layout.prunable:
-        pytest.skip("nothing of this model can be cut")
-    one, other = plan_of(model, 0.5, 1), plan_of(model, 0.4, 2, 1)
-    path = tmp_path / "row.safetensors"
-    try:
-        bundle = store(model, {"one": one, "other": other}, path)
-    except SurgeryError as refused:
-        # Refused aloud: what lies outside the weights, or a function without a registered name.
-        assert "vocabulary" in str(refused) or "written down" in str(refused)
-        assert not path.exists()
-        return
-    # Two together: their rows are gathered from both, and then restored as those of one.
-    try:
-        expected = cut(model, one | other)
-    except SurgeryError as refused:
-        with pytest.raises(SurgeryError, match=re.escape(str(refused))):
-            restore(bundle, ["other", "one"])
-    else:
-        same_weights(restore(bundle, ["other", "one"]), expected)
 
 
 @pytest.mark.slow

@@ -1,7 +1,12 @@
-"""Every rule against the contract: laws 1, 2, 3 and 6 for every layer type and setting."""
+"""Every rule against the contract: laws 1, 2, 3 and 6 for every layer type and setting.
+
+Then what other rooms promise of every layer type, here since it shares the models of the rows:
+clean-ups, history and bundles.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,11 +20,15 @@ from contract_table import ROWS, Row
 from keras import tree
 from seeding import seed_all
 
-from keras_nns.errors import PlanError
+from keras_nns.bundles.storing import restore, store
+from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph.keras_internals import structure
 from keras_nns.graph.rules import rules
 from keras_nns.graph.tracing import trace
 from keras_nns.graph.watching import watch_points
+from keras_nns.plans.kept_units import Plan
+from keras_nns.repairing.writing_back import write_back
+from keras_nns.surgery.cleaning.simplification import simplify
 from keras_nns.surgery.cutting import cut, mask, prove
 from keras_nns.surgery.proving import TOLERANCE, difference, has_lower_precision
 
@@ -233,6 +242,78 @@ def test_every_family_is_watched_where_it_can_be_seen(case):
     for name in graph.families:
         if name.rpartition(":")[2] not in hidden_inside:
             assert name in watched, name
+
+
+def some_units(graph, share, seed, label):
+    """Keep about a share of every group's units, one at least; which need each other is no care."""
+    random = np.random.default_rng(seed)
+    groups = graph.layout.prunable
+    kept = {
+        g.name: tuple(random.permutation(g.size)[: max(1, round(share * g.size))]) for g in groups
+    }
+    return Plan(graph.fingerprint, {g.name: g.size for g in groups}, kept, labels=(label,))
+
+
+def same_weights(one, other):
+    pairs = list(zip(one.weights, other.weights, strict=True))
+    assert pairs
+    for a, b in pairs:
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(np.asarray(a.numpy()), np.asarray(b.numpy()), err_msg=a.path)
+
+
+@pytest.mark.slow
+def test_what_a_bundle_holds_comes_back_bit_for_bit(case, tmp_path):
+    model = case.model
+    if not case.graph.layout.prunable:
+        pytest.skip("nothing of this model can be cut")
+    one, other = some_units(case.graph, 0.5, 1, 0), some_units(case.graph, 0.4, 2, 1)
+    path = tmp_path / "row.safetensors"
+    try:
+        bundle = store(model, {"one": one, "other": other}, path)
+    except SurgeryError as refused:
+        # Refused aloud: what lies outside the weights, or a function without a registered name.
+        assert "vocabulary" in str(refused) or "written down" in str(refused)
+        assert not path.exists()
+        return
+    # Two together: their rows are gathered from both, and then restored as those of one.
+    try:
+        expected = cut(model, one | other)
+    except SurgeryError as refused:
+        with pytest.raises(SurgeryError, match=re.escape(str(refused))):
+            restore(bundle, ["other", "one"])
+    else:
+        same_weights(restore(bundle, ["other", "one"]), expected)
+
+
+@pytest.mark.slow
+def test_a_cut_goes_back(case):
+    full = write_back(case.small, case.model, rest="parent")
+    for one, other in zip(full.weights, case.model.weights, strict=True):
+        # Weights that a cut rescales are scaled back: one rounding.
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_is_constant_leaves(case):
+    """The last of a row: it alters the row's model."""
+    thin_out(case.model)
+    assert simplify(case.model, fold_batch_norm=True).proof.exact
+
+
+def thin_out(model):
+    """Make some units of every Dense and convolution constant, some of them zero."""
+    random = np.random.default_rng(0)
+    kinds = ("Dense", "Conv1D", "Conv2D", "Conv3D")
+    for layer in model._flatten_layers():
+        if type(layer).__name__ not in kinds or layer.quantization_mode or layer.bias is None:
+            continue
+        kernel, bias = layer._kernel.numpy(), layer.bias.numpy()
+        units = np.flatnonzero(random.random(len(bias)) < 0.4)
+        kernel[..., units] = 0
+        bias[units] = random.choice([-1.0, 0.0, 0.5], len(units))
+        layer._kernel.assign(kernel)
+        layer.bias.assign(bias)
 
 
 def test_a_plan_that_empties_a_group_is_refused():

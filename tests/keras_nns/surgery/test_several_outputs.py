@@ -301,8 +301,9 @@ def test_in_the_shell(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [dict, list])
-@pytest.mark.parametrize(("labels", "head"), [([0, 3], "other"), ([3], "binary")])
+@pytest.mark.parametrize(
+    ("kind", "labels", "head"), [(dict, [0, 3], "other"), (list, [3], "binary")]
+)
 def test_a_head_of_another_name_is_found_among_several(kind, labels, head, tmp_path):
     """Extracted, judged and shipped by the output that answers, which is not the first."""
     random = np.random.default_rng(0)
