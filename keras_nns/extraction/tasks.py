@@ -16,7 +16,8 @@ from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, hidden_layout, trace
 from keras_nns.plans.kept_units import Choice, Plan
-from keras_nns.repairing.head_fit import calibrate_head, with_plain_head
+from keras_nns.repairing.head_fit import calibrate_head
+from keras_nns.repairing.last_dense import with_plain_head
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.repairing.patient import Step, record_of
 from keras_nns.selection.choosing import Label, label_numbers

@@ -6,19 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import activations, layers, tree
 from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch
-from keras_nns.data.labels import answers_once
 from keras_nns.errors import DataError, SurgeryError
-from keras_nns.graph.keras_internals import functional, structure
-from keras_nns.graph.rules.elementwise import standard
 from keras_nns.judgement.points import best_threshold, operating_point
 from keras_nns.judgement.question import Question, ask, question_of, whole_question
 from keras_nns.observation.forward import Forward, run, settle_labels
+from keras_nns.repairing.last_dense import Head, find_head
 from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import (
     WITHOUT_HEAD,
@@ -29,8 +25,7 @@ from keras_nns.repairing.regression import (
     logistic,
 )
 from keras_nns.surgery.copying import copied
-from keras_nns.surgery.endings import backwards, is_own
-from keras_nns.surgery.lineage import Lineage, answering_place
+from keras_nns.surgery.lineage import Lineage
 from keras_nns.surgery.operating_points import BalancedDecisions
 
 
@@ -43,7 +38,7 @@ def calibrate_head(
     """Refit the last Dense by logistic regression on the features that reach it.
 
     A convolution that looks at the only position there is, as in a model that answers
-    `(samples, 1, 1, labels)`, is such a Dense.
+    `(samples, 1, 1, labels)`, is such a Dense. It may lie in a nested model that the model ends in.
 
     The head of a cut is the parent's, made for features of which most are gone. This one is fitted
     by scikit-learn to what is left: the penalty is chosen by 5-fold cross-validation of the log
@@ -195,7 +190,7 @@ def at_half(model: Any, record: Lineage, batches: Iterable[Batch], names: Sequen
     """
     head = find_head(model, record, anew=False)
     if head.dense.bias is None:
-        model = copied(model, bias=head.dense.name)
+        model = copied(model, bias=head.path)
         head = find_head(model, record, anew=False)
     own = list(record.plan.labels) if head.dense.kernel.shape[-1] > 1 else [0]
     ran = run([(head.features, None)], batches)
@@ -215,182 +210,3 @@ def _check_outputs(model: Any, head: Head, labels: int) -> None:
             f"{head.dense.name!r} of {model.name!r}, {head.activation} with "
             f"{head.dense.kernel.shape[-1]} outputs. Leave every_label out."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """The end of a subnetwork.
-
-    Attributes:
-        dense: The last Dense with weights of its own; or a convolution that is one, on the only
-            position that there is.
-        features: A model from the subnetwork's inputs to what that Dense is called on.
-        activation: `"softmax"`, `"sigmoid"` or `"linear"`.
-        answers: How many outputs the subnetwork has.
-        behind: Layers behind the Dense, in order.
-        index: Place of the answering output among the model's outputs.
-        replaced: Whether one new layer takes the place of all of it.
-        name: Of that layer.
-        squeezed: Whether it answers in rows, where the Dense is called on a position.
-    """
-
-    dense: Any
-    features: Any
-    activation: str
-    answers: int
-    behind: tuple[Any, ...]
-    index: int
-    replaced: bool
-    name: str
-    squeezed: bool
-
-    @property
-    def kernel(self) -> NDArray[Any]:
-        """The weights of the last Dense, `(features, outputs)`."""
-        kernel = np.asarray(self.dense.kernel)
-        return kernel.reshape(kernel.shape[-2:])
-
-    @property
-    def weights(self) -> int:
-        """How many weights the head has."""
-        return int(self.dense.count_params() + sum(layer.count_params() for layer in self.behind))
-
-    def put(self, treatment: Treatment, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
-        """Give the head of the model under repair other weights, or another head."""
-        if not self.replaced:
-            self._set(treatment, kernel, bias)
-            return
-        treatment.replace(self.built(treatment.model, kernel, bias))
-
-    def built(self, model: Any, kernel: NDArray[Any], bias: NDArray[Any]) -> Any:
-        """Return a model with one new Dense in the place of the head."""
-        new = layers.Dense(
-            kernel.shape[1],
-            activation="sigmoid" if kernel.shape[1] == 1 else "softmax",
-            name=self.name,
-            dtype="float32",
-        )
-        squeeze = [layers.Flatten(name=f"{self.name}_rows")] if self.squeezed else []
-        if isinstance(model, keras.Sequential):
-            start = [
-                keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs
-            ]
-            body = model.layers[: -1 - len(self.behind)]
-            built = keras.Sequential([*start, *body, *squeeze, new], name=model.name)
-        else:
-            inputs, outputs = structure(model)
-            flat = list(functional(model).outputs)
-            read = self.features.output
-            for layer in squeeze:
-                read = layer(read)
-            flat[self.index] = new(read)
-            built = keras.Model(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)
-        new.set_weights([kernel, bias])
-        return built
-
-    def _set(self, treatment: Treatment, kernel: NDArray[Any], bias: NDArray[Any]) -> None:
-        width = self.dense.kernel.shape[-1]
-        if kernel.shape[1] == 1 and width == 2:
-            # Two classes have one boundary, of which either output gets half.
-            kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
-        self.dense.kernel.assign(kernel.reshape(self.dense.kernel.shape))
-        path = self.dense.name
-        if self.dense.bias is None:
-            treatment.add_to_bias(path, bias)
-        else:
-            self.dense.bias.assign(bias)
-
-
-def find_head(model: Any, record: Lineage, *, anew: bool) -> Head:
-    """Find the last Dense of a subnetwork, and what stands behind it.
-
-    Args:
-        model: The subnetwork.
-        record: Where it comes from, and what it answers.
-        anew: Whether one new layer shall take the place of the head.
-
-    Raises:
-        SurgeryError: The answer does not come from a Dense of the model's own, on one feature
-            vector for each sample.
-    """
-    index = answering_place(model, record)
-    tensor = functional(model).outputs[index]
-    answers = int(tensor.shape[-1])
-    chain = list(backwards(tensor, pointwise=True))
-    ends = (i for i, (one, _) in enumerate(chain) if is_own(one, record.head))
-    end = next(ends, None)
-    if end is None:
-        raise NoHeadError(model, "no Dense of its own stands before the answer")
-    layer, before = chain[end]
-    behind = [one for one, _ in reversed(chain[:end])]
-    title = f"{type(layer).__name__} {layer.name!r}"
-    if not answers_once(before.shape):
-        raise NoHeadError(model, f"its last {title} answers every step by itself")
-    if layer.quantization_mode is not None or layer.lora_enabled:
-        raise NoHeadError(
-            model,
-            f"its last {title} is quantised or has LoRA factors",
-        )
-    if len(layer._inbound_nodes) > 1:
-        raise NoHeadError(model, f"its last {title} is called more than once")
-    inputs, _ = structure(model)
-    return Head(
-        dense=layer,
-        features=keras.Model(inputs, before),
-        activation=_activation(layer, behind),
-        answers=answers,
-        behind=tuple(behind),
-        index=index,
-        replaced=anew and (bool(behind) or layer.kernel.shape[-1] != answers),
-        name=_new_name(model, f"{record.head}_head", [layer, *behind]),
-        squeezed=len(before.shape) > len(tensor.shape),
-    )
-
-
-def with_plain_head(model: Any, record: Lineage) -> Any:
-    """Return a subnetwork in the shape that `calibrate_head` gives it, the new head not fitted.
-
-    Raises:
-        SurgeryError: Its head cannot be refitted.
-    """
-    head = find_head(model, record, anew=record.head in ("binary", "other"))
-    if not head.replaced:
-        return model
-    shape = len(head.kernel), head.answers
-    # Numbers that differ: a file may hold equal weights once.
-    return head.built(
-        model, np.linspace(-1, 1, shape[0] * shape[1]).reshape(shape), np.ones(shape[1])
-    )
-
-
-def _activation(dense: Any, behind: list[Any]) -> str:
-    for layer in [dense, *behind]:
-        function = standard(getattr(layer, "activation", None))
-        if isinstance(layer, layers.Softmax) or function is activations.softmax:
-            return "softmax"
-        if function is activations.sigmoid:
-            return "sigmoid"
-    return "linear"
-
-
-def _new_name(model: Any, name: str, leaving: list[Any]) -> str:
-    taken = {layer.name for layer in model.layers} - {layer.name for layer in leaving}
-    while name in taken:
-        name += "_"
-    return name
-
-
-class NoHeadError(SurgeryError):
-    """There is no head that could be refitted.
-
-    Attributes:
-        because: Why.
-    """
-
-    def __init__(self, model: Any, because: str) -> None:
-        super().__init__(
-            f"calibrate_head cannot refit the head of {model.name!r}: {because}. Leave "
-            "calibrate_head out, or end the parent in a Dense on one feature vector for each "
-            "sample."
-        )
-        self.because = because

@@ -14,7 +14,7 @@ from scipy.special import expit, softmax
 from keras_nns.data.batches import unweighted
 from keras_nns.judgement.question import Question, question_of
 from keras_nns.observation.forward import run, settle_labels
-from keras_nns.repairing.head_fit import Head, find_head
+from keras_nns.repairing.last_dense import Head, find_head
 from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import check_samples
 

@@ -189,6 +189,75 @@ def test_a_convolution_that_loses_its_position_behind_it_is_a_head(parent, digit
         np.testing.assert_allclose(answers[1], answers[0], atol=2e-3)
 
 
+def nested(parent, form, *, use_bias=True):
+    """The parent's layers, inside models inside models."""
+    hidden = L.Dense(32, activation="relu", name="hidden")
+    digit = L.Dense(10, activation="softmax", name="digit", use_bias=use_bias)
+
+    def functional(*body, name):
+        x = start = keras.Input((64,))
+        for layer in body:
+            x = layer(x)
+        return keras.Model(start, x, name=name)
+
+    def sequential(*body, name):
+        return keras.Sequential([keras.Input((64,)), *body], name=name)
+
+    outer, inner = (functional if kind == "f" else sequential for kind in form[:2])
+    body = inner(hidden, digit, name="net")
+    if len(form) == 3:
+        body = (functional if form[2] == "f" else sequential)(L.Identity(), body, name="middle")
+    model = outer(L.Rescaling(1.0), body, name="whole")
+    hidden.set_weights(parent.layers[0].get_weights())
+    digit.set_weights(parent.layers[-1].get_weights()[: 1 + use_bias])
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("form", ["ff", "fs", "sf", "ss", "ffs", "sss", "fsf", "ssf"])
+def test_a_head_inside_nested_models_is_that_of_the_flat_one(parent, digits, form, tmp_path):
+    """As behind a layer that prepares the images of a whole network of keras.applications."""
+    model = nested(parent, form)
+    for head, labels in (("binary", 3), ("other", [3, 8]), ("labels", [3, 5, 8])):
+        found = []
+        for one in (parent, model):
+            small = nns.cut(one, plan_of(one, digits, labels), head=head)
+            found.append(fit(one, small, digits).model)
+            assert found[-1].output_shape == small.output_shape
+            assert isinstance(found[-1], type(one))
+        answers = [np.asarray(one(digits[0][800:900])) for one in found]
+        np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+        found[1].save(tmp_path / "fixed.keras")
+        loaded = nns.load_model(tmp_path / "fixed.keras")
+        np.testing.assert_array_equal(np.asarray(loaded(digits[0][800:900])), answers[1])
+
+
+def test_a_nested_head_without_bias_gets_one(parent, digits):
+    model = nested(parent, "fs", use_bias=False)
+    small = nns.cut(model, plan_of(model, digits, [3, 5, 8]), head="labels")
+    fixed = fit(model, small, digits).model
+    assert fixed.layers[-1].layers[-1].bias is not None
+    rows = zip(balanced(small, digits), balanced(fixed, digits), strict=True)
+    before, after = np.transpose([(a.balanced_accuracy, b.balanced_accuracy) for a, b in rows])
+    assert after.mean() > before.mean()
+
+
+def test_a_nested_model_that_is_called_twice_is_named(digits):
+    shared = keras.Sequential(
+        [keras.Input((64,)), L.Dense(8, "relu"), L.Dense(10, "softmax")], name="shared"
+    )
+    x = keras.Input((64,))
+    outputs = [L.Identity(name="dim")(shared(L.Rescaling(0.5)(x))), L.Identity(name="y")(shared(x))]
+    model = keras.Model(x, outputs)
+    activity = nns.observe(model, digits, output="y", verbose=False)
+    plan = nns.select(activity, [3, 5], score=nns.scores.contrast, keep=nns.top(4))
+    small = nns.cut(model, plan, head="parent", output="y")
+    with pytest.raises(
+        nns.errors.SurgeryError, match="nested model 'shared' is called more than once"
+    ):
+        nns.repair(small, model, digits, steps=nns.steps.calibrate_head())
+
+
 def test_labels_that_are_true_together_get_one_regression_each(digits):
     x, y = digits
     table = np.stack([y < 5, y % 2 == 0, y % 3 == 0], axis=1)
