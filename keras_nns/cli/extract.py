@@ -67,7 +67,7 @@ def add(commands: arguments.Commands) -> None:
     texts = parser.add_argument_group(
         "language models",
         "DATA is a folder with a sub-folder of text files for each kind, or .npz; without "
-        "--batch-size 8 texts are read at a time",
+        "--batch-size 8 texts are read at a time; of images 256, or as few as 8 of a large network",
     )
     for name, what in (("steps", "steps"), ("tokens", "tokens"), ("seconds", "seconds")):
         texts.add_argument(
@@ -142,6 +142,7 @@ def add_making(parser: argparse.ArgumentParser) -> None:
 
 def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Load the model and the data; return them and the options of `extract`."""
+    from keras_nns.graph.costs import usual_batch_size
     from keras_nns.observation.next_token import foretells
 
     with screen.working(given, "loading"):
@@ -149,7 +150,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         if foretells(model):
             data, label_names = reading.texts(given), given.label_names
         else:
-            given.batch_size = given.batch_size or 256
+            given.batch_size = given.batch_size or usual_batch_size(model)
             data, label_names = reading.data(given, model, given.data)
     options = {
         "labels": reading.labels_of(given.label, label_names),

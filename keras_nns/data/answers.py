@@ -13,6 +13,8 @@ from keras_nns.data.labels import output_label_count
 from keras_nns.engine.layers import losses_kept
 
 _AT_ONCE = 64
+_NUMBERS = 2**19
+"""Samples, and numbers of them, at once: what runs uncompiled holds all that layers give."""
 
 
 def tells_labels(model: keras.Model) -> bool:
@@ -42,11 +44,13 @@ def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
     """
     flat = [np.asarray(part) for part in keras.tree.flatten(inputs)]
     rows = []
+    each = sum(part[:1].size for part in flat)
+    most = max(1, min(_AT_ONCE, _NUMBERS // max(each, 1)))
     with losses_kept(model):
-        for start in range(0, len(flat[0]), _AT_ONCE):
+        for start in range(0, len(flat[0]), most):
             # A model saved with a list of one input warns when it gets an array, and not for a
             # tensor.
-            some = [keras.ops.convert_to_tensor(part[start : start + _AT_ONCE]) for part in flat]
+            some = [keras.ops.convert_to_tensor(part[start : start + most]) for part in flat]
             given = keras.tree.pack_sequence_as(inputs, some)
             outputs = model(given, training=False)
             outputs = outputs[0] if isinstance(outputs, list) else outputs

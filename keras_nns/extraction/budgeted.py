@@ -33,6 +33,7 @@ from keras_nns.extraction.sizes import (
 from keras_nns.extraction.tasks import Recipe, set_task, write_recipe
 from keras_nns.extraction.unfinished import Keeper, left_behind
 from keras_nns.graph.budgets import Budget, as_budget
+from keras_nns.graph.costs import usual_batch_size
 from keras_nns.observation.next_token import foretells
 from keras_nns.plans.kept_units import Plan
 from keras_nns.progress import Verbose, job
@@ -45,7 +46,7 @@ from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
 from keras_nns.training.next_tokens import Limits
 
-_BATCH, _WINDOW = 256, 128
+_WINDOW = 128
 
 
 def extract(
@@ -127,7 +128,8 @@ def extract(
         held_out: Share of the samples that nothing looks at but the figures, and the choice itself
             for a `drop`.
         seed: Which samples those are, and their order in training.
-        batch_size: Samples in a batch, for arrays. None: 256, or 8 texts.
+        batch_size: Samples in a batch, for arrays. None: 8 texts; else 256, and fewer, down to 8,
+            where one layer would read and write more than 2²⁴ numbers for them.
         window: Tokens of the windows that texts, where they are strings, are dealt into.
         label_names: Name of every label of the parent, in the order of its outputs; or of every
             kind of text.
@@ -207,7 +209,7 @@ def extract(
             "window are for language models and kinds of text. For labels that the model answers, "
             "pass distill_epochs."
         )
-    batch_size = _BATCH if batch_size is None else batch_size
+    batch_size = usual_batch_size(model) if batch_size is None else batch_size
     budget = as_budget(budget)  # type: ignore[arg-type]
     if balance is not None:
         check_balance(balance)

@@ -11,10 +11,9 @@ import tflite_export
 from keras_nns.errors import SelectionError
 from keras_nns.extraction.clocks import Clock
 from keras_nns.extraction.devices import NpuEstimates
-from keras_nns.extraction.tasks import Recipe, Task, skeleton
+from keras_nns.extraction.tasks import Recipe, Task, estimates_of, skeleton
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import ON_NPU, Budget
-from keras_nns.graph.estimates import Estimates
 from keras_nns.plans.kept_units import Plan
 from keras_nns.selection.ranking import Cost
 from keras_nns.shipping.forms import Form, Shipped
@@ -35,6 +34,17 @@ _COUNTED = {
     "activation_memory": "macs",
     "arena": "macs",
     "latency_ms": "macs",
+}
+
+# Of a file, of one byte in float32: weights are fewer bits, and steps of every unit come beside.
+_BYTES = {
+    "float16": 0.5,
+    "int16x8": 0.4,
+    "int8": 0.4,
+    "weight_int8": 0.3,
+    "dynamic": 0.3,
+    "weight_int4": 0.2,
+    "dynamic_int4": 0.2,
 }
 
 # What is measured by one name only, and estimated as another.
@@ -59,7 +69,7 @@ class Meter:
         self._task = task
         self._recipe = recipe
         self._clock = clock
-        self._estimates = Estimates(task.graph)
+        self._estimates = estimates_of(task, recipe)
         self._last: Shipped | None = None
         self._npu: NpuEstimates | None = None
         self._passed_over: set[str] = set()
@@ -102,15 +112,23 @@ class Meter:
         """Whether what a budget limits has steps: a unit more may cost nothing, or less."""
         return any(unit in ON_NPU for unit in budget.units)
 
-    def rough(self, budget: Budget) -> bool:
-        """Whether estimates are of another kind than what is measured, and only grow with it."""
+    @staticmethod
+    def counted(budget: Budget) -> bool:
+        """Whether everything that a budget limits is counted, and no file is made to measure it."""
+        return all(unit in ("parameters", "macs") for unit in budget.units)
+
+    def slope(self, budget: Budget) -> float | None:
+        """Return about how much of what is measured comes with one of what is estimated.
+
+        None where the two are of another kind, and only grow together. What was measured of two
+        networks tells better.
+        """
         if len(budget.units) > 1:
-            return False
+            return 1.0
         (unit,) = budget.units
-        floats = self.form.variant == "float32"
-        return unit in ("activation_memory", "arena", "latency_ms") or (
-            unit in ("bytes", "flash") and not floats
-        )
+        if unit in ("activation_memory", "arena", "latency_ms"):
+            return None
+        return _BYTES.get(self.form.variant, 1.0) if unit in ("bytes", "flash") else 1.0
 
     def gauge(self, budget: Budget, smallest: Plan, least: dict[str, float]) -> None:
         """Measure the whole network, so that estimates of several limits can be put together.

@@ -19,8 +19,11 @@ from keras_nns.selection.ranking import Ranking
 _CLOSE = 0.99
 """A plan is close enough that costs this share of the budget or more."""
 
-_TRIES = 6
-"""How often a plan is measured, at most."""
+_MARGIN = 0.004
+"""How far below a budget of what is measured to aim, as a share of it, once it was exceeded."""
+
+_TRIES, _USUAL = 8, 4
+"""How often a plan is measured, at most; and how often it usually is."""
 
 _REFUSALS = 4
 """How often a network may be made of which there is no file, before that is the answer."""
@@ -38,8 +41,8 @@ def expected(budget: Budget, quantize: object) -> dict[str, int]:
     """Return about how many networks and files a search for a budget takes, for a `Clock`."""
     if budget.drop is not None:
         return {"networks": _HALVINGS + 2, "files": 0 if quantize is None else _HALVINGS + 2}
-    measured = not {*budget.units} <= {"parameters", "macs"}
-    return {"networks": 1, "files": (_TRIES if measured else 0) + (quantize is not None)}
+    measured = not Meter.counted(budget)
+    return {"networks": 1, "files": (_USUAL if measured else 0) + (quantize is not None)}
 
 
 # To a size --------------------------------------------------------------------------------------
@@ -143,40 +146,49 @@ def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least
             meter.pass_over(error)
             return math.inf
 
-    low, low_cost, high = estimate(best), least, float("inf")
-    slope = 1.0
-    if meter.rough(budget):
+    # Estimate and cost: of the last that was measured, of the best, of the least that was too much.
+    last = low = estimate(best), least
+    high = math.inf, math.inf
+    slope = meter.slope(budget)
+    if slope is None:
         # See how one grows with the other.
         whole = measured(everything)
         if whole <= limit:
             return everything
-        high = estimate(everything)
+        high = estimate(everything), whole
         # Where there is no file of the whole, the first that there is tells.
-        slope = 0.0 if math.isinf(whole) else (whole - least) / max(high - low, 1.0)
+        slope = 0.0 if math.isinf(whole) else _slope(low, high)
+    margin = 0.0
     for _ in range(_TRIES):
-        target = low + (limit - low_cost) / slope if slope > 0 else high
-        # Never again what was too much.
-        target = target if target < high else low + 0.9 * (high - low)
+        target = last[0] + (limit - margin - last[1]) / slope if slope > 0 else high[0]
+        if not low[0] < target < high[0]:
+            # Neither again what was too much, nor less than there is.
+            chord = 0.0 if math.isinf(high[1]) else _slope(low, high)
+            target = low[0] + (limit - margin - low[1]) / chord if chord > 0 else target
+            target = min(max(target, low[0]), low[0] + 0.9 * (high[0] - low[0]))
         plan = ranking.fit(estimate, target)
         if plan == best:
             break
-        cost = measured(plan)
-        if math.isinf(cost):
-            high = estimate(plan)
+        now = estimate(plan), measured(plan)
+        if math.isinf(now[1]):
+            high = now
             continue
-        if slope == 0:
-            slope = max(cost - low_cost, 1.0) / max(estimate(plan) - low, 1.0)
-        if cost > limit:
-            high = estimate(plan)
-            # From here the way down is shorter than from below.
-            plan = ranking.fit(estimate, max(low, high - (cost - limit) / slope))
-            cost = measured(plan)
-            if cost > limit or plan == best:
-                continue
-        best, low, low_cost = plan, estimate(plan), cost
-        if cost >= _CLOSE * limit or plan == everything:
+        found = _slope(last, now)
+        slope, last = found if found > 0 else max(slope, _slope(low, now)), now
+        if now[1] > limit:
+            # What is off by a little is not to be a little too much again.
+            high, margin = now, 0.0 if meter.counted(budget) else _MARGIN * limit
+            continue
+        best, low = plan, now
+        if now[1] >= _CLOSE * limit or plan == everything:
             break
     return best
+
+
+def _slope(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Return how much of what is measured comes with one of what is estimated; 0 if unknown."""
+    run, rise = other[0] - one[0], other[1] - one[1]
+    return rise / run if run * rise > 0 else 0.0
 
 
 # To a drop --------------------------------------------------------------------------------------

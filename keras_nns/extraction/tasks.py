@@ -13,11 +13,12 @@ import numpy as np
 
 from keras_nns.data.targets import Kind
 from keras_nns.errors import PlanError, SurgeryError
+from keras_nns.graph.estimates import Estimates
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, hidden_layout, trace
 from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.repairing.head_fit import calibrate_head
-from keras_nns.repairing.last_dense import with_plain_head
+from keras_nns.repairing.last_dense import find_head, with_plain_head
 from keras_nns.repairing.least_squares import least_squares
 from keras_nns.repairing.patient import Step, record_of
 from keras_nns.selection.choosing import Label, label_numbers
@@ -27,7 +28,7 @@ from keras_nns.surgery.cleaning.constants import decide
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of, answers_labels_alone
-from keras_nns.surgery.lineage import Head, set_lineage
+from keras_nns.surgery.lineage import Head, Lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions, OperatingPoint
 
 _LONG = -1.2345678901234567e-100
@@ -234,14 +235,33 @@ def skeleton(task: Task, recipe: Recipe, plan: Plan) -> keras.Model:
     small = task.measured(plan)
     if not recipe.for_head:
         return small
-    record = record_of(small, task.model)
-    # Adding a layer to a Sequential leaves its layers called twice.
-    one = copied(small) if isinstance(small, keras.Sequential) else small
+    one, record = _to_be_headed(task, small)
     headed = with_plain_head(one, record)
     if headed is small:
         headed = copied(small)
     set_lineage(headed, replace(record, balanced=_decided(task)))
     return headed
+
+
+def estimates_of(task: Task, recipe: Recipe) -> Estimates:
+    """Return what networks of a task will cost, as functions of the units that stay.
+
+    Raises:
+        SurgeryError: The recipe refits a head, and there is none that can be refitted.
+    """
+    heads = {}
+    if recipe.for_head:
+        one, record = _to_be_headed(task, task.measured(task.one_of_each()))
+        head = find_head(one, record, anew=record.head in ("binary", "other"))
+        heads = {head.path: head.answers} if head.replaced else {}
+    return Estimates(task.graph, heads=heads)
+
+
+def _to_be_headed(task: Task, small: keras.Model) -> tuple[keras.Model, Lineage]:
+    """Return a network of which the head can be looked at, and where it comes from."""
+    # Adding a layer to a Sequential leaves its layers called twice.
+    one = copied(small) if isinstance(small, keras.Sequential) else small
+    return one, record_of(small, task.model)
 
 
 def _decided(task: Task) -> BalancedDecisions | None:

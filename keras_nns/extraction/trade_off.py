@@ -30,7 +30,7 @@ from keras_nns.extraction.tasks import Task, set_task, write_recipe
 from keras_nns.extraction.unfinished import left_behind
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import Budget
-from keras_nns.graph.costs import Costs
+from keras_nns.graph.costs import Costs, usual_batch_size
 from keras_nns.observation.next_token import foretells
 from keras_nns.plans.kept_units import Plan
 from keras_nns.progress import Verbose, job
@@ -135,7 +135,7 @@ def sweep(
             **told,
         )
         return sweep_language(model, data, y, sizes, options, verbose=verbose)
-    batch_size = 256 if batch_size is None else batch_size
+    batch_size = usual_batch_size(model) if batch_size is None else batch_size
     if balance is not None:
         check_balance(balance)
     with job(verbose) as shown:

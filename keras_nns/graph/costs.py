@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
 from keras_nns.errors import DataError, ModelError
 from keras_nns.files.atomic import Json
@@ -15,6 +17,10 @@ from keras_nns.graph.keras_internals import Call, Key, functional, is_graph, wal
 from keras_nns.graph.macs import Shape, macs_of_call
 
 _FLOAT32_BYTES = 4
+
+_LARGEST_BATCH, _SMALLEST_BATCH = 256, 8
+_BATCH_VALUES = 2**24
+"""Numbers that one layer reads and writes for a batch, 64 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -245,3 +251,32 @@ def _given_shapes(model: keras.Model, tensors: list[keras.KerasTensor], inputs: 
             f"{shapes}."
         )
     return shapes
+
+
+def usual_batch_size(model: keras.Model) -> int:
+    """Return how many samples to look at together where nobody says.
+
+    256, but fewer, down to 8, where one layer would read and write more than 2²⁴ numbers for them:
+    several such are held at once on the way through a model.
+
+    Args:
+        model: A model.
+    """
+    if not is_graph(model) or not model.built:
+        return _LARGEST_BATCH
+    found = [1]
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[np.int64]:
+        written = [_values(shape) for shape in call.shapes]
+        # What else is passed is no numpy integer.
+        read = [given for given in tree.flatten((args, kwargs)) if isinstance(given, np.int64)]
+        found.append(sum(map(int, (*written, *read))))
+        return written
+
+    walk(model, [_values(tensor.shape) for tensor in functional(model).inputs], visit)
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _BATCH_VALUES // max(found)))
+
+
+def _values(shape: Sequence[int | None]) -> np.int64:
+    """Count the numbers of one sample; an axis of unknown length counts as 1."""
+    return np.int64(math.prod(size or 1 for size in shape[1:]))

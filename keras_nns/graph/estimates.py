@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from keras_nns.graph.tracing import Graph
 Unit = str
 FLOAT32_BYTES = 4
 
+_Matrices = list[tuple[Binding | None, tuple[int, ...]]]
+
 
 class Estimates:
     """Costs as functions of the units that stay.
@@ -27,11 +30,20 @@ class Estimates:
     Args:
         graph: The traced parent.
         inputs: A batch, for multiply-adds of a model that leaves dimensions open.
+        heads: How many outputs another layer has that takes the place of one of the parent's, by
+            the path of that one.
     """
 
-    def __init__(self, graph: Graph, *, inputs: Any = None) -> None:
+    def __init__(
+        self, graph: Graph, *, inputs: Any = None, heads: Mapping[str, int] | None = None
+    ) -> None:
         self._graph = graph
         self._inputs = inputs
+        replaced = heads or {}
+        calls = [traced.call for traced in graph.calls.values()]
+        self._heads = {
+            id(call.operation): replaced[call.path] for call in calls if call.path in replaced
+        }
         self._weights: list[tuple[Any, Binding, tuple[int, ...]]] = []
         for blueprint in graph.blueprints.values():
             for index, binding in blueprint.bindings.items():
@@ -45,12 +57,12 @@ class Estimates:
         ]
         bound = sum(math.prod(shape) for _, _, shape in self._weights)
         self._unbound = costs.parameters(graph.model) - bound
-        self._macs: list[tuple[int, list[tuple[Binding | None, tuple[int, ...]]]]] | None = None
+        self._macs: list[tuple[Any, int, _Matrices]] | None = None
 
     def of(self, unit: Unit, keep: Keep) -> float:
         """Return what keeping these units costs, in the unit of a budget."""
         if unit == "parameters":
-            return self._fixed(keep) + sum(self._left(b, s, keep) for _, b, s in self._weights)
+            return self._fixed(keep) + sum(self._left(o, b, s, keep) for o, b, s in self._weights)
         if unit == "bytes":
             return FLOAT32_BYTES * self._stored(keep)
         if unit == "activation_memory":
@@ -65,22 +77,22 @@ class Estimates:
         total = float(self._fixed(keep))
         for operation, binding, shape in self._weights:
             folded = type(operation) is layers.BatchNormalization
-            total += self._left(binding, shape, keep) / (4 if folded else 1)
+            total += self._left(operation, binding, shape, keep) / (4 if folded else 1)
         return total
 
     def _multiply_adds(self, keep: Keep) -> float:
         """Multiply-adds of a layer are in proportion to the elements of its matrices."""
         total = 0.0
-        for macs, matrices in self._products():
+        for operation, macs, matrices in self._products():
             whole = sum(math.prod(shape) for _, shape in matrices)
             left = sum(
-                math.prod(shape) if binding is None else self._left(binding, shape, keep)
+                math.prod(shape) if binding is None else self._left(operation, binding, shape, keep)
                 for binding, shape in matrices
             )
             total += macs * left / whole if whole else macs
         return total
 
-    def _products(self) -> list[tuple[int, list[tuple[Binding | None, tuple[int, ...]]]]]:
+    def _products(self) -> list[tuple[Any, int, _Matrices]]:
         if self._macs is None:
             found = []
             by_call = costs.macs_by_call(self._graph.model, inputs=self._inputs)
@@ -94,7 +106,7 @@ class Estimates:
                     for i, v in enumerate(getattr(operation, "variables", ()))
                     if len(v.shape) > 1
                 ]
-                found.append((by_call[key], matrices))
+                found.append((operation, by_call[key], matrices))
             self._macs = found
         return self._macs
 
@@ -108,11 +120,12 @@ class Estimates:
             default=0,
         )
 
-    @staticmethod
-    def _left(binding: Binding, shape: tuple[int, ...], keep: Keep) -> int:
+    def _left(self, operation: Any, binding: Binding, shape: tuple[int, ...], keep: Keep) -> int:
         sizes = list(shape)
         for axis, units in binding.axes.items():
             sizes[axis] = keep.count(units)
+        # Outputs are the last axis of a Dense's and a convolution's weights.
+        sizes[-1] = self._heads.get(id(operation), sizes[-1])
         return math.prod(sizes)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,9 @@ _MOST = 2**27
 """Numbers of moments held at once, 1 GiB in float64; with more, layers take turns."""
 _VALUES = 2**22
 """About how many features are held at once while moments are summed."""
-_OWN, _REST = 0, 1
+_HELD = 2**23
+"""About how many numbers that layers read and give are held at once, 32 MiB in float32."""
+_OWN, _REST = _PARTS = 0, 1
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ class _Sums:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        self.features = MomentSums(linear.feature_count(layer), 0)
-        self.slopes = MomentSums(int(layer.kernel.shape[-1]), 0)
+        sums = partial(MomentSums, targets=0, parts=len(_PARTS), multiplied="float32")
+        self.features = sums(linear.feature_count(layer))
+        self.slopes = sums(int(layer.kernel.shape[-1]))
 
     def add(
         self,
@@ -156,11 +161,11 @@ def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:
                 f"reconstruction would hold {size:,} numbers for layer {path!r}, above {_MOST:,}. "
                 "Use forward_selection or contrast for this model."
             )
-        if portion and held + size > _MOST:
+        if portion and held + len(_PARTS) * size > _MOST:
             yield portion
             portion, held = {}, 0
         portion[path] = layer
-        held += size
+        held += len(_PARTS) * size
     if portion:
         yield portion
 
@@ -181,8 +186,9 @@ def _stream(
         batches: The data.
         turn: Which pass it is, and of how many.
     """
-    samples = np.zeros(2, dtype=np.int64)
+    samples = np.zeros(len(_PARTS), dtype=np.int64)
     paths: list[str] = []
+    most = _at_once(question.graph, portion)
 
     def look(inputs: Any, part: Any) -> list[list[Any]]:
         return _slopes(question, portion, inputs, part, paths)
@@ -193,18 +199,30 @@ def _stream(
             if batches.batches:
                 reached(turn[0] + number / batches.batches, turn[1])
             inputs, part = _dealt(question, batch)
-            samples += np.bincount(part, minlength=2)
-            if not len(part):
-                continue
-            found = step(inputs, part)
-            for path, seen in zip(paths, found, strict=True):
-                x, slopes, *counts = map(as_array, seen)
-                # A layer may be called on several rows for each sample.
-                each = part.repeat(len(x) // len(part))
-                sums[path].add(x, slopes, each, counts[0] if counts else None)
+            samples += np.bincount(part, minlength=len(_PARTS))
+            for start in range(0, len(part), most):
+                some = slice(start, start + most)
+                found = step(tree.map_structure(itemgetter(some), inputs), part[some])
+                for path, seen in zip(paths, found, strict=True):
+                    x, slopes, *counts = map(as_array, seen)
+                    # A layer may be called on several rows for each sample.
+                    each = part[some].repeat(len(x) // len(part[some]))
+                    sums[path].add(x, slopes, each, counts[0] if counts else None)
     if not samples[_OWN]:
         raise DataError("The data has no sample of the labels that the subnetwork is to answer.")
     return samples
+
+
+def _at_once(graph: Graph, portion: dict[str, Any]) -> int:
+    """Return how many samples are looked at together, so that what is held stays small."""
+    shapes = [
+        stream.shape[1:]
+        for traced in graph.calls.values()
+        if traced.call.path in portion
+        for stream in (traced.inputs[0], traced.outputs[0])
+    ]
+    each = sum(math.prod(size or 1 for size in shape) for shape in shapes)
+    return max(1, _HELD // max(each, 1))
 
 
 def _dealt(question: Question, batch: Batch) -> tuple[Any, NDArray[np.int32]]:

