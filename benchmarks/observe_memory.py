@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 
@@ -31,6 +30,7 @@ def measure(way: str, network: str, samples: int, batch: int) -> None:
     import keras
     import models
     import tensorflow as tf
+    from timing import peak_memory
 
     import keras_nns as nns
 
@@ -48,7 +48,7 @@ def measure(way: str, network: str, samples: int, batch: int) -> None:
         statistics = full if way == "full" else ("fired", "mean")
         memory = {"default": "auto", "full": "auto", "one pass": None}.get(way, way)
         nns.observe(model, data, statistics=statistics, verbose=False, memory=memory)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory())
 
 
 def peak(*args: object) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,16 @@ def machine() -> str:
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
         f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
     )
+
+
+def peak_memory() -> float:
+    """Return the largest resident size of this process so far, in MiB.
+
+    Linux keeps `ru_maxrss` over fork and exec, so a child would report its parent's; its own is in
+    `/proc`.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [one for one in status.read_text().splitlines() if one.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

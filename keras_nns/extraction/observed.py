@@ -148,6 +148,7 @@ def observe_parent(
     names = division.label_names
     prepared = Prepared(task.model, division, memory=memory)
     activity = observe(task.model, division.fitted, label_names=names, verbose=False)
+    prepared.looked_at = True
     refuse_unobserved(activity, task.labels)
     return ObservedParent(task.model, prepared, activity, batch_size)
 

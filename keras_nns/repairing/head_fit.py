@@ -96,7 +96,7 @@ class _CalibrateHead:
         summed = record.head in ("binary", "other")
         anew = summed and not self.every_label
         head = find_head(treatment.model, record, anew=anew)
-        ran = treatment.run("to_fit", Forward(head.features, None))
+        ran = treatment.run("to_fit", Forward(head.features, None, trusted=True))
         labels, several = settle_labels(ran.labels, len(names), None)
         x, weights = ran.outputs[1].astype(np.float64), ran.weights
         asked_for = question_of(record, names, head.answers, treatment.model.name)
@@ -193,7 +193,7 @@ def at_half(model: Any, record: Lineage, batches: Iterable[Batch], names: Sequen
         model = copied(model, bias=head.path)
         head = find_head(model, record, anew=False)
     own = list(record.plan.labels) if head.dense.kernel.shape[-1] > 1 else [0]
-    ran = run([(head.features, None)], batches)
+    ran = run([Forward(head.features, None, trusted=True)], batches)
     labels, _ = settle_labels(ran.labels, len(names), None)
     truth = question_of(record, names, head.answers, model.name).truth(labels)[:, 1]
     bias = np.asarray(head.dense.bias, dtype=np.float64)

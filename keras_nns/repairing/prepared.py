@@ -31,6 +31,7 @@ class Prepared:
         graph: Its graph.
         division: The data.
         memory: As given.
+        looked_at: Whether the parent's answers to the data were looked at, as by `observe`.
 
     Raises:
         SurgeryError: `memory` is no number of bytes.
@@ -45,6 +46,7 @@ class Prepared:
         self.graph = trace(parent)
         self.division = division
         self.memory = memory
+        self.looked_at = False
         self._forwards: dict[str | None, Forward] = {}
         self._ran: dict[tuple[Part, str | None, bool], Ran] = {}
         self._of_labels: dict[tuple[int, ...], Prepared] = {}
@@ -69,7 +71,7 @@ class Prepared:
     def forward(self, output: str | None) -> Forward:
         """Return the parent's forward pass to an output, compiled once for all who ask."""
         if output not in self._forwards:
-            self._forwards[output] = Forward(self.parent, output)
+            self._forwards[output] = Forward(self.parent, output, trusted=self.looked_at)
         return self._forwards[output]
 
     def run(
@@ -94,6 +96,7 @@ class Prepared:
         if known is None:
             everyone: list[Answering] = [self.forward(output), *others]
             ran = run(everyone, batches(), every_step=every_step)
+            self.forward(output).trusted = True
             if self.division.constant:
                 self._ran[key] = replace(ran, outputs=ran.outputs[:1])
             return ran

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 
 from keras_nns.data.batches import unweighted
 from keras_nns.judgement.question import Question, question_of
-from keras_nns.observation.forward import run, settle_labels
+from keras_nns.observation.forward import Forward, run, settle_labels
 from keras_nns.repairing.last_dense import Head, find_head
 from keras_nns.repairing.patient import Gain, Step, Treatment
 from keras_nns.repairing.regression import check_samples
@@ -65,8 +65,10 @@ class _CalibrateTemperature:
         summed = record.head in ("binary", "other")
         balance = summed if self.balance is None else self.balance
 
+        features = Forward(head.features, None, trusted=True)
+
         def look(batches: Any) -> _Samples:
-            ran = run([(head.features, None)], unweighted(batches, self.name))
+            ran = run([features], unweighted(batches, self.name))
             settled = settle_labels(ran.labels, len(names), None)
             return _Samples.of(head, question, ran.outputs[0], settled, balance=balance)
 

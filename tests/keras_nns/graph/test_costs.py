@@ -209,3 +209,19 @@ def operations(profile):
     for child in profile.children:
         yield child
         yield from operations(child)
+
+
+@pytest.mark.parametrize(
+    ("side", "samples"), [(8, 256), (64, 2**24 // (64 * 64 * (3 + 61))), (512, 8)]
+)
+def test_a_batch_is_smaller_where_a_layer_is_large(side, samples):
+    """The convolution reads three numbers at each place and writes 61; inside another model."""
+    inner = keras.Sequential([keras.Input((side, side, 3)), layers.Conv2D(61, 3, padding="same")])
+    x = keras.Input((side, side, 3))
+    model = keras.Model(x, layers.GlobalAveragePooling2D()(inner(x)))
+    assert costs.usual_batch_size(model) == samples
+
+
+def test_lengths_that_are_open_leave_the_usual_batch():
+    model = keras.Sequential([keras.Input((None, 12)), layers.LSTM(8), layers.Dense(3)])
+    assert costs.usual_batch_size(model) == 256

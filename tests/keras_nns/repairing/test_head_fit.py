@@ -258,6 +258,17 @@ def test_a_nested_model_that_is_called_twice_is_named(digits):
         nns.repair(small, model, digits, steps=nns.steps.calibrate_head())
 
 
+def test_features_are_no_answers_by_which_a_scale_is_judged(parent, digits, monkeypatch):
+    from keras_nns.observation import forward
+
+    seen = []
+    monkeypatch.setattr(forward, "check_scale", lambda model, *_: seen.append(model))
+    small = nns.cut(parent, plan_of(parent, digits, [3, 8]), head="other")
+    steps = (nns.steps.calibrate_head(), nns.steps.calibrate_temperature())
+    nns.repair(small, parent, digits, steps=steps)
+    assert seen and all(model is parent for model in seen)
+
+
 def test_labels_that_are_true_together_get_one_regression_each(digits):
     x, y = digits
     table = np.stack([y < 5, y % 2 == 0, y % 3 == 0], axis=1)

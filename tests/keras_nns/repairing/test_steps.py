@@ -272,6 +272,21 @@ def test_moments_survive_a_large_mean():
     np.testing.assert_allclose(sums.of(*HALVES).covariance, covariance, rtol=1e-8, atol=1e-8)
 
 
+def test_moments_multiplied_in_float32_are_off_by_no_more_than_is_said():
+    from keras_nns.observation.moments import MomentSums
+
+    mixing = RNG.normal(size=(40, 40))
+    rows = (RNG.normal(size=(60_000, 40)) @ mixing + 30 * RNG.normal(size=40)).astype(np.float32)
+    sums = MomentSums(40, 0, parts=2, multiplied="float32")
+    for part in (0, 1):
+        some = rows[part::2]
+        sums.update(some, None, np.full(len(some), part, np.int32), np.ones(len(some)))
+    wanted = np.cov(rows.astype(np.float64).T, bias=True)
+    scale = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)))
+    assert (np.abs(sums.of(0, 1).covariance - wanted) / scale).max() < 1e-6
+    np.testing.assert_allclose(sums.of(0, 1).mean[0], rows.mean(axis=0, dtype=float), rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

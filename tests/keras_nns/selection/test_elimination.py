@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_nns.selection import elimination
 from keras_nns.selection.elimination import Reader, eliminate, rising
 
 
@@ -100,3 +101,12 @@ def test_rising_losses_rise_and_keep_their_sum(losses):
     np.testing.assert_allclose(found.sum(), sum(losses), rtol=1e-6, atol=1e-250)
     # Never above the sums they replace.
     assert (found.cumsum() <= np.cumsum(losses) + 1e-6 * max(losses) + 1e-250).all()
+
+
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_importance_that_knows_few_directions_has_a_root_of_as_many(rank):
+    random = np.random.default_rng(rank)
+    factor = random.normal(size=(7, rank)) * [[1e4], [1], [1], [0], [1e-3], [1], [1]]
+    root = elimination._root(factor @ factor.T)
+    assert root.shape[0] == 7 and root.shape[1] <= rank
+    np.testing.assert_allclose(root @ root.T, factor @ factor.T, rtol=1e-6, atol=1e-4)
