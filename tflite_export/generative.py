@@ -228,9 +228,14 @@ class Generator:
             Logits, float32 `(tokens - start, vocabulary)`.
 
         Raises:
-            OptionError: The text is empty or too long, or holds unknown tokens.
+            OptionError: The text is empty or too long, holds unknown tokens, or ends where it is
+                prefilled.
         """
         text = self._checked(tokens)
+        if not 0 <= start < len(text):
+            raise OptionError(
+                f"`start` must leave a token to score, 0 to {len(text) - 1}. Received: {start!r}."
+            )
         caches, found = self._read(text[:start]), []
         for place in range(start, len(text)):
             scores, caches = self._next(int(text[place]), place, caches)

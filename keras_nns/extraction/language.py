@@ -94,8 +94,10 @@ def extract_language(
     verbose: Verbose = "auto",
 ) -> LanguageExtraction:
     """Make a language model smaller for some kinds of text; see `extract`."""
-    graph, opened = open_texts(model, data, y, options)
+    graph = trace_writer(model, options)
+    # Before the texts are read, which may take long.
     told, allowed = parameters_of(budget, graph)
+    opened = open_texts(graph, data, y, options)
     seconds: dict[str, float] = {}
     keeper = Keeper(None)
     with job(verbose) as shown, left_behind(keeper.found):
@@ -145,21 +147,28 @@ class ObservedWriter:
     score: str
 
 
-def open_texts(
-    model: Any, data: Any, y: Any, options: LanguageOptions
-) -> tuple[Graph, OpenedTexts]:
-    """Check the options, trace the model, and deal the texts.
+def trace_writer(model: Any, options: LanguageOptions) -> Graph:
+    """Check the options, and trace the model.
 
     Raises:
-        DataError: The texts do not fit, are of one kind, or of another than asked for.
         ModelError: The model scores no vocabulary, or nothing of it can be cut.
-        SelectionError: A label or an option makes no sense.
+        SelectionError: An option makes no sense.
     """
     _check(options)
     NextToken(model)
     graph = trace(model)
     hidden_layout(graph)
-    texts, numbers = _opened(model, data, y, options)
+    return graph
+
+
+def open_texts(graph: Graph, data: Any, y: Any, options: LanguageOptions) -> OpenedTexts:
+    """Read the texts, and deal them.
+
+    Raises:
+        DataError: The texts do not fit, are of one kind, or of another than asked for.
+        SelectionError: A label makes no sense.
+    """
+    texts, numbers = _opened(graph.model, data, y, options)
     whole_fitted, whole_held = texts.divided(options.held_out, options.seed)
     fitted, held = (
         part.sample(options.calibration, options.seed) for part in (whole_fitted, whole_held)
@@ -169,7 +178,7 @@ def open_texts(
         "calibrated": (fitted.of(numbers).size, taught.size),
         "judged": (held.size, whole_held.size),
     }
-    return graph, OpenedTexts(tuple(numbers), fitted, taught, held, windows)
+    return OpenedTexts(tuple(numbers), fitted, taught, held, windows)
 
 
 def observe_writer(

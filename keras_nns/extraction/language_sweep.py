@@ -17,6 +17,7 @@ from keras_nns.extraction.language import (
     make_writer,
     observe_writer,
     open_texts,
+    trace_writer,
 )
 from keras_nns.extraction.language_extracted import LanguageExtraction
 from keras_nns.extraction.language_sizes import parameters_of, sizes_of
@@ -111,9 +112,10 @@ def sweep_language(
     verbose: Verbose = "auto",
 ) -> LanguageSweep:
     """Make smaller language models of many sizes for some kinds of text; see `sweep`."""
-    graph, opened = open_texts(model, data, y, options)
+    graph = trace_writer(model, options)
     shares = np.linspace(_LARGEST, _SMALLEST, sizes) if isinstance(sizes, int) else np.array(sizes)
     budgets = [parameters_of(share, graph) for share in sorted(shares.tolist(), reverse=True)]
+    opened = open_texts(graph, data, y, options)
     names = tuple(opened.fitted.names[number] for number in opened.numbers)
     whole, looked_up = sizes_of(model)
     made: list[LanguageExtraction] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -40,6 +39,8 @@ _VALUES = 2**22
 """About how many features are held at once while moments are summed."""
 _HELD = 2**23
 """About how many numbers that layers read and give are held at once, 32 MiB in float32."""
+_WIDE = 64
+"""Features or outputs from which on products take most of the time, and are made in float32."""
 _OWN, _REST = _PARTS = 0, 1
 
 
@@ -119,9 +120,8 @@ class _Sums:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        sums = partial(MomentSums, targets=0, parts=len(_PARTS), multiplied="float32")
-        self.features = sums(linear.feature_count(layer))
-        self.slopes = sums(int(layer.kernel.shape[-1]))
+        self.features = _sums(linear.feature_count(layer))
+        self.slopes = _sums(int(layer.kernel.shape[-1]))
 
     def add(
         self,
@@ -148,6 +148,11 @@ class _Sums:
             weight = np.ones(len(rows)) if counts is None else counts[some].reshape(-1)
             self.features.update(rows, None, parts, weight)
             self.slopes.update(slopes[some].reshape(len(rows), -1), None, parts, weight)
+
+
+def _sums(width: int) -> MomentSums:
+    kind = "float32" if width >= _WIDE else "float64"
+    return MomentSums(width, 0, parts=len(_PARTS), multiplied=kind)
 
 
 def _portions(layers: dict[str, TracedCall]) -> Iterator[dict[str, Any]]:

@@ -112,6 +112,12 @@ def test_an_answer_ends_where_it_is_told_to(generator: tflite_export.Generator) 
     assert least[-1] == generator.scores(prompt(5), start=4)[0].argmin()
 
 
+@pytest.mark.parametrize("start", [-1, 5, 6])
+def test_scores_of_no_token_are_refused(generator: tflite_export.Generator, start: int) -> None:
+    with pytest.raises(tflite_export.OptionError, match="leave a token to score, 0 to 4"):
+        generator.scores(prompt(5), start=start)
+
+
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [

@@ -297,6 +297,16 @@ def test_wrong_uses_each_have_one_clear_error(lm, texts):
     refused(lm, (few, kinds[:3]), DataError, "one text of kind 'code'")
 
 
+def test_a_budget_is_refused_before_texts_are_read(lm, texts, monkeypatch):
+    from keras_nns.extraction import language
+
+    monkeypatch.setattr(language, "read_texts", lambda *_, **__: pytest.fail("texts were read"))
+    refused(lm, texts, SelectionError, "above 0 and at most 1", budget="180%")
+    refused(lm, texts, SelectionError, "parameters, in bytes", budget="macs=10k")
+    with pytest.raises(SelectionError, match="above 0 and at most 1"):
+        nns.sweep(lm, texts, labels="code", sizes=[0.5, 1.8], label_names=KINDS)
+
+
 def test_limits_of_distillation_are_for_language_models():
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     with pytest.raises(SurgeryError, match="are for language models"):

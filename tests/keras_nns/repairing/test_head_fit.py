@@ -108,7 +108,7 @@ def test_a_binary_head_is_the_regression_of_scikit_learn(parent, digits):
 @pytest.mark.parametrize("form", ["parent", "functional"])
 def test_a_binary_head_gets_right_what_it_got_wrong(digits, every_label, form, request):
     model = request.getfixturevalue(form)
-    small = nns.cut(model, plan_of(model, digits, 8, units=6), head="binary")
+    small = nns.cut(model, plan_of(model, digits, 8, units=12), head="binary")
     fixed = fit(model, small, digits, every_label=every_label).model
     before, after = balanced(small, digits)[0], balanced(fixed, digits)[0]
     assert after.balanced_accuracy > before.balanced_accuracy
