@@ -80,6 +80,24 @@ def _seeds_keep_kernels() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _tensors_are_read_as_arrays() -> Iterator[None]:
+    """numpy reads what a model answers on any backend; torch's own refuses, for its gradients."""
+    if keras.config.backend() != "torch":
+        yield
+        return
+    import torch
+
+    as_array = torch.Tensor.__array__
+
+    def read(tensor: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+        found = as_array(tensor.detach(), dtype)
+        return found.copy() if copy else found
+
+    with patch.object(torch.Tensor, "__array__", read):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _first_step_is_traced_once() -> Iterator[None]:
     """Make the optimizer's variables before the step that Keras traces.
 

@@ -28,6 +28,7 @@ from tflite_export.errors import (
 from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Labels, Metadata, Normalization
 from tflite_export.keras_model.decisions import decide, decides, target_indices
+from tflite_export.keras_model.elsewhere import on_tensorflow
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.sizes import with_length
 from tflite_export.keras_model.source import Source, predict, source
@@ -43,6 +44,7 @@ Array = np.ndarray[Any, Any]
 _LOOKED_AT = 4096
 
 
+@on_tensorflow
 def convert(
     model: Any,
     *,

@@ -22,6 +22,7 @@ from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
 from tflite_export.flatbuffer.metadata_types import Files, Metadata
 from tflite_export.keras_model.decoding import Decoding, decoding
+from tflite_export.keras_model.elsewhere import on_tensorflow
 from tflite_export.recipes import Recipe
 from tflite_export.running.silence import captured
 from tflite_export.variants import Variant, variant
@@ -34,6 +35,7 @@ _PREFILL = 32
 _TOKENS, _PLACES, _SCORES = "tokens", "input_pos", "logits"
 
 
+@on_tensorflow
 def convert_generative(
     model: Any,
     *,

@@ -15,6 +15,7 @@ from tflite_export.files import read
 from tflite_export.flatbuffer import container, packing
 from tflite_export.generative import Generator, generates
 from tflite_export.keras_model.decisions import decide, decides, target_indices
+from tflite_export.keras_model.elsewhere import on_tensorflow
 from tflite_export.keras_model.ports import Port
 from tflite_export.keras_model.rounding import rounding
 from tflite_export.keras_model.samples import arrays
@@ -52,6 +53,7 @@ Array = np.ndarray[Any, Any]
 _SIDES = 2
 
 
+@on_tensorflow
 def verify(
     flat: bytes | str | os.PathLike[str],
     model: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from keras_nns.engine.failures import EndOfData
@@ -45,7 +46,8 @@ class Fitting:
         model, function, step = self._model, f"{kind}_function", f"{kind}_step"
         self._previous[function] = getattr(model, function)
         inner_step, own = getattr(model, step), vars(model).get(step)
-        vars(model)[step] = lambda data: around(inner_step, data)
+        # In jax a step takes the state of the model before the data.
+        vars(model)[step] = lambda *given: around(partial(inner_step, *given[:-1]), given[-1])
         try:
             getattr(model, f"make_{kind}_function")(force=True)
         finally:
@@ -55,9 +57,9 @@ class Fitting:
                 vars(model)[step] = own
         inner = getattr(model, function)
 
-        def guarded(iterator: Any) -> Any:
+        def guarded(*given: Any) -> Any:
             try:
-                return inner(iterator)
+                return inner(*given)
             except BaseException as error:
                 # The end of an epoch of unknown length is no failure.
                 if not isinstance(error, (StopIteration, EndOfData)):

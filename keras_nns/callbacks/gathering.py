@@ -15,6 +15,7 @@ from keras import ops
 from keras_nns.callbacks.fit_hooks import Fitting
 from keras_nns.data.labels import output_label_count
 from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.backend import refuse
 from keras_nns.engine.devices import replica_count
 from keras_nns.engine.replicas import Replicas
 from keras_nns.engine.tensors import is_floating
@@ -51,6 +52,11 @@ class Gatherer:
         label_names: Sequence[str] | None,
         label_count: int | None,
     ) -> None:
+        refuse(
+            "ActivityMonitor() without data, which watches the training step itself,",
+            "pass data=(x, y), which it watches behind every epoch.",
+            here=("jax",),
+        )
         self._model = model
         self._graph: Graph = trace(model)
         self._taps: tuple[Tap, ...] = taps_of(self._graph, layers)

@@ -15,6 +15,7 @@ from keras import ops, tree
 from keras_nns.callbacks.fit_hooks import Fitting
 from keras_nns.data.batches import as_batches
 from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.backend import refuse
 from keras_nns.engine.devices import replica_count
 from keras_nns.engine.layers import mask_of, with_mask
 from keras_nns.engine.tensors import as_tensor
@@ -183,6 +184,11 @@ class GradualCut(keras.callbacks.Callback):
         return dict(zip(turns, shares_of(self._schedule, len(turns), self._share), strict=True))
 
     def _check(self) -> None:
+        refuse(
+            "GradualCut",
+            "take units away between trainings, with nns.in_steps.",
+            here=("jax",),
+        )
         if replica_count(self.model) > 1:
             raise ModelError(
                 "GradualCut under tf.distribute is not supported. Train on one device."

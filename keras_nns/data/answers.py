@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nns.data.labels import output_label_count
+from keras_nns.engine.derivatives import unrecorded
 from keras_nns.engine.layers import losses_kept
 
 _AT_ONCE = 64
@@ -46,7 +47,7 @@ def answers(model: keras.Model, inputs: Any) -> NDArray[np.int64]:
     rows = []
     each = sum(part[:1].size for part in flat)
     most = max(1, min(_AT_ONCE, _NUMBERS // max(each, 1)))
-    with losses_kept(model):
+    with losses_kept(model), unrecorded():
         for start in range(0, len(flat[0]), most):
             # A model saved with a list of one input warns when it gets an array, and not for a
             # tensor.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -18,6 +19,7 @@ if NAME not in SPOKEN:
         f"{WAY_ON}"
     )
 
+_PROPER = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 ON_TENSORFLOW = NAME == "tensorflow"
 
 
@@ -34,14 +36,19 @@ tf: Any = _WhenAsked()
 """TensorFlow, which reads `tf.data`, images and summaries whatever models run on."""
 
 
-def refuse(what: str, instead: str) -> NoReturn:
-    """Say that a verb is not there on this backend.
+def refuse(what: str, instead: str, *, here: Sequence[str] = ("jax", "torch")) -> None:
+    """Refuse a verb on backends that it does not know.
 
     Args:
         what: The verb, as the user wrote it.
         instead: What to do.
+        here: The backends.
 
     Raises:
-        BackendError: Always.
+        BackendError: Keras runs on one of them.
     """
-    raise BackendError(f"{what} works where Keras runs on TensorFlow. Here it is {NAME}: {instead}")
+    if NAME in here:
+        known = " and ".join(_PROPER[name] for name in SPOKEN if name not in here)
+        raise BackendError(
+            f"{what} works where Keras runs on {known}. Here it runs on {_PROPER[NAME]}: {instead}"
+        )

@@ -14,6 +14,7 @@ if TYPE_CHECKING or NAME == "tensorflow":
         is_floating,
         is_tensor,
         size_in_bytes,
+        unshared,
     )
 elif NAME == "jax":
     from keras_nns.engine.jax.tensors import (
@@ -22,6 +23,7 @@ elif NAME == "jax":
         is_floating,
         is_tensor,
         size_in_bytes,
+        unshared,
     )
 else:
     from keras_nns.engine.torch.tensors import (
@@ -30,6 +32,7 @@ else:
         is_floating,
         is_tensor,
         size_in_bytes,
+        unshared,
     )
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "is_sparse",
     "is_tensor",
     "size_in_bytes",
+    "unshared",
 ]
 
 

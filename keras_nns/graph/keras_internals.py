@@ -18,6 +18,7 @@ import numpy as np
 from keras import tree
 from keras.src.models.functional import Functional
 
+from keras_nns.engine.derivatives import unrecorded
 from keras_nns.engine.layers import losses_kept
 from keras_nns.errors import ModelError
 
@@ -193,10 +194,10 @@ def undisturbed(model: Any) -> Iterator[None]:
     """Leave a model as it was after running its layers.
 
     Stateful recurrent layers get the states they had back, and losses that calls leave behind are
-    forgotten.
+    forgotten. What is computed in the context is recorded for no gradients.
     """
     values = [(variable, variable.numpy()) for variable in recurrent_states(model)]
-    with losses_kept(model):
+    with losses_kept(model), unrecorded():
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch, Batches, unweighted
 from keras_nns.engine.derivatives import Watch, differentiated
 from keras_nns.engine.layers import mask_of, with_mask
+from keras_nns.engine.logits import activated, logits_left
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import as_array
 from keras_nns.errors import DataError, SelectionError
@@ -276,7 +277,8 @@ def _slopes(
                 return _activated(layer, x, before)
             if accepts_training(layer):
                 kwargs = {**kwargs, "training": False}
-            return layer(*args, **kwargs)
+            with logits_left(layer):
+                return layer(*args, **kwargs)
 
         outputs = walk(graph.model, standardise_inputs(graph.model, inputs), visit)
         answer = outputs[graph.outputs.index(question.answering)]
@@ -298,7 +300,7 @@ def _activated(layer: Any, x: Any, before: Any) -> Any:
     activation = layer.activation or activations.linear
     if getattr(layer, "data_format", "") == "channels_first":
         before = ops.moveaxis(before, -1, 1)
-    given = activation(ops.cast(before, layer.compute_dtype))
+    given = activated(activation, ops.cast(before, layer.compute_dtype))
     return with_mask(given, mask_of(x) if layer.supports_masking else None)
 
 

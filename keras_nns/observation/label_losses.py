@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_nns.data.outputs import loss_of
 from keras_nns.engine.failures import InvalidValues
+from keras_nns.engine.logits import logits_of
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.tracing import Graph, Output
 from keras_nns.surgery.lineage import answering_output, lineage
@@ -138,7 +139,7 @@ def takes_one_label(objective: Objective) -> bool:
 def _logits_of(output: Output, outputs: Any) -> Any:
     found = outputs
     if output.kind != "linear":
-        found = getattr(outputs, "_keras_logits", None)
+        found = logits_of(outputs)
         if found is None:
             raise ModelError(
                 f"What goes into the {output.kind} of output {output.name!r} cannot be found. "

@@ -14,6 +14,7 @@ from keras import ops, tree
 
 from keras_nns.engine.derivatives import Watch
 from keras_nns.engine.layers import losses_kept
+from keras_nns.engine.logits import logits_left
 from keras_nns.errors import ModelError, SelectionError
 from keras_nns.graph.keras_internals import (
     Call,
@@ -148,6 +149,7 @@ def run_watched(
             for place, point in asked.items():
                 if watch is not None and point.reading is not None:
                     stack.enter_context(_handing(seen, place, point.reading, watch))
+            stack.enter_context(logits_left(call.operation))
             outputs = call.operation(*args, **kwargs)
         flat = tree.flatten(outputs)
         for place, point in asked.items():

@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, softmax
 
 from keras_nns.data.batches import unweighted
+from keras_nns.engine.derivatives import unrecorded
 from keras_nns.judgement.question import Question, question_of
 from keras_nns.observation.forward import Forward, run, settle_labels
 from keras_nns.repairing.last_dense import Head, find_head
@@ -144,7 +145,10 @@ class _Samples:
         return any(hasattr(layer, "kernel") for layer in self.head.behind)
 
     def _outputs(self, temperature: float) -> NDArray[np.float64]:
-        values: Any = self.head.dense.activation(ops.convert_to_tensor(self.logits / temperature))
-        for layer in self.head.behind:
-            values = layer(values, training=False)
+        with unrecorded():
+            values: Any = self.head.dense.activation(
+                ops.convert_to_tensor(self.logits / temperature)
+            )
+            for layer in self.head.behind:
+                values = layer(values, training=False)
         return np.asarray(values, dtype=np.float64)

@@ -44,4 +44,4 @@ class _Copier(Rebuilder):
         if getattr(old, "use_bias", True) == getattr(new, "use_bias", True):
             super()._copy_weights(old, new)
         else:
-            new.kernel.assign(old.kernel)
+            new.kernel.assign(np.asarray(old.kernel))

@@ -13,7 +13,7 @@ import keras
 from keras import tree
 
 from keras_nns.engine import operations
-from keras_nns.engine.tensors import as_tensor
+from keras_nns.engine.tensors import as_array, as_tensor, unshared
 from keras_nns.errors import SurgeryError
 from keras_nns.graph.keras_internals import (
     Call,
@@ -267,7 +267,7 @@ class Rebuilder:
             )
         for index, (source, target) in enumerate(zip(before, after, strict=True)):
             binding = blueprint.bindings.get(index) if blueprint else None
-            value = self._slice(source.value, binding)
+            value = unshared(self._slice(source.value, binding))
             if tuple(target.shape) != tuple(value.shape):
                 raise SurgeryError(_mismatch(old, source, value, target, blueprint))
             target.assign(value)
@@ -287,7 +287,7 @@ class Rebuilder:
             if not self._keep.all(units):
                 value = operations.gather(value, self._keep.where(units), axis=axis)
         if binding is not None and binding.scale is not None:
-            value = value.numpy()
+            value = as_array(value)
             value = (value * binding.scale(self._keep)).astype(value.dtype)
         return value
 

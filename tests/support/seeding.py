@@ -6,8 +6,6 @@ import random
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
-from tensorflow.python.eager import context
 
 _keras_seeds_all = keras.utils.set_random_seed
 
@@ -18,6 +16,11 @@ def seed_all(seed: int) -> None:
     `tf.random.set_seed` throws them away, since some that draw (`tf.random.uniform`) count on.
     Keras has none of those. Making every kernel anew took a third of the tests' time.
     """
+    if keras.config.backend() != "tensorflow":
+        _keras_seeds_all(seed)
+        return
+    import tensorflow as tf
+    from tensorflow.python.eager import context
 
     def set_seed(seed: int) -> None:
         held = context.context()

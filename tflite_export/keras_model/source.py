@@ -15,13 +15,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tflite_export.errors import ConversionError, OptionError
-from tflite_export.keras_model.backend import refuse
 from tflite_export.keras_model.ports import Kernel, Port
-
-refuse(keras.config.backend())
 
 Array = np.ndarray[Any, Any]
 
@@ -184,6 +180,8 @@ def predictor(
     Returns:
         Gives the answers to a batch; raises `OptionError` where the model fails on it.
     """
+    import tensorflow as tf  # noqa: PLC0415  (elsewhere Keras may run on another backend)
+
     specs = [
         tf.TensorSpec((None, *shape[1:]), port.dtype)
         for shape, port in zip(shapes, origin.inputs, strict=True)
@@ -312,6 +310,8 @@ def _traced_outputs(
     answer: Callable[[Sequence[Any]], Any], inputs: tuple[Port, ...]
 ) -> tuple[Port, ...]:
     """Find a subclassed model's outputs by tracing it once."""
+    import tensorflow as tf  # noqa: PLC0415
+
     specs = [tf.TensorSpec(port.shape, port.dtype) for port in inputs]
     traced = tf.function(lambda *flat: answer(flat), autograph=False).get_concrete_function(*specs)
     tensors = keras.tree.flatten(traced.structured_outputs)

@@ -34,6 +34,11 @@ def as_tensor(x: Any) -> Any:
         return ops.convert_to_tensor(x)
 
 
+def unshared(x: Any) -> Any:
+    """Return a tensor in memory of its own: a variable that is trained gives its memory away."""
+    return jnp.array(x, copy=True)
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
 

@@ -25,6 +25,11 @@ def as_tensor(x: Any) -> Any:
     return tf.convert_to_tensor(x)
 
 
+def unshared(x: Any) -> Any:
+    """Return a tensor that is to be a variable's value: it is copied before either is written."""
+    return x
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
 

@@ -42,6 +42,11 @@ def as_tensor(x: Any) -> Any:
     return ops.convert_to_tensor(torch.from_numpy(x))
 
 
+def unshared(x: Any) -> Any:
+    """Return a tensor that is to be a variable's value: torch copies it then."""
+    return x
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """Return the values of a tensor or variable as an array, not copied where numpy knows the type.
 

@@ -12,7 +12,7 @@ from typing import Any
 from keras_hub.models import Backbone, Task
 
 from keras_nns.engine import operations
-from keras_nns.engine.tensors import as_tensor
+from keras_nns.engine.tensors import as_tensor, unshared
 from keras_nns.errors import SurgeryError
 from keras_nns.surgery.copying import copied
 
@@ -135,7 +135,7 @@ def _rows(source: Any, target: Any, before: int, kept: Sequence[int]) -> Any:
     value = as_tensor(source.value)
     old, new = tuple(source.shape), tuple(target.shape)
     if old == new:
-        return value
+        return unshared(value)
     axes = [axis for axis, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]]
     if len(old) != len(new) or [(old[a], new[a]) for a in axes] != [(before, len(kept))]:
         raise SurgeryError(

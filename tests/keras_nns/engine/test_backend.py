@@ -39,17 +39,6 @@ def test_every_entry_says_the_same():
         assert "KERAS_BACKEND=tensorflow" in line
 
 
-def test_the_exporter_says_where_to_export():
-    entries = [
-        f"import tflite_export; tflite_export.{name}(None)" for name in ("convert", "verify")
-    ]
-    kind = "tflite_export.ExportError"
-    code = "".join(CODE.format(entry=entry, kind=kind) for entry in entries)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    said = "ConversionError True only TensorFlow has a way to TFLite"
-    assert [line.startswith(said) for line in done.stdout.splitlines()] == [True, True]
-
-
 MISSING = """
 try:
     {entry}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from backends import on_tensorflow
 from keras import layers
 
 from keras_nns.errors import DataError, ModelError
@@ -184,6 +185,7 @@ def test_counting_leaves_the_model_as_it_was():
     assert model.predict_function is None
 
 
+@on_tensorflow("its profiler")
 def test_tensorflows_profiler_agrees():
     x = keras.Input((12, 12, 3))
     y = layers.Conv2D(4, 3, padding="same")(x)

@@ -20,7 +20,7 @@ def test_every_sample_is_seen_once_in_its_order(at_once):
         steps.add(1)
         most.assign(ops.maximum(most.value, ops.shape(number)[0]))
         # The order shows: what comes later counts less.
-        share = ops.cast(1 / (1 + number), "float64")
+        share = 1 / (1 + ops.cast(number, "float64"))
         total.add(ops.sum(ops.cast(inputs["a"], "float64") * share[:, None], axis=0))
 
     parts = [slice(0, 4), slice(4, 5), slice(5, 10)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from architectures import random_plan
+from backends import on_tensorflow
 from contract import chain, inputs_of, randomise
 from keras import layers as L
 from keras import ops
@@ -36,7 +37,7 @@ VECTORS = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
     [
         keras.initializers.Constant(VECTORS),
         keras.initializers.Constant(VECTORS.tolist()),
-        tf.constant(VECTORS),
+        pytest.param(tf.constant(VECTORS), marks=on_tensorflow("its tensor")),
         VECTORS,
     ],
     ids=["constant array", "constant lists", "tensor", "array"],

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from architectures import random_plan
+from backends import not_on
 from contract import randomise, steps
 from keras import layers as L
 from keras import ops
@@ -249,6 +250,7 @@ def test_masked_steps_stay_in_their_time_distributed():
     assert L.TimeDistributed in [type(layer) for layer in flat.layers]
 
 
+@not_on("torch", "normalises only the last axes")
 def test_statistics_over_other_axes_stay_what_they_are():
     model = steps(L.LayerNormalization(axis=1), L.LayerNormalization(axis=(1, 2)))
     kinds = [type(layer) for layer in nns.unfold(model, normalizations=True).layers]
