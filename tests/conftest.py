@@ -73,6 +73,20 @@ def _conversions_do_once_what_they_do() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_file_is_timed_for_long() -> Iterator[None]:
+    """No test asks how fast a file is, and cards would time each for half a second."""
+    from tflite_export import deployment
+
+    measure = deployment._latency
+
+    def measure_shortly(flat: bytes, values: Any, threads: int, seconds: float) -> Any:
+        return measure(flat, values, threads, min(seconds, 0.05))
+
+    with patch.object(deployment, "_latency", measure_shortly):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _seeds_keep_kernels() -> Iterator[None]:
     """Also where a test, an example or the demo seeds as Keras does."""
     with patch.object(keras.utils, "set_random_seed", seed_all):

@@ -297,6 +297,7 @@ class Notebook:
         self.renewed += 1
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_one_picture_a_layer_and_renews_it(model, data, monkeypatch):
     book = Notebook()
     monkeypatch.setattr(live, "import_module", lambda name: book)

@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         while not list(tmp_path.iterdir()):
             assert process.poll() is None
             time.sleep(0.1)
-        time.sleep(3)
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=300)
     finally:

@@ -81,6 +81,7 @@ def test_synsets_are_known_where_keras_has_fetched_them(folder, tmp_path, monkey
     assert read((x, np.array([NAMES[9], NAMES[8]]))).tolist() == [9, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_shell_takes_a_file(folder, tmp_path, capsys):
     (tmp_path / "names.txt").write_text(FORMS["names.txt"])

@@ -40,6 +40,7 @@ def trained(kind):
 KINDS = {"segmentation": "IoU", "denoiser": "R²", "regression": "R²"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_from_data_to_a_subnetwork(kind):
     model, x, y = trained(kind)
@@ -83,6 +84,7 @@ def test_the_score_is_what_the_outputs_lose():
     assert values[least] == pytest.approx(expected, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[0, 2], [1]])
 def test_a_subnetwork_of_some_labels_of_pixels(labels):
     model, x, y = trained("segmentation")
@@ -93,6 +95,7 @@ def test_a_subnetwork_of_some_labels_of_pixels(labels):
     assert found.comparison.drop < 0.3
 
 
+@pytest.mark.slow
 def test_a_network_observed_by_labels_that_it_does_not_answer():
     model, x, _ = trained("denoiser")
     kinds = np.arange(80) % 3

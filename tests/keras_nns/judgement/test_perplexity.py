@@ -39,6 +39,7 @@ def nats(model, x):
     return -np.log(np.take_along_axis(given[:, :-1], ids[:, 1:, None], axis=2)[..., 0]), given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [False, True])
 def test_it_is_the_exponential_of_keras_own_loss(softmax):
     model = language_model(softmax=softmax)
@@ -108,6 +109,7 @@ def test_several_models_stand_side_by_side():
         found["whole", "c"]
 
 
+@pytest.mark.slow
 def test_texts_that_a_network_was_made_from_are_refused():
     model = language_model()
     x, kinds = texts(64)
@@ -147,6 +149,7 @@ def test_tokens_that_a_model_does_not_know_are_refused():
         nns.perplexity(language_model(), x, kinds)
 
 
+@pytest.mark.slow
 def test_models_of_different_tokens_do_not_stand_beside_each_other():
     model = language_model()
     kept = [1, 2, 4, 6]

@@ -129,6 +129,7 @@ def test_booleans_of_a_parent_with_two_labels_are_not_turned_in_silence():
         same(found, nns.evaluate(small, X, np.where(Y % 2 == 0, 0, 1), **options))
 
 
+@pytest.mark.slow
 def test_it_is_repaired_and_trained_by_yes_and_no(model, small):
     with_labels = nns.repair(small, model, (X, Y))
     with_truths = nns.repair(small, model, (X, Y == 4))

@@ -56,6 +56,7 @@ def divergence(theirs, ours, temperature=2.0):
     return temperature**2 * rows.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.25])
 def test_distillation_at_positions_minimises_what_it_says(alpha):
     model = network()
@@ -74,6 +75,7 @@ def test_distillation_at_positions_minimises_what_it_says(alpha):
     assert done.gains[2].after == pytest.approx(judged.mean_iou)
 
 
+@pytest.mark.slow
 def test_a_subnetwork_of_some_labels_is_distilled_at_their_positions():
     model = network()
     small = small_of(model, head="labels", labels=[0, 2])
@@ -85,6 +87,7 @@ def test_a_subnetwork_of_some_labels_is_distilled_at_their_positions():
     assert done.gains[0].before == pytest.approx(expected.mean(), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["distill", "fine_tune"])
 def test_numbers_are_learnt_by_their_squared_error(verb):
     model = network(1, "sigmoid", "mse")
@@ -131,6 +134,7 @@ def test_fine_tuning_at_positions_has_the_loss_that_keras_has(case):
     assert done.gains[0].after < before
 
 
+@pytest.mark.slow
 def test_positions_without_an_answer_are_left_out_where_the_loss_can():
     model = network(loss="sparse_categorical_crossentropy")
     small = small_of(model, head="labels", labels=[0, 2])
@@ -141,6 +145,7 @@ def test_positions_without_an_answer_are_left_out_where_the_loss_can():
     assert done.gains[0].after < done.gains[0].before
 
 
+@pytest.mark.slow
 def test_labels_that_the_parent_does_not_answer_are_no_targets():
     model = network(1, "sigmoid")
     small = small_of(model, KINDS, labels=[1])
@@ -157,6 +162,7 @@ def test_labels_that_the_parent_does_not_answer_are_no_targets():
         nns.fine_tune(model, (X, KINDS))
 
 
+@pytest.mark.slow
 def test_a_model_of_one_position_is_trained_by_labels_of_samples():
     x, y = X.reshape(64, -1), KINDS
     inputs = keras.Input((24,))

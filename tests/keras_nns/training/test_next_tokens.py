@@ -56,6 +56,7 @@ def distilled(parent, small, texts, **options):
     return distill_next_tokens(small, parent, texts, Limits(steps=2), asked=asked, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
 def test_the_first_loss_is_that_of_numpy(texts, alpha):
     parent, small = writer(8, 0), writer(5, 1)
@@ -65,6 +66,7 @@ def test_the_first_loss_is_that_of_numpy(texts, alpha):
     assert found.loss[1] < found.loss[0]
 
 
+@pytest.mark.slow
 def test_probabilities_are_taken_as_such(texts):
     """A softmax of a softmax would be another distribution."""
     losses = []

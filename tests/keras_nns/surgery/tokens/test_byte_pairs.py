@@ -37,6 +37,7 @@ def ranked(draw):
     return tokens, draw(st.permutations(merges))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ranked(), st.data())
 def test_words_of_tokens_that_stay_are_made_into_the_same(rules, data):
