@@ -23,7 +23,6 @@ import keras
 import pytest
 from hypothesis import settings
 from seeding import seed_all
-from tensorflow.lite.python import lite
 
 # No test is timed: a busy machine may take as long as it likes.
 settings.register_profile("untimed", deadline=None)
@@ -56,6 +55,8 @@ def _conversions_do_once_what_they_do() -> Iterator[None]:
     TFLite's converter has all objects of the process looked through each time it ran, our own
     counts those that were frozen, and TFLite's reads the same folder twice.
     """
+    from tensorflow.lite.python import lite
+
     read, last, frozen = lite._load, {}, gc.get_freeze_count()
 
     def read_once(folder: Any, *args: Any, **kwargs: Any) -> Any:
