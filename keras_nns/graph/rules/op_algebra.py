@@ -13,7 +13,7 @@ from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.operands import Operand, operands, slice_constant
 from keras_nns.graph.rules.records import Units
-from keras_nns.graph.rules.registry import rule
+from keras_nns.graph.rules.registry import known, rule
 
 
 @rule(knp.Sum, knp.CountNonzero)
@@ -37,7 +37,7 @@ def norm(site: Site) -> None:
     knp.Amin,
     knp.Prod,
     knp.Median,
-    knp.Ptp,
+    *known(knp, "Ptp"),
     knp.Std,
     knp.Var,
     knp.Any,

@@ -14,7 +14,7 @@ from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.operands import Operand, aligned, operands
 from keras_nns.graph.rules.records import Keep, Units
-from keras_nns.graph.rules.registry import rule
+from keras_nns.graph.rules.registry import known, rule
 
 _NONNEGATIVE = (
     nn.Relu,
@@ -30,7 +30,7 @@ _NONNEGATIVE = (
     knp.Square,
     knp.Sqrt,
     knp.Exp2,
-    knp.Fabs,
+    *known(knp, "Fabs"),
     knp.Arccosh,
 )
 _NONLINEAR = (
@@ -67,7 +67,7 @@ _NONLINEAR = (
     knp.Expm1,
     knp.Reciprocal,
     math.Erf,
-    math.Erfc,
+    *known(math, "Erfc"),
     math.Erfinv,
     math.Rsqrt,
 )
@@ -79,7 +79,7 @@ _OTHER = (
     knp.Round,
     knp.Trunc,
     knp.Deg2rad,
-    knp.Rad2deg,
+    *known(knp, "Rad2deg"),
     knp.Copy,
     knp.Isnan,
     knp.Isinf,
@@ -162,9 +162,7 @@ def normalize(site: Site) -> None:
     knp.LogicalAnd,
     knp.LogicalOr,
     knp.LogicalXor,
-    knp.Fmax,
-    knp.Fmin,
-    knp.Fmod,
+    *known(knp, "Fmax", "Fmin", "Fmod"),
     knp.Logaddexp2,
     knp.Heaviside,
     knp.Isclose,

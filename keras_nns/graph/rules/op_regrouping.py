@@ -17,7 +17,7 @@ from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
 from keras_nns.graph.rules.operands import change_argument
 from keras_nns.graph.rules.records import Keep, Stream
-from keras_nns.graph.rules.registry import rule
+from keras_nns.graph.rules.registry import known, rule
 from keras_nns.graph.rules.shaping import reshape_units
 
 
@@ -44,7 +44,7 @@ def gated_linear_unit(site: Site) -> None:
     site.emit(units)
 
 
-@rule(nn.DepthToSpace)
+@rule(*known(nn, "DepthToSpace"))
 def depth_to_space(site: Site) -> None:
     """Channel `b * channels + c` becomes channel `c` of pixel `b` of a block."""
     channels = fix_space(site, "moves pixels")
@@ -56,7 +56,7 @@ def depth_to_space(site: Site) -> None:
     site.emit({channel_axis(site): channels})
 
 
-@rule(nn.SpaceToDepth)
+@rule(*known(nn, "SpaceToDepth"))
 def space_to_depth(site: Site) -> None:
     """Channel `c` of pixel `b` of a block becomes channel `b * channels + c`."""
     channels = fix_space(site, "moves pixels")

@@ -7,7 +7,7 @@ from keras.src.ops import image, nn
 
 from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.convolution import channel_axis, fix_space
-from keras_nns.graph.rules.registry import rule
+from keras_nns.graph.rules.registry import known, rule
 
 
 @rule(
@@ -17,12 +17,10 @@ from keras_nns.graph.rules.registry import rule
     layers.AveragePooling1D,
     layers.AveragePooling2D,
     layers.AveragePooling3D,
-    layers.AdaptiveMaxPooling1D,
-    layers.AdaptiveMaxPooling2D,
-    layers.AdaptiveMaxPooling3D,
-    layers.AdaptiveAveragePooling1D,
-    layers.AdaptiveAveragePooling2D,
-    layers.AdaptiveAveragePooling3D,
+    *known(
+        layers,
+        *(f"Adaptive{kind}Pooling{rank}D" for kind in ("Max", "Average") for rank in (1, 2, 3)),
+    ),
     nn.MaxPool,
     nn.AveragePool,
 )

@@ -41,6 +41,11 @@ def rule(*types: type, unfolds: bool = False) -> Callable[[Rule], Rule]:
     return register
 
 
+def known(module: Any, *names: str) -> tuple[type, ...]:
+    """Return types of a module of Keras by name; those that an older Keras lacks are left out."""
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))
+
+
 def rule_of(operation: Any) -> Rule | None:
     """Return the rule of an operation's exact type, or None: a subclass may compute otherwise."""
     return _RULES.get(type(operation))
