@@ -188,7 +188,7 @@ def _walk(
             macs, names = _walk(operation, list(args), path)
             unknown.extend(names)
             return macs
-        return count(operation, args, {}, operation.compute_output_spec(*args), path)
+        return count(operation, args, {}, _spec(operation, args, {}), path)
 
     def count(operation: Any, args: Any, kwargs: Any, outputs: Any, path: str) -> int:
         def inner(nested: Any, *given: keras.KerasTensor) -> int:
@@ -202,7 +202,7 @@ def _walk(
     def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal total
         # Shapes alone: calling the layer would add a node to the user's graph.
-        outputs = call.operation.compute_output_spec(*args, **kwargs)
+        outputs = _spec(call.operation, args, kwargs)
         macs = count(call.operation, args, kwargs, outputs, call.path)
         total += macs
         if by_call is not None:
@@ -251,6 +251,15 @@ def _given_shapes(model: keras.Model, tensors: list[keras.KerasTensor], inputs: 
             f"{shapes}."
         )
     return shapes
+
+
+def _spec(operation: Any, args: Any, kwargs: Any) -> Any:
+    """Return what a call gives, shapes and types alone."""
+    if type(operation) is keras.layers.EinsumDense:
+        # Keras 3.14 tells the shape that it was built for, its batch left open.
+        kernel = keras.KerasTensor(operation.kernel.shape, operation.compute_dtype)
+        return keras.ops.einsum(operation.equation, args[0] if args else kwargs["inputs"], kernel)
+    return operation.compute_output_spec(*args, **kwargs)
 
 
 def usual_batch_size(model: keras.Model) -> int:

@@ -305,6 +305,9 @@ def test_the_worked_example_of_the_docs_runs(forgetting):
     exec(compile("\n".join(blocks), "rules.md", "exec"), {"__name__": "example"})
 
 
+@pytest.mark.skipif(
+    not keras.__version__.startswith("3.15."), reason="the page is of Keras 3.15, which has more"
+)
 def test_the_coverage_page_is_what_the_table_says():
     assert (DOCS / "coverage.md").read_text() == coverage_page.render(), (
         "run python tests/support/coverage_page.py"
