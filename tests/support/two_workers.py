@@ -29,7 +29,7 @@ import tensorflow as tf
 STRATEGY = tf.distribute.MultiWorkerMirroredStrategy()
 
 import keras_nns as nns
-from keras_nns.engine import replicas
+from keras_nns.engine.tensorflow import replicas
 from keras_nns.observation.activity import STATISTICS
 
 layers = keras.layers
