@@ -67,12 +67,15 @@ def side_by_side(
 
 
 def machine() -> str:
-    import keras
-    import tensorflow as tf
+    from importlib.metadata import version
 
+    import keras
+
+    backend = keras.config.backend()
+    name = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}[backend]
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
+        f"Keras {keras.__version__}, {name} {version(backend)}"
     )
 
 

@@ -13,14 +13,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from backends import on_tensorflow
 
 import keras_nns as nns
 from keras_nns.data.shards import Shard
 from keras_nns.errors import DataError, ModelError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    on_tensorflow("tf.distribute"),
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 SUPPORT = Path(__file__).parents[2] / "support"
 ROUNDING = 1e-5
 

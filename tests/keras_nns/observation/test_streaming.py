@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers as L
+from keras import ops
 
 import keras_nns as nns
 from keras_nns.graph.tracing import trace
@@ -409,8 +409,8 @@ def tiny_sums(statistics=STATISTICS):
 
 
 def values_of(array):
-    tensor = tf.constant(array, tf.float32)
-    return [Values(tensor, tensor, tf.cast(tensor > 0, tf.float32), tensor**2)]
+    tensor = ops.convert_to_tensor(array, "float32")
+    return [Values(tensor, tensor, ops.cast(tensor > 0, "float32"), tensor**2)]
 
 
 @pytest.mark.parametrize("seen", [2**24, 10**8])
@@ -418,7 +418,7 @@ def test_counts_and_sums_stay_right_over_very_many_samples(seen):
     """A float32 counter stops at 2**24, where adding 1 changes nothing."""
     sums, activity = tiny_sums()
     one = np.array([[1.0, 0.0], [1.0, 0.25], [1.0, 0.5]])
-    sums.update(values_of(one), tf.constant([0, 0, 0], tf.int64))
+    sums.update(values_of(one), ops.convert_to_tensor([0, 0, 0], "int64"))
     state = sums.state()
     repeats = seen // 3
     grown = {
@@ -426,7 +426,7 @@ def test_counts_and_sums_stay_right_over_very_many_samples(seen):
         for name, array in state.items()
     }
     sums.restore(grown)
-    sums.update(values_of(one), tf.constant([0, 0, 0], tf.int64))
+    sums.update(values_of(one), ops.convert_to_tensor([0, 0, 0], "int64"))
     found = activity()
     assert found.samples.tolist() == [3 * (repeats + 1), 0]
     layer = found.layers["hidden"]
@@ -444,7 +444,7 @@ def test_a_small_variance_around_a_large_mean_does_not_drown():
     labels = random.integers(0, 2, 4096)
     sums, activity = tiny_sums()
     for part in np.split(np.arange(4096), 16):
-        sums.update(values_of(values[part]), tf.constant(labels[part]))
+        sums.update(values_of(values[part]), ops.convert_to_tensor(labels[part]))
     for label in (0, 1):
         expected = values[labels == label].astype(np.float64).var(axis=0)
         np.testing.assert_allclose(activity().variance("hidden")[label], expected, rtol=1e-3)
@@ -452,7 +452,7 @@ def test_a_small_variance_around_a_large_mean_does_not_drown():
 
 def test_state_and_restore_lose_nothing():
     sums, activity = tiny_sums()
-    sums.update(values_of([[1.0, 2.0], [3.0, 4.0]]), tf.constant([0, 1], tf.int64))
+    sums.update(values_of([[1.0, 2.0], [3.0, 4.0]]), ops.convert_to_tensor([0, 1], "int64"))
     state, before = {k: v.copy() for k, v in sums.state().items()}, activity()
     sums.reset()
     assert activity().samples.sum() == 0
