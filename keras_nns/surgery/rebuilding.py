@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from keras_nns.graph.keras_internals import (
 from keras_nns.graph.rules import Keep, Stream
 from keras_nns.graph.rules.records import Binding, Blueprint, Shape
 from keras_nns.graph.tracing import Graph, TracedCall
+from keras_nns.surgery import configurations
 from keras_nns.surgery.same_class import of_same_class
 from tflite_export.writing.temporary import held_folder
 
@@ -199,11 +199,11 @@ class Rebuilder:
                 dtype=operation.dtype_policy,
             )
         kind, config = self.plan_of(operation, path)
-        _forget_build(config)
+        configurations.forget_build(config)
         if self._loses(operation):
-            _forget_values(config)
+            configurations.forget_values(config)
         if self._dtype is not None:
-            _set_dtype(config, self._dtype)
+            configurations.set_dtype(config, self._dtype)
         try:
             return kind.from_config(config)
         except Exception as error:  # a layer's own constructor may raise anything
@@ -221,12 +221,12 @@ class Rebuilder:
                 kind, made = blueprint.make(self._keep)
             else:
                 kind, made = blueprint.close(self._closing)
-            return kind, _copied(made)
+            return kind, configurations.copied(made)
         try:
             with warnings.catch_warnings():
                 # A lambda is handed over below, not written down.
                 warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
-                config = _copied(operation.get_config())
+                config = configurations.copied(operation.get_config())
         except Exception as error:  # a layer's own `get_config` may raise anything
             missing = isinstance(error, NotImplementedError)
             raise SurgeryError(
@@ -234,7 +234,7 @@ class Rebuilder:
                 f"{'it has no `get_config`' if missing else f'its `get_config` fails, {error!r}'}. "
                 "Write one, as Keras asks of layers that are saved."
             ) from error
-        _hand_over(operation, config)
+        configurations.hand_over(operation, config)
         for keys, edit in (blueprint.edits if blueprint else {}).items():
             place = config
             for step in keys[:-1]:
@@ -326,67 +326,6 @@ def _copy_other_state(old: Any, new: Any) -> None:
             new.load_assets(str(folder))
     if hasattr(new, "finalize_state"):
         new.finalize_state()
-
-
-def _copied(value: Any) -> Any:
-    """Copy the dictionaries and lists of a configuration, so that the user keeps theirs."""
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if type(value) is list else value
-
-
-def _hand_over(operation: Any, config: dict[str, Any]) -> None:
-    """Put functions into a configuration as they are.
-
-    A function of the user's own (an activation, an initializer, a regulariser) that is not
-    registered with Keras can be written to a config, and not be read back.
-    """
-    for key, written in config.items():
-        value = getattr(operation, key, None)
-        if isinstance(value, types.FunctionType):
-            config[key] = value
-        elif isinstance(value, keras.Layer) and isinstance(written, dict) and "config" in written:
-            _hand_over(value, written["config"])
-
-
-def _forget_values(config: dict[str, Any]) -> None:
-    """Start weights that lose units from zeros where a config says by which array.
-
-    The array has the parent's shape. What it says is replaced by the kept weights at once.
-    """
-    for key, value in config.items():
-        if key.endswith("initializer"):
-            inside = value.get("config", {}) if isinstance(value, dict) else {}
-            array = isinstance(inside, dict) and isinstance(inside.get("value"), dict | list)
-            if array or isinstance(value, types.FunctionType):
-                config[key] = "zeros"
-    for value in _inside(config):
-        _forget_values(value)
-
-
-def _forget_build(config: dict[str, Any]) -> None:
-    """Drop recorded build shapes: they are the parent's, and the new layer finds its own."""
-    config.pop("build_config", None)
-    for value in _inside(config):
-        _forget_build(value)
-
-
-def _set_dtype(config: dict[str, Any], dtype: str) -> None:
-    """Give a layer and the layers inside it another dtype policy, where theirs is a float."""
-    for key, value in config.items():
-        # A quantised policy such as "int8_from_float32" says what the weights are: it stays.
-        if key.endswith("dtype") and "float" in str(value) and "_from_" not in str(value):
-            config[key] = dtype
-    for value in _inside(config):
-        _set_dtype(value, dtype)
-
-
-def _inside(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the dictionaries that lie directly in a configuration, or in a list in it."""
-    for value in config.values():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, dict):
-                yield item
 
 
 def _mismatch(old: Any, source: Any, value: Any, target: Any, blueprint: Blueprint | None) -> str:

@@ -61,15 +61,8 @@ def test_functions_of_the_users_own_go_along():
     """None of them is registered with Keras, so none could be read back from a configuration."""
 
     # Before 3.15 Keras takes no plain function for a regularizer.
-    class Total(keras.regularizers.Regularizer):
-        def __call__(self, w):
-            return 0.1 * ops.sum(w)
-
-        def get_config(self):
-            return {}
-
     plain = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 15)
-    penalty = (lambda w: 0.1 * ops.sum(w)) if plain else Total()
+    penalty = (lambda w: 0.1 * ops.sum(w)) if plain else keras.regularizers.L1(0.1)
     model = chain(
         (4,),
         L.Dense(6, activation="relu", name="one", bias_initializer=shifted),
@@ -84,9 +77,41 @@ def test_functions_of_the_users_own_go_along():
     for name in ("two", "three"):
         old, new = model.get_layer(name), small.get_layer(name)
         assert new is not old and new.activation is old.activation
-    assert (
-        small.get_layer("three").kernel_regularizer is model.get_layer("three").kernel_regularizer
+    old, new = (one.get_layer("three").kernel_regularizer for one in (model, small))
+    assert new is old or not plain
+
+
+def test_objects_of_the_users_own_classes_go_along():
+    """Written by a class that is known only here, none of them could be read back either."""
+
+    class Plain:
+        def get_config(self):
+            return {}
+
+    class Total(Plain, keras.regularizers.Regularizer):
+        def __call__(self, x):
+            return 0.1 * ops.sum(x)
+
+    class Half(Plain, keras.constraints.Constraint):
+        def __call__(self, w):
+            return w / 2
+
+    class Ramp(Plain, keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return ops.reshape(ops.arange(np.prod(shape), dtype=dtype) / 9, shape)
+
+    model = chain(
+        (4,),
+        L.Dense(6, activation="relu", name="one", kernel_initializer=Ramp()),
+        L.Dense(
+            5, activation="relu", kernel_regularizer=Total(), bias_constraint=Half(), name="two"
+        ),
+        L.Dense(3),
     )
+    small = nns.cut(model, half(model), prove=True)
+    old, new = model.get_layer("two"), small.get_layer("two")
+    assert new is not old and new.kernel_regularizer is old.kernel_regularizer
+    assert new.bias_constraint is old.bias_constraint
 
 
 @pytest.mark.slow
