@@ -31,6 +31,8 @@ _ALL = 2**64 - 1
 
 _ROUNDED, _ROUNDED_HALF, _FEW = 1e-3, 0.07, 16
 """How far from a whole number, in float32 and in 16 bits, a scaled one may be; few values."""
+_PEEK = 16
+"""About how many values of a sample are looked at first."""
 
 Hashes = NDArray[np.uint64]
 
@@ -263,26 +265,44 @@ def _unscaled(values: NDArray[np.float32], *, half: np.dtype[Any] | None) -> NDA
     small = np.flatnonzero((np.abs(values) <= 1 + _ROUNDED).all(axis=1))
     if half is not None and values.shape[1] < _FEW:
         return values  # A few numbers lie near whole ones by chance.
-    near = _ROUNDED if half is None else _ROUNDED_HALF
-    coarse = half is not None and half != np.float16  # bfloat16: whole numbers lie half a step off.
-    values = values.copy() if len(small) else values
+    few = np.arange(0, values.shape[1], max(1, values.shape[1] // _PEEK))
+    given = values
     for span, below in ((255.0, 0.0), (127.5, 1.0), (16.0, 0.0)):
-        if not len(small):
-            break
-        whole = np.rint(scaled := (values[small] + np.float32(below)) * np.float32(span))
-        if coarse:
-            again = (whole / np.float32(span) - np.float32(below)).astype(half)
-            close = again.astype(np.float32) == values[small]
-        else:
-            close = np.abs(scaled - whole) <= near
-        found = close.all(axis=1) & (whole >= 0).all(axis=1)
+        # A few values tell of most samples that they have no such form.
+        like = small[_whole(given[small[:, None], few], span, below, half)[1]]
+        if not len(like):
+            continue
+        whole, found = _whole(given[like], span, below, half)
         if span == 255.0:
             # k / 127.5 - 1 of a bright picture has the form of an odd number / 255.
             bright = found & (whole % 2 == 1).all(axis=1)
             whole[bright] = (whole[bright] + 255) / 2
-        values[small[found]] = whole[found]
-        small = small[~found]
+        values = values.copy() if values is given else values
+        values[like[found]] = whole[found]
+        small = np.setdiff1d(small, like[found], assume_unique=True)
     return values
+
+
+def _whole(
+    values: NDArray[np.float32], span: float, below: float, half: np.dtype[Any] | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the nearest whole numbers k to values k / span - below, and whether all are that.
+
+    Args:
+        values: `(samples, values)`.
+        span: What whole numbers were divided by.
+        below: What was subtracted then.
+        half: As in `_unscaled`.
+    """
+    scaled = (values + np.float32(below)) * np.float32(span)
+    whole = np.rint(scaled)
+    if half is not None and half != np.float16:
+        # bfloat16: whole numbers lie half a step off.
+        again = (whole / np.float32(span) - np.float32(below)).astype(half)
+        close = again.astype(np.float32) == values
+    else:
+        close = np.abs(scaled - whole) <= (_ROUNDED if half is None else _ROUNDED_HALF)
+    return whole, close.all(axis=1) & (whole >= 0).all(axis=1)
 
 
 @lru_cache(maxsize=8)
