@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import keras_nns as nns
+from keras_nns.data import sketch
 from keras_nns.data.batches import Batch
 from keras_nns.data.sketch import SIZE, Seen, Sketcher, sample_hashes
 from keras_nns.judgement.leakage import Guard
@@ -291,3 +292,16 @@ def test_other_numbers_that_are_rounded_are_not_known_again(dtype):
     rounded = x.astype(dtype)
     assert not (sample_hashes(rounded) == sample_hashes(x)).any()
     assert (sample_hashes(rounded) == sample_hashes(rounded.astype("float32"))).all()
+
+
+def test_whole_values_where_one_looks_first_do_not_make_a_picture():
+    random = np.random.default_rng(3)
+    values = random.random((5, 320), dtype=np.float32)
+    pictures = random.integers(0, 256, (5, 320)).astype(np.float32)
+    # Every place that is looked at first is whole in all; in the third all others are too.
+    step = 320 // sketch._PEEK
+    values[:, ::step] = pictures[:, ::step] / 255
+    values[2] = pictures[2] / 255
+    found = sketch._unscaled(values, half=None)
+    np.testing.assert_array_equal(found[2], pictures[2])
+    np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(values, 2, axis=0))
