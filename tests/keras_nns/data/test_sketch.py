@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 import keras_nns as nns
-from keras_nns.data import sketch
 from keras_nns.data.batches import Batch
-from keras_nns.data.sketch import SIZE, Seen, Sketcher, sample_hashes
+from keras_nns.data.sketch import _PEEK, SIZE, Seen, Sketcher, _unscaled, sample_hashes
 from keras_nns.judgement.leakage import Guard
 from keras_nns.surgery.lineage import seen_by
 
@@ -299,9 +298,9 @@ def test_whole_values_where_one_looks_first_do_not_make_a_picture():
     values = random.random((5, 320), dtype=np.float32)
     pictures = random.integers(0, 256, (5, 320)).astype(np.float32)
     # Every place that is looked at first is whole in all; in the third all others are too.
-    step = 320 // sketch._PEEK
+    step = 320 // _PEEK
     values[:, ::step] = pictures[:, ::step] / 255
     values[2] = pictures[2] / 255
-    found = sketch._unscaled(values, half=None)
+    found = _unscaled(values, half=None)
     np.testing.assert_array_equal(found[2], pictures[2])
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(values, 2, axis=0))
