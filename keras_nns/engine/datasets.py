@@ -236,6 +236,7 @@ class _Passes(keras.utils.PyDataset):
         self._generator, self._cardinality = generator, cardinality
         self._begun: Iterator[Any] = iter(())
         self._next = 0
+        self._trained = False
         self._first: Any = None
 
     def __len__(self) -> int:
@@ -252,6 +253,11 @@ class _Passes(keras.utils.PyDataset):
         found = next(self._begun)
         self._first = found if index == 0 else None
         return found
+
+    def on_epoch_end(self) -> None:
+        """Begin another pass with the batch asked for next; Keras says so once before it trains."""
+        self._next = 0 if self._trained else self._next
+        self._trained = True
 
     def __iter__(self) -> Iterator[Any]:
         return self._generator()

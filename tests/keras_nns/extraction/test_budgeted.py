@@ -16,7 +16,7 @@ import keras_nns as nns
 import tflite_export
 from keras_nns import plots
 from keras_nns.cli import main
-from keras_nns.extraction import meters, networks, observed, sizes, tasks
+from keras_nns.extraction import meters, networks, observed, sizes
 from keras_nns.extraction.networks import Judged
 from keras_nns.extraction.tasks import set_task
 from keras_nns.graph.estimates import Estimates
@@ -319,46 +319,6 @@ def test_estimates_are_what_a_cut_costs(model, residual):
             assert estimates.of("macs", keep) == nns.inspect(small).multiply_adds
         everything = Keep(np.ones(graph.unit_count, dtype=bool))
         assert estimates.of("bytes", everything) <= len(tflite_export.convert(parent))
-
-
-@pytest.fixture(scope="module")
-def wide():
-    """A head of 400 labels, of which four are there: most of the weights, and none of the cut's."""
-    keras.utils.set_random_seed(3)
-    body = [L.Dense(96, activation="relu", name="one"), L.Dense(64, activation="relu", name="two")]
-    built = keras.Sequential(
-        [keras.Input(X.shape[1:]), *body, L.Dense(400, activation="softmax", name="answer")]
-    )
-    built.compile("adam", "sparse_categorical_crossentropy")
-    built.fit(X, Y, epochs=10, verbose=0)
-    return built
-
-
-@pytest.mark.parametrize(
-    ("limit", "quantize"), [(20_000, None), (26_000, None), (14_000, "int8"), (16_000, "float16")]
-)
-def test_a_budget_is_filled_where_the_parents_head_is_most_of_it(wide, limit, quantize):
-    found = nns.extract(
-        wide, (X, Y), labels=[0, 2], budget=nns.Budget(bytes=limit), quantize=quantize,
-        score="magnitude",
-    )  # fmt: skip
-    assert found.model.output_shape == (None, 3)
-    assert 0.97 * limit <= found.cost <= limit
-    assert found.exports <= 6
-
-
-def test_a_unit_is_priced_with_the_head_that_networks_get(wide):
-    task = set_task(wide, [0, 2], label_names=[str(i) for i in range(400)], head=None, output=None)
-    recipe = tasks.write_recipe(task, repair=True, epochs=0)
-    estimates = tasks.estimates_of(task, recipe)
-    everything = task.everything()
-    kept = {**everything.kept, "two": everything.kept["two"][1:]}
-    fewer = dataclasses.replace(everything, kept=kept)
-    for unit in ("parameters", "macs"):
-        for plan in (everything, fewer):
-            network = tasks.skeleton(task, recipe, plan)
-            assert network.output_shape == (None, 3)
-            assert estimates.of(unit, task.keep(plan)) == size_of(network, unit)
 
 
 # Sweep ------------------------------------------------------------------------------------------
