@@ -104,9 +104,13 @@ def unweighted(batches: Iterable[Batch], verb: str) -> Iterator[Batch]:
     """
     first = None
     for batch in batches:
-        weights = np.ones(batch.size) if batch.weights is None else batch.weights
+        if batch.weights is None:
+            weights, alike = np.ones(1), True
+        else:
+            weights = batch.weights
+            alike = bool((weights == weights[0]).all())
         first = weights[0] if first is None else first
-        if (weights != first).any():
+        if not alike or weights[0] != first:
             odd = weights[weights != first][0]
             raise DataError(
                 f"{verb} counts every sample once, and the data has sample weights that differ "

@@ -14,15 +14,13 @@ from keras_nns.engine.tensorflow.devices import steps_end_at_once
 _ALIGNED = 64
 """Bytes that kernels expect an address to be a multiple of."""
 
-_LEAST = 2**16
-"""Bytes from which it pays."""
-
 
 class Staging:
     """Memory that batches pass through on their way into a compiled step.
 
     `tf.convert_to_tensor` copies an array twice, into memory that is new each time, because
     somebody may change the array later; for a small network that is a tenth of the forward pass.
+    A few labels are not worth a copy, but the way through TensorFlow's converters is the longer.
     Here every input has a buffer of its own that is filled again for each batch. So a tensor may be
     used in the one step it was staged for, and nothing may keep it.
 
@@ -42,7 +40,7 @@ class Staging:
 
     def _tensor(self, place: int, array: Any) -> Any:
         fits = isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
-        if not (self._waits and fits and array.nbytes >= _LEAST):
+        if not (self._waits and fits and array.ndim and array.nbytes):
             return tf.convert_to_tensor(array)
         buffer = self._buffers.get(place)
         if (
