@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ def literals(tree: ast.Module) -> Iterator[str]:
         and isinstance(node.body[0], ast.Expr)
     }
     alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    left_out = docs | alone | inner
     for node in ast.walk(tree):
-        if id(node) in docs | alone | inner:
+        if id(node) in left_out:
             continue
         text = ""
         if isinstance(node, ast.JoinedStr):
@@ -68,7 +70,10 @@ def literals(tree: ast.Module) -> Iterator[str]:
             yield text
 
 
-TEXTS = [(name, text) for name, tree in modules() for text in literals(tree)]
+@cache
+def texts() -> list[tuple[str, str]]:
+    """Every text with its file. Read when first asked for, not while tests are collected."""
+    return [(name, text) for name, tree in modules() for text in literals(tree)]
 
 
 def resolved(package: str, path: str):
@@ -93,7 +98,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Arg
 
 def test_public_names_in_messages_exist_and_take_what_is_passed():
     odd, seen = [], 0
-    for where, text in TEXTS:
+    for where, text in texts():
         for package, path, arguments in NAME.findall(text):
             seen += 1
             try:
@@ -121,7 +126,7 @@ def test_commands_in_messages_exist():
         "python -m keras_nns": dict(parsers(nns_parser())),
         "python -m tflite_export": dict(parsers(export_parser())),
     }
-    found = [(w, program, name) for w, t in TEXTS for program, name in COMMAND.findall(t)]
+    found = [(w, program, name) for w, t in texts() for program, name in COMMAND.findall(t)]
     assert not [one for one in found if one[2] not in known[one[1]]]
     assert len(found) > 20
 
@@ -134,7 +139,7 @@ def test_options_in_messages_exist():
         for action in one._actions
         for option in action.option_strings
     }
-    found = [(where, option) for where, text in TEXTS for option in OPTION.findall(text)]
+    found = [(where, option) for where, text in texts() for option in OPTION.findall(text)]
     assert not [one for one in found if one[1] not in known | FOREIGN]
     assert len(found) > 30
 
@@ -151,7 +156,7 @@ def test_functions_that_messages_call_are_public():
             if inspect.ismodule(value) or inspect.isclass(value):
                 public |= set(dir(value))
     own -= public | NOT_OURS
-    called = [(where, name) for where, text in TEXTS for name in CALL.findall(text)]
+    called = [(where, name) for where, text in texts() for name in CALL.findall(text)]
     assert not [one for one in called if one[1] in own]
 
 
