@@ -22,6 +22,17 @@ _KEYWORDS = """
 """
 
 
+_UNREAD = frozenset(
+    {
+        container.METADATA_NAME,
+        container.STAMP_NAME,
+        "CONVERSION_METADATA",
+        "min_runtime_version",
+    }
+)
+"""Entries of a file's metadata that TFLite Micro does not look at."""
+
+
 def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
     """Write a model as a C header with an aligned array.
 
@@ -31,7 +42,8 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
     Args:
         flat: The model.
         name: The array's name; its length is called ``<name>_len``.
-        metadata: Whether associated files are kept; a microcontroller rarely reads them.
+        metadata: Whether all of the file is kept, byte for byte: names of tensors, signatures,
+            metadata, associated files. TFLite Micro reads none of it, so it is left out.
 
     Returns:
         The header, for C and C++.
@@ -85,13 +97,25 @@ def to_c(flat: bytes, name: str = "model", *, metadata: bool = False) -> str:
 
 
 def in_flash(flat: bytes) -> bytes:
-    """Give the part of a file that a microcontroller has: without the files behind it.
+    """Give the part of a file that a microcontroller has: what an interpreter reads.
+
+    Names of tensors, signatures, the converter's notes, metadata, the check sum and the files
+    behind the flatbuffer are for people and programs on larger machines: of an int8 network of ten
+    kilobytes they are one and a half.
 
     Args:
         flat: The model.
 
+    Returns:
+        A flatbuffer with the same operators and tensors, in the same order.
+
     Raises:
         FlatbufferError: It is not a TFLite model.
     """
-    stamp = container.check(flat)
-    return flat if stamp is None else flat[: stamp.length]
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    container.check(flat)
+    model = container.parse(flat)
+    flatbuffer_utils.strip_strings(model)
+    container.drop(model, _UNREAD)
+    return container.serialize(model)

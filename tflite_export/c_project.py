@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from tflite_export.c_array import to_c
+from tflite_export.c_array import in_flash, to_c
 from tflite_export.c_sources import headers
 from tflite_export.c_sources.checks import checks, dense_scales
 from tflite_export.errors import OptionError
@@ -188,14 +188,13 @@ def _readme(project: str, name: str, data: bytes, parts: Anatomy, arena: int) ->
         "esp-idf": "main.cpp           the program: samples from the console\n",
     }
     recent = sorted(_RECENT & set(parts.operators))
-    stamp = container.check(data)
     return (
         Template((_SOURCES / "common" / "README.txt").read_text())
         .substitute(
             name=visible(name),
             inputs="\nand ".join(_said(end) for end in inputs),
             outputs="\nand ".join(_said(end) for end in outputs),
-            bytes=f"{len(data) if stamp is None else stamp.length:,}",
+            bytes=f"{len(in_flash(data)):,}",
             operators=_wrapped(parts.operators),
             files=own[project],
             normalization=_normalization(inputs),

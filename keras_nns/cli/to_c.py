@@ -21,7 +21,8 @@ def add(commands: arguments.Commands) -> None:
         run,
         help="write a .tflite file as a C array, or a folder that builds",
         description="Write a .tflite file as a C header with an aligned array, as TFLite Micro "
-        "reads it. Labels and other files that it carries are left out. With --project write a "
+        "reads it. What it does not read is left out: names, metadata, labels and other files. "
+        "With --project write a "
         "folder that builds: the array, a header with shapes, scales, labels and the arena that "
         "was measured, exactly the operators of the file, a program that reads samples and prints "
         "labels, and README.txt, which says how to build it. Files that TFLite Micro does not run "

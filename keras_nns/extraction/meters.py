@@ -216,7 +216,9 @@ class Meter:
         return {unit: found[unit] for unit in budget.units}
 
     def _of_file(self, budget: Budget, flat: bytes, name: str) -> dict[str, float]:
-        found = {"bytes": float(len(flat)), "flash": float(len(in_flash(flat)))}
+        found = {"bytes": float(len(flat))}
+        if "flash" in budget.units:
+            found["flash"] = float(len(in_flash(flat)))
         if "activation_memory" in budget.units:
             alive = tflite_export.anatomy(flat).activation_bytes
             if alive is None:

@@ -14,6 +14,7 @@ import json
 import struct
 import warnings
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,6 +198,19 @@ def set_entry(model: Any, name: str, data: bytes) -> None:
     buffer.data = payload
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), item]
+
+
+def drop(model: Any, names: Container[str]) -> None:
+    """Leave out entries of `Model.metadata`, and buffers that nothing reads then."""
+    model.metadata = [one for one in model.metadata or () if _text(one.name) not in names] or None
+    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors or ()]
+    readers = [*tensors, *(model.metadata or ())]
+    # The first buffer is the empty one, by the schema.
+    kept = sorted({0} | {reader.buffer for reader in readers})
+    moved = {old: new for new, old in enumerate(kept)}
+    model.buffers = [model.buffers[number] for number in kept]
+    for reader in readers:
+        reader.buffer = moved[reader.buffer]
 
 
 def share(model: Any) -> None:
