@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ai_edge_litert.tools import flatbuffer_utils
+
 from tflite_export.errors import OptionError
 from tflite_export.flatbuffer import container
 
@@ -112,8 +114,6 @@ def in_flash(flat: bytes) -> bytes:
     Raises:
         FlatbufferError: It is not a TFLite model.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
-
     container.check(flat)
     model = container.parse(flat)
     flatbuffer_utils.strip_strings(model)

@@ -55,11 +55,10 @@ def answers(flat: bytes, samples: np.ndarray) -> np.ndarray:
     interpreter.allocate_tensors()
     (read,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []
-    for sample in samples:
-        if read["dtype"] != np.float32:
-            scale, zero = read["quantization"]
-            sample = np.round(sample / scale) + zero
-        interpreter.set_tensor(read["index"], sample[None].astype(read["dtype"]))
+    scale, zero = (1, 0) if read["dtype"] == np.float32 else read["quantization"]
+    given_as = samples if scale == 1 else np.round(samples / scale) + zero
+    for sample in given_as.astype(read["dtype"]):
+        interpreter.set_tensor(read["index"], sample[None])
         interpreter.invoke()
         found.append(interpreter.get_tensor(given["index"])[0])
     return np.array(found)
