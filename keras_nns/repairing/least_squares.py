@@ -64,7 +64,8 @@ def least_squares(
     the activation, on the inputs that the layer has in the subnetwork as repaired so
     far (He et al. 2017, *Channel Pruning*, eq. 4, with the bias free). Where a layer's output is
     added to something that is settled by then, as in a residual block, it is the sum that is
-    fitted, so the branch makes up for what its shortcut lacks (section 3.3 there). What is needed
+    fitted, so the branch makes up for what its shortcut lacks (section 3.3 there); and a shortcut
+    with weights makes up for a branch that is gone. What is needed
     of the data are second moments, summed in float64: their memory does not grow with the number
     of samples. It does grow with the square of the inputs of one output; layers with more than 8192
     are left as they are, and the report says so. `fold_means` before it has no effect: the bias is

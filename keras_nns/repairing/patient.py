@@ -166,7 +166,7 @@ class Treatment:
         *,
         then: Callable[[Any, NDArray[np.int32]], None] | None = None,
         within: tuple[Projection, Projection] | tuple[Branch, Branch] | None = None,
-        beside: tuple[Junction, Junction] | None = None,
+        beside: tuple[Junction, Junction | None] | None = None,
         balance: bool = False,
     ) -> None:
         """Go over the data once, giving what one layer is called on in parent and subnetwork.
@@ -178,7 +178,7 @@ class Treatment:
                 sample of the batch is of, rising.
             within: The parent's and the own linear map within the layer whose inputs are wanted.
             beside: The parent's and the own sum that the layer's output goes into, where what it is
-                added to is wanted too: inputs are then pairs.
+                added to is wanted too: inputs are then pairs; of a sum that is None they are not.
             balance: Give the plan's labels and all the rest the same total weight.
         """
         maps, sums = within or (None, None), beside or (None, None)

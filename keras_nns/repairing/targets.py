@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from keras_nns.engine.layers import mask_of
 from keras_nns.graph import linear
-from keras_nns.graph.junctions import Junction, junction_of
+from keras_nns.graph.junctions import Junction, Remainder, junction_of, remainder_of
 from keras_nns.graph.tracing import Graph
 from keras_nns.observation import projections
 from keras_nns.observation.branches import Branch, branches_of
@@ -38,7 +38,7 @@ class Target(Protocol):
     """Whether a constant can be added to what it gives."""
     within: Within
     """The maps of parent and subnetwork, where they lie within a layer."""
-    beside: tuple[Junction, Junction] | None
+    beside: tuple[Junction, Junction | None] | None
     """The sums that parent's and subnetwork's outputs go into, where those are fitted."""
 
     def read(self, x: Any) -> Any:
@@ -85,10 +85,9 @@ def targets_of(
         sums: Fit the sum that a layer's output goes into, where what it is added to is settled.
     """
     if linear.is_linear(own):
-        first = junction_of(treatment.parent, path)
-        second = junction_of(treatment.model, treatment.own_path(path))
-        if sums and first is not None and second is not None:
-            yield _Summed(treatment, path, theirs, own, (first, second))
+        added = _sums(treatment, path) if sums else None
+        if added is not None:
+            yield _Summed(treatment, path, theirs, own, added)
         else:
             yield _Whole(treatment, path, theirs, own)
         return
@@ -104,6 +103,18 @@ def targets_of(
     ends = (branches_of(treatment.graph, theirs, layer) for layer in (theirs, own))
     for branches in zip(*ends, strict=True):
         yield Branched(treatment, path, theirs, branches, positions, sums=sums)
+
+
+def _sums(treatment: Treatment, path: str) -> tuple[Junction, Junction | Remainder] | None:
+    """Return the sums that the parent's and the subnetwork's output of a layer go into."""
+    own = treatment.own_path(path)
+    first = junction_of(treatment.parent, path, settled=False)
+    if first is None:
+        return None
+    # Where branches are gone, what they gave in the parent does not change any more.
+    left = remainder_of(treatment.model, own, first.path)
+    second = junction_of(treatment.model, own) if left is None and first.settled else left
+    return None if second is None else (first, second)
 
 
 def why_not(graph: Graph, theirs: Any, own: Any) -> str | None:
@@ -127,7 +138,7 @@ class _Whole:
 
     biased = True
     within: Within = None
-    beside: tuple[Junction, Junction] | None = None
+    beside: tuple[Junction, Junction | None] | None = None
 
     def __init__(self, treatment: Treatment, path: str, theirs: Any, own: Any) -> None:
         self.label = path
@@ -178,7 +189,8 @@ class _Summed(_Whole):
     """A Dense or a convolution that is added to something: it is to make up for what that lacks.
 
     The sum is fitted to the parent's (He et al. 2017, *Channel Pruning*, section 3.3, for the last
-    layer of a residual branch). Inputs are pairs of the layer's and what its output is added to.
+    layer of a residual branch). Inputs are pairs of the layer's and what its output is added to;
+    where nothing is left of that but a constant, the subnetwork's are the layer's alone.
     """
 
     def __init__(
@@ -187,13 +199,18 @@ class _Summed(_Whole):
         path: str,
         theirs: Any,
         own: Any,
-        beside: tuple[Junction, Junction],
+        sums: tuple[Junction, Junction | Remainder],
     ) -> None:
         super().__init__(treatment, path, theirs, own)
-        self.beside = beside
+        first, second = sums
+        self._alone = isinstance(second, Remainder)
+        self.beside = first, None if isinstance(second, Remainder) else second
         self._scale = np.ones(self.size, np.float32)
-        if beside[1].norm is not None:
-            norm = linear.layers_of(treatment.model)[beside[1].norm]
+        self._constant = np.zeros(1, np.float32)
+        if isinstance(second, Remainder):
+            self._constant = second.constant
+        if second.norm is not None:
+            norm = linear.layers_of(treatment.model)[second.norm]
             spread = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
             gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(spread)
             self._scale = np.divide(
@@ -201,18 +218,23 @@ class _Summed(_Whole):
             )
 
     def read(self, x: Any) -> Any:
-        return super().read(x[0])
+        return super().read(self._own_of(x))
 
     def given(self, x: Any) -> Any:
-        return super().given(x[0])
+        return super().given(self._own_of(x))
 
     def wanted(self, theirs: Any, ours: Any) -> Any:
-        lacking = ops.take(self._last(theirs[1]), self._kept, axis=-1) - self._last(ours[1])
-        given = super().wanted(theirs[0], ours[0])
+        beside = self._constant if self._alone else self._last(ours[1])
+        lacking = ops.take(self._last(theirs[1]), self._kept, axis=-1) - beside
+        given = super().wanted(theirs[0], self._own_of(ours))
         return given + ops.reshape(lacking, (-1, self.size)) * self._scale
 
+    def _own_of(self, x: Any) -> Any:
+        """Return what the layer is called on in the subnetwork."""
+        return x if self._alone else x[0]
+
     def by_row(self, part: Any, weight: Any, rows: Any, x: Any) -> tuple[Any, Any]:
-        return super().by_row(part, weight, rows, x[0])
+        return super().by_row(part, weight, rows, self._own_of(x))
 
     def _last(self, x: Any) -> Any:
         """Return a tensor with its channels last."""
@@ -236,7 +258,7 @@ class _Within:
         positions: int,
     ) -> None:
         self.within: Within = both
-        self.beside: tuple[Junction, Junction] | None = None
+        self.beside: tuple[Junction, Junction | None] | None = None
         self._theirs, self._own = both
         self.label = f"{path}: {self._own.name}" if self._own.name else path
         self.features, self.size = self._own.features, self._own.size
