@@ -23,6 +23,8 @@ keras-nns extract lm.keras texts/ --label code --budget 80% -o code.keras
 keras-nns extract model.keras photos --label cat --budget npu-cycles=200k@ethos-u55-128 \\
     --budget 60kB --quantize int8 -o cat.tflite"""
 
+BRANCHES: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
+
 _LIMITS = ("steps", "tokens", "seconds", "alpha")
 
 SCORES = (
@@ -126,6 +128,14 @@ def add_making(parser: argparse.ArgumentParser) -> None:
         "of every layer, or score for cost (default: cost for reconstruction, else share)",
     )
     parser.add_argument(
+        "--empty-branches",
+        choices=tuple(BRANCHES),
+        default="auto",
+        help="whether residual branches may leave as a whole: where that is better than thinning "
+        "(auto), wherever it loses less for what it saves (yes), or only where nothing else is "
+        "small enough (no)",
+    )
+    parser.add_argument(
         "--no-repair", dest="repair", action="store_false", help="leave the cut as it is"
     )
     parser.add_argument(
@@ -159,6 +169,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         "quantize": given.quantize,
         "score": given.score,
         "balance": given.balance,
+        "empty_branches": BRANCHES[given.empty_branches],
         "repair": given.repair,
         "distill_epochs": given.epochs,
         "held_out": given.held_out,

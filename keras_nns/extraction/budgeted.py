@@ -11,20 +11,28 @@ import keras
 from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SurgeryError
 from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.emptied import EmptyBranches, check_branches, order_units
 from keras_nns.extraction.extracted import Extraction
 from keras_nns.extraction.language import LanguageOptions, extract_language, refuse_of_labels
 from keras_nns.extraction.meters import Meter, warn_of_cpu
-from keras_nns.extraction.networks import Judged, judge_network, make_network
+from keras_nns.extraction.networks import (
+    Judged,
+    Network,
+    fitted_worth,
+    judge_network,
+    make_network,
+)
 from keras_nns.extraction.observed import (
     form_of,
     observe_parent,
     open_division,
-    rank_units,
     score_units,
     warn_of_guesses,
     warn_of_refusals,
 )
 from keras_nns.extraction.sizes import (
+    Build,
+    either_within,
     expected,
     largest_within,
     smallest_needed,
@@ -60,6 +68,7 @@ def extract(
     head: Head | None = None,
     score: Score | str | None = None,
     balance: Balance | None = None,
+    empty_branches: EmptyBranches = "auto",
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
     distill_steps: int | None = None,
@@ -114,6 +123,12 @@ def extract(
             keeps the units of highest score for what they cost in the budget's unit, for scores
             that can be compared between layers. None: `"cost"` for `reconstruction`, `"share"`
             for others.
+        empty_branches: Whether residual branches may leave as a whole, their blocks left as the
+            shortcut, where `balance` is `"cost"`. `"auto"`: where by the scores that loses no more
+            than thinning every layer, networks of both are repaired, and the one is taken that is
+            better on what they were fitted to (behind distillation the scores alone decide).
+            True: wherever it loses less for what it saves. False: only where nothing else is small
+            enough.
         repair: Whether to repair it: least squares, then the head. Or the steps, as in `repair`.
         distill_epochs: For how many epochs to distil it from the parent behind that; the head is
             set once more afterwards.
@@ -178,6 +193,7 @@ def extract(
             distill_epochs=distill_epochs,
             output=output,
             memory=None if memory == MEMORY else memory,
+            empty_branches=None if empty_branches == "auto" else empty_branches,
         )
         if distill_alpha is not None and not limits.given:
             raise SurgeryError(
@@ -202,14 +218,14 @@ def extract(
             **{name: value for name, value in told.items() if value is not None},
         )
         return extract_language(model, data, y, budget, options, verbose=verbose)
-    only = (distill_alpha, calibration_tokens)
-    if limits.given or window != _WINDOW or any(value is not None for value in only):
+    if limits.given or window != _WINDOW or (distill_alpha, calibration_tokens) != (None, None):
         raise SurgeryError(
             "distill_steps, distill_tokens, distill_seconds, distill_alpha, calibration_tokens and "
             "window are for language models and kinds of text. For labels that the model answers, "
             "pass distill_epochs."
         )
     batch_size = usual_batch_size(model) if batch_size is None else batch_size
+    check_branches(empty_branches)
     budget = as_budget(budget)  # type: ignore[arg-type]
     if balance is not None:
         check_balance(balance)
@@ -239,24 +255,30 @@ def extract(
         smallest, least = task.one_of_each(), dict[str, float]()
         if budget.drop is None:
             # Before the data are gone over, which may take long.
-            smallest, least = smallest_needed(meter, budget, task)
+            smallest, least = smallest_needed(meter, budget, task, emptied=empty_branches is True)
             meter.gauge(budget, smallest, least)
         with clock("observe"):
             parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
         with clock("score"):
             scored = score_units(parent, task, score, balance)
-        ranking = rank_units(
+        ranking = order_units(
             parent,
             task,
             scored,
             meter.weighed(budget),
+            empty_branches=empty_branches,
             stepped=meter.stepped(budget),
             without=smallest.empty,
         )
 
-        def make(plan: Plan, recipe: Recipe = recipe) -> Judged:
+        def build(plan: Plan, recipe: Recipe = recipe) -> Network:
             with clock("repair"):
-                network = make_network(parent, task, recipe, plan, made=keeper.made)
+                return make_network(parent, task, recipe, plan, made=keeper.made)
+
+        best = either_within(meter, ranking, budget, build, fitted_worth(parent, task, recipe))
+
+        def make(plan: Plan, build: Build = best) -> Judged:
+            network = build(plan)
             with clock("judge"):
                 judged = judge_network(parent, task, network, meter.shipped(network.model))
             keeper.judged(judged)
@@ -264,12 +286,14 @@ def extract(
 
         with clock("search"):
             if budget.drop is not None:
-                bare = None if recipe.nothing else partial(make, recipe=Recipe())
-                found, lost, most = smallest_within(meter, ranking, budget, make, bare)
+                bare = partial(make, build=partial(build, recipe=Recipe()))
+                found, lost, most = smallest_within(
+                    meter, ranking, budget, make, None if recipe.nothing else bare
+                )
                 costs, least = {"drop": lost}, {"drop": most}
             else:
                 found, costs = largest_within(meter, ranking, budget, make, least=least)
-        warn_of_guesses(parent, scored, ranking, [found.network.plan])
+        warn_of_guesses(parent, scored, ranking.guessed, [found.network.plan])
         with clock("judge"):
             warn_of_refusals([found.shipped])
             warn_of_cpu(budget, found.shipped)

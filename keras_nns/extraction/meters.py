@@ -15,7 +15,7 @@ from keras_nns.extraction.tasks import Recipe, Task, estimates_of, skeleton
 from keras_nns.graph import costs
 from keras_nns.graph.budgets import ON_NPU, Budget
 from keras_nns.plans.kept_units import Plan
-from keras_nns.selection.ranking import Cost
+from keras_nns.selection.leaving import Cost
 from keras_nns.shipping.forms import Form, Shipped
 from tflite_export.c_array import in_flash
 

@@ -13,10 +13,12 @@ from keras_nns.judgement.alongside import compare_alongside
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.comparison import compare_outputs
 from keras_nns.judgement.evaluation import wanted_labels
+from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.tallies import Reported
 from keras_nns.observation.forward import Answering, Forward
 from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.patient import Step
+from keras_nns.repairing.prepared import Part
 from keras_nns.repairing.steps import Repair, mend
 from keras_nns.shipping.forms import FileForward, Shipped
 from keras_nns.surgery.lineage import answering_output, origin_of
@@ -113,17 +115,14 @@ def judge_network(parent: ObservedParent, task: Task, network: Network, shipped:
         network: The network.
         shipped: Its file, which is judged where its form was asked for.
     """
-    record = origin_of(network.model)
-    theirs = task.output or answering_output(parent.model, record)
-    own = answering_output(network.model, record) or task.output
-    ours: list[Answering] = [Forward(network.model, own)]
-    if network.forward is not None and task.output is None:
-        ours = [network.forward]
+    outputs = _answering(parent, task, network)
+    own = outputs[1]
+    ours: list[Answering] = [_forward(task, network, own)]
     form = shipped.form
     if form.quantize is not None:
         ours.append(FileForward(network.model, shipped.flat, own))
     compared = _at_once if parent.division.asked == "labels" else _step_by_step
-    in_keras, *of_file = compared(parent, network.model, (theirs, own), ours)
+    in_keras, *of_file = compared(parent, network.model, outputs, ours)
     if not of_file:
         return Judged(network, in_keras, in_keras, shipped)
     after = replace(of_file[0].after, model=f"{network.model.name} ({form.variant} file)")
@@ -132,14 +131,55 @@ def judge_network(parent: ObservedParent, task: Task, network: Network, shipped:
     return Judged(network, comparison, in_keras, shipped)
 
 
+def fitted_worth(
+    parent: ObservedParent, task: Task, recipe: Recipe
+) -> Callable[[Network], Evaluation] | None:
+    """Return the function that says what a network is worth on what it was fitted to, in Keras.
+
+    Of two networks of one size it tells which is better, and leaves what is held out alone. None
+    where samples have no labels, and where making a second network would take training.
+
+    Args:
+        parent: The parent.
+        task: What networks answer.
+        recipe: What is done to them behind the cut.
+    """
+    if parent.division.asked != "labels" or recipe.epochs:
+        return None
+
+    def worth(network: Network) -> Evaluation:
+        outputs = _answering(parent, task, network)
+        ours = [_forward(task, network, outputs[1])]
+        (compared,) = _at_once(parent, network.model, outputs, ours, part="to_fit")
+        return compared.after
+
+    return worth
+
+
+def _answering(
+    parent: ObservedParent, task: Task, network: Network
+) -> tuple[str | None, str | None]:
+    """Return which outputs of the parent and of a network answer."""
+    record = origin_of(network.model)
+    theirs = task.output or answering_output(parent.model, record)
+    return theirs, answering_output(network.model, record) or task.output
+
+
+def _forward(task: Task, network: Network, output: str | None) -> Forward:
+    if network.forward is not None and task.output is None:
+        return network.forward
+    return Forward(network.model, output)
+
+
 def _at_once(
     parent: ObservedParent,
     model: keras.Model,
     outputs: tuple[str | None, str | None],
     ours: Sequence[Answering],
+    part: Part = "held_out",
 ) -> list[Comparison]:
     """Put what answers in a network's place beside its parent, by labels of samples."""
-    ran = parent.prepared.run("held_out", outputs[0], ours)
+    ran = parent.prepared.run(part, outputs[0], ours)
     return [
         compare_outputs(
             parent.model,

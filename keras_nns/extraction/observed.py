@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.selection.activations import Score, contrast, mean_activation, name_of
 from keras_nns.selection.choosing import checked_scores, refuse_unobserved
 from keras_nns.selection.greedy import forward_selection
+from keras_nns.selection.leaving import Cost
 from keras_nns.selection.naming import as_score
-from keras_nns.selection.ranking import Balance, Cost, Ranking
+from keras_nns.selection.ranking import Balance, Ranking
 from keras_nns.selection.reconstruction import reconstruction
 from keras_nns.selection.unknown import listed, unknown_groups
 from keras_nns.selection.weights import magnitude
@@ -185,6 +186,7 @@ def rank_units(
     *,
     stepped: bool = False,
     without: Collection[str] = (),
+    branches: Sequence[tuple[str, ...]] = (),
 ) -> Ranking:
     """Say in which order units join a network.
 
@@ -198,6 +200,7 @@ def rank_units(
         cost: What the network of a plan costs.
         stepped: Whether costs have steps.
         without: Groups that the smallest network does without.
+        branches: Groups that can leave all together.
     """
     values, labels = scored.values, list(task.labels)
     unknown = [
@@ -219,14 +222,18 @@ def rank_units(
         stepped=stepped,
         guess=guess,
         without=without,
+        branches=branches,
     )
 
 
 def warn_of_guesses(
-    parent: ObservedParent, scored: Scored, ranking: Ranking, plans: Iterable[Plan]
+    parent: ObservedParent,
+    scored: Scored,
+    guessed: Callable[[Plan], tuple[str, ...]],
+    plans: Iterable[Plan],
 ) -> None:
     """Warn of units that nothing is known of and that plans leave out all the same."""
-    names = dict.fromkeys(name for plan in plans for name in ranking.guessed(plan))
+    names = dict.fromkeys(name for plan in plans for name in guessed(plan))
     if not names:
         return
     reasons = unknown_groups(parent.activity, scored.values, scored.name)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 import tflite_export
-from keras_nns.errors import SelectionError
+from keras_nns.errors import PlanError, SelectionError
+from keras_nns.extraction.emptied import Order, ThinnedOrEmptied
 from keras_nns.extraction.meters import Meter
-from keras_nns.extraction.networks import Judged
+from keras_nns.extraction.networks import Judged, Network
 from keras_nns.extraction.tasks import Task
 from keras_nns.graph.budgets import Budget
+from keras_nns.judgement.figures import Evaluation
 from keras_nns.plans.kept_units import Plan
-from keras_nns.selection.ranking import Ranking
+from keras_nns.selection.leaving import Cost
 
 _CLOSE = 0.99
 """A plan is close enough that costs this share of the budget or more."""
@@ -34,7 +36,80 @@ _SMALLER = 0.97
 _HALVINGS = 6
 """How often the range of sizes is halved to find the smallest that loses no more."""
 
+_CHANCE = 0.25
+"""Times one over the root of the samples: by how much two networks may differ by chance.
+
+As if they decided differently for one sample in sixteen.
+"""
+
 Make = Callable[[Plan], Judged]
+Build = Callable[[Plan], Network]
+
+
+def either(
+    build: Build,
+    order: Order,
+    cost: Cost,
+    *,
+    worth: Callable[[Network], Evaluation] | None,
+    fits: Callable[[Network], bool] = lambda network: True,
+    limit: float = 0.0,
+) -> Build:
+    """Build networks of plans as they are, or without branches where those are worth more.
+
+    Where the scores tell that a plan without branches loses no more, networks of both are built,
+    and the branches leave where that is better by more than chance.
+
+    Args:
+        build: Builds the network of a plan.
+        order: In which order units join.
+        cost: About what a plan costs.
+        worth: What a network is worth on samples that it was fitted to, so that those held out say
+            nothing about it. None: the scores alone tell, and one is built.
+        fits: Whether a network keeps to the budget.
+        limit: What a plan may cost, where that is known to be what its network will.
+    """
+    if not isinstance(order, ThinnedOrEmptied):
+        return build
+
+    def without(plan: Plan) -> Network | None:
+        try:
+            network = build(plan)
+            return network if fits(network) else None
+        except (PlanError, tflite_export.ConversionError):
+            return None
+
+    def built(plan: Plan) -> Network:
+        rival = order.rival(plan, cost, limit)
+        other = None if rival is None or not (worth or rival.clearly) else without(rival.plan)
+        if other is None:
+            return build(plan)
+        if worth is None:
+            return other
+        one = build(plan)
+        mine, theirs = worth(one), worth(other)
+        chance = _CHANCE / math.sqrt(max(mine.samples, 1))
+        return other if theirs.worth >= mine.worth + chance else one
+
+    return built
+
+
+def either_within(
+    meter: Meter,
+    order: Order,
+    budget: Budget,
+    build: Build,
+    worth: Callable[[Network], Evaluation] | None,
+) -> Build:
+    """Build networks of plans or without branches, within a budget; see `either`."""
+    if budget.drop is not None:
+        return either(build, order, meter.weighed(budget), worth=worth)
+
+    def fits(network: Network) -> bool:
+        return budget.amount(meter.cost(budget, network.model)) <= budget.limit
+
+    limit = budget.limit if meter.counted(budget) else 0.0
+    return either(build, order, meter.estimated(budget), worth=worth, fits=fits, limit=limit)
 
 
 def expected(budget: Budget, quantize: object) -> dict[str, int]:
@@ -48,7 +123,9 @@ def expected(budget: Budget, quantize: object) -> dict[str, int]:
 # To a size --------------------------------------------------------------------------------------
 
 
-def smallest_needed(meter: Meter, budget: Budget, task: Task) -> tuple[Plan, dict[str, float]]:
+def smallest_needed(
+    meter: Meter, budget: Budget, task: Task, *, emptied: bool = False
+) -> tuple[Plan, dict[str, float]]:
     """Return the smallest plan that networks for a budget need be looked for from, and its costs.
 
     It keeps one unit of every layer; where the budget is below that, nothing of what networks can
@@ -58,13 +135,14 @@ def smallest_needed(meter: Meter, budget: Budget, task: Task) -> tuple[Plan, dic
         meter: What networks cost.
         budget: What a network may cost, in units of size or time.
         task: What they answer.
+        emptied: Whether it does without that whatever the budget is.
 
     Raises:
         SelectionError: The budget is below all of that; the message says what is the least.
     """
     plan = task.one_of_each()
     costs = meter.planned(budget, plan)
-    if budget.amount(costs) > budget.limit:
+    if emptied or budget.amount(costs) > budget.limit:
         plan = task.emptied(plan)
         costs = meter.planned(budget, plan) if plan.empty else costs
         refuse_below(meter, costs, budget, plan)
@@ -94,7 +172,7 @@ def refuse_below(meter: Meter, costs: dict[str, float], budget: Budget, plan: Pl
 
 
 def largest_within(
-    meter: Meter, ranking: Ranking, budget: Budget, make: Make, *, least: Mapping[str, float]
+    meter: Meter, ranking: Order, budget: Budget, make: Make, *, least: Mapping[str, float]
 ) -> tuple[Judged, dict[str, float]]:
     """Find the largest network that fits a budget of size or time.
 
@@ -134,7 +212,7 @@ def largest_within(
         limit = max(floor, limit - 1.1 * over)
 
 
-def _fitting(meter: Meter, ranking: Ranking, budget: Budget, limit: float, least: float) -> Plan:
+def _fitting(meter: Meter, ranking: Order, budget: Budget, limit: float, least: float) -> Plan:
     """Return the largest plan found whose skeleton costs no more than the limit."""
     estimate = meter.estimated(budget)
     best, everything = ranking.smallest, ranking.everything
@@ -195,7 +273,7 @@ def _slope(one: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def smallest_within(
-    meter: Meter, ranking: Ranking, budget: Budget, make: Make, bare: Make | None
+    meter: Meter, ranking: Order, budget: Budget, make: Make, bare: Make | None
 ) -> tuple[Judged, float, float]:
     """Halve the range of sizes again and again, to the smallest network that loses no more.
 

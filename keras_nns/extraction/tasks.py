@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from keras_nns.repairing.patient import Step, record_of
 from keras_nns.selection.choosing import Label, label_numbers
 from keras_nns.selection.greedy import forward_selection
 from keras_nns.selection.ranking import least_of
+from keras_nns.surgery.cleaning.branches import Branch, branches_of
 from keras_nns.surgery.cleaning.constants import decide
 from keras_nns.surgery.copying import copied
 from keras_nns.surgery.cutting import cut
@@ -60,6 +62,12 @@ class Task:
     answer: Answer
     asked: Kind | None = "labels"
     _last: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """What networks can do without as a whole."""
+        units = np.arange(self.graph.unit_count)
+        return branches_of(self.graph, self.keep(self.everything()).mask(units))
 
     @property
     def model(self) -> Any:
@@ -109,6 +117,14 @@ class Task:
         thresholds = tuple((name, _LONG) for name in sorted(kept))
         choice = Choice(self.labels, forward_selection.__name__, "budget, share", thresholds)
         return replace(self.everything(), kept=kept, choices=(choice,))
+
+    def possible(self, plan: Plan) -> bool:
+        """Return whether a network of a plan can be cut: whether the signal gets through."""
+        try:
+            decide(self.graph, self.keep(plan).mask(np.arange(self.graph.unit_count)), units=False)
+        except PlanError:
+            return False
+        return True
 
     def emptied(self, plan: Plan) -> Plan:
         """Return a plan without the groups that networks can do without, one after another.
@@ -254,7 +270,8 @@ def estimates_of(task: Task, recipe: Recipe) -> Estimates:
         one, record = _to_be_headed(task, task.measured(task.one_of_each()))
         head = find_head(one, record, anew=record.head in ("binary", "other"))
         heads = {head.path: head.answers} if head.replaced else {}
-    return Estimates(task.graph, heads=heads)
+    branches = [(branch.units, branch.layers) for branch in task.branches]
+    return Estimates(task.graph, heads=heads, branches=branches)
 
 
 def _to_be_headed(task: Task, small: keras.Model) -> tuple[keras.Model, Lineage]:

@@ -12,19 +12,26 @@ import numpy as np
 from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SelectionError
 from keras_nns.extraction.clocks import Clock
+from keras_nns.extraction.emptied import EmptyBranches, Order, check_branches, order_units
 from keras_nns.extraction.language import LanguageOptions, refuse_of_labels
 from keras_nns.extraction.language_sweep import sweep_language
 from keras_nns.extraction.meters import Meter
-from keras_nns.extraction.networks import Judged, judge_network, make_network
+from keras_nns.extraction.networks import (
+    Judged,
+    Network,
+    fitted_worth,
+    judge_network,
+    make_network,
+)
 from keras_nns.extraction.observed import (
     form_of,
     observe_parent,
     open_division,
-    rank_units,
     score_units,
     warn_of_guesses,
     warn_of_refusals,
 )
+from keras_nns.extraction.sizes import either
 from keras_nns.extraction.swept import UNITS, Point, Sweep, Unit, size_of
 from keras_nns.extraction.tasks import Task, set_task, write_recipe
 from keras_nns.extraction.unfinished import left_behind
@@ -38,7 +45,8 @@ from keras_nns.repairing.patient import Step
 from keras_nns.repairing.prepared import MEMORY
 from keras_nns.selection.activations import Score
 from keras_nns.selection.choosing import Label
-from keras_nns.selection.ranking import Balance, Cost, Ranking, check_balance
+from keras_nns.selection.leaving import Cost
+from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
 
@@ -55,6 +63,7 @@ def sweep(
     head: Head | None = None,
     score: Score | str | None = None,
     balance: Balance | None = None,
+    empty_branches: EmptyBranches = "auto",
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
     held_out: float = 0.2,
@@ -85,6 +94,7 @@ def sweep(
         head: As in `extract`.
         score: As in `extract`.
         balance: As in `extract`.
+        empty_branches: As in `extract`.
         repair: As in `extract`.
         distill_epochs: As in `extract`.
         held_out: As in `extract`.
@@ -121,6 +131,7 @@ def sweep(
             distill_epochs=distill_epochs,
             output=output,
             memory=None if memory == MEMORY else memory,
+            empty_branches=None if empty_branches == "auto" else empty_branches,
             unit=None if unit == "parameters" else unit,
         )
         told: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
@@ -136,6 +147,7 @@ def sweep(
         )
         return sweep_language(model, data, y, sizes, options, verbose=verbose)
     batch_size = usual_batch_size(model) if batch_size is None else batch_size
+    check_branches(empty_branches)
     if balance is not None:
         check_balance(balance)
     with job(verbose) as shown:
@@ -165,19 +177,26 @@ def sweep(
             parent = observe_parent(task, division, batch_size=batch_size, memory=memory)
         with clock("score"):
             scored = score_units(parent, task, score, balance)
-        ranking = rank_units(parent, task, scored, meter.estimate(unit))
+        ranking = order_units(
+            parent, task, scored, meter.estimate(unit), empty_branches=empty_branches
+        )
         plans = _plans(ranking, meter.estimate(unit), sizes)
-        warn_of_guesses(parent, scored, ranking, plans)
+        warn_of_guesses(parent, scored, ranking.guessed, plans)
         parent_costs = _measured(meter, model)
         made: list[tuple[Judged, Costs]] = []
 
         def found() -> Sweep | None:
             return _swept(task, unit, made, parent_costs, meter, asked=len(plans)) if made else None
 
+        def build(plan: Plan) -> Network:
+            with clock("repair"):
+                return make_network(parent, task, recipe, plan)
+
+        worth = fitted_worth(parent, task, recipe)
+        best = either(build, ranking, meter.estimate(unit), worth=worth)
         with left_behind(found):
             for plan in plans:
-                with clock("repair"):
-                    network = make_network(parent, task, recipe, plan)
+                network = best(plan)
                 with clock("judge"):
                     judged = judge_network(parent, task, network, meter.shipped(network.model))
                 made.append((judged, _measured(meter, network.model)))
@@ -225,7 +244,7 @@ def _swept(
     )
 
 
-def _plans(ranking: Ranking, cost: Cost, sizes: int | Sequence[float]) -> list[Plan]:
+def _plans(ranking: Order, cost: Cost, sizes: int | Sequence[float]) -> list[Plan]:
     """Return the plans of the sizes asked for, no two alike, the smallest first."""
     least, most = cost(ranking.smallest), cost(ranking.everything)
     if isinstance(sizes, int):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from keras import layers
 
 from keras_nns.graph import costs
-from keras_nns.graph.rules import Keep, Stream
+from keras_nns.graph.rules import Keep, Stream, Units
 from keras_nns.graph.rules.records import Binding, Blueprint
 from keras_nns.graph.tracing import Graph
 
@@ -32,14 +32,21 @@ class Estimates:
         inputs: A batch, for multiply-adds of a model that leaves dimensions open.
         heads: How many outputs another layer has that takes the place of one of the parent's, by
             the path of that one.
+        branches: Numbers of the units without any of which a branch leaves, and the paths of the
+            layers that leave with it.
     """
 
     def __init__(
-        self, graph: Graph, *, inputs: Any = None, heads: Mapping[str, int] | None = None
+        self,
+        graph: Graph,
+        *,
+        inputs: Any = None,
+        heads: Mapping[str, int] | None = None,
+        branches: Iterable[tuple[Units, Collection[str]]] = (),
     ) -> None:
         self._graph = graph
         self._inputs = inputs
-        replaced = heads or {}
+        replaced, branches = heads or {}, list(branches)
         calls = [traced.call for traced in graph.calls.values()]
         self._heads = {
             id(call.operation): replaced[call.path] for call in calls if call.path in replaced
@@ -51,10 +58,21 @@ class Estimates:
                 self._weights.append((blueprint.operation, binding, shape))
         # With a block that leaves as a whole go also the weights that no units lie along.
         self._skips = [
-            (blueprint.skip.unit, _unbound(blueprint))
+            (blueprint.skip.unit, _unbound(blueprint.operation, blueprint))
             for blueprint in graph.blueprints.values()
             if blueprint.skip is not None
         ]
+        layers_of = {call.path: call.operation for call in calls}
+        self._branches = [
+            (units, {id(layers_of[path]) for path in paths if path in layers_of})
+            for units, paths in branches
+        ]
+        self._own = {
+            id(operation): _unbound(operation, graph.blueprints.get(id(operation)))
+            for _, paths in branches
+            for path in paths
+            if (operation := layers_of.get(path)) is not None
+        }
         bound = sum(math.prod(shape) for _, _, shape in self._weights)
         self._unbound = costs.parameters(graph.model) - bound
         self._macs: list[tuple[Any, int, _Matrices]] | None = None
@@ -62,28 +80,41 @@ class Estimates:
     def of(self, unit: Unit, keep: Keep) -> float:
         """Return what keeping these units costs, in the unit of a budget."""
         if unit == "parameters":
-            return self._fixed(keep) + sum(self._left(o, b, s, keep) for o, b, s in self._weights)
+            gone = self._gone(keep)
+            return self._fixed(keep, gone) + sum(
+                self._left(o, b, s, keep) for o, b, s in self._weights if id(o) not in gone
+            )
         if unit == "bytes":
             return FLOAT32_BYTES * self._stored(keep)
         if unit == "activation_memory":
             return FLOAT32_BYTES * self._alive(keep)
         return self._multiply_adds(keep)
 
-    def _fixed(self, keep: Keep) -> int:
-        return self._unbound - sum(own for unit, own in self._skips if not keep.all(unit))
+    def _gone(self, keep: Keep) -> set[int]:
+        """Return the layers that left with branches, by id."""
+        return set().union(*(own for units, own in self._branches if not keep.count(units)))
+
+    def _fixed(self, keep: Keep, gone: set[int]) -> int:
+        skipped = sum(own for unit, own in self._skips if not keep.all(unit))
+        return self._unbound - skipped - sum(self._own[one] for one in gone)
 
     def _stored(self, keep: Keep) -> float:
         """Numbers in a file: of a batch norm's four, one is left after folding."""
-        total = float(self._fixed(keep))
+        gone = self._gone(keep)
+        total = float(self._fixed(keep, gone))
         for operation, binding, shape in self._weights:
+            if id(operation) in gone:
+                continue
             folded = type(operation) is layers.BatchNormalization
             total += self._left(operation, binding, shape, keep) / (4 if folded else 1)
         return total
 
     def _multiply_adds(self, keep: Keep) -> float:
         """Multiply-adds of a layer are in proportion to the elements of its matrices."""
-        total = 0.0
+        total, gone = 0.0, self._gone(keep)
         for operation, macs, matrices in self._products():
+            if id(operation) in gone:
+                continue
             whole = sum(math.prod(shape) for _, shape in matrices)
             left = sum(
                 math.prod(shape) if binding is None else self._left(operation, binding, shape, keep)
@@ -112,10 +143,12 @@ class Estimates:
 
     def _alive(self, keep: Keep) -> float:
         """The largest sum of what one call reads and writes."""
+        gone = self._gone(keep)
         return max(
             (
                 sum(_size(stream, keep) for stream in (*traced.inputs, *traced.outputs))
                 for traced in self._graph.calls.values()
+                if id(traced.call.operation) not in gone
             ),
             default=0,
         )
@@ -129,11 +162,12 @@ class Estimates:
         return math.prod(sizes)
 
 
-def _unbound(blueprint: Blueprint) -> int:
+def _unbound(operation: Any, blueprint: Blueprint | None) -> int:
     """Count the numbers of a layer's weights along which no units lie."""
-    operation = blueprint.operation
-    bound = {id(operation.variables[index]) for index in blueprint.bindings}
-    return sum(math.prod(w.shape) for w in operation.weights if id(w) not in bound)
+    bindings = () if blueprint is None else blueprint.bindings
+    bound = {id(operation.variables[index]) for index in bindings}
+    weights = getattr(operation, "weights", ())
+    return sum(math.prod(w.shape) for w in weights if id(w) not in bound)
 
 
 def _size(stream: Stream, keep: Keep) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -15,12 +14,9 @@ from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import Float
 from keras_nns.plans.kept_units import Choice, Plan
 from keras_nns.plans.units import Group
+from keras_nns.selection.leaving import Block, Cost, Leaving, telling
 
 Balance = Literal["zeta", "share", "cost"]
-Cost = Callable[[Plan], float]
-
-_PIECES = 64
-"""In how many steps a layer leaves at most, where units are set against what they cost."""
 
 _AHEAD = 16
 """How many units of a layer are tried together where some of them may cost nothing, or less."""
@@ -50,6 +46,8 @@ class Ranking:
             `(units,)` by group. They join before all others, so that they are the last to be
             missing. Where it is not given they all stay.
         without: Groups of which the smallest plan keeps nothing.
+        branches: Groups of units that can leave all together, for `"cost"`: where that loses less
+            for what it saves than thinning does. The smallest plan keeps nothing of them.
     """
 
     def __init__(
@@ -64,6 +62,7 @@ class Ranking:
         stepped: bool = False,
         guess: Mapping[str, Float] | None = None,
         without: Collection[str] = (),
+        branches: Sequence[tuple[str, ...]] = (),
     ) -> None:
         check_balance(balance)
         self._activity = activity
@@ -73,12 +72,14 @@ class Ranking:
         self._cost = cost
         self._stepped = stepped
         self._guess = guess or {}
-        self._without = without
         self._values = {}
         for group in activity.layout.prunable:
             if group.name in scores:
                 own = np.asarray(scores[group.name])[list(labels)]
                 self._values[group.name] = _comparable(own, balance)
+        self._branches = telling(self._values, branches) if balance == "cost" else {}
+        self._inside = {name for branch in self._branches for name in branch}
+        self._without = {*without, *self._inside}
 
     @cached_property
     def floor(self) -> dict[str, NDArray[np.bool_]]:
@@ -104,13 +105,59 @@ class Ranking:
         emptied = [
             (name, unit)
             for name, mask in self.floor.items()
-            if name in self._without
+            if name in self._without - self._inside
             for unit in np.flatnonzero(mask).tolist()
         ]
         return (
             emptied
             + self._guessed()
             + (self._by_cost() if self._balance == "cost" else self._by_value())
+        )
+
+    def lost(self, plan: Plan) -> float:
+        """Return what is lost without the units that a plan leaves out, by the scores alone.
+
+        Of a branch that is gone as much as the last of its layers that has scores tells.
+        """
+        gone = [b for b in self._branches if not any(plan.kept[name] for name in b)]
+        told = {self._branches[b] for b in gone if not any(set(b) < set(o) for o in gone)}
+        left_out = {name for branch in gone for name in branch} - told
+        total = 0.0
+        for name in self._values.keys() - left_out:
+            values = np.delete(self._values[name], list(plan.kept[name]))
+            total += float(values[~np.isneginf(values)].sum())
+        return total
+
+    def tempted(self, plan: Plan, cost: Cost) -> bool:
+        """Return whether some branch would lose less for what it saves than the plan just lost.
+
+        Args:
+            plan: A plan of units that were thinned.
+            cost: What a plan costs.
+        """
+        kept = {name: np.zeros_like(mask) for name, mask in self.floor.items()}
+        for name, units in plan.kept.items():
+            kept[name][list(units)] = True
+        whole = cost(plan)
+
+        def ratio(units: Sequence[tuple[str, int]], teller: str) -> float:
+            lost = sum(float(self._values[teller][unit]) for name, unit in units if name == teller)
+            for name, unit in units:
+                kept[name][unit] ^= True
+            change = abs(whole - cost(self.plan(kept)))
+            for name, unit in units:
+                kept[name][unit] ^= True
+            return lost / change if change > 0 else np.inf
+
+        dearest = 0.0
+        for name, values in self._values.items():
+            gone = np.where(kept[name], -np.inf, values)
+            if not np.isneginf(gone).all():
+                dearest = max(dearest, ratio([(name, int(gone.argmax()))], name))
+        return any(
+            ratio([(n, u) for n in branch for u in np.flatnonzero(kept[n]).tolist()], teller)
+            < dearest
+            for branch, teller in self._branches.items()
         )
 
     def guessed(self, plan: Plan) -> tuple[str, ...]:
@@ -127,6 +174,8 @@ class Ranking:
         """Return the units that nothing is known of, in the order of their ranks in their layer."""
         waiting = []
         for place, (name, guess) in enumerate(self._guess.items()):
+            if name in self._inside:
+                continue
             values = self._values.get(name, np.full(len(guess), -np.inf))
             ranks = np.empty(len(guess))
             ranks[np.argsort(-guess, kind="stable")] = np.arange(len(guess)) / len(guess)
@@ -146,84 +195,19 @@ class Ranking:
         return [(name, unit) for _, _, name, unit in sorted(waiting)]
 
     def _by_cost(self) -> list[tuple[str, int]]:
-        return [one for block in reversed(self._leaving) for one in reversed(block)]
+        return [one for block in reversed(self._leaving) for one in reversed(block.units)]
 
     @cached_property
-    def _leaving(self) -> list[list[tuple[str, int]]]:
-        """Let go, again and again, of the units that are worth least for what they cost.
-
-        What a unit costs depends on how many are left of the layers around it. It only falls as
-        they leave, so what was found earlier for others is still a bound (lazy greedy: Minoux
-        1978).
-        """
+    def _leaving(self) -> list[Block]:
         assert self._cost is not None
-        kept = {name: np.ones_like(mask) for name, mask in self.floor.items()}
-        cost = self._cost
-        whole = cost(self.plan(kept))
-        leaving = {}
-        for name, values in self._values.items():
-            units = [
-                unit
-                for unit in np.argsort(values, kind="stable").tolist()
-                if not self.floor[name][unit] and not np.isneginf(values[unit])
-            ]
-            piece = max(1, kept[name].size // _PIECES)
-            ends = [*range(piece, len(units), piece), len(units)]
-            if self._stepped:
-                ends = self._hull(name, units, ends, whole)
-            starts = [0, *ends]
-            leaving[name] = [
-                units[start:end] for start, end in zip(starts, ends, strict=False) if end > start
-            ]
-
-        def price(name: str) -> tuple[float, float, float]:
-            units = leaving[name][0]
-            kept[name][units] = False
-            left = cost(self.plan(kept))
-            kept[name][units] = True
-            lost = float(self._values[name][units].sum())
-            saved = whole - left
-            return (lost / saved if saved > 0 else np.inf), lost, left
-
-        queue = [(0.0, 0.0, name) for name, blocks in leaving.items() if blocks]
-        heapq.heapify(queue)
-        blocks: list[list[tuple[str, int]]] = []
-        while queue:
-            _, _, name = heapq.heappop(queue)
-            ratio, lost, left = price(name)
-            if queue and (ratio, lost) > queue[0][:2]:
-                heapq.heappush(queue, (ratio, lost, name))
-                continue
-            units = leaving[name].pop(0)
-            kept[name][units] = False
-            whole = left
-            blocks.append([(name, unit) for unit in units])
-            if leaving[name]:
-                heapq.heappush(queue, (ratio, lost, name))
-        return blocks
-
-    def _hull(self, name: str, units: list[int], ends: list[int], whole: float) -> list[int]:
-        """Choose after which units of a layer to stop: where most was saved for what was lost.
-
-        These are the corners of the convex hull of what is lost over what is saved. The widths
-        between them cost more, or as good as more, than one of them for what they are worth.
-        """
-        assert self._cost is not None
-        kept = {group: np.ones_like(mask) for group, mask in self.floor.items()}
-        lost, saved = np.zeros(len(ends) + 1), np.zeros(len(ends) + 1)
-        for place, end in enumerate(ends, start=1):
-            kept[name][units[:end]] = False
-            lost[place] = self._values[name][units[:end]].sum()
-            saved[place] = whole - self._cost(self.plan(kept))
-        corners, at = [], 0
-        while at < len(ends):
-            more = saved[at + 1 :] - saved[at]
-            slopes = np.full(len(more), np.inf)
-            np.divide(lost[at + 1 :] - lost[at], more, out=slopes, where=more > 0)
-            # Of equals the last; where nothing is saved any more, all that is left.
-            at += len(slopes) - int(np.argmin(slopes[::-1]))
-            corners.append(ends[at - 1])
-        return corners
+        return Leaving(
+            self._values,
+            self.floor,
+            self.plan,
+            self._cost,
+            stepped=self._stepped,
+            branches=self._branches,
+        ).blocks()
 
     def plan(self, kept: Mapping[str, NDArray[np.bool_]]) -> Plan:
         """Return the plan that keeps these units."""
@@ -277,23 +261,29 @@ class Ranking:
             else:
                 high = middle - 1
         kept = self._first(self._counts[low])
+        closed = {name for name in self._inside if not kept[name].any()}
         rest: dict[str, list[int]] = {}
         for name, unit in self.order[self._counts[low] :]:
             rest.setdefault(name, []).append(unit)
         for name, unit in self.order[self._counts[low] :]:
-            if rest[name] and not kept[name][unit]:
+            if name not in closed and rest[name] and not kept[name][unit]:
                 more = self._more(kept, name, rest[name], cost, limit)
                 rest[name] = rest[name][more:] if more else []
         return self.plan(kept)
 
     @cached_property
     def _counts(self) -> list[int]:
-        """How many of the first units there may be: as many as leave whole blocks out."""
-        most = len(self.order)
-        if not self._stepped or self._balance != "cost":
-            return list(range(most + 1))
-        left = most - np.cumsum([0, *map(len, self._leaving)])
-        return [*range(int(left[-1])), *left[::-1].tolist()]
+        """How many of the first units there may be: of what leaves together, all or none."""
+        together = self._stepped and self._balance == "cost"
+        blocks = self._leaving if self._balance == "cost" else []
+        count = len(self.order) - sum(len(block.units) for block in blocks)
+        found = list(range(count + 1))
+        for block in reversed(blocks):
+            size = len(block.units)
+            first = count + (size if together or block.whole else 1)
+            count += size
+            found += range(first, count + 1)
+        return found if self._balance == "cost" else list(range(len(self.order) + 1))
 
     def _more(
         self,

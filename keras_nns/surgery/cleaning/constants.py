@@ -25,7 +25,7 @@ from keras_nns.surgery.cleaning.decisions import Change, Decision, Join, Mask
 from keras_nns.surgery.cleaning.intervals import Array, Bounds
 from keras_nns.surgery.cleaning.layer_bounds import CONVOLUTIONS, UNMIXING, is_padded
 
-_SUMS = (layers.Add, layers.Average, knp.Add)
+SUMS = (layers.Add, layers.Average, knp.Add)
 _DIFFERENCES = (layers.Subtract, knp.Subtract)
 _PRODUCTS = (layers.Multiply, knp.Multiply)
 _RECURRENT = (layers.SimpleRNN, layers.LSTM, layers.GRU)
@@ -282,7 +282,7 @@ class _Finder:
             if len(stays) in (0, len(given)):
                 return None
             return Join([id(t) for t in stays], one, none, show)
-        if kind not in (*_SUMS, *_DIFFERENCES, *_PRODUCTS) or len(given) < 2:
+        if kind not in (*SUMS, *_DIFFERENCES, *_PRODUCTS) or len(given) < 2:
             return None
         constant = [t for t in given if self._constant(id(t))]
         varying = [t for t in given if not self._constant(id(t))]
