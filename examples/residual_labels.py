@@ -48,6 +48,10 @@ low = nns.select(activity, labels=[0, 1, 2], score=nns.scores.contrast, keep=kee
 high = nns.select(activity, labels=[8, 9], score=nns.scores.contrast, keep=keep)
 print(f"\n{low}\n{high}\nboth need: {low & high}\ntogether:  {low | high}")
 
+# Where a budget is so small that thinning hurts, a block may be left as its shortcut.
+tiny = nns.extract(model, (x_train, y_train), labels=[0, 1, 2], budget="parameters=1000")
+print(tiny.summary)
+
 small = nns.cut(model, low, head="labels", prove=True)
 print(nns.compare(model, small, (x_test, y_test)))
 assert np.isfinite(small.predict(x_test[:4], verbose=0)).all()
