@@ -5,9 +5,8 @@ All are judged as the files that they ship as, on the same held-out samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import keras
@@ -19,16 +18,16 @@ from keras_nns.errors import DataError
 from keras_nns.extraction.networks import Network, make_network
 from keras_nns.extraction.observed import (
     ObservedParent,
+    Scored,
     form_of,
     observe_parent,
     open_division,
     rank_units,
     score_units,
 )
-from keras_nns.extraction.tasks import Recipe, Task, set_task, write_recipe
+from keras_nns.extraction.tasks import Recipe, Task, estimates_of, set_task, write_recipe
 from keras_nns.files.atomic import Json
 from keras_nns.graph import costs
-from keras_nns.graph.estimates import Estimates
 from keras_nns.judgement.compared import Comparison
 from keras_nns.judgement.comparison import compare_outputs
 from keras_nns.observation.forward import run
@@ -274,34 +273,60 @@ def _networks(
     observed: ObservedParent, task: Task, sizes: Mapping[str, float], notes: list[str]
 ) -> dict[str, Network]:
     """Make the networks of a task whose parameters are at most so many, the smallest at least."""
-    estimates = Estimates(task.graph)
-
-    def parameters(plan: Plan) -> float:
-        return estimates.of("parameters", task.keep(plan))
-
     with job(verbose=False) as shown:
         shown.expect(score=Part("scoring", 1), repair=Part("repairing", 2, len(sizes)))
         with shown.part("score"):
             scored = score_units(observed, task, None, None)
-        ranking = rank_units(observed, task, scored, parameters)
-        least = parameters(ranking.smallest)
-        plans = {way: ranking.fit(parameters, max(size, least)) for way, size in sizes.items()}
-        recipe = write_recipe(task, repair=True, epochs=0)
+        usual = _Sized(observed, task, scored, write_recipe(task, repair=True, epochs=0))
         made = {}
-        for way, plan in plans.items():
-            make = partial(make_network, observed, task, plan=plan)
+        for way, size in sizes.items():
             with shown.part("repair"):
-                made[way] = _repaired(make, recipe, notes)
+                made[way] = _repaired(usual, size, notes)
     return made
 
 
-def _repaired(make: Callable[..., Network], recipe: Recipe, notes: list[str]) -> Network:
+class _Sized:
+    """Makes networks of a task by one recipe, each of a number of parameters."""
+
+    def __init__(
+        self, observed: ObservedParent, task: Task, scored: Scored, recipe: Recipe
+    ) -> None:
+        # By the head that they will have in the end, which may be another than the parent's.
+        self._estimates = estimates_of(task, recipe)
+        self._of = observed, task, scored
+        self._added = 0.0
+        if not recipe.for_head:
+            # What sums up the parent's answers is one layer more.
+            one = task.one_of_each()
+            self._added = costs.parameters(task.measured(one)) - self._parameters(one)
+        self._ranking = rank_units(observed, task, scored, self._parameters)
+        self.recipe = recipe
+
+    def _parameters(self, plan: Plan) -> float:
+        return self._added + self._estimates.of("parameters", self._of[1].keep(plan))
+
+    def make(self, size: float) -> Network:
+        """Make one of at most so many parameters; the smallest has what it has.
+
+        Raises:
+            DataError: There are too few samples for the recipe.
+        """
+        observed, task, _ = self._of
+        size = max(size, self._parameters(self._ranking.smallest))
+        return make_network(observed, task, self.recipe, self._ranking.fit(self._parameters, size))
+
+    def without_head(self) -> _Sized:
+        """Return what makes networks whose heads stay as least squares leave them."""
+        return _Sized(*self._of, Recipe(self.recipe.steps[:1]))
+
+
+def _repaired(usual: _Sized, size: float, notes: list[str]) -> Network:
     """Make a network with the repair that there are samples enough for."""
     try:
-        return make(recipe=recipe)
+        return usual.make(size)
     except DataError as error:
         notes.append(f"Heads were left as least squares leave them: {error}")
-        return make(recipe=Recipe(recipe.steps[:1]))
+        return usual.without_head().make(size)
 
 
 def _contender(name: str, way: str, network: Network, form: Form, *variants: str) -> Contender:

@@ -89,7 +89,8 @@ def test_the_models_are_those_that_the_plans_describe(made, data):
         for way in ("paper", "same", "tenth", "merged")
     }
     for paper, same, tenth in zip(sizes["paper"], sizes["same"], sizes["tenth"], strict=True):
-        assert tenth < same <= paper
+        # Sizes are reckoned with the head that ours get, not with the parent's.
+        assert tenth < same <= paper < 1.2 * same
     assert 0.3 < sizes["merged"][0] / parent.count_params() <= 0.5
     for name, label in zip(("bar", "dot-s", "ring"), LABELS, strict=True):
         small = nns.load_model(folder / "subnetworks" / f"{name}.keras")
