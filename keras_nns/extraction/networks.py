@@ -17,7 +17,8 @@ from keras_nns.judgement.figures import Evaluation
 from keras_nns.judgement.tallies import Reported
 from keras_nns.observation.forward import Answering, Forward
 from keras_nns.plans.kept_units import Plan
-from keras_nns.repairing.patient import Step
+from keras_nns.repairing.nearness import BALANCED
+from keras_nns.repairing.patient import Gain, Step
 from keras_nns.repairing.prepared import Part
 from keras_nns.repairing.steps import Repair, mend
 from keras_nns.shipping.forms import FileForward, Shipped
@@ -229,8 +230,21 @@ def _trained(parent: ObservedParent, network: Network, recipe: Recipe) -> Networ
         held_out=division.share,
         seed=division.seed,
     )
-    network = replace(network, model=trained.model, trained=trained, forward=None)
+    if not trained.best_epoch:
+        return replace(network, trained=trained)
+    taught = replace(network, model=trained.model, trained=trained, forward=None)
     if not recipe.for_head:
-        return network
+        return taught
     # Its features are others now. What was gained before stays on record.
-    return replace(_repaired(parent, network, recipe.for_head), repaired=network.repaired)
+    headed = _repaired(parent, taught, recipe.for_head)
+    assert headed.repaired is not None
+    fallen = [gain for gain in headed.repaired.gains if gain.measure == BALANCED and _fell(gain)]
+    if not fallen:
+        return replace(headed, repaired=network.repaired)
+    worse = f"{BALANCED} {fallen[0].after:.4g}, not {fallen[0].before:.4g}"
+    note = f"{trained.note}; the head is kept as it was taught: fitted anew it gave a {worse}"
+    return replace(taught, trained=replace(trained, note=note))
+
+
+def _fell(gain: Gain) -> bool:
+    return gain.before is not None and gain.after is not None and gain.after < gain.before

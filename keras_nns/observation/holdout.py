@@ -169,6 +169,17 @@ class Division:
         found._only = tuple(labels)
         return found
 
+    def again(self, share: float) -> Division:
+        """Deal what is not held out once more, by another draw.
+
+        Args:
+            share: Share of those samples to hold out.
+        """
+        found = copy(self)
+        found._batches, found._known, found._only = self.fitted, [], None
+        found._key, found.share = self._key + b"again", share
+        return found
+
     def __iter__(self) -> Iterator[Dealt]:
         for dealt in self._dealt():
             some = dealt if self._only is None else dealt.having(self._only)

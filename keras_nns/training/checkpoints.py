@@ -124,7 +124,7 @@ class Checkpoint:
 
 def values(variables: Sequence[Any]) -> Arrays:
     """Copy the values of variables."""
-    return [np.array(variable) for variable in variables]
+    return [np.array(variable.numpy()) for variable in variables]
 
 
 def assign(variables: Sequence[Any], given: Arrays) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import activations, layers, ops
+from numpy.typing import NDArray
 
 from keras_nns.graph.keras_internals import functional, structure
 from keras_nns.graph.rules.elementwise import standard
@@ -47,7 +48,9 @@ class Answering:
                 layer.activation = activation
 
 
-def answering(model: keras.Model, pupil: Pupil, *, own: bool) -> Answering:
+def answering(
+    model: keras.Model, pupil: Pupil, *, own: bool, shares: NDArray[np.float64] | None = None
+) -> Answering:
     """Build a model that gives the logits of a question's answers, sharing a model's layers.
 
     Softmax and sigmoid are left out rather than inverted: what is sure beyond float32's reach keeps
@@ -57,6 +60,8 @@ def answering(model: keras.Model, pupil: Pupil, *, own: bool) -> Answering:
         model: A parent or a subnetwork. It gets new nodes behind its outputs: pass a copy.
         pupil: What is to be answered.
         own: Whether the outputs are answers to the question already: the subnetwork's are.
+        shares: How often each answer is right in the data, where the logits are wanted as if all
+            were right equally often: their logarithms are taken off (Saerens et al. 2002).
     """
     question, kind = pupil.question, pupil.kind
     tensor = functional(model).outputs[pupil.index]
@@ -71,7 +76,10 @@ def answering(model: keras.Model, pupil: Pupil, *, own: bool) -> Answering:
             tensor, own, kind = before, False, "softmax" if kind == "linear" else kind
     logits, fused = _logits(tensor, kind)
     rows = _answers(logits, question, kind, own=own, alone=pupil.alone)
-    return Answering(keras.Model(inputs, ops.cast(rows, "float32")), fused)
+    rows = ops.cast(rows, "float32")
+    if shares is not None:
+        rows = rows - np.log(np.where(shares > 0, shares, 1.0)).astype(np.float32)
+    return Answering(keras.Model(inputs, rows), fused)
 
 
 def _answers(logits: Any, question: Question, kind: str, *, own: bool, alone: bool) -> Any:

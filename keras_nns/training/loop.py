@@ -66,6 +66,7 @@ class Schooling:
         held_out: Feed | None,
         *,
         checkpoint: Checkpoint | None = None,
+        moved: bool = False,
     ) -> Course:
         """Train, keep the weights that do best on what is held out, and change nothing else.
 
@@ -75,8 +76,22 @@ class Schooling:
             feed: What to train on.
             held_out: What to judge each epoch by; None keeps the last weights.
             checkpoint: Where to write every epoch's end, and to go on from what is there.
+            moved: Keep the best weights behind an epoch even where those before had less loss, and
+                take it that batch norms are settled: who calls did so, and judges between the two.
         """
-        batch_norms = self._frozen(model) if self.freeze_batch_norm else []
+        with self.frozen(model):
+            return self._teach(trainer, model, (feed, held_out), checkpoint, moved=moved)
+
+    def _teach(
+        self,
+        trainer: keras.Model,
+        model: keras.Model,
+        feeds: tuple[Feed, Feed | None],
+        checkpoint: Checkpoint | None,
+        *,
+        moved: bool,
+    ) -> Course:
+        feed, held_out = feeds
         if not model.trainable_variables:
             raise ModelError(
                 f"Model {model.name!r} has no weights to train: all its layers are frozen. Set "
@@ -84,7 +99,7 @@ class Schooling:
             )
         moment = None if checkpoint is None else checkpoint.state.moment
         with random_untouched():
-            best = _Best(model, self.patience)
+            best = _Best(model, self.patience, moved=moved)
             other = None if held_out is None else held_out.dataset()
             # Built within the first step, they would have it traced a second time.
             trainer.optimizer.build(trainer.trainable_variables)
@@ -104,7 +119,7 @@ class Schooling:
             if checkpoint is not None:
                 added.append(_Saver(checkpoint, best, history))
             if first < self.epochs and not best.exhausted(first):
-                if moment is None:
+                if moment is None and not moved:
                     settle(model, feed.dataset())
                 with following(model, -(-feed.size // self.batch_size)):
                     done = trainer.fit(
@@ -117,23 +132,28 @@ class Schooling:
                         shuffle=False,
                     )
                 history = _longer(history, done.history)
-        for layer in batch_norms:
-            layer.trainable = True
         if other is None:
             epochs = max((len(values) for values in history.values()), default=0)
             return Course(history, epochs, math.nan, math.nan)
-        best.restore()
-        return Course(history, best.epoch, best.before, best.loss)
+        epoch, loss = best.restore()
+        return Course(history, epoch, best.before, loss)
 
-    def _frozen(self, model: keras.Model) -> list[Any]:
+    @contextmanager
+    def frozen(self, model: keras.Model) -> Iterator[None]:
+        """Freeze the batch norms of a model for as long as it is trained, if that was asked for."""
         found = [
             layer
             for layer in model._flatten_layers()
             if isinstance(layer, layers.BatchNormalization) and layer.trainable
         ]
-        for layer in found:
-            layer.trainable = False
-        return found
+        found = found if self.freeze_batch_norm else []
+        try:
+            for layer in found:
+                layer.trainable = False
+            yield
+        finally:
+            for layer in found:
+                layer.trainable = True
 
 
 @dataclass(frozen=True)
@@ -183,31 +203,39 @@ def seed_dropout(model: keras.Model, seed: int) -> None:
 
 
 class _Best(keras.callbacks.Callback):
-    """Keeps the weights of the least loss, those before the training included."""
+    """Keeps the weights of the least loss, those before the training included unless told."""
 
-    def __init__(self, kept: keras.Model, patience: int | None) -> None:
+    def __init__(self, kept: keras.Model, patience: int | None, *, moved: bool = False) -> None:
         super().__init__()
         self._kept = kept
         self._patience = patience
+        self._moved = moved
         self.epoch = 0
         self.before = self.loss = math.inf
         self._weights: list[Any] = []
+        self._behind: tuple[int, float, list[Any]] | None = None
 
     def start(self, logs: Mapping[str, float]) -> None:
         """Note how it was before."""
         self.before = self.loss = float(logs["loss"])
-        self._weights = [variable.numpy() for variable in self._kept.variables]
+        self._weights = self._now()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note what was better, and stop when nothing was for long."""
         loss = (logs or {}).get("val_loss")
         if loss is None:
             return
+        behind = math.nan if self._behind is None else self._behind[1]
+        if self._moved and (loss < behind or not math.isfinite(behind)):
+            self._behind = epoch + 1, float(loss), self._now()
         if loss < self.loss or not math.isfinite(self.loss):
             self.loss, self.epoch = float(loss), epoch + 1
-            self._weights = [variable.numpy() for variable in self._kept.variables]
+            self._weights = self._now()
         elif self.exhausted(epoch + 1):
             self.model.stop_training = True
+
+    def _now(self) -> list[Any]:
+        return [variable.numpy() for variable in self._kept.variables]
 
     def exhausted(self, epochs: int) -> bool:
         """Return whether nothing was better for too long."""
@@ -234,10 +262,12 @@ class _Best(keras.callbacks.Callback):
             self._weights,
         )
 
-    def restore(self) -> None:
-        """Put the best weights back."""
-        for variable, value in zip(self._kept.variables, self._weights, strict=True):
+    def restore(self) -> tuple[int, float]:
+        """Put the best weights back, and return their epoch and loss."""
+        epoch, loss, weights = self._behind or (self.epoch, self.loss, self._weights)
+        for variable, value in zip(self._kept.variables, weights, strict=True):
             variable.assign(value)
+        return epoch, loss
 
 
 class _Saver(keras.callbacks.Callback):

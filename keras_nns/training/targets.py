@@ -290,20 +290,28 @@ def _weighed(batch: Batch, by_label: NDArray[np.float64]) -> Batch:
     return replace(batch, weights=weights if batch.weights is None else batch.weights * weights)
 
 
-def check_answers(step: str, survey: Survey, question: Question) -> None:
+def check_answers(
+    step: str, survey: Survey, question: Question, parts: Sequence[int] = HALVES
+) -> None:
     """Make sure that there are samples of every answer to fit on.
+
+    Args:
+        step: What fits.
+        survey: How many samples there are.
+        question: What is answered.
+        parts: Which of the parts are fitted to.
 
     Raises:
         DataError: An answer has too few of them.
     """
     if question.head == "parent":
         return
-    labels = survey.labels[list(HALVES)].sum(axis=0)
+    labels = survey.labels[list(parts)].sum(axis=0)
     named = question.named
     others = int(np.delete(labels, named).sum())
     if question.head == "binary":
         # Also where a sample has several labels, or none.
-        others = int(survey.samples[list(HALVES)].sum() - labels[named].sum())
+        others = int(survey.samples[list(parts)].sum() - labels[named].sum())
     found = [
         others if group is None else int(labels[list(group)].sum()) for group in question.groups
     ]

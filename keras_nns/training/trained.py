@@ -25,6 +25,7 @@ class Trained(tables.Tabular):
         best_epoch: The epoch whose weights were kept; 0 where training made nothing better.
         samples: How many samples it was trained on.
         held_out: How many others it was judged on.
+        note: What was chosen, and why: the rate, and which weights were kept. "" where nothing was.
 
     Example:
         >>> tuned = nns.fine_tune(three, (x, y))
@@ -38,6 +39,7 @@ class Trained(tables.Tabular):
     best_epoch: int
     samples: int
     held_out: int
+    note: str = ""
 
     def to_table(self) -> tables.Table:
         """Return the gains as a table."""
@@ -51,6 +53,8 @@ class Trained(tables.Tabular):
         else:
             judged = "and measured on the same"
         caption = f"Trained on {self.samples:,} samples, {judged}."
+        if self.note:
+            caption += f"\n{self.note[0].upper()}{self.note[1:]}."
         return tables.Table(("measure", "before", "after"), rows, caption)
 
     def to_json(self) -> Json:
@@ -59,6 +63,7 @@ class Trained(tables.Tabular):
             "samples": self.samples,
             "held_out": self.held_out,
             "best_epoch": self.best_epoch,
+            "note": self.note,
             "history": {name: [_plain(v) for v in values] for name, values in self.history.items()},
             "gains": [
                 {

@@ -1,0 +1,75 @@
+"""Which weights a training leaves: what is held out says whether it made anything worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nns.repairing.nearness import DISTANCE
+from keras_nns.repairing.patient import Treatment
+from keras_nns.training.checkpoints import Arrays, assign
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Weights that a training could leave.
+
+    Attributes:
+        weights: Of all variables.
+        loss: On what is held out.
+        epoch: Behind which epoch; 0 for those before.
+        note: What else there is to know.
+    """
+
+    weights: Arrays
+    loss: float
+    epoch: int
+    note: str = ""
+
+
+def halfway(variables: Sequence[Any], one: Arrays, other: Arrays) -> Arrays:
+    """Return the mean of two states of the same variables; of what are no numbers, the other.
+
+    Between the weights before a training and those behind it lies often a network that is better
+    than both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
+    return [
+        ((a.astype(np.float64) + b.astype(np.float64)) / 2).astype(b.dtype)
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype))
+        else b
+        for variable, a, b in zip(variables, one, other, strict=True)
+    ]
+
+
+def keep_best(treatment: Treatment, states: Sequence[State], before: Mapping[str, float]) -> State:
+    """Give a model the weights of least loss of those that made nothing worse.
+
+    Args:
+        treatment: Holds the model, and what is held out.
+        states: The weights before the training, and others.
+        before: What `treatment.measure` gave with the first.
+
+    Returns:
+        The state that the model is in: one whose loss is less than that of the first, and whose
+        balanced accuracy, or what else counts most, is not lower; else the first.
+    """
+    old, *others = states
+    counts = [name for name in before if name != DISTANCE]
+    worse = []
+    for state in sorted(others, key=lambda one: one.loss if math.isfinite(one.loss) else math.inf):
+        if not state.loss < (old.loss if math.isfinite(old.loss) else math.inf):
+            worse.append(f"the loss would be {state.loss:.4g}, not {old.loss:.4g}")
+            continue
+        assign(treatment.model.variables, state.weights)
+        now = treatment.measure()
+        fallen = [name for name in counts if now[name] < before[name]]
+        if not fallen:
+            return state
+        worse += [f"{name} would be {now[name]:.4g}, not {before[name]:.4g}" for name in fallen]
+    assign(treatment.model.variables, old.weights)
+    return State(old.weights, old.loss, 0, f"the old weights are kept: {worse[0]}")
