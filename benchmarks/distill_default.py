@@ -14,7 +14,7 @@ the four IDX files each.
 A cell is a call of `extract` with 3,000 training images and no epochs, and one of `distill` with
 all by default, which holds out the same images as `extract` did. The seed says which images, and is
 that of both. The figure is the mean balanced accuracy over the labels on the 10,000 test images,
-which nothing else reads; held out is what `distill` judged by. Extracted networks are kept in the
+by which nothing is chosen; held out is what `distill` judged by. Extracted networks are kept in the
 cache folder.
 """
 
