@@ -15,6 +15,7 @@ from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
 from keras_nns.data.batches import unweighted
 from keras_nns.data.sketch import Sketcher
 from keras_nns.errors import DataError, SelectionError
+from keras_nns.graph.keras_internals import model_of
 from keras_nns.observation.forward import parents_batches, run, settle_labels
 from keras_nns.repairing.regression import check_samples, logistic
 from keras_nns.surgery.lineage import Composition, Lineage, answering_place, lineage, set_lineage
@@ -95,7 +96,7 @@ def compose(
     known = Composition(tuple(answers), tuple(records))
     kernel, bias = np.eye(count), np.zeros(count)
     if data is not None:
-        features = keras.Model(inputs_like, scores)
+        features = model_of(inputs_like, scores)
         # Scores are no answers: by them nobody can tell whether the inputs are scaled rightly.
         set_lineage(features, known)
         sketcher = Sketcher()
@@ -106,7 +107,7 @@ def compose(
         kernel, bias = _fitted(ran.outputs[0], ran.labels, batches.label_names, answers, calibrate)
         known = replace(known, calibrated=sketcher.seen())
     dense = layers.Dense(count, activation="softmax", name="composition", dtype="float32")
-    model = keras.Model(inputs_like, dense(scores), name=name)
+    model = model_of(inputs_like, dense(scores), name=name)
     dense.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     set_lineage(model, known)
     return model

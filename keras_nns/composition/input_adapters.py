@@ -111,16 +111,16 @@ def _resizing(have: tuple[int | None, ...], want: tuple[int | None, ...]) -> lis
     if None in have or None in want:
         raise _no_way(have, want)
     if math.prod(map(int, filter(None, have))) == math.prod(map(int, filter(None, want))):
-        return [layers.Reshape(want)]
+        return [layers.Reshape(want, name="adapted_shape")]
     one, other = _image(have), _image(want)
     if one is None or other is None:
         raise _no_way(have, want)
-    chain: list[Any] = [] if one == have else [layers.Reshape(one)]
+    chain: list[Any] = [] if one == have else [layers.Reshape(one, name="adapted_image")]
     if one[2] != other[2]:
         chain.append(_projection(one[2], other[2], have, want))
     if one[:2] != other[:2]:
-        chain.append(layers.Resizing(other[0], other[1]))
-    return chain if other == want else [*chain, layers.Reshape(want)]
+        chain.append(layers.Resizing(other[0], other[1], name="adapted_size"))
+    return chain if other == want else [*chain, layers.Reshape(want, name="adapted_shape")]
 
 
 def _image(shape: tuple[int | None, ...]) -> tuple[int, int, int] | None:
@@ -148,7 +148,7 @@ def _projection(
     """
     if min(before, after) != 1:
         raise _no_way(have, want)
-    layer = layers.Conv2D(after, 1, use_bias=False, trainable=False)
+    layer = layers.Conv2D(after, 1, use_bias=False, trainable=False, name="adapted_channels")
     layer.build((None, None, None, before))
     layer.set_weights([np.full((1, 1, before, after), 1 / before, dtype=np.float32)])
     return layer

@@ -15,6 +15,7 @@ from keras_nns.composition.branches import Asked, rebuilt_inputs, side_by_side
 from keras_nns.data.batches import Batch, unweighted
 from keras_nns.data.sketch import Seen
 from keras_nns.errors import DataError, SelectionError, SurgeryError
+from keras_nns.graph.keras_internals import model_of
 from keras_nns.graph.tracing import Output, trace
 from keras_nns.observation.forward import run, settle_labels
 from keras_nns.repairing.regression import check_samples, logistic
@@ -214,7 +215,7 @@ class Joint:
                 f"The data has no label named {new!r}: its labels are {list(label_names)}. Pass "
                 "label_names, one for each label number in the data."
             )
-        features = keras.Model(self._inputs, self._scores)
+        features = model_of(self._inputs, self._scores)
         # Scores are no answers: by them nobody can tell whether the inputs are scaled rightly.
         set_lineage(features, self.known)
         ran = run([(features, None)], unweighted(batches, "Weighing the donor against the host"))
@@ -251,7 +252,7 @@ class Joint:
             name=self._free("grafted"),
             dtype="float32",
         )
-        model = keras.Model(self._inputs, dense(self._scores), name=stock.model.name)
+        model = model_of(self._inputs, dense(self._scores), name=stock.model.name)
         dense.set_weights([kernel.astype(np.float32), biases.astype(np.float32)])
         carry_compile_settings(stock.model, model)
         set_lineage(model, replace(self.known, calibrated=seen, output=dense.name))
@@ -259,7 +260,7 @@ class Joint:
 
     def _free(self, name: str) -> str:
         """Return a name that no layer has yet."""
-        taken = {one.name for one in keras.Model(self._inputs, self._scores).operations}
+        taken = {one.name for one in model_of(self._inputs, self._scores).operations}
         while name in taken:
             name += "_"
         return name

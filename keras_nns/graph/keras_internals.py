@@ -7,7 +7,9 @@ Keras minor.
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +89,44 @@ def structure(model: Any) -> tuple[Any, Any]:
     """Return the (possibly nested) structures of a model's symbolic inputs and outputs."""
     graph = functional(model)
     return graph._inputs_struct, graph._outputs_struct
+
+
+def model_of(inputs: Any, outputs: Any, *, name: str | None = None) -> keras.Model:
+    """Return a functional model whose operations have names of their own.
+
+    Keras calls operations by what they do, without a look at the model: `take` behind a model that
+    has a layer of that name, or that was loaded and has such an operation, is refused. Of two of
+    one name the operation that is nearer to the outputs gets another; layers keep theirs.
+
+    Args:
+        inputs: Symbolic inputs, in any structure.
+        outputs: Symbolic outputs, in any structure.
+        name: The model's name.
+    """
+    operations = _behind(tree.flatten(outputs))
+    count = Counter(one.name for one in operations)
+    taken = set(count)
+    for one in operations:
+        if count[one.name] > 1 and not isinstance(one, keras.layers.Layer):
+            count[one.name] -= 1
+            numbered = (f"{one.name}_{number}" for number in itertools.count(1))
+            one.name = next(free for free in numbered if free not in taken)
+            taken.add(one.name)
+    return keras.Model(inputs, outputs, **({} if name is None else {"name": name}))
+
+
+def _behind(outputs: Sequence[Any]) -> list[Any]:
+    """List the operations that tensors come from, each once, the nearest first."""
+    found, waiting = dict[int, Any](), deque(outputs)
+    seen = set[int]()
+    while waiting:
+        operation, node, _ = waiting.popleft()._keras_history
+        made = operation._inbound_nodes[node]
+        if id(made) not in seen:
+            seen.add(id(made))
+            found.setdefault(id(operation), operation)
+            waiting.extend(made.input_tensors)
+    return list(found.values())
 
 
 def holds_only_parts(layer: Any) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from keras_nns.data.targets import EVERYTHING
 from keras_nns.errors import PlanError, SurgeryError
-from keras_nns.graph.keras_internals import functional, structure
+from keras_nns.graph.keras_internals import functional, model_of, structure
 from keras_nns.graph.tracing import Graph, Output
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.lineage import HEADS, Head, lineage
@@ -245,4 +245,4 @@ def _replace_output(model: Any, index: int, change: Any) -> Any:
     inputs, outputs = structure(model)
     flat = list(functional(model).outputs)
     flat[index] = change(flat[index])
-    return keras.Model(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)
+    return model_of(inputs, tree.pack_sequence_as(outputs, flat), name=model.name)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import activations, layers, ops
 from numpy.typing import NDArray
 
-from keras_nns.graph.keras_internals import functional, structure
+from keras_nns.graph.keras_internals import functional, model_of, structure
 from keras_nns.graph.rules.elementwise import standard
 from keras_nns.judgement.question import Question
 from keras_nns.training.targets import Pupil
@@ -67,7 +67,7 @@ def answering(
     tensor = functional(model).outputs[pupil.index]
     inputs, _ = structure(model)
     if pupil.number:
-        return Answering(keras.Model(inputs, ops.cast(tensor, "float32")), ())
+        return Answering(model_of(inputs, ops.cast(tensor, "float32")), ())
     if own and question.head in ("binary", "other"):
         before = _before_sum(tensor, question.head)
         if before is None:
@@ -79,7 +79,7 @@ def answering(
     rows = ops.cast(rows, "float32")
     if shares is not None:
         rows = rows - np.log(np.where(shares > 0, shares, 1.0)).astype(np.float32)
-    return Answering(keras.Model(inputs, rows), fused)
+    return Answering(model_of(inputs, rows), fused)
 
 
 def _answers(logits: Any, question: Question, kind: str, *, own: bool, alone: bool) -> Any:

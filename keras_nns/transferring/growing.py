@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_nns.graph.keras_internals import structure
+from keras_nns.graph.keras_internals import model_of, structure
 from keras_nns.observation.holdout import Division
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
@@ -57,7 +57,7 @@ class NewPart:
         below = self._flat(self._read)
         inputs, _ = structure(base)
         whole = self._features if below is None else ops.concatenate([self._features, below], -1)
-        self._extractor = keras.Model(inputs, whole)
+        self._extractor = model_of(inputs, whole)
         start = keras.Input((int(whole.shape[-1]),))
         self._units: Any = None
         features = start[:, :hidden]
@@ -75,7 +75,7 @@ class NewPart:
         logits = ops.concatenate([old(features), self._logit(seen)], axis=-1)
         old.set_weights(self._dense.get_weights())
         old.trainable = False
-        self.model = keras.Model(start, logits, name=f"{base.name}_with_{self._name}")
+        self.model = model_of(start, logits, name=f"{base.name}_with_{self._name}")
 
     def feeds(
         self,

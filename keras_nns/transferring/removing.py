@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keras_nns.errors import ProofError, SelectionError, SurgeryError
 from keras_nns.graph.generated_inputs import sample_inputs
-from keras_nns.graph.keras_internals import structure
+from keras_nns.graph.keras_internals import model_of, structure
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.plans.kept_units import Plan
 from keras_nns.surgery.copying import copied
@@ -163,7 +163,7 @@ def logits_apart(one: keras.Model, other: keras.Model, places: list[int], sample
     """Measure how far all logits of one model are from some of another's."""
     inputs = sample_inputs(trace(one), samples, seed=0) if isinstance(samples, int) else samples
     whole = _logits(other)
-    some = keras.Model(structure(whole)[0], ops.take(whole.outputs[0], places, axis=-1))
+    some = model_of(structure(whole)[0], ops.take(whole.outputs[0], places, axis=-1))
     return difference(some, _logits(one), inputs)
 
 

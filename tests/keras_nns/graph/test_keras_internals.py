@@ -16,6 +16,7 @@ from keras_nns.graph.keras_internals import (
     inputs_of,
     is_graph,
     is_recurrent,
+    model_of,
     output_names,
     standardise_inputs,
     structure,
@@ -257,3 +258,34 @@ def test_undisturbed_puts_back_states_and_losses_also_after_an_error():
 )
 def test_what_goes_step_by_step(layer, loops):
     assert is_recurrent(layer) is loops
+
+
+def test_an_operation_finds_a_name_that_nothing_in_the_model_has():
+    start = keras.Input((6,))
+    inside = L.Dense(6, name="taken")(start)
+    further = L.Dense(6, name="taken_1")(inside)
+    model = keras.Model(start, ops.sum(further, axis=-1, keepdims=True))
+    model.operations[-1].name = "mine"
+    behind = ops.take(ops.add(model.outputs[0], inside), [0, 2], axis=-1)
+    (mine, took, added) = (
+        tensor._keras_history.operation
+        for tensor in (
+            model.outputs[0],
+            behind,
+            behind._keras_history.operation._inbound_nodes[0].input_tensors[0],
+        )
+    )
+    took.name, added.name = "taken", "mine"
+    with pytest.raises(ValueError, match="is used 2 times"):
+        keras.Model(start, behind)
+    found = model_of(start, {"a": behind}, name="both")
+    # What is nearer to the outputs gives way; layers keep their names.
+    assert (took.name, added.name, mine.name) == ("taken_2", "mine_1", "mine")
+    assert [layer.name for layer in found.layers if layer.weights] == ["taken", "taken_1"]
+    assert found.name == "both" and list(found.output) == ["a"]
+    x = normal(4, 6)
+    first = model.get_layer("taken")(x)
+    right = np.asarray(model(x)) + np.asarray(first)
+    np.testing.assert_allclose(found(x)["a"], right[:, [0, 2]], rtol=1e-5)
+    again = keras.Model.from_config(found.get_config())
+    assert [one.name for one in again.operations] == [one.name for one in found.operations]

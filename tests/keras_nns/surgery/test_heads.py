@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras.src.utils.naming import auto_name
 from scipy.special import softmax
 
 import keras_nns as nns
@@ -219,6 +220,38 @@ def test_head_layers_find_a_name_that_is_free():
     assert [layer.name for layer in small.layers][-2:] == ["probabilities_2", "other_head_3"]
     expected = of_softmax(softmax(np.asarray(model(X)), axis=1), [1], "other")
     np.testing.assert_allclose(small(X), expected, **CLOSE)
+
+
+def upcoming(*kinds):
+    """Names that Keras will give to the next operations of these kinds."""
+    for kind in kinds:
+        number = auto_name(kind).removeprefix(kind).removeprefix("_")
+        yield f"{kind}_{int(number or 0) + 1}"
+
+
+@pytest.mark.parametrize("kinds", [("take", "sum"), ("subtract", "concatenate"), ("cast", "log")])
+@pytest.mark.parametrize("verb", ["labels", "other", "binary", "distilled", "composed"])
+def test_layers_may_be_called_as_keras_calls_operations(kinds, verb):
+    """What verbs put behind a model gives way to its layers."""
+    labels = [1] if verb in ("binary", "composed") else [1, 3]
+    head = verb if verb in ("labels", "other", "binary") else "binary"
+    first, second = upcoming(*kinds)
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            L.Dense(6, activation="relu", name=first),
+            L.Dense(4, activation="softmax", name=second),
+        ]
+    )
+    if verb == "distilled":
+        small = nns.cut(model, plan_of(model, labels), head=head)
+        taught = nns.distill(small, model, X, held_out=0, optimizer="sgd").model
+        assert [layer.name for layer in taught.layers] == [layer.name for layer in small.layers]
+    elif verb == "composed":
+        both = [nns.cut(model, plan_of(model, [label]), head=head) for label in (0, 1)]
+        assert nns.compose(both).output_shape == (None, 2)
+    else:
+        assert nns.prove(model, plan_of(model, labels), head=head, samples=X).exact
 
 
 def per_step(end, *, masked=True):
