@@ -8,7 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from keras_nns.graph.rules import FIXED
-from keras_nns.graph.rules.records import Ledger
+from keras_nns.graph.rules.records import Family, Ledger
 from keras_nns.plans.units import Group, Layout, Member
 
 
@@ -43,35 +43,36 @@ def layout(ledger: Ledger, class_of: NDArray[np.int64]) -> Layout:
     alone = _read_alone(ledger, class_of, component_of)
     skips = [b.skip.unit for b in ledger.blueprints.values() if b.skip is not None]
     skipping = set(class_of[np.concatenate(skips)].tolist()) if skips else set()
+    together: dict[int, list[Family]] = {}
+    for family, index in zip(families, component.tolist(), strict=True):
+        together.setdefault(index, []).append(family)
     groups: list[Group] = []
-    for index in dict.fromkeys(component.tolist()):
-        members = [f for f, c in zip(families, component, strict=True) if c == index]
-        ordered = np.concatenate([class_of[f.units] for f in members])
-        unique, first = np.unique(ordered, return_index=True)
+    for index, members in together.items():
+        own = [class_of[f.units] for f in members]
+        ordered = np.concatenate(own)
+        unique, first, place = np.unique(ordered, return_index=True, return_inverse=True)
         rank = np.argsort(np.argsort(first))
+        numbers = np.split(rank[place], np.cumsum([len(each) for each in own])[:-1])
         number_of = dict(zip(unique.tolist(), rank.tolist(), strict=True))
-        blocked = {c: reasons[c] for c in unique.tolist() if c in reasons}
+        blocked = {c: reasons[c] for c in number_of.keys() & reasons.keys()}
+        read = alone.get(index)
         groups.append(
             Group(
                 name=members[0].name,
                 size=len(unique),
                 members=tuple(
-                    Member(f.name, tuple(number_of[c] for c in class_of[f.units].tolist()))
-                    for f in members
+                    Member(f.name, tuple(units.tolist()))
+                    for f, units in zip(members, numbers, strict=True)
                 ),
                 protected=frozenset(number_of[c] for c in blocked),
-                reasons=tuple(dict.fromkeys(r for rs in blocked.values() for r in rs)),
-                parts=_parts(
-                    alone.get(index, []),
-                    [set(class_of[f.units].tolist()) for f in members],
-                    number_of,
-                ),
+                reasons=tuple(dict.fromkeys(r for c in sorted(blocked) for r in blocked[c])),
+                parts=_parts(read, [set(each.tolist()) for each in own], number_of) if read else (),
                 least=max(
-                    (n for units, n in ledger.floors if set(class_of[units]) <= set(number_of)),
+                    (n for units, n in ledger.floors if set(class_of[units]) <= number_of.keys()),
                     default=1,
                 ),
                 kind=members[0].kind if len(members) == 1 else "",
-                optional=set(ordered.tolist()) <= skipping,
+                optional=number_of.keys() <= skipping,
             )
         )
     return Layout(tuple(groups))
