@@ -22,16 +22,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import torch
-import torch_nets
-import torch_pruning as tp
 from keras import layers, ops
 from surgery_speed import half
 from timing import machine
-from torch import nn
 
 import keras_nns as nns
 from keras_nns.surgery.proving import TOLERANCE
+
+MISSING = ""
+try:
+    import torch
+    import torch_nets
+    import torch_pruning as tp
+    from torch import nn
+except ModuleNotFoundError as error:
+    # --help works without.
+    MISSING = f"{error}. pip install torch==2.13.0 torch-pruning==1.6.1"
 
 
 @dataclass(frozen=True)
@@ -260,6 +266,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", nargs="+", default=NETS, choices=NETS)
     args = parser.parse_args()
+    if MISSING:
+        raise SystemExit(MISSING)
     # What the peer deprecates is nothing to report.
     warnings.simplefilter("ignore")
     print(f"{machine()}, PyTorch {torch.__version__}, Torch-Pruning {tp.__version__}\n")

@@ -8,6 +8,7 @@ Needs `pip install 'keras-nns[page,browser]'` and Chromium. The paint is Chromiu
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import statistics
@@ -17,7 +18,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from playwright.sync_api import sync_playwright
 from timing import machine
 
 import keras_nns as nns
@@ -38,6 +38,9 @@ def seconds(work, *args):
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    from playwright.sync_api import sync_playwright
+
     print(machine())
     data = load_dataset("digits")
     parent, activity, _ = trained_on(data, 0, None)

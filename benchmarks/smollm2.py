@@ -14,13 +14,16 @@ import sysconfig
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import gguf
 import keras
-import keras_hub
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
+
+# What reads the model is asked for when it is read: --help works without.
+if TYPE_CHECKING:
+    import keras_hub
+    import tokenizers
 
 WINDOW = 128
 KINDS = ("code", "licences", "headers")
@@ -39,6 +42,9 @@ def read(path: Path | None = None) -> tuple[keras_hub.models.LlamaCausalLM, toke
     Returns:
         The model, whose sampler is greedy and which has no preprocessor, and the tokenizer.
     """
+    import gguf
+    import keras_hub
+
     reader = gguf.GGUFReader(model_file() if path is None else path)
 
     def told(name: str) -> object:
@@ -92,6 +98,8 @@ def read(path: Path | None = None) -> tuple[keras_hub.models.LlamaCausalLM, toke
 
 
 def _tokenizer(tokens: Sequence[str], merges: Sequence[str], told) -> tokenizers.Tokenizer:
+    import tokenizers
+
     numbers = {token: number for number, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in merges]
     made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=numbers, merges=pairs))

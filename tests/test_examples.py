@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import keras
 import matplotlib as mpl
@@ -72,3 +73,31 @@ def test_an_example_runs_as_a_reader_runs_it(tmp_path):
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.strip()
+
+
+BENCHMARKS = [
+    path
+    for path in sorted((FOLDER.parent / "benchmarks").glob("*.py"))
+    if "__main__" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
+def test_every_benchmark_says_what_it_takes(script, monkeypatch, capsys):
+    """Also where what it compares with is not installed."""
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.syspath_prepend(script.parent)
+    known = set(sys.modules)
+    # Some set what TensorFlow reads as it starts.
+    with patch.dict(os.environ), pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(script.parent)):
+            del sys.modules[name]
+
+
+def test_there_are_benchmarks():
+    assert len(BENCHMARKS) > 30
