@@ -20,7 +20,7 @@ import models
 import numpy as np
 from timing import machine, side_by_side
 
-from keras_nns.observation.observer import Observer
+from keras_nns.observation.watcher import Observer
 
 
 def forward(model: keras.Model) -> Callable[[np.ndarray], object]:

@@ -18,8 +18,8 @@ from timing import machine, side_by_side
 
 from keras_nns.data.batches import Batch
 from keras_nns.data.checksums import checksum
-from keras_nns.observation.observer import Observer
 from keras_nns.observation.streaming import observe
+from keras_nns.observation.watcher import Observer
 
 FULL = ("fired", "mean", "variance", "maximum")
 

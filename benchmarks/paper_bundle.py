@@ -22,7 +22,7 @@ import numpy as np
 from timing import machine, side_by_side
 
 import keras_nns as nns
-from keras_nns.observation.observer import Observer
+from keras_nns.observation.watcher import Observer
 from keras_nns.paper import method
 
 CLOCKS = {"seconds passed": time.perf_counter, "processor's seconds": time.process_time}

@@ -50,7 +50,7 @@ def found(name: str, *modules: str):
 def observing(title: str, model, x, y, batch: int) -> dict[str, Callable[[], object]]:
     import tensorflow as tf
 
-    observer = found("Observer", "keras_nns.observation.observer", "keras_nns.observation")(model)
+    observer = found("Observer", "keras_nns.observation.watcher", "keras_nns.observation")(model)
     forward = tf.function(lambda b: model(b, training=False), autograph=False)
 
     def bare() -> None:

@@ -33,7 +33,7 @@ def work(folder: Path, core: int) -> None:
     import keras
     import models
 
-    from keras_nns.observation.observer import Observer
+    from keras_nns.observation.watcher import Observer
 
     keras.utils.set_random_seed(0)
     observer = Observer(models.resnet20())

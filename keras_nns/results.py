@@ -8,9 +8,9 @@ from keras_nns.composition.patching import Patched
 from keras_nns.composition.transplanting import Transplanted
 from keras_nns.data.named import Splits
 from keras_nns.data.splitting import Split
-from keras_nns.extraction.extracted import Extraction
-from keras_nns.extraction.language_extracted import LanguageExtraction
+from keras_nns.extraction.language_outcome import LanguageExtraction
 from keras_nns.extraction.language_sweep import LanguageSweep
+from keras_nns.extraction.outcome import Extraction
 from keras_nns.extraction.swept import Sweep
 from keras_nns.extraction.widths import NpuWidths
 from keras_nns.graph.inspection import GroupCost, Inspection
@@ -29,7 +29,7 @@ from keras_nns.surgery.proving import Proof
 from keras_nns.surgery.tokens.counting import TokenCounts
 from keras_nns.surgery.tokens.cutting import VocabularyCut
 from keras_nns.training.iterative import Stage
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 from keras_nns.transferring.adding import Extension
 from keras_nns.transferring.removing import Removal
 from keras_nns.transferring.stages import Transfer

@@ -23,8 +23,8 @@ from keras_nns.errors import DataError, ModelError, SelectionError
 from keras_nns.graph.keras_internals import Key
 from keras_nns.graph.tracing import Graph, hidden_layout, trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
-from keras_nns.observation.observer import Observer
 from keras_nns.observation.probing import altering
+from keras_nns.observation.watcher import Observer
 from keras_nns.plans.keep_rules import KeepRule, fraction
 from keras_nns.plans.kept_units import Plan
 from keras_nns.plans.schedules import Schedule, agp, shares_of

@@ -17,8 +17,8 @@ from keras_nns.engine.summaries import SummaryWriter
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
-from keras_nns.observation.observer import Observer
 from keras_nns.observation.probing import Layers, taps_of
+from keras_nns.observation.watcher import Observer
 from keras_nns.reporting import image_files, plots
 
 

@@ -12,7 +12,7 @@ from keras_nns.errors import FileError
 from tflite_export.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from keras_nns.extraction.extracted import Extraction
+    from keras_nns.extraction.outcome import Extraction
     from keras_nns.extraction.unfinished import Unfinished
 
 EXAMPLE = """\
@@ -192,7 +192,7 @@ def run(given: Namespace) -> None:
         given.quantize = "float32"
     model, data, options = opened(given)
     from keras_nns.extraction import budgeted
-    from keras_nns.extraction.extracted import Extraction
+    from keras_nns.extraction.outcome import Extraction
     from keras_nns.observation.next_token import foretells
 
     if foretells(model) and output.suffix != ".keras":

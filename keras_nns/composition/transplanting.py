@@ -32,7 +32,7 @@ from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of
 from keras_nns.surgery.lineage import Head, Lineage, set_lineage
 from keras_nns.training.distillation import distill
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 
 Label = int | str
 Score = Callable[[Activity], Mapping[str, NDArray[np.float64]]]

@@ -12,7 +12,6 @@ from keras_nns.data.texts import are_kinds
 from keras_nns.errors import SurgeryError
 from keras_nns.extraction.clocks import Clock
 from keras_nns.extraction.emptied import EmptyBranches, check_branches, order_units
-from keras_nns.extraction.extracted import Extraction
 from keras_nns.extraction.language import LanguageOptions, extract_language, refuse_of_labels
 from keras_nns.extraction.meters import Meter, warn_of_cpu
 from keras_nns.extraction.networks import (
@@ -30,6 +29,7 @@ from keras_nns.extraction.observed import (
     warn_of_guesses,
     warn_of_refusals,
 )
+from keras_nns.extraction.outcome import Extraction
 from keras_nns.extraction.sizes import (
     Build,
     either_within,

@@ -13,7 +13,7 @@ from keras import tree
 
 from keras_nns.data.texts import Texts, read_texts
 from keras_nns.errors import DataError, ModelError, SelectionError, SurgeryError
-from keras_nns.extraction.language_extracted import LanguageExtraction
+from keras_nns.extraction.language_outcome import LanguageExtraction
 from keras_nns.extraction.language_sizes import Chosen, parameters_of, sizes_of
 from keras_nns.extraction.networks import Network
 from keras_nns.extraction.unfinished import Keeper, left_behind

@@ -19,7 +19,7 @@ from keras_nns.extraction.language import (
     open_texts,
     trace_writer,
 )
-from keras_nns.extraction.language_extracted import LanguageExtraction
+from keras_nns.extraction.language_outcome import LanguageExtraction
 from keras_nns.extraction.language_sizes import parameters_of, sizes_of
 from keras_nns.extraction.unfinished import Keeper, left_behind
 from keras_nns.files.atomic import Json

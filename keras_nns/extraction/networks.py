@@ -24,7 +24,7 @@ from keras_nns.repairing.steps import Repair, mend
 from keras_nns.shipping.forms import FileForward, Shipped
 from keras_nns.surgery.lineage import answering_output, origin_of
 from keras_nns.training.distillation import distill
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 
 
 @dataclass(frozen=True, eq=False)

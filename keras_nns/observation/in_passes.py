@@ -14,9 +14,9 @@ from keras_nns.errors import DataError, SelectionError
 from keras_nns.graph.budgets import parse
 from keras_nns.graph.unwatched import unwatched
 from keras_nns.observation.activity import Activity
-from keras_nns.observation.observer import Observer
 from keras_nns.observation.sums import known_statistics
 from keras_nns.observation.unit_values import Tap
+from keras_nns.observation.watcher import Observer
 
 _HELD = {"fired": 8, "mean": 8, "variance": 8, "maximum": 4, "active": 8, "mean_square": 8}
 _ADDED, _VALUE = 12, 4

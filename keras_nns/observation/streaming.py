@@ -9,8 +9,8 @@ from typing import Any
 from keras_nns.errors import DataError
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.observation.in_passes import observe_in_passes
-from keras_nns.observation.observer import Observer
 from keras_nns.observation.probing import Layers
+from keras_nns.observation.watcher import Observer
 from keras_nns.progress import Verbose
 
 

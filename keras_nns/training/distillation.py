@@ -32,9 +32,9 @@ from keras_nns.training.keeping import State, halfway, keep_best
 from keras_nns.training.logits import answering
 from keras_nns.training.loop import Schooling, random_untouched
 from keras_nns.training.optimizers import FallingAdam, own_optimizer
+from keras_nns.training.outcome import Trained
 from keras_nns.training.rates import choose_rate
 from keras_nns.training.targets import Pupil, check_answers, feeds
-from keras_nns.training.trained import Trained
 from keras_nns.training.weighing import WeighingDistiller
 
 _MOVED = 1e-4

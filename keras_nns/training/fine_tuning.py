@@ -33,8 +33,8 @@ from keras_nns.surgery.lineage import (
 from keras_nns.surgery.operating_points import BalancedDecisions
 from keras_nns.training.loop import Schooling, random_untouched
 from keras_nns.training.optimizers import own_optimizer
+from keras_nns.training.outcome import Trained
 from keras_nns.training.targets import Labelling, check_answers, feeds
-from keras_nns.training.trained import Trained
 
 
 def fine_tune(

@@ -17,7 +17,7 @@ from keras_nns.surgery.copying import copied
 from keras_nns.training.fine_tuning import tuned
 from keras_nns.training.loop import Schooling, random_untouched
 from keras_nns.training.optimizers import own_optimizer
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 
 _RATES = (1e-3, 5e-3, 2.5e-2)
 """Rates that are tried: small networks take high ones."""

@@ -11,7 +11,7 @@ import keras_nns as nns
 from keras_nns.extraction import networks
 from keras_nns.extraction.tasks import Recipe
 from keras_nns.repairing.patient import Gain
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 
 STEPS = (nns.steps.least_squares(), nns.steps.calibrate_head())
 PARENT = SimpleNamespace(model=None, division=SimpleNamespace(whole=None, share=0.2, seed=0))

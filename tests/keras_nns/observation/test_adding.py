@@ -16,7 +16,7 @@ from keras_nns.data.shards import Shards
 from keras_nns.errors import DataError, FileError, ModelError
 from keras_nns.files import atomic
 from keras_nns.observation.activity import STATISTICS
-from keras_nns.observation.observer import Observer
+from keras_nns.observation.watcher import Observer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

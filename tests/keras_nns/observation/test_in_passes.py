@@ -10,7 +10,7 @@ import keras_nns as nns
 from keras_nns.errors import DataError, SelectionError
 from keras_nns.observation.activity import STATISTICS
 from keras_nns.observation.in_passes import grouped, needed, observe_in_passes
-from keras_nns.observation.observer import Observer
+from keras_nns.observation.watcher import Observer
 
 layers = keras.layers
 
@@ -48,7 +48,7 @@ def test_passes_see_what_one_sees(observer, data, monkeypatch):
         titles.append(title)
         yield from items
 
-    track = "keras_nns.observation.observer.track"
+    track = "keras_nns.observation.watcher.track"
     monkeypatch.setattr(track, heard)
     sizes = [needed(tap, 3, STATISTICS, 16) for tap in observer.taps]
     found = observe_in_passes(observer, data, None, memory=max(sizes), batch_size=16)

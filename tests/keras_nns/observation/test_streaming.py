@@ -479,7 +479,7 @@ def test_half_precision_is_summed_in_single(tmp_path):
 
 @pytest.mark.slow
 def test_watching_again_reads_the_weights_as_they_are(plain):
-    from keras_nns.observation.observer import Observer
+    from keras_nns.observation.watcher import Observer
 
     model = keras.models.clone_model(plain.model)
     observer = Observer(model)

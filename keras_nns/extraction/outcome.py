@@ -20,7 +20,7 @@ from keras_nns.plans.kept_units import Plan
 from keras_nns.repairing.steps import Repair
 from keras_nns.shipping.forms import Shipped
 from keras_nns.surgery.lineage import save_model
-from keras_nns.training.trained import Trained
+from keras_nns.training.outcome import Trained
 
 
 @dataclass(frozen=True, eq=False, repr=False)
