@@ -41,3 +41,16 @@ def trained(x: Any, y: Any, *, shape: tuple[int, ...] = (12,)) -> keras.Model:
         for start in range(0, len(x), 25):
             built.train_on_batch(x[order[start : start + 25]], y[order[start : start + 25]])
     return built
+
+
+def drawn(name: str) -> tuple[keras.Model, np.random.Generator]:
+    """A compiled network of 12 units for 6 numbers and 4 labels, and what its weights are from."""
+    model = keras.Sequential(
+        [keras.Input((6,)), L.Dense(12, activation="relu", name="one"), L.Dense(4, "softmax")],
+        name=name,
+    )
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    return model, rng

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from clouds import drawn
 from keras import layers as L
 
 import keras_nns as nns
@@ -31,14 +32,7 @@ X, Y = samples(1500)
 @pytest.fixture(scope="module")
 def rare():
     """A model that is right by the shares of the data: it seldom says the rare label."""
-    model = keras.Sequential(
-        [keras.Input((6,)), L.Dense(12, activation="relu", name="one"), L.Dense(4, "softmax")],
-        name="rare",
-    )
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(0, 0.5, variable.shape))
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model, rng = drawn("rare")
     for _ in range(10):
         order = rng.permutation(len(X))
         for start in range(0, 1500, 50):

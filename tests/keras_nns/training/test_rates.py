@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from keras import layers as L
+from clouds import drawn
 
 import keras_nns as nns
 from keras_nns.errors import SurgeryError
@@ -29,14 +29,7 @@ X, Y = samples(400)
 @pytest.fixture(scope="module")
 def pair():
     """A small model, and a cut of it."""
-    model = keras.Sequential(
-        [keras.Input((6,)), L.Dense(12, activation="relu", name="one"), L.Dense(4, "softmax")],
-        name="clouds",
-    )
-    rng = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(0, 0.5, variable.shape))
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model, _ = drawn("clouds")
     for _ in range(8):
         for start in range(0, 400, 40):
             model.train_on_batch(X[start : start + 40], Y[start : start + 40])
