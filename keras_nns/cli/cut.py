@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_nns.cli import arguments, reading, screen
+
+if TYPE_CHECKING:
+    from keras_nns.plans.kept_units import Plan
 
 EXAMPLE = """\
 keras-nns cut nns_demo/parent.keras nns_demo/plans/3.json -o three.keras
@@ -74,8 +80,13 @@ def run(given: Namespace) -> None:
 
     output = reading.free_output(given, ".keras")
     plan = Plan.load(given.plan)
-    with screen.working(given, "loading"):
-        parent = reading.model(given, given.model)
+    with ExitStack() as stack:
+        with screen.working(given, "opening"):
+            parent = stack.enter_context(reading.opened(given, given.model))
+        _cut(given, parent, plan, output)
+
+
+def _cut(given: Namespace, parent: Any, plan: Plan, output: Path) -> None:
     from keras_nns import tables
     from keras_nns.errors import ProofError
     from keras_nns.graph import costs

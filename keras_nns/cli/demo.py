@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keras_nns.cli import arguments, reading, screen
 from keras_nns.cli.quiet import start_backend
+from keras_nns.engine.configured import OURS
 
 if TYPE_CHECKING:
     from keras_nns.demo import Demo
@@ -57,7 +58,7 @@ def add(commands: arguments.Commands) -> None:
 def run(given: Namespace) -> None:
     """Run the demo and print what came of it."""
     with screen.working(given, "starting TensorFlow"):
-        start_backend()
+        start_backend(OURS)
         reading.import_modules(given)
         from keras_nns.demo import run_demo
 

@@ -6,6 +6,8 @@ from argparse import Namespace
 from typing import Any
 
 from keras_nns.cli import arguments, reading, screen
+from keras_nns.cli.quiet import start_backend
+from keras_nns.engine.configured import OURS
 from tflite_export.cli import commands as exports
 from tflite_export.cli import options
 
@@ -46,6 +48,7 @@ def run(given: Namespace) -> None:
     """Convert, verify and write the file."""
     wanted = options.request(given)
     with screen.working(given, "loading") as tell:
+        start_backend(OURS)  # Whatever runs elsewhere: files are made there.
         model = reading.model(given, given.model)
         samples, targets = _samples(given, model)
         from keras_nns.shipping.tflite_files import extras

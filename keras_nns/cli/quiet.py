@@ -1,4 +1,4 @@
-"""Keep TensorFlow's start-up noise off the user's terminal, and keep it for when it fails."""
+"""Keep the backend's start-up noise off the user's terminal, and keep it for when it fails."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from keras_nns.engine.configured import configured
 
-def start_backend() -> None:
-    """Import TensorFlow and Keras without a word, once.
+
+def start_backend(named: str | None = None) -> None:
+    """Import Keras and the backend that it runs on without a word, once.
 
     Whatever they wrote is shown when that fails.
 
+    Args:
+        named: The backend; the one that is configured by default.
+
     Raises:
         ImportError: They are not installed, or broken.
+        BackendError: The backend that is configured is not installed.
     """
-    if "tensorflow" in sys.modules and "keras" in sys.modules:
+    if named is not None and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = named
+    backend = configured()
+    if backend in sys.modules and "keras" in sys.modules:
         return
     # Read by TensorFlow's native code when it is loaded: errors only reach Python.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # A user's keras.json may name another backend; the package is written for this one.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _stderr_kept():
-        import keras  # noqa: F401
-        import tensorflow as tf
+        import keras
 
         # Looking for devices is noisy too, and happens at the first operation.
-        tf.config.list_physical_devices()
-    for logger in ("tensorflow", "absl"):
+        keras.ops.zeros(())
+    for logger in ("tensorflow", "absl", "jax"):
         logging.getLogger(logger).setLevel(logging.ERROR)
 
 

@@ -1,11 +1,12 @@
-"""Open the models and data that a command was given; imports TensorFlow."""
+"""Open the models and data that a command was given; imports Keras."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,23 @@ def model(given: Namespace, path: str) -> Any:
 
     import_modules(given)
     return load_model(path, unsafe=given.unsafe)
+
+
+@contextmanager
+def opened(given: Namespace, path: str) -> Iterator[Any]:
+    """Open a model whose weights are read when asked for, where its file has them one by one.
+
+    Raises:
+        FileError: As `model` does.
+    """
+    if not os.path.lexists(path):
+        raise FileError(f"Cannot read {path!r}: no such file.")
+    start_backend()
+    from keras_nns.surgery.on_file import parent_of
+
+    import_modules(given)
+    with parent_of(path, unsafe=given.unsafe, tell=False) as found:
+        yield found
 
 
 def import_modules(given: Namespace) -> None:

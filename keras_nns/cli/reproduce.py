@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from keras_nns.cli import arguments, screen
 from keras_nns.cli.quiet import start_backend
+from keras_nns.engine.configured import OURS
 
 EXAMPLE = """\
 keras-nns reproduce
@@ -47,7 +48,7 @@ def add(commands: arguments.Commands) -> None:
 def run(given: Namespace) -> None:
     """Reproduce the paper and print its tables."""
     with screen.working(given, "starting TensorFlow") as tell:
-        start_backend()
+        start_backend(OURS)
         from keras_nns.paper.reproduction import reproduce
 
         done = reproduce(

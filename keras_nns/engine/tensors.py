@@ -14,6 +14,7 @@ if TYPE_CHECKING or NAME == "tensorflow":
         is_floating,
         is_tensor,
         size_in_bytes,
+        taken_over,
         unshared,
     )
 elif NAME == "jax":
@@ -23,6 +24,7 @@ elif NAME == "jax":
         is_floating,
         is_tensor,
         size_in_bytes,
+        taken_over,
         unshared,
     )
 else:
@@ -32,6 +34,7 @@ else:
         is_floating,
         is_tensor,
         size_in_bytes,
+        taken_over,
         unshared,
     )
 
@@ -44,6 +47,7 @@ __all__ = [
     "is_sparse",
     "is_tensor",
     "size_in_bytes",
+    "taken_over",
     "unshared",
 ]
 

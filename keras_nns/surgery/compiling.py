@@ -63,11 +63,10 @@ def _compile(parent: Any, new: Any, config: dict[str, Any]) -> None:
     if settings is None or not isinstance(new, type(parent)):
         new.compile_from_config(config)
         return
-    # Keras reads no settings back into a class whose `compile` takes more than its own.
+    # Keras reads no settings back into a class whose `compile` takes more than its own, nor what
+    # its optimizer remembers: that takes its memory when it is trained.
     given = keras.saving.deserialize_keras_object(config)
     new.compile(**given, **settings(parent))
-    if getattr(new, "optimizer", None) is not None:
-        new.optimizer.build(new.trainable_variables)
 
 
 def is_sparse(loss: Any) -> bool | None:

@@ -16,20 +16,26 @@ from keras_nns.surgery.heads import answer_of
 from keras_nns.surgery.lineage import Head, Lineage, set_lineage, tokens_of
 from keras_nns.surgery.masking import masked
 from keras_nns.surgery.matching import traced_for
+from keras_nns.surgery.on_file import parent_of
 from keras_nns.surgery.proving import Proof, compared
 
 
 def fingerprint(model: Any) -> Fingerprint:
     """Return what identifies a model: its structure, and its weights as they are now.
 
+    Args:
+        model: A model, or the path of its file, as in `cut`.
+
     Raises:
+        FileError: The file cannot be read.
         ModelError: The model has no graph to read.
 
     Example:
         >>> nns.fingerprint(model) == activity.fingerprint
         True
     """
-    return trace(model).fingerprint
+    with parent_of(model) as parent:
+        return trace(parent).fingerprint
 
 
 def cut(
@@ -49,8 +55,13 @@ def cut(
     where it is functional, with the parent's layer names, dtype policies, trainable flags and
     compile settings. The parent is not changed and shares nothing with it.
 
+    Of a parent that is given as a path no more than one weight is in memory at a time: the peak is
+    what the cut model takes and the largest layer, and what is made is the same to the last bit.
+
     Args:
-        model: The parent, a built Sequential or functional `keras.Model`.
+        model: The parent, a built Sequential or functional `keras.Model`; or the path of its
+            `.keras` file, or of the folder of a preset of KerasHub, whose weights then stay there
+            and are read one by one. Files that cannot be read so are read whole, with a warning.
         plan: Which units stay, from `select`.
         head: What the cut model answers. `"parent"`: all the parent's labels; `"labels"`: only the
             plan's, renormalised where the parent ends in a softmax; `"other"`: the plan's and one
@@ -69,6 +80,8 @@ def cut(
         A `keras.Model`. `lineage(model)` tells which parent units it holds.
 
     Raises:
+        FileError: The file is missing, damaged, no model, or its weights are not those of its
+            layers.
         PlanError: The plan is of another model, or keeps nothing of a layer and `allow_empty` is
             false or the model cannot do without that layer.
         SurgeryError: The head does not fit the model, or a layer cannot be rebuilt.
@@ -80,25 +93,26 @@ def cut(
         >>> model.count_params(), three.count_params()
         (2778, 1277)
     """
-    graph = traced_for(model, plan, retrained=retrained, allow_empty=allow_empty)
-    answer = answer_of(graph, plan, head, output)
-    how = _how(simplify, allow_empty)
-    new, held = built(graph, plan, answer, how)
-    carry_compile_settings(model, new, answer)
-    record = Lineage(held, head, answer.labels, answer.label_names, answer.output)
-    set_lineage(new, replace(record, tokens=tokens_of(model)))
-    if prove:
-        proof = compared(graph, plan, answer, None, how, samples=8, seed=0)
-        if not proof.exact:
-            raise ProofError(
-                f"The cut of {model.name!r} is {proof}. Please report this model's layers: "
-                f"{sorted({type(t.call.operation).__name__ for t in graph.calls.values()})}."
-            )
-        if not proof.varied:
-            warnings.warn(f"The cut of {model.name!r} was {proof} to prove.", stacklevel=2)
-        elif proof.constant:
-            warnings.warn(f"Of the cut of {model.name!r} {proof.untested}.", stacklevel=2)
-    return new
+    with parent_of(model) as parent:
+        graph = traced_for(parent, plan, retrained=retrained, allow_empty=allow_empty)
+        answer = answer_of(graph, plan, head, output)
+        how = _how(simplify, allow_empty)
+        new, held = built(graph, plan, answer, how)
+        carry_compile_settings(parent, new, answer)
+        record = Lineage(held, head, answer.labels, answer.label_names, answer.output)
+        set_lineage(new, replace(record, tokens=tokens_of(parent)))
+        if prove:
+            proof = compared(graph, plan, answer, None, how, samples=8, seed=0)
+            if not proof.exact:
+                raise ProofError(
+                    f"The cut of {parent.name!r} is {proof}. Please report this model's layers: "
+                    f"{sorted({type(t.call.operation).__name__ for t in graph.calls.values()})}."
+                )
+            if not proof.varied:
+                warnings.warn(f"The cut of {parent.name!r} was {proof} to prove.", stacklevel=2)
+            elif proof.constant:
+                warnings.warn(f"Of the cut of {parent.name!r} {proof.untested}.", stacklevel=2)
+        return new
 
 
 def mask(
@@ -115,7 +129,7 @@ def mask(
     equal in its answers to the cut model. Units are zeroed after every layer on their axis.
 
     Args:
-        model: The parent.
+        model: The parent, or the path of its file, as in `cut`.
         plan: Which units stay.
         head: As in `cut`.
         output: As in `cut`.
@@ -125,6 +139,7 @@ def mask(
         A functional `keras.Model`.
 
     Raises:
+        FileError: The file cannot be read.
         PlanError: The plan is of another model.
         SurgeryError: The head does not fit the model.
 
@@ -133,8 +148,9 @@ def mask(
         >>> np.allclose(masked.predict(x, verbose=0), small.predict(x, verbose=0), atol=1e-5)
         True
     """
-    graph = traced_for(model, plan, retrained=retrained, allow_empty=True)
-    return masked(graph, plan, answer_of(graph, plan, head, output))
+    with parent_of(model) as parent:
+        graph = traced_for(parent, plan, retrained=retrained, allow_empty=True)
+        return masked(graph, plan, answer_of(graph, plan, head, output))
 
 
 def prove(
@@ -154,7 +170,7 @@ def prove(
     Models of lower precision are compared in float32, so that rounding does not hide a mistake.
 
     Args:
-        model: The parent.
+        model: The parent, or the path of its file, as in `cut`.
         plan: Which units stay.
         head: As in `cut`.
         output: As in `cut`.
@@ -169,18 +185,20 @@ def prove(
         answer differs between samples, without which nothing is tested.
 
     Raises:
+        FileError: The file cannot be read.
         PlanError: The plan is of another model, or keeps nothing of a layer.
 
     Example:
         >>> print(nns.prove(model, plan))
         equal to the masked parent on 16 samples: largest difference ..., ... of the output's scale
     """
-    graph = traced_for(model, plan, retrained=retrained, allow_empty=allow_empty)
-    answer = answer_of(graph, plan, head, output)
     given = None if isinstance(samples, int) else samples
     count = samples if isinstance(samples, int) else 0
     how = _how(simplify, allow_empty)
-    return compared(graph, plan, answer, given, how, samples=count, seed=seed)
+    with parent_of(model) as parent:
+        graph = traced_for(parent, plan, retrained=retrained, allow_empty=allow_empty)
+        answer = answer_of(graph, plan, head, output)
+        return compared(graph, plan, answer, given, how, samples=count, seed=seed)
 
 
 def _how(simplify: bool, allow_empty: bool) -> How:

@@ -6,7 +6,8 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -60,32 +61,64 @@ def load_model(
         (None, 1)
     """
     name = os.fspath(path)
-    _refuse_foreign(name)
-    _check_entries(name)
-    _import_extras(name)
+    version = checked(name)
     custom = dict(custom_objects or {})
-    version = _version(name)
     try:
         if is_old(version):
             model, mended = read(path, unsafe=unsafe, custom=custom)
         else:
-            model, mended = _read(name, unsafe=unsafe, custom=custom)
+            given = {"custom_objects": custom, "safe_mode": not unsafe}
+            model, mended = _compiled_or_not(partial(keras.saving.load_model, name, **given))
     except Exception as error:  # Keras raises what h5py, zipfile, json and its own code raise.
-        raise FileError(_loading_failed(name, version, error)) from error
+        raise failure(name, version, error) from error
     if mended:
-        warnings.warn(
-            f"{name!r} was written by Keras {version} and changed so that Keras 3 reads it as it "
-            f"was meant: {mended}. Save the model with nns.save_model to be rid of this.",
-            stacklevel=2,
-        )
+        tell(name, version, mended)
     if is_old(version):
         _check(model, name, version, custom)
-    if name.endswith(".keras"):
-        with zipfile.ZipFile(path) as archive:
-            if RECORD in archive.namelist():
-                with atomic.blame(path):
-                    set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
+    remember(model, name)
     return model
+
+
+def checked(name: str) -> str:
+    """Look at a file before it is read, and import what it needs.
+
+    Returns:
+        The version of Keras that wrote it.
+
+    Raises:
+        FileError: It is missing, damaged, no model, or needs what is not installed.
+    """
+    _refuse_foreign(name)
+    _check_entries(name)
+    _import_extras(name)
+    return _version(name)
+
+
+def failure(name: str, version: str, error: Exception) -> FileError:
+    """Return what is raised where a file cannot be read."""
+    return FileError(_loading_failed(name, version, error))
+
+
+def tell(name: str, version: str, mended: Mended) -> None:
+    """Warn of what was changed when a file was read."""
+    warnings.warn(
+        f"{name!r} was written by Keras {version} and changed so that Keras 3 reads it as it "
+        f"was meant: {mended}. Save the model with nns.save_model to be rid of this.",
+        stacklevel=3,
+    )
+
+
+def remember(model: Any, name: str) -> None:
+    """Write on a model where it was cut from, as its file says.
+
+    Raises:
+        FileError: What the file says is damaged.
+    """
+    if name.endswith(".keras"):
+        with zipfile.ZipFile(name) as archive:
+            if RECORD in archive.namelist():
+                with atomic.blame(name):
+                    set_lineage(model, origin_from(atomic.parse_json(archive.read(RECORD))))
 
 
 def _refuse_foreign(name: str) -> None:
@@ -101,22 +134,29 @@ def _refuse_foreign(name: str) -> None:
         raise FileError(f"Expected a `.keras` or `.h5` model file. {name!r} is {found}.")
 
 
-def _read(name: str, *, unsafe: bool, custom: dict[str, Any]) -> tuple[Any, Mended]:
-    """Read a file of Keras 3, without how it was compiled where that alone cannot be read."""
-    mended = Mended()
-    given = {"custom_objects": custom, "safe_mode": not unsafe}
+def _compiled_or_not(load: Callable[..., Any]) -> tuple[Any, Mended]:
+    """Read a file of Keras 3, without how it was compiled where that alone cannot be read.
+
+    Args:
+        load: Reads it, with `compile=False` without that.
+    """
     try:
-        return keras.saving.load_model(name, **given), mended
+        return load(), Mended()
     except Exception as error:
         try:
-            model = keras.saving.load_model(name, compile=False, **given)
+            return load(compile=False), not_compiled(error)
         except Exception:
             raise error from None
-        mended.add(
-            "how the model was compiled was left out, since it cannot be read "
-            f"({_cause(error)[:120]}); compile it before training or evaluating with Keras"
-        )
-        return model, mended
+
+
+def not_compiled(error: Exception) -> Mended:
+    """Return that a model was not compiled, since an error came of it."""
+    mended = Mended()
+    mended.add(
+        "how the model was compiled was left out, since it cannot be read "
+        f"({_cause(error)[:120]}); compile it before training or evaluating with Keras"
+    )
+    return mended
 
 
 def _check(model: Any, name: str, version: str, custom: dict[str, Any]) -> None:
@@ -171,7 +211,8 @@ def _check_entries(name: str) -> None:
         return
     try:
         with zipfile.ZipFile(name) as archive:
-            archives.entries(archive, atomic.read_bytes(name))
+            with Path(name).open("rb") as file:
+                archives.entries(archive, archives.end_of(file))
             damaged = archive.testzip()
     except Exception as error:  # zlib.error and struct.error derive from Exception alone.
         raise FileError(_damaged(name, error)) from error

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
+from keras_nns.engine.deferred import (
+    READ_IN_LOOPS,
+    has_value,
+    read_from,
+    reader_of,
+    without_values,
+)
 from keras_nns.graph.keras_internals import room_for
 from keras_nns.graph.rules import FIXED, Keep
 from keras_nns.graph.tracing import Graph, TracedCall
@@ -51,7 +62,9 @@ class UnitMask(keras.layers.Layer):
         return {**super().get_config(), "keep": self.keep, "axis": self.axis}
 
 
-def masked(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None) -> Any:
+def masked(
+    graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None, held: bool = True
+) -> Any:
     """Build a full-size copy of a model in which the removed units are zero.
 
     Args:
@@ -59,6 +72,8 @@ def masked(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None
         plan: Which units stay.
         answer: What it answers.
         dtype: Compute in this type instead of the model's own.
+        held: Whether the copy has weights of its own, also of a model that has none in memory. Else
+            it reads that one's whenever it is called, where the backend lets it.
     """
     keep = graph.keep(plan)
 
@@ -76,7 +91,8 @@ def masked(graph: Graph, plan: Plan, answer: Answer, *, dtype: str | None = None
 
     everything = Keep(np.ones(graph.unit_count, dtype=bool))
     rebuilder = Rebuilder(graph, everything, after=after, dtype=dtype, closing=keep)
-    with room_for(len(graph.calls)):
+    away = not held and READ_IN_LOOPS and not all(map(has_value, graph.model.variables))
+    with room_for(len(graph.calls)), without_values() if away else nullcontext():
         model = rebuilder.run()
         _silence(graph, keep, rebuilder)
         return mask_answer(model, answer)
@@ -88,13 +104,26 @@ def _silence(graph: Graph, keep: Keep, rebuilder: Rebuilder) -> None:
         blueprint = graph.blueprints.get(id(old))
         if blueprint and blueprint.skip is not None and not keep.all(blueprint.skip.unit):
             for index in blueprint.skip.silenced:
-                new.variables[index].assign(np.zeros(new.variables[index].shape))
+                _change(new.variables[index], np.zeros_like)
         for index, binding in (blueprint.bindings if blueprint else {}).items():
             for axis in binding.silence:
                 units = binding.axes[axis]
                 if keep.all(units) or (units == FIXED).all():
                     continue
-                variable = new.variables[index]
-                value = variable.numpy().copy()
-                value[(slice(None),) * axis + (~keep.mask(units),)] = 0
-                variable.assign(value)
+                place = (slice(None),) * axis + (~keep.mask(units),)
+                _change(new.variables[index], partial(_with_zeros, place))
+
+
+def _change(variable: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """Give a variable another value, made of its own; each time anew where it has none."""
+    if has_value(variable):
+        variable.assign(change(variable.numpy()))
+    else:
+        before = reader_of(variable)
+        read_from(variable, lambda: change(before()))
+
+
+def _with_zeros(place: tuple[Any, ...], value: NDArray[Any]) -> NDArray[Any]:
+    changed = value.copy()
+    changed[place] = 0
+    return changed

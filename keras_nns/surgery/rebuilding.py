@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 from keras import tree
 
 from keras_nns.engine import operations
+from keras_nns.engine.deferred import has_value, read_from
 from keras_nns.engine.tensors import as_array, as_tensor, unshared
 from keras_nns.errors import SurgeryError
 from keras_nns.graph.keras_internals import (
@@ -267,7 +269,10 @@ class Rebuilder:
             )
         for index, (source, target) in enumerate(zip(before, after, strict=True)):
             binding = blueprint.bindings.get(index) if blueprint else None
-            value = unshared(self._slice(source.value, binding))
+            if not has_value(target):
+                read_from(target, partial(self._left, source, binding))
+                continue
+            value = self._left(source, binding)
             if tuple(target.shape) != tuple(value.shape):
                 raise SurgeryError(_mismatch(old, source, value, target, blueprint))
             target.assign(value)
@@ -276,6 +281,10 @@ class Rebuilder:
     def _variables(self, old: Any, new: Any) -> list[Any]:
         """Return the variables of a new layer that stand for those of the user's, in order."""
         return list(getattr(new, "variables", ()))
+
+    def _left(self, source: Any, binding: Binding | None) -> Any:
+        """Return what is left of a variable's value, in memory of its own."""
+        return unshared(self._slice(source.value, binding))
 
     def _slice(self, value: Any, binding: Binding | None) -> Any:
         """Return a weight's tensor for the units that stay.

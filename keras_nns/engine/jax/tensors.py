@@ -34,6 +34,11 @@ def as_tensor(x: Any) -> Any:
         return ops.convert_to_tensor(x)
 
 
+def taken_over(x: NDArray[Any]) -> Any:
+    """Return an array that nobody else has as a tensor, in its memory where that can be."""
+    return as_tensor(x)
+
+
 def unshared(x: Any) -> Any:
     """Return a tensor in memory of its own: a variable that is trained gives its memory away."""
     return jnp.array(x, copy=True)

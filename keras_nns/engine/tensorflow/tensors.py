@@ -9,6 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+_BY_DLPACK = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
+_ALIGNED = 64
+
 
 def is_tensor(x: Any) -> bool:
     """Return whether something is a tensor of the backend, dense, with or without its values."""
@@ -23,6 +26,16 @@ def is_floating(x: Any) -> bool:
 def as_tensor(x: Any) -> Any:
     """Return an array, a variable or a list of text as a tensor of its own dtype."""
     return tf.convert_to_tensor(x)
+
+
+def taken_over(x: NDArray[Any]) -> Any:
+    """Return an array that nobody else has as a tensor, in its memory where that can be.
+
+    TensorFlow copies an array twice on its way to a tensor, so that for a while there are three.
+    """
+    if x.dtype.name not in _BY_DLPACK or not x.size or x.ctypes.data % _ALIGNED:
+        return tf.convert_to_tensor(x)
+    return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
 
 
 def unshared(x: Any) -> Any:
