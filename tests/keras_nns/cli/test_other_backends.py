@@ -64,7 +64,7 @@ def test_commands_run_where_keras_runs(given, backend, tmp_path):
     assert theirs.fingerprint == ours.fingerprint
     for group in ours.layout.prunable:
         np.testing.assert_allclose(
-            theirs.mean[group.name], ours.mean[group.name], rtol=1e-5, atol=1e-6
+            theirs.mean(group.name), ours.mean(group.name), rtol=1e-5, atol=1e-6
         )
     plan = nns.Plan.load(tmp_path / "1.json")
     one, again = nns.load_model(tmp_path / "one.keras"), nns.cut(model, plan, head="binary")
