@@ -31,7 +31,6 @@ from cut_memory import MIB, build, random_plan, status
 
 ALLOWED = 200
 WAYS = ("file", "loaded")
-PROVEN = ("file, proven", "loaded, proven")
 
 
 def make(folder: Path, smollm2: bool) -> None:
@@ -71,8 +70,8 @@ def measure(folder: Path, way: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before, start = status("VmRSS"), time.perf_counter()
     path = folder / "parent.keras"
-    parent = path if way.startswith("file") else nns.load_model(path)
-    small = nns.cut(parent, plan, prove=way.endswith("proven"))
+    parent = path if way == "file" else nns.load_model(path)
+    small = nns.cut(parent, plan)
     seconds = time.perf_counter() - start
     peak = status("VmHWM") - before
     digest = hashlib.sha256()
@@ -109,7 +108,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smollm2", action="store_true", help="cut SmolLM2-135M")
-    parser.add_argument("--proven", action="store_true", help="measure cuts with a proof too")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--about", help=argparse.SUPPRESS)
@@ -122,7 +120,7 @@ def main() -> None:
     elif args.about:
         print(json.dumps(largest(Path(args.about))))
     else:
-        compare(args.smollm2, WAYS + PROVEN if args.proven else WAYS)
+        compare(args.smollm2)
 
 
 def told(*given: str) -> object:
@@ -133,7 +131,7 @@ def told(*given: str) -> object:
     return json.loads(lines[-1]) if lines else None
 
 
-def compare(smollm2: bool, ways: tuple[str, ...]) -> None:
+def compare(smollm2: bool) -> None:
     from timing import machine
 
     with tempfile.TemporaryDirectory() as name:
@@ -149,7 +147,7 @@ def compare(smollm2: bool, ways: tuple[str, ...]) -> None:
         print("| cut of | parent | child | largest layer | peak | seconds | |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
         digests = set()
-        for way in ways:
+        for way in WAYS:
             found = told("--measure", name, way)
             digests.add(found["digest"])
             allowed = found["child"] + block + ALLOWED
@@ -161,7 +159,7 @@ def compare(smollm2: bool, ways: tuple[str, ...]) -> None:
                 f"{found['peak']:.0f} | {found['seconds']:.1f} | {verdict} |",
                 flush=True,
             )
-        print(f"\nAll are {'the same' if len(digests) == 1 else 'NOT the same'}, bit for bit.")
+        print(f"\nBoth are {'the same' if len(digests) == 1 else 'NOT the same'}, bit for bit.")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def test_commands_run_where_keras_runs(given, backend, tmp_path):
             theirs.mean(group.name), ours.mean(group.name), rtol=1e-5, atol=1e-6
         )
     plan = nns.Plan.load(tmp_path / "1.json")
-    one, again = nns.load_model(tmp_path / "one.keras"), nns.cut(model, plan, head="binary")
+    # Torch's optimizers are of modules that cannot be imported elsewhere.
+    one = keras.saving.load_model(tmp_path / "one.keras", compile=False)
+    again = nns.cut(model, plan, head="binary")
     for a, b in zip(one.weights, again.weights, strict=True):
         assert np.array_equal(a.numpy(), b.numpy())
 
