@@ -4,7 +4,8 @@ Watch a trained model label by label, cut out the physically smaller subnetwork 
 labels you need, prove that the cut is exact, and ship it.
 
 What people type stands here; families have a name of their own: `scores`, `steps` (of a repair),
-`schedules`, `rules` (for layers of your own), `plots`, `results` (what verbs return), `errors`.
+`schedules`, `rules` (for layers of your own), `plots`, `results` (what verbs return), `errors`;
+`distributed` has the verbs for a cluster.
 """
 
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from keras_nns.engine.configured import explain_missing
 
 if TYPE_CHECKING:
-    from keras_nns import errors, plots, results, rules, schedules, scores, steps
+    from keras_nns import distributed, errors, plots, results, rules, schedules, scores, steps
     from keras_nns.bundles.archive import Bundle
     from keras_nns.bundles.storing import restore, store
     from keras_nns.callbacks.gradual import GradualCut
@@ -120,7 +121,7 @@ _HOME = {
     "transferring.stages": ["transfer"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_FAMILIES = ("errors", "plots", "results", "rules", "schedules", "scores", "steps")
+_FAMILIES = ("distributed", "errors", "plots", "results", "rules", "schedules", "scores", "steps")
 
 __all__ = [
     "Activity",
@@ -142,6 +143,7 @@ __all__ = [
     "cut",
     "cut_vocabulary",
     "distill",
+    "distributed",
     "errors",
     "evaluate",
     "extract",

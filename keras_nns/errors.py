@@ -146,7 +146,7 @@ class WorkerError(NNSError, RuntimeError):
 
 
 class BackendError(NNSError, ImportError):
-    """Keras that runs on a backend which this package does not speak.
+    """A backend or an engine that this package does not speak, or that is not installed.
 
     Example:
         >>> issubclass(nns.errors.BackendError, ImportError)

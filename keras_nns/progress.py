@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -69,15 +70,42 @@ def track(
     if not verbose or (verbose == "auto" and not console.is_terminal):
         yield from items
         return
-    columns = (
+    with Progress(*_columns(total), console=console, transient=True) as bar:
+        yield from bar.track(items, total=total, completed=done, description=title)
+
+
+@contextmanager
+def counted(title: str, *, total: int | None, verbose: Verbose) -> Iterator[Callable[[int], None]]:
+    """Show how many of something are done, as `track` shows what passes through it.
+
+    Args:
+        title: What is being done.
+        total: How many there are, if known.
+        verbose: As in `track`.
+
+    Yields:
+        What is to be called with how many are done by now.
+    """
+    console = Console(stderr=True, force_terminal=True if verbose is True else None)
+    if _current.get() is not None:
+        yield lambda done: reached(done, total)
+        return
+    if not verbose or (verbose == "auto" and not console.is_terminal):
+        yield lambda done: None
+        return
+    with Progress(*_columns(total), console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}" if total else "{task.completed:.0f}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield from bar.track(items, total=total, completed=done, description=title)
 
 
 def reached(done: float, total: int | None) -> None:

@@ -23,10 +23,11 @@ import keras_nns
 import tflite_export
 
 ROOT = Path(__file__).resolve().parent.parent
-FAMILIES = ("scores", "steps", "schedules", "rules", "plots", "results", "errors")
+FAMILIES = ("distributed", "scores", "steps", "schedules", "rules", "plots", "results", "errors")
 
 # What examples call that needs more than the package itself: what is imported, and the extra.
 EXTRAS = {
+    "distributed.": ("ray", "ray"),
     "arena(": ("tflite_micro", "micro"),
     "to_c_project(": ("tflite_micro", "micro"),
     "npu(": ("ethosu", "npu"),

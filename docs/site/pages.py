@@ -33,6 +33,9 @@ TOPICS = {
 }
 """The rooms of `keras_nns` whose public names stand under each heading."""
 
+FAMILIES = ["distributed", "scores", "steps", "schedules", "rules", "plots", "results", "errors"]
+"""Modules of `keras_nns` that show names of one kind."""
+
 WORDS: dict[str, str] = {
     "nns, tflite_export, keras, np": "`keras_nns`, `tflite_export`, Keras and NumPy, imported",
     "x, y, x_test, y_test": "scikit-learn's digits, `(samples, 64)` in 0 to 1, and their labels: "
@@ -207,7 +210,7 @@ def verbs() -> str:
 def families() -> str:
     """Make the page of the families of names beside the verbs."""
     lines = ["# Families", "", "[What names in examples stand for](keras_nns.md)", ""]
-    for name in ("scores", "steps", "schedules", "rules", "plots", "results", "errors"):
+    for name in FAMILIES:
         path = ROOT / "keras_nns" / f"{name}.py"
         words = ast.get_docstring(ast.parse(path.read_text())) or ""
         lines += [f"## `nns.{name}`", "", words, ""]

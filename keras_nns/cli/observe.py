@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from keras_nns.cli import arguments, cut, reading, screen
+from keras_nns.cli import arguments, cut, on_ray, reading, screen
 
 EXAMPLE = """\
 keras-nns observe nns_demo/parent.keras digits -o activity.npz
 keras-nns observe model.keras photos/train -o activity.npz --statistics fired,mean,variance
-keras-nns observe model.keras photos/train --shard 2/8 -o part2.npz"""
+keras-nns observe model.keras photos/train --shard 2/8 -o part2.npz
+keras-nns observe model.keras s3://photos/train.parquet --ray --x image --y label -o activity.npz"""
 
 
 def add(commands: arguments.Commands) -> None:
@@ -67,11 +68,18 @@ def add(commands: arguments.Commands) -> None:
         metavar="I/N",
         help="see the I-th of N shards of the data, counted from 1; `keras-nns add` adds them",
     )
+    on_ray.add(parser)
 
 
 def run(given: Namespace) -> None:
     """Observe and write the activity."""
     output = reading.free_output(given, ".npz")
+    on_ray.check(given)
+    if given.ray:
+        activity = on_ray.observe(given)
+        activity.save(output, overwrite=given.overwrite)
+        screen.remark(given, f"{output}: {activity}")
+        return
     with screen.working(given, "loading"):
         model = reading.model(given, given.model)
         data, label_names = reading.data(given, model, given.data)

@@ -39,7 +39,7 @@ from keras_nns.progress import Verbose, track
 
 _LOOK_EVERY = 50
 
-_NO_SAMPLES = "The data has no samples of any label, so there is nothing to observe."
+NO_SAMPLES = "The data has no samples of any label, so there is nothing to observe."
 
 
 class Observer:
@@ -67,7 +67,7 @@ class Observer:
         self._replicas = None if strategy is None else Replicas(strategy)
         if self._replicas is not None:
             self._replicas.check_made_with(model)
-            self._check_stateless("a strategy")
+            self.check_stateless("a strategy")
         self.workers = Workers(self._replicas)
         # A model that learns still answers by chance at first.
         self._look = check_scale if in_training else check_first_batch
@@ -82,6 +82,7 @@ class Observer:
         self._staging = Staging()
         self._step: Stepper | None = None
         self._title = "observing"
+        self._looked = False
 
     def watch(self, taps: Sequence[Tap], title: str) -> None:
         """Watch other layers from the next pass on, which a progress bar calls by its title."""
@@ -99,8 +100,21 @@ class Observer:
         checkpoint_every: int = 200,
         keep_checkpoint: bool = False,
         shard: tuple[int, int] | None = None,
+        part: bool = False,
     ) -> Activity:
         """Make one pass over data; see `observe`.
+
+        Args:
+            data: As there, like the rest.
+            y: As there.
+            batch_size: As there.
+            verbose: As there.
+            checkpoint: As there.
+            checkpoint_every: As there.
+            keep_checkpoint: As there.
+            shard: As there.
+            part: Whether the data are one of many parts: of those that an observer is given only
+                the first is looked at for inputs of a wrong scale, and none has to have labels.
 
         Returns:
             The activity of this pass alone.
@@ -137,8 +151,9 @@ class Observer:
                 store = Checkpoint(checkpoint, run, held[0].sums, states, sketcher)
             with undisturbed(self.model):
                 done, stream = store.resume(batches) if store else (0, iter(batches))
-                if not done:
+                if not done and not (part and self._looked):
                     stream = self._look_at_first(stream)
+                    self._looked = True
                 seen = sketcher.watch(unweighted(stream, "observe"))
                 count = batches.batches
                 shown = track(seen, self._title, total=count, done=done, verbose=verbose)
@@ -148,8 +163,8 @@ class Observer:
             self._check_finite()
             parts = [h.sums.activity(self.graph, batches.label_names, fingerprint) for h in held]
             activity = replace(functools.reduce(operator.add, parts), seen=sketcher.seen())
-            if not activity.samples.any() and self.workers.count == 1:
-                raise DataError(_NO_SAMPLES)
+            if not (activity.samples.any() or part) and self.workers.count == 1:
+                raise DataError(NO_SAMPLES)
             data_seen = "" if dealer is None else dealer.data()
         if store and keep_checkpoint:
             store.save()
@@ -157,8 +172,8 @@ class Observer:
             store.remove()
         self.workers.agree({"data": data_seen})
         activity = self.workers.united(activity)
-        if not activity.samples.any():
-            raise DataError(_NO_SAMPLES)
+        if not (activity.samples.any() or part):
+            raise DataError(NO_SAMPLES)
         if shard is None or wanted is None or wanted.count == 1:
             return activity
         return replace(activity, shards=Shards((wanted.number,), wanted.count, data_seen))
@@ -188,10 +203,18 @@ class Observer:
                 f"The strategy deals the data to its {self.workers.count} workers itself. Leave "
                 "shard out."
             )
-        self._check_stateless("shard")
+        self.check_stateless("shard")
         return Shard.of(shard)
 
-    def _check_stateless(self, asked: str) -> None:
+    def check_stateless(self, asked: str) -> None:
+        """Raise where parts of the data do not add up, since layers keep a state between batches.
+
+        Args:
+            asked: What deals the data into parts, to be left out.
+
+        Raises:
+            ModelError: Some do.
+        """
         if recurrent_states(self.model):
             raise ModelError(
                 f"Layers of model {self.model.name!r} are stateful: what they answer depends on "

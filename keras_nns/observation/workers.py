@@ -32,6 +32,30 @@ _WHAT = {
 }
 
 
+_SAME = "Give all workers the same script, model file and data."
+
+
+def hold_against(seen: Json, first: Json, who: str, whom: str, advice: str) -> None:
+    """Hold what one worker sees against what the first one saw.
+
+    Args:
+        seen: What the one sees, by names that `_WHAT` puts into words.
+        first: What the first saw.
+        who: The one, in words.
+        whom: The first, in words.
+        advice: What to do where they differ.
+
+    Raises:
+        WorkerError: They see different things.
+    """
+    for name, theirs in first.items():
+        if seen.get(name) != theirs:
+            raise WorkerError(
+                f"{who} sees other {_WHAT[name]} than {whom}. It sees {_short(seen.get(name))}, "
+                f"and {whom} {_short(theirs)}. {advice}"
+            )
+
+
 class Workers:
     """The processes of a strategy, of which this is one.
 
@@ -76,14 +100,8 @@ class Workers:
         for number, one in enumerate(told, start=1):
             if "error" in one:
                 raise WorkerError(f"Worker {number} of {self.count} has stopped: {one['error']}")
-        for name, first in told[0].items():
-            odd = [n for n, one in enumerate(told, start=1) if one.get(name) != first]
-            if odd:
-                raise WorkerError(
-                    f"Worker {odd[0]} of {self.count} sees other {_WHAT[name]} than worker 1. It "
-                    f"sees {_short(told[odd[0] - 1].get(name))}, and worker 1 {_short(first)}. "
-                    "Give all workers the same script, model file and data."
-                )
+        for number, one in enumerate(told, start=1):
+            hold_against(one, told[0], f"Worker {number} of {self.count}", "worker 1", _SAME)
 
     def united(self, activity: Activity) -> Activity:
         """Return the sum of all workers' activities, the same bits on each of them."""
