@@ -43,7 +43,7 @@ def test_every_command_takes_its_options():
         text = re.sub(r"\$\w+", "1", script.replace("\\\n", " "))
         for command in re.findall(r"keras-nns (.+?)(?:\n|\"\n|$)", text):
             parsed.append(_parser().parse_args(shlex.split(command, comments=True)))
-    assert len(parsed) == 7
+    assert len(parsed) == 9
     assert {one.run.__module__ for one in parsed} == {
         "keras_nns.cli.observe",
         "keras_nns.cli.add",

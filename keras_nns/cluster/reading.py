@@ -43,14 +43,17 @@ class Source:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def take(self) -> Unit | None:
+    def take(self, wait: float = 0.0) -> Unit | None:
         """Return the next unit; None where none has been read yet, or none is left (`ended`).
+
+        Args:
+            wait: Seconds to wait for one.
 
         Raises:
             DataError: Reading failed.
         """
         with suppress(queue.Empty):
-            found = self._queue.get_nowait()
+            found = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
             if found is None:
                 self.ended = True
             elif isinstance(found, Exception):

@@ -148,7 +148,7 @@ def here(model_file, data, *, x=None, y=None, **settings):
     source = reading.Source(data, begun.columns.names, batch_size=16, workers=1, least=0)
     total = None
     while not source.ended:
-        unit = source.take()
+        unit = source.take(wait=1)
         if unit is not None:
             receipt, found = worker.run(unit.number, unit.pieces)
             if isinstance(receipt, Exception):
@@ -258,7 +258,7 @@ def test_a_data_set_that_cannot_be_read_is_told(parquet):
     source = reading.Source(data, ["image"], batch_size=16, workers=1, least=0)
     with pytest.raises(DataError, match=r"cannot be read: .*no such pixel"):
         while not source.ended:
-            source.take()
+            source.take(wait=1)
     source.close()
 
 
