@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from keras_nns.judgement.perplexity import perplexity
     from keras_nns.observation.activity import Activity
     from keras_nns.observation.adding import add
-    from keras_nns.observation.gradients import Gradients, observe_gradients
+    from keras_nns.observation.gradient_sums import Gradients
+    from keras_nns.observation.gradients import observe_gradients
     from keras_nns.observation.probing import probe
     from keras_nns.observation.streaming import observe
     from keras_nns.plans.keep_rules import above, at_least, fraction, top, uniform
@@ -89,7 +90,8 @@ _HOME = {
     "judgement.perplexity": ["perplexity"],
     "observation.activity": ["Activity"],
     "observation.adding": ["add"],
-    "observation.gradients": ["Gradients", "observe_gradients"],
+    "observation.gradient_sums": ["Gradients"],
+    "observation.gradients": ["observe_gradients"],
     "observation.probing": ["probe"],
     "observation.streaming": ["observe"],
     "plans.keep_rules": ["above", "at_least", "fraction", "top", "uniform"],

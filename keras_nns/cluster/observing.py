@@ -18,6 +18,7 @@ from keras_nns.observation.in_passes import needed
 from keras_nns.observation.probing import Layers
 from keras_nns.observation.sums import known_statistics
 from keras_nns.observation.watcher import NO_SAMPLES, Observer
+from keras_nns.observation.workers import check_stateless
 from keras_nns.plans.units import Fingerprint
 from keras_nns.progress import Verbose
 
@@ -176,7 +177,7 @@ class Begun:
     """
 
     def __init__(self, observer: Observer, batch_size: int) -> None:
-        observer.check_stateless("the cluster")
+        check_stateless(observer.model, "the cluster")
         self._observer = observer
         self._batch_size = batch_size
         self.inputs = list(InputReader(observer.model).names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -143,6 +144,8 @@ def _without_bars(data: Any) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    cause = getattr(error, "cause", None) or error.__cause__ or error
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[-1]}" if lines else type(cause).__name__
+    """Return what went wrong first: Ray's errors wrap one another, as the text of tracebacks."""
+    found = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (\S.*)$", str(error), re.MULTILINE)
+    own = [f"{name}: {said}" for name, said in found if name != "UserCodeException"]
+    lines = str(error).strip().splitlines()
+    return own[0] if own else f"{type(error).__name__}: {lines[-1] if lines else ''}"

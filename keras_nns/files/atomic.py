@@ -238,8 +238,12 @@ def read_arrays(path: Path_, format: str) -> tuple[dict[str, Any], dict[str, NDA
         return _checked(arrays.pop("header").tobytes(), format), arrays
 
 
-def read_header(path: Path_, format: str) -> dict[str, Any]:
+def read_header(path: Path_, *formats: str) -> dict[str, Any]:
     """Read the header of what `write_arrays` wrote, and none of its arrays.
+
+    Args:
+        path: The file.
+        formats: What it may be; the header's "format" says which it is.
 
     Raises:
         FileError: As `read_arrays`.
@@ -252,17 +256,18 @@ def read_header(path: Path_, format: str) -> dict[str, Any]:
         raise FileError(f"Cannot read {os.fspath(path)!r}: {error.strerror or error}.") from error
     except Exception as error:  # zlib.error and struct.error derive from Exception alone.
         raise FileError(
-            f"{os.fspath(path)!r}: The file is damaged, cut short, or not a {format} file: {error}."
+            f"{os.fspath(path)!r}: The file is damaged, cut short, or not a {' or '.join(formats)} "
+            f"file: {error}."
         ) from error
     with blame(path):
-        return _checked(text, format)
+        return _checked(text, *formats)
 
 
-def _checked(text: bytes, format: str) -> dict[str, Any]:
+def _checked(text: bytes, *formats: str) -> dict[str, Any]:
     header = parse_json(text)
-    if not isinstance(header, dict) or header.get("format") != format:
+    if not isinstance(header, dict) or header.get("format") not in formats:
         found = header.get("format") if isinstance(header, dict) else None
-        raise FileError(f"Expected a {format} file. Received: format {found!r}.")
+        raise FileError(f"Expected a {' or '.join(formats)} file. Received: format {found!r}.")
     return header
 
 

@@ -56,22 +56,22 @@ def arrays_of(activity: Any) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def check_version(header: Json) -> None:
-    """Raise `FileError` where another version wrote the file."""
-    if header.get("version") != _VERSION:
+def check_version(header: Json, version: int = _VERSION, what: str = "an activity") -> None:
+    """Raise `FileError` where another version wrote the file of an activity, or what else it is."""
+    if header.get("version") != version:
         raise FileError(
-            f"Expected an activity of version {_VERSION}. Received: version "
+            f"Expected {what} of version {version}. Received: version "
             f"{header.get('version')!r}. Read it with the release that wrote it."
         )
 
 
 @contextmanager
-def blaming() -> Iterator[None]:
+def blaming(what: str = "activity") -> Iterator[None]:
     """Raise `FileError` where what is read turns out damaged."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileError(f"The activity is damaged: {what_is_wrong(error)}.") from error
+        raise FileError(f"The {what} is damaged: {what_is_wrong(error)}.") from error
 
 
 def fields_of(header: Json, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Add the activities of shards, and of other data of the same model. numpy only."""
+"""Add the activities, or the gradients, of shards and of other data of a model. numpy only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from keras_nns.data.shards import Shards
 from keras_nns.errors import DataError
@@ -14,8 +14,12 @@ from keras_nns.files import atomic
 from keras_nns.files.atomic import Json
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.activity_files import FORMAT, blaming, check_version, header_of
+from keras_nns.observation.gradient_sums import FORMAT as OF_GRADIENTS
+from keras_nns.observation.gradient_sums import VERSION, Gradients
 
-Part = Activity | str | PathLike[str]
+Sum = Activity | Gradients
+S = TypeVar("S", Activity, Gradients)
+File = str | PathLike[str]
 
 _SETTINGS = {
     "model": "another model",
@@ -26,18 +30,21 @@ _SETTINGS = {
 }
 
 
-_COMPARED = (*_SETTINGS, "seen")
+_KINDS = {FORMAT: "activity", OF_GRADIENTS: "gradients"}
+_COMPARED = ("model", "label_names", "statistics", "threshold", "layers", "seen")
 
 
 @dataclass(frozen=True)
 class _Given:
     name: str
-    part: Part
+    part: Sum | File
     header: Json
     shards: Shards | None
 
-    def load(self) -> Activity:
-        return self.part if isinstance(self.part, Activity) else Activity.load(self.part)
+    def load(self) -> Any:
+        if isinstance(self.part, Sum):
+            return self.part
+        return (Activity if self.header["kind"] == FORMAT else Gradients).load(self.part)
 
     @property
     def set(self) -> tuple[int, str] | None:
@@ -52,27 +59,36 @@ class _Given:
         return self.name if self.shards is None else f"{self.name} ({self.shards})"
 
 
-def add(parts: Iterable[Part], *, incomplete: bool = False, other_data: bool = False) -> Activity:
+@overload
+def add(parts: Iterable[S], *, incomplete: bool = ..., other_data: bool = ...) -> S: ...
+
+
+@overload
+def add(parts: Iterable[Any], *, incomplete: bool = ..., other_data: bool = ...) -> Any: ...
+
+
+def add(parts: Iterable[Any], *, incomplete: bool = False, other_data: bool = False) -> Any:
     """Add the activities of the shards of one data set; or of several data sets of one model.
 
-    They are added in the order of their shards, whatever the order they are given in, so that the
-    same parts give the same bits. Two activities are in memory at a time. Everything is checked
-    before the first is added.
+    Gradients (`observe_gradients`) are added in the same way. Parts are added in the order of their
+    shards, whatever the order they are given in, so that the same parts give the same bits. Two are
+    in memory at a time. Everything is checked before the first is added.
 
     Args:
-        parts: Activities, or the files that `Activity.save` wrote: every shard of one data set; or
-            activities of whole data sets, which add up as they are.
+        parts: Activities, or gradients, or the files that their `save` wrote: every shard of one
+            data set; or those of whole data sets, which add up as they are.
         incomplete: Add shards though some are missing. What is returned remembers which it has.
         other_data: Add shards of several data sets, all of each; or shards of one that came in
             another order in every process, so that nobody knows whether a sample counts twice.
 
     Returns:
-        The activity, equal to one pass over all of the data: counts bit for bit, means to rounding.
+        The activity, or the gradients, equal to one pass over all of the data: counts bit for bit,
+        means to rounding.
 
     Raises:
         DataError: Parts of different models, labels, statistics or layers; a shard that is missing,
             there twice, or of other data. The message names the part.
-        FileError: A file that is missing, damaged or no activity.
+        FileError: A file that is missing, damaged or none of these.
 
     Example:
         >>> halves = [nns.observe(model, (x, y), shard=(i, 2)) for i in (1, 2)]
@@ -81,7 +97,7 @@ def add(parts: Iterable[Part], *, incomplete: bool = False, other_data: bool = F
         >>> nns.add(halves)
         <Activity of 48 units in 2 layers for 10 labels over 1200 samples>
     """
-    several = [parts] if isinstance(parts, Activity | str | PathLike) else parts
+    several = [parts] if isinstance(parts, Sum | str | PathLike) else parts
     given = [_read(part, place) for place, part in enumerate(several, start=1)]
     if not given:
         raise DataError("There is nothing to add: no activity was given.")
@@ -102,18 +118,18 @@ def add(parts: Iterable[Part], *, incomplete: bool = False, other_data: bool = F
     return total
 
 
-def _sum(parts: Iterable[_Given]) -> Activity | None:
+def _sum(parts: Iterable[_Given]) -> Any:
     total = None
     for part in parts:
         total = _plus(total, part.load())
     return total
 
 
-def _plus(one: Activity | None, other: Activity | None) -> Activity | None:
+def _plus(one: Any, other: Any) -> Any:
     return other if one is None else one if other is None else one + other
 
 
-def _read(part: Part, place: int) -> _Given:
+def _read(part: Any, place: int) -> _Given:
     """Look at what a part says of itself, without its sums.
 
     Raises:
@@ -121,21 +137,39 @@ def _read(part: Part, place: int) -> _Given:
         FileError: Its file is missing, damaged or foreign.
     """
     if isinstance(part, Activity):
-        return _Given(f"part {place}", part, header_of(part), part.shards)
+        return _Given(f"part {place}", part, _compared(header_of(part), FORMAT), part.shards)
+    if isinstance(part, Gradients):
+        return _Given(f"part {place}", part, _compared(part.header(), OF_GRADIENTS), part.shards)
     if not isinstance(part, str | PathLike):
         raise DataError(
-            f"Activities are added, or files of them. Received: {type(part).__name__}, as part "
-            f"{place}."
+            f"Activities or gradients are added, or files of them. Received: "
+            f"{type(part).__name__}, as part {place}."
         )
-    header = atomic.read_header(part, FORMAT)
-    with atomic.blame(part), blaming():
-        check_version(header)
+    header = atomic.read_header(part, FORMAT, OF_GRADIENTS)
+    kind = header["format"]
+    with atomic.blame(part), blaming(_KINDS[kind]):
+        check_version(header, *((VERSION, "gradients") if kind == OF_GRADIENTS else ()))
         shards = Shards.from_json(header["shards"]) if header.get("shards") else None
-        return _Given(os.fspath(part), part, {name: header[name] for name in _COMPARED}, shards)
+        return _Given(os.fspath(part), part, _compared(header, kind), shards)
+
+
+def _compared(header: Json, kind: str) -> Json:
+    """Return what parts are held against each other by.
+
+    Raises:
+        KeyError: A file lacks it.
+    """
+    there = _COMPARED if kind == FORMAT else ("model", "label_names", "layers")
+    return {"kind": kind, **{name: header[name] for name in there}}
 
 
 def _check_settings(one: _Given, first: _Given) -> None:
+    kinds = [_KINDS[some.header["kind"]] for some in (one, first)]
+    if kinds[0] != kinds[1]:
+        raise DataError(f"{one} holds {kinds[0]} and {first} {kinds[1]}. Add each for itself.")
     for field, what in _SETTINGS.items():
+        if field not in one.header:  # Gradients have no statistics.
+            continue
         mine, theirs = one.header[field], first.header[field]
         if field == "layers":
             mine, theirs = list(mine), list(theirs)

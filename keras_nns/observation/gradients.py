@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from keras_nns.data.batches import Batch, as_batches, unweighted
+from keras_nns.data.dealing import Dealer
+from keras_nns.data.shards import Shard, Shards
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.derivatives import Watch, differentiated
 from keras_nns.errors import DataError, ModelError
 from keras_nns.graph.tracing import Graph, Output, trace
+from keras_nns.observation.gradient_sums import Gradients, LayerGradients
 from keras_nns.observation.label_losses import (
     Objective,
     answering_of,
@@ -29,107 +31,11 @@ from keras_nns.observation.passes import run_compiled
 from keras_nns.observation.probing import Layers, asked_at, run_watched, taps_of
 from keras_nns.observation.sums import label_table, samples_by_label, sum_by_label
 from keras_nns.observation.unit_values import Place, Tap, along_steps, by_sample
-from keras_nns.plans.units import Fingerprint, Layout
+from keras_nns.observation.workers import check_stateless
 from keras_nns.progress import Verbose, track
-
-Float = NDArray[np.float64]
 
 NEXT_TOKEN = "next_token"
 """The loss of a language model on a text."""
-
-
-@dataclass(frozen=True, eq=False)
-class LayerGradients:
-    """Sums over samples for the units of one layer, each float64 of shape `(labels, units)`.
-
-    For one sample and unit, with activations a and the loss's gradient g at all its positions
-    (pixels, steps) and calls, the effect is -Σ g · a: the first-order estimate of how much the
-    sample's loss rises when the unit is set to zero.
-
-    Attributes:
-        effect: Sum of the effects.
-        magnitude: Sum of their absolute values.
-        square: Sum of their squares.
-        slope: Sum of Σ g.
-    """
-
-    effect: Float
-    magnitude: Float
-    square: Float
-    slope: Float
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """How the loss of each label's samples depends on every unit, from one streaming pass.
-
-    Gradients are sums, as activity is: `a + b` over two parts of the data equals one pass over
-    the whole. Their size is labels × units, whatever the number of samples.
-
-    Attributes:
-        fingerprint: The model.
-        layout: Its unit groups.
-        label_names: Name of every label.
-        samples: Samples seen of every label, int64 of shape `(labels,)`.
-        layers: Sums by layer path, in the order of the graph.
-
-    Example:
-        >>> gradients = nns.observe_gradients(model, (x, y))
-        >>> nns.select(activity, labels=3, score=nns.scores.taylor(gradients))
-        <Plan for 3: 24 of 48 units>
-    """
-
-    fingerprint: Fingerprint
-    layout: Layout
-    label_names: tuple[str, ...]
-    samples: NDArray[np.int64]
-    layers: Mapping[str, LayerGradients]
-
-    def __add__(self, other: Gradients) -> Gradients:
-        """Add what was seen of the same model on other data.
-
-        Raises:
-            DataError: The two are of different models, labels or layers.
-        """
-        if not isinstance(other, Gradients):
-            return NotImplemented
-        for name in ("fingerprint", "label_names"):
-            if getattr(self, name) != getattr(other, name):
-                raise DataError(
-                    f"Only gradients of the same model add up. They differ in {name}: "
-                    f"{getattr(self, name)!r} and {getattr(other, name)!r}."
-                )
-        if set(self.layers) != set(other.layers):
-            raise DataError(
-                f"Only gradients of the same layers add up. Received: {list(self.layers)} and "
-                f"{list(other.layers)}."
-            )
-        return replace(
-            self,
-            samples=self.samples + other.samples,
-            layers={
-                name: LayerGradients(
-                    *(
-                        getattr(mine, f.name) + getattr(other.layers[name], f.name)
-                        for f in fields(mine)
-                    )
-                )
-                for name, mine in self.layers.items()
-            },
-        )
-
-    def per_sample(self, layer: str, field: str) -> Float:
-        """Return the mean over each label's samples, `(labels, units)`; NaN without samples."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = getattr(self.layers[layer], field) / self.samples[:, None]
-        return np.asarray(found, dtype=np.float64)
-
-    def __str__(self) -> str:
-        units = sum(layer.effect.shape[1] for layer in self.layers.values())
-        return (
-            f"Gradients of {units} units in {len(self.layers)} layers for "
-            f"{len(self.label_names)} labels over {int(self.samples.sum())} samples"
-        )
 
 
 def observe_gradients(
@@ -142,6 +48,7 @@ def observe_gradients(
     layers: Layers = None,
     batch_size: int = 256,
     label_names: Sequence[Any] | None = None,
+    shard: tuple[int, int] | None = None,
     verbose: Verbose = "auto",
 ) -> Gradients:
     """See how the loss of each label's samples depends on every unit, in one pass over data.
@@ -166,6 +73,8 @@ def observe_gradients(
         layers: As in `observe`.
         batch_size: Samples per step, where `data` is arrays.
         label_names: Name of every label, in the order of the model's outputs.
+        shard: `(2, 8)` takes the second of eight shards of the data, as in `observe`;
+            `keras_nns.add` puts them together.
         verbose: Whether to show a progress bar; `"auto"` on a terminal only.
 
     Returns:
@@ -201,6 +110,7 @@ def observe_gradients(
         label_names=label_names,
         verbose=verbose,
         own_labels=foretelling,
+        shard=shard,
     )
 
 
@@ -216,6 +126,7 @@ def gradients_of(
     verbose: Verbose = "auto",
     of_labels: bool = True,
     own_labels: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Gradients:
     """Sum up how an objective depends on every unit; see `observe_gradients`.
 
@@ -230,6 +141,7 @@ def gradients_of(
         verbose: As there.
         of_labels: Whether the objective is of the labels that samples have.
         own_labels: Whether the labels are the data's own, and not what the model answers.
+        shard: As there.
 
     Raises:
         DataError: The targets are none that the objective knows; or as in `observe_gradients`.
@@ -250,6 +162,12 @@ def gradients_of(
             f"Model {graph.model.name!r} has other targets than labels of samples, and the loss "
             "is of those. Use nns.scores.reconstruction, which needs only what the model answers."
         )
+    wanted = None if shard is None else Shard.of(shard)
+    dealer = None
+    if wanted is not None and wanted.count > 1:
+        check_stateless(graph.model, "shard")
+        dealer = Dealer(batches, wanted)
+        batches = dealer.batches
     count = len(batches.label_names)
     sums = _GradientSums(graph, taps, output, objective, count)
     alike = unweighted(batches, "observe_gradients")
@@ -258,7 +176,10 @@ def gradients_of(
     with closing(shown) as stream:
         checked = _checked(stream, single=takes_one_label(objective))
         run_compiled(sums.update, checked, models=[graph.model])
-    return sums.gradients(batches.label_names)
+    found = sums.gradients(batches.label_names)
+    if dealer is None or wanted is None:
+        return found
+    return replace(found, shards=Shards((wanted.number,), wanted.count, dealer.data()))
 
 
 def _checked(batches: Iterable[Batch], *, single: bool) -> Iterator[tuple[Any, Any]]:

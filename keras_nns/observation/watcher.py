@@ -23,7 +23,7 @@ from keras_nns.engine.accumulators import Accumulator
 from keras_nns.engine.replicas import Replicas
 from keras_nns.engine.staging import Staging
 from keras_nns.engine.steps import Stepper
-from keras_nns.errors import DataError, ModelError
+from keras_nns.errors import DataError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import recurrent_states, undisturbed
 from keras_nns.graph.tracing import trace, weights_digest
@@ -33,7 +33,7 @@ from keras_nns.observation.probing import Layers, run_taps, taps_of
 from keras_nns.observation.spoiled import nothing_unless_spoiled, spoiled_weight
 from keras_nns.observation.sums import Sums
 from keras_nns.observation.unit_values import Tap
-from keras_nns.observation.workers import Workers
+from keras_nns.observation.workers import Workers, check_stateless
 from keras_nns.plans.units import Fingerprint
 from keras_nns.progress import Verbose, track
 
@@ -67,7 +67,7 @@ class Observer:
         self._replicas = None if strategy is None else Replicas(strategy)
         if self._replicas is not None:
             self._replicas.check_made_with(model)
-            self.check_stateless("a strategy")
+            check_stateless(model, "a strategy")
         self.workers = Workers(self._replicas)
         # A model that learns still answers by chance at first.
         self._look = check_scale if in_training else check_first_batch
@@ -203,24 +203,8 @@ class Observer:
                 f"The strategy deals the data to its {self.workers.count} workers itself. Leave "
                 "shard out."
             )
-        self.check_stateless("shard")
+        check_stateless(self.model, "shard")
         return Shard.of(shard)
-
-    def check_stateless(self, asked: str) -> None:
-        """Raise where parts of the data do not add up, since layers keep a state between batches.
-
-        Args:
-            asked: What deals the data into parts, to be left out.
-
-        Raises:
-            ModelError: Some do.
-        """
-        if recurrent_states(self.model):
-            raise ModelError(
-                f"Layers of model {self.model.name!r} are stateful: what they answer depends on "
-                "the batches before, so that parts of the data would not add up to the whole. "
-                f"Build it with stateful=False, or leave {asked} out."
-            )
 
     def _look_at_first(self, stream: Iterator[Batch]) -> Iterator[Batch]:
         first = next(stream, None)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from keras_nns.data.sketch import Seen, unite
 from keras_nns.engine.replicas import Replicas
-from keras_nns.errors import NNSError, WorkerError
+from keras_nns.errors import ModelError, NNSError, WorkerError
 from keras_nns.files.atomic import Json
+from keras_nns.graph.keras_internals import recurrent_states
 from keras_nns.observation.activity import Activity
 from keras_nns.observation.layer_sums import LayerActivity, add
 
@@ -54,6 +55,24 @@ def hold_against(seen: Json, first: Json, who: str, whom: str, advice: str) -> N
                 f"{who} sees other {_WHAT[name]} than {whom}. It sees {_short(seen.get(name))}, "
                 f"and {whom} {_short(theirs)}. {advice}"
             )
+
+
+def check_stateless(model: Any, asked: str) -> None:
+    """Raise where parts of the data do not add up, since layers keep a state between batches.
+
+    Args:
+        model: The model.
+        asked: What deals the data into parts, to be left out.
+
+    Raises:
+        ModelError: Some layers do.
+    """
+    if recurrent_states(model):
+        raise ModelError(
+            f"Layers of model {model.name!r} are stateful: what they answer depends on the "
+            "batches before, so that parts of the data would not add up to the whole. "
+            f"Build it with stateful=False, or leave {asked} out."
+        )
 
 
 class Workers:

@@ -10,7 +10,8 @@ import numpy as np
 from keras_nns.errors import SelectionError
 from keras_nns.graph.tracing import trace
 from keras_nns.observation.activity import Activity
-from keras_nns.observation.gradients import Gradients, gradients_of
+from keras_nns.observation.gradient_sums import Gradients
+from keras_nns.observation.gradients import gradients_of
 from keras_nns.observation.label_losses import answering_of, label_logit
 from keras_nns.observation.layer_sums import Float
 from keras_nns.selection.activations import Join, Score, Scores, by_group, label_gap

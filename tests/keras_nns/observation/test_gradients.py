@@ -11,6 +11,9 @@ from keras import layers as L
 from keras import ops
 
 import keras_nns as nns
+from keras_nns.cli import main
+from keras_nns.errors import DataError, FileError, ModelError
+from keras_nns.files import atomic
 from keras_nns.graph.tracing import trace
 
 
@@ -404,3 +407,97 @@ def test_attention_heads_are_blocks_of_what_the_projection_reads(grouped):
             wanted = rise[y == label].mean()
             assert score[name][label, head] == pytest.approx(wanted, abs=1e-3, rel=1e-2)
     assert np.isfinite(nns.scores.contribution(model, data, y)(activity)[name]).all()
+
+
+@pytest.fixture(scope="module")
+def tanh():
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([keras.Input((4,)), L.Dense(5, "tanh"), L.Dense(3, "softmax")])
+
+
+@pytest.fixture(scope="module")
+def rows():
+    random = np.random.default_rng(5)
+    return random.normal(size=(50, 4)).astype("float32"), random.integers(0, 3, 50)
+
+
+@pytest.fixture(scope="module")
+def shards(tanh, rows):
+    return [nns.observe_gradients(tanh, *rows, batch_size=8, shard=(i, 3)) for i in (1, 2, 3)]
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(layer, field), getattr(other.layers[name], field))
+        for name, layer in one.layers.items()
+        for field in ("effect", "magnitude", "square", "slope")
+    ) and np.array_equal(one.samples, other.samples)
+
+
+def test_shards_add_up_to_one_pass_in_any_order(tanh, rows, shards):
+    assert str(shards[1]).endswith(", shard 2 of 3 of the data")
+    whole, total = nns.observe_gradients(tanh, *rows, batch_size=8), nns.add(shards)
+    assert total.shards is None and str(total) == str(whole)
+    np.testing.assert_array_equal(total.samples, whole.samples)
+    for name, layer in whole.layers.items():
+        for field in ("effect", "magnitude", "square", "slope"):
+            mine, theirs = getattr(total.layers[name], field), getattr(layer, field)
+            assert np.abs(mine - theirs).max() <= 1e-6 * np.abs(theirs).max()
+    assert same(nns.add([shards[2], shards[0], shards[1]]), total)
+    assert same(nns.observe_gradients(tanh, *rows, batch_size=8, shard=(1, 1)), whole)
+
+
+def test_files_of_shards_add_up(shards, tmp_path):
+    for number, part in enumerate(shards):
+        part.save(tmp_path / f"{number}.npz")
+        read = nns.Gradients.load(tmp_path / f"{number}.npz")
+        assert same(read, part) and str(read) == str(part) and read.layout == part.layout
+    assert same(nns.add(tmp_path / f"{i}.npz" for i in range(3)), nns.add(shards))
+    assert main(["add", *(str(tmp_path / f"{i}.npz") for i in range(3)), "-o",
+                 str(tmp_path / "all.npz")]) == 0  # fmt: skip
+    assert same(nns.Gradients.load(tmp_path / "all.npz"), nns.add(shards))
+
+
+def test_parts_that_do_not_fit_are_named(tanh, rows, shards):
+    with pytest.raises(DataError, match="Shard 2 of 3 is missing beside part 1"):
+        nns.add([shards[0], shards[2]])
+    assert str(nns.add(shards[:2], incomplete=True).shards) == "shards 1 and 2 of 3"
+    with pytest.raises(DataError, match="holds the same shard 1 as part 1"):
+        nns.add([shards[0], shards[0]])
+    with pytest.raises(DataError, match="Both hold shard 1 of 3"):
+        shards[0] + shards[0]
+    activity = nns.observe(tanh, *rows, shard=(2, 3))
+    with pytest.raises(DataError, match=r"holds activity and part 1 .* gradients"):
+        nns.add([shards[0], activity])
+    other = nns.observe_gradients(tanh, *rows, shard=(2, 3), label_names=["a", "b", "c"])
+    with pytest.raises(DataError, match="observed with other labels than part 1"):
+        nns.add([shards[0], other])
+
+
+def test_a_damaged_file_is_named(shards, tmp_path):
+    path = tmp_path / "part.npz"
+    shards[0].save(path)
+    header, arrays = atomic.read_arrays(path, "keras_nns.gradients")
+    wrong = {
+        "there are no shards (5,)": (
+            {**header, "shards": {**header["shards"], "numbers": [5]}},
+            arrays,
+        ),
+        "it lacks '0.effect'": (header, {k: a for k, a in arrays.items() if k != "0.effect"}),
+        "not (3, 5)": (header, {**arrays, "0.slope": np.zeros((2, 5))}),
+        "of version 1": ({**header, "version": 2}, arrays),
+    }
+    for said, (other, some) in wrong.items():
+        atomic.write_arrays(path, "keras_nns.gradients", other, some, overwrite=True)
+        with pytest.raises(FileError) as caught:
+            nns.Gradients.load(path)
+        assert said in str(caught.value)
+    with pytest.raises(FileError, match=r"Expected a keras_nns\.activity file"):
+        nns.Activity.load(path)
+
+
+def test_layers_that_keep_a_state_are_not_dealt():
+    steps = keras.Input((3, 2), batch_size=4)
+    model = keras.Model(steps, L.Dense(3, "softmax")(L.LSTM(5, stateful=True)(steps)))
+    with pytest.raises(ModelError, match="stateful"):
+        nns.observe_gradients(model, np.zeros((8, 3, 2)), np.zeros(8, int), shard=(1, 2))
