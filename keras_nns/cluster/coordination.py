@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras_nns.cluster.columns import Inputs, check_named
+from keras_nns.cluster.columns import Inputs, check_named, choose
 from keras_nns.cluster.ledger import TRIES, Ledger, Unit
 from keras_nns.cluster.reading import Source, rows_known
 from keras_nns.cluster.replicas import Begun, ModelFile, Receipt, Replica, Work, added
@@ -97,12 +97,8 @@ def run_on(
     if work.batch_size < 1:
         raise DataError(f"batch_size must be at least 1. Received: batch_size={work.batch_size}.")
     file = _file_of(model, dict(custom_objects or {}), unsafe, modules)
-    there = list(data.columns() or [])
-    if not there:
-        return None
-    check_named(x, y, there)
     coordinator = _Coordinator(ray, cluster, work, data, title)
-    return coordinator.run(ray.put(file), x, y, there)
+    return coordinator.run(ray.put(file), x, y)
 
 
 def _file_of(
@@ -160,12 +156,18 @@ class _Coordinator:
         self._waited_since = time.monotonic()
         self._add = ray.remote(num_cpus=0)(added)
 
-    def run(self, file: Any, x: Inputs, y: str | None, there: Sequence[str]) -> Any:
-        self._asked = (self._work, file, x, y, there)
+    def run(self, file: Any, x: Inputs, y: str | None) -> Any:
+        self._file = file
         known = self._cluster.samples or rows_known(self._data)
         try:
             for _ in range(self._count):
                 self._hire()
+            # Ray may have to read a little for it, while the workers load the model.
+            there = list(self._data.columns() or [])
+            if not there:
+                return None
+            check_named(x, y, there)
+            self._named = x, y, there
             with counted(self._title, total=known, verbose=self._cluster.verbose) as shown:
                 while not self._over():
                     self._give()
@@ -201,7 +203,7 @@ class _Coordinator:
         )
         self._hired += 1
         worker = _Worker(self._hired, made.remote(environment))
-        worker.out[worker.actor.begin.remote(*self._asked)] = (None, None)
+        worker.out[worker.actor.begin.remote(self._work, self._file)] = (None, None)
         self._workers.append(worker)
 
     def _gone(self, worker: _Worker, why: str) -> None:
@@ -273,7 +275,7 @@ class _Coordinator:
         if not worker.out:
             worker.heard = time.monotonic()
         call = worker.actor.run.options(num_returns=2)
-        receipt, found = call.remote(unit.number, unit.pieces)
+        receipt, found = call.remote(unit.number, unit.pieces, self._columns)
         worker.out[receipt] = (unit.number, found)
 
     def _listen(self) -> None:
@@ -315,9 +317,10 @@ class _Coordinator:
         self._agree(worker, begun.about, begun.warned)
         worker.begun, worker.place = True, f" (process {begun.process} on {begun.host})"
         if self._source is None:
+            self._columns = choose(*self._named, begun.inputs)
             self._source = Source(
                 self._data,
-                begun.columns.names,
+                self._columns.names,
                 batch_size=self._work.batch_size,
                 workers=self._count,
                 least=begun.size,

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from keras_nns.cluster.columns import Columns, Inputs, batches, choose
+from keras_nns.cluster.columns import Columns, batches
 from keras_nns.cluster.ledger import Piece
 from keras_nns.errors import NNSError
 from keras_nns.files.atomic import Json
@@ -84,7 +84,7 @@ class Begun:
     """What a worker says when it is ready.
 
     Attributes:
-        columns: Which columns of the data are inputs and labels.
+        inputs: Names of the model's inputs.
         about: What every worker must see alike.
         size: About how many bytes the work on one unit gives.
         warned: Warnings that loading gave.
@@ -92,7 +92,7 @@ class Begun:
         process: Its process there.
     """
 
-    columns: Columns
+    inputs: Sequence[str]
     about: Json
     size: int
     warned: tuple[Warned, ...]
@@ -124,21 +124,15 @@ class Replica:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
-        self._columns: Columns | None = None
         self._running: Running | None = None
         self._batch_size = 0
 
-    def begin(
-        self, work: Work, file: ModelFile, x: Inputs, y: str | None, there: Sequence[str]
-    ) -> Begun | NNSError:
+    def begin(self, work: Work, file: ModelFile) -> Begun | NNSError:
         """Load the model and get ready.
 
         Args:
             work: What there is to be done.
             file: The model.
-            x: Columns of inputs, as the user named them.
-            y: Column of labels, as the user named it.
-            there: Columns of the data.
 
         Returns:
             What it found; or an error that the user is to be told.
@@ -149,25 +143,27 @@ class Replica:
                 for name in file.modules:
                     import_module(name)
                 running = work.begin(_load(file))
-                self._columns = choose(x, y, there, running.inputs)
                 self._running, self._batch_size = running, work.batch_size
                 about, size = running.about(), running.size
             except NNSError as error:
                 return error
-        return Begun(self._columns, about, size, _to_tell(warned), platform.node(), os.getpid())
+        return Begun(running.inputs, about, size, _to_tell(warned), platform.node(), os.getpid())
 
-    def run(self, number: int, pieces: Sequence[Piece]) -> tuple[Receipt | NNSError, Any]:
+    def run(
+        self, number: int, pieces: Sequence[Piece], columns: Columns
+    ) -> tuple[Receipt | NNSError, Any]:
         """Work on one unit.
 
         Args:
             number: Its number.
             pieces: Its rows.
+            columns: Which columns of them are inputs and labels.
 
         Returns:
             A receipt and what was found; or an error that the user is to be told, and None.
         """
-        columns, running = self._columns, self._running
-        assert columns is not None and running is not None
+        running = self._running
+        assert running is not None
         ray = import_module("ray")
         # All that lie on other machines begin to come.
         ray.wait([p.block for p in pieces], num_returns=len(pieces), timeout=0, fetch_local=True)

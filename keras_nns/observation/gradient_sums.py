@@ -171,7 +171,7 @@ class Gradients:
             )
             for index, name in enumerate(header["layers"])
         }
-        shapes = {"samples": (arrays["samples"], (len(names),), "iu")}
+        shapes: dict[str, Any] = {"samples": (arrays["samples"], (len(names),), "iu")}
         for name, layer in layers.items():
             expected = (len(names), len(layout.of_layer(name)[1].units))
             shapes |= {f"{f.name} of {name!r}": (getattr(layer, f.name), expected, "f")

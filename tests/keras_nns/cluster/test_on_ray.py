@@ -14,6 +14,7 @@ import pytest
 import keras_nns as nns
 from keras_nns.cli import main
 from keras_nns.cluster import coordination, reading
+from keras_nns.cluster.columns import choose
 from keras_nns.cluster.observing import Observing
 from keras_nns.cluster.replicas import ModelFile, Replica
 from keras_nns.errors import DataError, WorkerError
@@ -142,15 +143,16 @@ def here(model_file, data, *, x=None, y=None, **settings):
     work = Observing({k: v for k, v in settings.items() if k != "batch_size"}, 16)
     worker = Replica({})
     file = ModelFile(model_file.read_bytes(), model_file.name)
-    begun = worker.begin(work, file, x, y, data.columns())
+    begun = worker.begin(work, file)
     if isinstance(begun, Exception):
         raise begun
-    source = reading.Source(data, begun.columns.names, batch_size=16, workers=1, least=0)
+    columns = choose(x, y, data.columns(), begun.inputs)
+    source = reading.Source(data, columns.names, batch_size=16, workers=1, least=0)
     total = None
     while not source.ended:
         unit = source.take(wait=1)
         if unit is not None:
-            receipt, found = worker.run(unit.number, unit.pieces)
+            receipt, found = worker.run(unit.number, unit.pieces, columns)
             if isinstance(receipt, Exception):
                 source.close()
                 raise receipt
