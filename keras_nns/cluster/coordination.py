@@ -168,6 +168,7 @@ class _Coordinator:
                 return None
             check_named(x, y, there)
             self._named = x, y, there
+            self._waited_since = time.monotonic()
             with counted(self._title, total=known, verbose=self._cluster.verbose) as shown:
                 while not self._over():
                     self._give()
