@@ -19,11 +19,14 @@ def add(commands: arguments.Commands) -> None:
         "add",
         run,
         help="make one activity of those of shards, or of several data sets",
-        description="Add the activities of all shards of one data set, in any order; or of several "
-        "data sets that one model was watched on. Every part is checked before anything is added.",
+        description="Add the activities, or the gradients, of all shards of one data set, in any "
+        "order; or of several data sets that one model was watched on. Every part is checked "
+        "before anything is added.",
         example=EXAMPLE,
     )
-    parser.add_argument("parts", nargs="+", metavar="PART", help="files that observe or add wrote")
+    parser.add_argument(
+        "parts", nargs="+", metavar="PART", help="files that observe, add or Gradients.save wrote"
+    )
     arguments.add_output(parser, "activity file (.npz)")
     parser.add_argument(
         "--incomplete", action="store_true", help="add what there is, though shards are missing"
