@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,17 @@ keras-nns extract model.keras photos --label cat --budget npu-cycles=200k@ethos-
     --budget 60kB --quantize int8 -o cat.tflite"""
 
 BRANCHES: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
+
+AUGMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "flip": ("RandomFlip", {"mode": "horizontal"}),
+    "shift": (
+        "RandomTranslation",
+        {"height_factor": 0.1, "width_factor": 0.1, "fill_mode": "nearest"},
+    ),
+    "rotate": ("RandomRotation", {"factor": 10 / 360, "fill_mode": "nearest"}),
+    "zoom": ("RandomZoom", {"height_factor": 0.1, "fill_mode": "nearest"}),
+}
+"""Layers of Keras, by their names in a shell."""
 
 _LIMITS = ("steps", "tokens", "seconds", "alpha")
 
@@ -145,9 +157,27 @@ def add_making(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="epochs of distillation from the parent behind the repair (default: 0)",
     )
+    parser.add_argument(
+        "--augment",
+        choices=tuple(AUGMENTS),
+        action="append",
+        default=[],
+        help="how images are changed at random as --epochs go over them: mirrored left and right "
+        "(flip), moved by up to a tenth (shift), turned by up to 10 degrees (rotate), made larger "
+        "or smaller by up to a tenth (zoom); may be repeated",
+    )
     arguments.add_held_out(parser, "that only the figures are from", default=0.2)
     arguments.add_seed(parser, "which samples those are")
     arguments.add_json(parser)
+
+
+def augmentation(names: Sequence[str]) -> Any:
+    """Return the Keras layers of names of `--augment`; None where there are none."""
+    import keras
+
+    found = [AUGMENTS[name] for name in names]
+    made = [getattr(keras.layers, kind)(**options) for kind, options in found]
+    return keras.Sequential(made) if made else None
 
 
 def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
@@ -172,6 +202,7 @@ def opened(given: Namespace) -> tuple[Any, Any, dict[str, Any]]:
         "empty_branches": BRANCHES[given.empty_branches],
         "repair": given.repair,
         "distill_epochs": given.epochs,
+        "augment": augmentation(given.augment),
         "held_out": given.held_out,
         "seed": given.seed,
         "batch_size": given.batch_size,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 
 def squared_difference(a: Any, b: Any) -> Any:
@@ -18,11 +16,6 @@ def squared_difference(a: Any, b: Any) -> Any:
 def columns_product(a: Any, b: Any) -> Any:
     """Return `aᵀ b` of two matrices `(rows, …)`."""
     return ops.matmul(ops.transpose(a), b)
-
-
-def gram(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return `rowsᵀ rows` of a matrix `(rows, columns)`."""
-    return np.asarray(rows.T @ rows)
 
 
 def total(tensors: list[Any]) -> Any:

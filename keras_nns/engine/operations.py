@@ -15,10 +15,10 @@ if TYPE_CHECKING or ON_TENSORFLOW:
         total,
     )
 else:
+    from keras_nns.engine.blas import gram
     from keras_nns.engine.by_keras import (
         columns_product,
         gather,
-        gram,
         squared_difference,
         total,
     )

@@ -52,6 +52,7 @@ from keras_nns.selection.choosing import Label
 from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
+from keras_nns.training.augmentation import Augment
 from keras_nns.training.next_tokens import Limits
 
 _WINDOW = 128
@@ -71,6 +72,7 @@ def extract(
     empty_branches: EmptyBranches = "auto",
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
+    augment: Augment | None = None,
     distill_steps: int | None = None,
     distill_tokens: int | None = None,
     distill_seconds: float | None = None,
@@ -132,6 +134,8 @@ def extract(
         repair: Whether to repair it: least squares, then the head. Or the steps, as in `repair`.
         distill_epochs: For how many epochs to distil it from the parent behind that; the head is
             set once more afterwards.
+        augment: What changes inputs at random as distillation goes over them, as in `distill`: few
+            samples go further so.
         distill_steps: Of a language model, how many steps of four texts to distil it for.
         distill_tokens: Likewise, how many tokens to read; the first limit that is reached ends it.
         distill_seconds: Likewise, how long. What comes of it depends on the machine.
@@ -191,6 +195,7 @@ def extract(
             quantize=quantize,
             head=head,
             distill_epochs=distill_epochs,
+            augment=augment,
             output=output,
             memory=None if memory == MEMORY else memory,
             empty_branches=None if empty_branches == "auto" else empty_branches,
@@ -249,7 +254,7 @@ def extract(
             output=output,
             asked=division.asked,
         )
-        recipe = write_recipe(task, repair, distill_epochs)
+        recipe = write_recipe(task, repair, distill_epochs, augment)
         clock = Clock(shown, **expected(budget, quantize))
         meter = Meter(task, recipe, clock, form_of(task, division, quantize))
         smallest, least = task.one_of_each(), dict[str, float]()

@@ -229,6 +229,7 @@ def _trained(parent: ObservedParent, network: Network, recipe: Recipe) -> Networ
         epochs=recipe.epochs,
         held_out=division.share,
         seed=division.seed,
+        augment=recipe.augment,
     )
     if not trained.best_epoch:
         return replace(network, trained=trained)

@@ -32,6 +32,7 @@ from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Head, Lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions, OperatingPoint
+from keras_nns.training.augmentation import Augment, Augmentation
 
 _LONG = -1.2345678901234567e-100
 """A number that is as long as any when it is written."""
@@ -201,10 +202,12 @@ class Recipe:
     Attributes:
         steps: The steps of the repair.
         epochs: For how many epochs it is distilled from its parent.
+        augment: What changes inputs as that goes over them.
     """
 
     steps: tuple[Step, ...] = ()
     epochs: int = 0
+    augment: Augment | None = None
 
     @property
     def for_head(self) -> tuple[Step, ...]:
@@ -217,19 +220,36 @@ class Recipe:
         return not self.steps and not self.epochs
 
 
-def write_recipe(task: Task, repair: bool | Step | Sequence[Step], epochs: int) -> Recipe:
+def write_recipe(
+    task: Task,
+    repair: bool | Step | Sequence[Step],
+    epochs: int,
+    augment: Augment | None = None,
+) -> Recipe:
     """Say what is done to the networks of a task behind the cut.
 
     Args:
         task: What they answer.
         repair: Whether to repair them in the usual way; or the steps.
         epochs: For how many epochs to distil them.
+        augment: What changes inputs as that goes over them.
+
+    Raises:
+        SurgeryError: `augment` is none, or there is no distillation that it could be for.
     """
+    if augment is not None:
+        Augmentation(augment, 0)
+        if not epochs:
+            raise SurgeryError(
+                "augment changes inputs as distillation goes over them, and there is none. Pass "
+                "distill_epochs beside it, such as distill_epochs=10."
+            )
     if repair is False:
-        return Recipe((), epochs)
+        return Recipe((), epochs, augment)
     if repair is not True:
-        return Recipe(tuple(repair) if isinstance(repair, Sequence) else (repair,), epochs)
-    usual = Recipe((least_squares(), calibrate_head()), epochs)
+        steps = tuple(repair) if isinstance(repair, Sequence) else (repair,)
+        return Recipe(steps, epochs, augment)
+    usual = Recipe((least_squares(), calibrate_head()), epochs, augment)
     if task.asked != "labels":
         return replace(usual, steps=usual.steps[:1])
     try:

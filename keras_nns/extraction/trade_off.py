@@ -49,6 +49,7 @@ from keras_nns.selection.leaving import Cost
 from keras_nns.selection.ranking import Balance, check_balance
 from keras_nns.shipping.forms import Quantization
 from keras_nns.surgery.lineage import Head
+from keras_nns.training.augmentation import Augment
 
 
 def sweep(
@@ -66,6 +67,7 @@ def sweep(
     empty_branches: EmptyBranches = "auto",
     repair: bool | Step | Sequence[Step] = True,
     distill_epochs: int = 0,
+    augment: Augment | None = None,
     held_out: float = 0.2,
     seed: int = 0,
     batch_size: int | None = None,
@@ -97,6 +99,7 @@ def sweep(
         empty_branches: As in `extract`.
         repair: As in `extract`.
         distill_epochs: As in `extract`.
+        augment: As in `extract`.
         held_out: As in `extract`.
         seed: As in `extract`.
         batch_size: As in `extract`.
@@ -129,6 +132,7 @@ def sweep(
             quantize=quantize,
             head=head,
             distill_epochs=distill_epochs,
+            augment=augment,
             output=output,
             memory=None if memory == MEMORY else memory,
             empty_branches=None if empty_branches == "auto" else empty_branches,
@@ -169,7 +173,7 @@ def sweep(
             output=output,
             asked=division.asked,
         )
-        recipe = write_recipe(task, repair, distill_epochs)
+        recipe = write_recipe(task, repair, distill_epochs, augment)
         expected = sizes if isinstance(sizes, int) else len(sizes)
         clock = Clock(shown, networks=expected, files=expected + 1)
         meter = Meter(task, recipe, clock, form_of(task, division, quantize))

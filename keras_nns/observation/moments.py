@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keras_nns.engine import operations
 from keras_nns.engine.accumulators import Accumulator
+from keras_nns.engine.blas import one_thread
 
 Float = NDArray[np.float64]
 
@@ -91,12 +92,13 @@ class MomentSums:
         """
         bounds = np.searchsorted(part, np.arange(len(self._count) + 1))
         most = max(1, _AT_ONCE // len(self._first[0]))
-        for number in range(len(self._count)):
-            for start in range(bounds[number], bounds[number + 1], most):
-                some = slice(start, min(start + most, bounds[number + 1]))
-                given = [features[some]] if targets is None else [features[some], targets[some]]
-                rows = np.concatenate(given, axis=1, dtype=self._multiplied)
-                self._add(number, rows, weight[some].astype(self._multiplied))
+        with one_thread():
+            for number in range(len(self._count)):
+                for start in range(bounds[number], bounds[number + 1], most):
+                    some = slice(start, min(start + most, bounds[number + 1]))
+                    given = [features[some]] if targets is None else [features[some], targets[some]]
+                    rows = np.concatenate(given, axis=1, dtype=self._multiplied)
+                    self._add(number, rows, weight[some].astype(self._multiplied))
 
     def _add(self, part: int, rows: NDArray[Any], weight: NDArray[Any]) -> None:
         if self._pivot is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from keras_nns.engine.blas import one_thread
 from keras_nns.observation.moments import HALVES, Moments, MomentSums
 
 Float = NDArray[np.float64]
@@ -190,12 +191,13 @@ def fit_ridge(
     def of(*parts: int) -> Moments:
         return sums.of(*parts) if biased else sums.of(*parts).about_zero()
 
-    if ridge is None:
-        errors = np.zeros(len(_RIDGES))
-        for fitted, tried in (HALVES, HALVES[::-1]):
-            solver = _Solver(of(fitted), kernel, rounded=rounded)
-            errors += solver.errors(of(tried), _RIDGES)
-        # Of equals the strongest: it changes least.
-        ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
-    solver = _Solver(of(*HALVES), kernel, rounded=rounded)
-    return Fit(*solver.fit(ridge), ridge, solver.rank, len(kernel))
+    with one_thread(len(kernel)):
+        if ridge is None:
+            errors = np.zeros(len(_RIDGES))
+            for fitted, tried in (HALVES, HALVES[::-1]):
+                solver = _Solver(of(fitted), kernel, rounded=rounded)
+                errors += solver.errors(of(tried), _RIDGES)
+            # Of equals the strongest: it changes least.
+            ridge = float(_RIDGES[np.flatnonzero(errors <= errors.min() * (1 + 1e-9))[-1]])
+        solver = _Solver(of(*HALVES), kernel, rounded=rounded)
+        return Fit(*solver.fit(ridge), ridge, solver.rank, len(kernel))

@@ -9,8 +9,8 @@ from functools import cached_property
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from keras_nns.engine.blas import one_thread
 from keras_nns.observation.activity import Activity
 from keras_nns.paper.method import Float, Judge, LabelWorth, Subject, average, units_of
 from keras_nns.plans.keep_rules import top
@@ -122,7 +122,7 @@ class Workshop:
 
     def _answers(self, part: Part, plan: Plan, label: int | None) -> Float:
         # Fits of a few hundred numbers: threads would wait for each other longer than they work.
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread():
             return np.asarray(part.repaired(plan, label=label)(self._x[part.judged]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
+from keras_nns.engine.blas import one_thread
 from keras_nns.errors import DataError, SurgeryError
 from keras_nns.judgement.points import best_threshold
 from keras_nns.observation.moments import rounding_noise
@@ -29,8 +30,8 @@ Weights = NDArray[np.float64] | None
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse penalties tried, in scikit-learn's units, on standardised features."""
 
-_SMALL = 1_000_000
-"""Numbers in a matrix up to which one thread is as fast as several."""
+_LARGE = 10_000_000
+"""Numbers in a matrix from which on threads are worth their waiting for each other."""
 
 FOLDS = 5
 _LEAST = 2 * FOLDS
@@ -118,8 +119,7 @@ def logistic(
     probabilities = np.empty((len(_STRENGTHS), len(x), count))
     logits = np.empty((len(_STRENGTHS), len(x), count if count > 2 else 1))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    # In small matrices threads would mostly wait for each other.
-    with threadpool_limits(1 if x.size < _SMALL else None):
+    with nullcontext() if x.size > _LARGE else one_thread():
         for train, test in folds.split(x, classes):
             path = _Path(x[train], classes[train], balance, each[train], rounded=rounded)
             for place, strength in enumerate(_STRENGTHS):

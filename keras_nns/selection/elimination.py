@@ -11,6 +11,8 @@ from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import isotonic_regression
 
+from keras_nns.engine.blas import one_thread
+
 Float = NDArray[np.float64]
 
 _RIDGE = 1e-3
@@ -63,6 +65,14 @@ def eliminate(
     Returns:
         The units, the first to go first; and the loss of each, `(units,)`.
     """
+    size = max((len(reader.covariance) for reader in readers), default=0)
+    with one_thread(size):
+        return _eliminated(readers, units, at_once)
+
+
+def _eliminated(
+    readers: Sequence[Reader], units: Sequence[int], at_once: int
+) -> tuple[list[int], Float]:
     states = [_State(reader) for reader in readers]
     left = np.zeros(1 + max([*units, *(int(r.units.max()) for r in readers)]), dtype=bool)
     left[list(units)] = True

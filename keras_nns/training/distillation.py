@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -27,6 +27,7 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import add_seen, answering_output
 from keras_nns.surgery.operating_points import BalancedDecisions
 from keras_nns.training import checkpoints
+from keras_nns.training.augmentation import Augment, Augmentation
 from keras_nns.training.batch_norms import following, settle
 from keras_nns.training.keeping import State, halfway, keep_best
 from keras_nns.training.logits import answering
@@ -36,6 +37,8 @@ from keras_nns.training.outcome import Trained
 from keras_nns.training.rates import choose_rate
 from keras_nns.training.targets import Pupil, check_answers, feeds
 from keras_nns.training.weighing import WeighingDistiller
+
+_PATIENCE = 3
 
 _MOVED = 1e-4
 """How far outputs that are not taught may move unsaid, of their scale: rounding is less."""
@@ -52,12 +55,13 @@ def distill(
     alpha: float = 0.5,
     optimizer: Any = None,
     held_out: float = 0.1,
-    patience: int | None = 3,
+    patience: int | Literal["auto"] | None = "auto",
     seed: int = 0,
     batch_size: int = 64,
     balance: bool | None = None,
     class_weight: Mapping[int | str, float] | None = None,
     freeze_batch_norm: bool = False,
+    augment: Augment | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
     label_names: Sequence[Any] | None = None,
@@ -96,7 +100,9 @@ def distill(
             short trials on a part of the samples that are not held out; `Trained.note` says it.
         held_out: Share of the samples to judge the epochs on. With 0 the last weights are kept.
         patience: After how many epochs without a better loss on them to stop; None never stops.
-            The best weights are kept either way, and the old ones where nothing was better.
+            `"auto"` does not where the optimizer is None, as its rate has to come down first, and
+            stops after 3 with another. The best weights are kept either way, and the old ones where
+            nothing was better.
         seed: Which samples are held out, their order, and dropout.
         batch_size: Samples in a step.
         balance: Draw samples of every answer equally often. Needs labels of which each sample has
@@ -104,6 +110,10 @@ def distill(
             `calibrate_head`, unless there is a `class_weight`.
         class_weight: As in `fine_tune`; it weighs what the parent answers too. Needs labels.
         freeze_batch_norm: Keep the batch norms as they are.
+        augment: What changes inputs at random before both networks see them (Beyer et al. 2022): a
+            Keras layer or model, such as `keras.layers.RandomFlip("horizontal")`, which draws by
+            `seed`; or a function from a batch of inputs, arrays, to one of the same shape. What is
+            held out stays as it is. Few samples go further so, over more epochs.
         callbacks: Keras callbacks. The model they see is the `Distiller`, its `student` gives
             logits.
         verbose: Let Keras write a line for each epoch.
@@ -157,14 +167,20 @@ def distill(
             )
         how = Schooling(
             epochs=epochs,
-            patience=patience,
+            patience=_patience(patience, optimizer),
             batch_size=batch_size,
             seed=seed,
             balance=drawn,
             freeze_batch_norm=freeze_batch_norm,
+            augment=None if augment is None else Augmentation(augment, seed),
             callbacks=callbacks,
             verbose=verbose,
         )
+        if how.augment and pupil.asked == "positions" and pupil.judged and alpha < 1:
+            raise SurgeryError(
+                "augment changes inputs alone, and targets of pixels or steps would no longer lie "
+                "where they belong. Pass alpha=1: the parent answers what it is shown."
+            )
         before = treatment.measure()
         lesson = _distilled(
             treatment,
@@ -194,6 +210,16 @@ def distill(
     return Trained(
         treatment.model, tuple(gains), lesson.history, kept.epoch, lesson.samples, judged, note
     )
+
+
+def _patience(given: int | str | None, optimizer: Any) -> int | None:
+    if given == "auto":
+        return None if optimizer is None else _PATIENCE
+    if isinstance(given, str):
+        raise SurgeryError(
+            f"`patience` is a number of epochs, 1 or more, None or 'auto'. Received: {given!r}."
+        )
+    return given
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_nns.data.outputs import output_keys, output_place
-from keras_nns.errors import ModelError
+from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.graph.tracing import trace
 from keras_nns.judgement.question import Question, question_of, reply, whole_question
 from keras_nns.judgement.tallies import Reported, tally
@@ -31,6 +31,7 @@ from keras_nns.surgery.lineage import (
     set_balanced,
 )
 from keras_nns.surgery.operating_points import BalancedDecisions
+from keras_nns.training.augmentation import Augment, Augmentation
 from keras_nns.training.loop import Schooling, random_untouched
 from keras_nns.training.optimizers import own_optimizer
 from keras_nns.training.outcome import Trained
@@ -52,6 +53,7 @@ def fine_tune(
     balance: bool | None = None,
     class_weight: Mapping[int | str, float] | None = None,
     freeze_batch_norm: bool = False,
+    augment: Augment | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
     label_names: Sequence[Any] | None = None,
@@ -75,7 +77,9 @@ def fine_tune(
             cross-entropy that fits its outputs, or for targets that are numbers the mean squared
             error.
         held_out: As in `distill`.
-        patience: As in `distill`.
+        patience: After how many epochs without a better loss on what is held out to stop; None
+            never stops. The best weights are kept either way, and the old ones where nothing was
+            better.
         seed: As in `distill`.
         batch_size: Samples in a step.
         balance: Draw samples of every answer equally often, as in `distill`. Needs labels of which
@@ -84,6 +88,7 @@ def fine_tune(
         class_weight: How much samples of a label count, by its number or name in the data; 1 for
             labels that are not named. As in Keras's `fit`, and also on what is held out.
         freeze_batch_norm: Keep the batch norms as they are.
+        augment: As in `distill`. Not for targets of pixels or steps.
         callbacks: Keras callbacks.
         verbose: Let Keras write a line for each epoch.
         label_names: Name of every label of the parent, in the order of its outputs.
@@ -109,6 +114,7 @@ def fine_tune(
         batch_size=batch_size,
         seed=seed,
         freeze_batch_norm=freeze_batch_norm,
+        augment=None if augment is None else Augmentation(augment, seed),
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -189,6 +195,11 @@ def tuned(
         model = copied(small)
         width, kind = int(model.outputs[0].shape[-1]), trace(small).outputs[0].kind
         numbers, at_positions = batches.kind == "values", batches.kind == "positions"
+        if how.augment and at_positions:
+            raise SurgeryError(
+                "augment changes inputs alone, and targets of pixels or steps would no longer lie "
+                "where they belong. Give data that change both."
+            )
         question = whole_question(names)
         if not numbers:
             question = question_of(origin, names, width, small.name)

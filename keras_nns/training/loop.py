@@ -16,6 +16,7 @@ from keras import layers
 from keras_nns.errors import ModelError, SurgeryError
 from keras_nns.files.atomic import Json
 from keras_nns.training import checkpoints
+from keras_nns.training.augmentation import Augmentation
 from keras_nns.training.batch_norms import following, settle
 from keras_nns.training.checkpoints import Checkpoint, Moment
 from keras_nns.training.sampling import Feed
@@ -33,6 +34,7 @@ class Schooling:
         seed: Of the order of samples, and of dropout.
         balance: Whether every answer is drawn equally often.
         freeze_batch_norm: Whether batch norms keep their statistics, scales and offsets.
+        augment: What changes the inputs that are trained on; None leaves them as they are.
         callbacks: Keras callbacks.
         verbose: Whether Keras writes a line for each epoch.
     """
@@ -43,6 +45,7 @@ class Schooling:
     seed: int = 0
     balance: bool = False
     freeze_batch_norm: bool = False
+    augment: Augmentation | None = None
     callbacks: Sequence[keras.callbacks.Callback] = field(default=())
     verbose: bool = False
 

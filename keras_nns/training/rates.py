@@ -30,6 +30,9 @@ _LEAST = 20
 _STEPS = 128
 """Steps that are enough to try a rate."""
 
+_SHORTER = 8
+"""How many times shorter a trial is than the training, of several epochs; an epoch at least."""
+
 _LESS = 0.98
 """What the loss of a lower rate has to be of the best so far: it learns less, and less of a
 difference may be chance."""
@@ -45,7 +48,7 @@ def choose_rate(
     size: int,
     class_weight: Mapping[int | str, float] | None,
 ) -> tuple[float, str]:
-    """Find the rate by which one short epoch makes the loss least, on samples set aside for that.
+    """Find the rate by which a short training makes the loss least, on samples set aside for that.
 
     Each trial goes from the same weights over the rest of what is fitted to, its rate falling to
     zero. What is held out from the training has no part in it.
@@ -79,14 +82,21 @@ def choose_rate(
     assert judge is not None
     steps = -(-feed.size // how.batch_size)
     limit = _STEPS if steps > _STEPS else None
+    epochs = max(1, min(how.epochs // _SHORTER, _STEPS // steps))
     begun, found = checkpoints.values(model.variables), dict[float, float]()
 
     def loss(rate: float) -> float:
         if rate not in found:
             checkpoints.assign(model.variables, begun)
             seed_dropout(trainer, how.seed)
-            optimizer.begin(rate, limit or steps)
-            trainer.fit(feed.dataset(first=0), steps_per_epoch=limit, verbose=0, shuffle=False)
+            optimizer.begin(rate, limit or steps * epochs)
+            trainer.fit(
+                feed.dataset(first=0),
+                epochs=epochs,
+                steps_per_epoch=limit,
+                verbose=0,
+                shuffle=False,
+            )
             value = trainer.evaluate(judge.dataset(), verbose=0, return_dict=True)["loss"]
             found[rate] = float(value) if math.isfinite(value) else math.inf
         return found[rate]

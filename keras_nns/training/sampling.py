@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keras_nns.data.batches import Batch
 from keras_nns.engine import datasets
 from keras_nns.errors import DataError
+from keras_nns.training.augmentation import Augmentation
 
 Rows = tuple[Any, NDArray[Any], NDArray[np.float32]]
 """Inputs as the model takes them, what is right for each, and how much each counts."""
@@ -44,12 +45,15 @@ class Feed:
         balance: Whether to give as many samples of every target: drawn with replacement, or where
             nothing is shuffled, each repeated as evenly as can be.
         constant: Whether every pass gives the same samples in the same order.
+        augment: What changes the inputs of each batch as it is given on; None leaves them as they
+            are.
 
     Attributes:
         size: How many samples it has.
 
     Raises:
         DataError: There is none.
+        SurgeryError: What `augment` gives does not look like what it gets.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Feed:
         shuffle: bool,
         balance: bool,
         constant: bool,
+        augment: Augmentation | None = None,
     ) -> None:
         self._batches = batches
         self._target = target
@@ -69,6 +74,7 @@ class Feed:
         self._seed = seed
         self._shuffle = shuffle
         self._balance = balance
+        self._augment = augment
         self._weighted = False
         self._kept: list[Rows] | None = None
         self._epoch = 0
@@ -79,6 +85,9 @@ class Feed:
             self.size += len(rows[1])
         if not blocks:
             raise DataError("The data has no sample of what the model answers.")
+        if augment is not None:
+            # Here, where what it raises is seen as it is, and not as an error of the data set.
+            augment(_taken(rows, np.arange(min(batch_size, len(rows[1]))))[0])
         if constant and blocks == 1:
             self._kept = [rows]
         self._spec = tree.map_structure(datasets.batch_spec, self._given(rows))
@@ -99,7 +108,9 @@ class Feed:
         return rows if self._weighted and not self._balance else rows[:2]
 
     def _pass(self) -> Iterator[tuple[Any, ...]]:
-        return map(self._given, self._in_order())
+        change = None if self._augment is None else self._augment.begun(self._epoch)
+        for inputs, *rest in self._in_order():
+            yield self._given((inputs if change is None else change(inputs), *rest))
 
     def _in_order(self) -> Iterator[Rows]:
         random = np.random.default_rng((self._seed % 2**63, self._epoch))

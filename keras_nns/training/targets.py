@@ -250,6 +250,7 @@ def feeds(
             shuffle=shuffle,
             balance=how.balance,
             constant=division.constant or held is not None,
+            augment=how.augment if shuffle else None,
         )
 
     feed = made(division.to_fit, shuffle=True)

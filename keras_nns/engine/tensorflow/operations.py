@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_nns.engine import blas
 from keras_nns.engine.tensorflow.devices import has_gpu
 
 
@@ -22,14 +23,11 @@ def columns_product(a: Any, b: Any) -> Any:
 
 
 def gram(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return `rowsᵀ rows` of a matrix `(rows, columns)`.
-
-    BLAS knows that the answer is symmetric, and computes half of it.
-    """
+    """Return `rowsᵀ rows` of a matrix `(rows, columns)`."""
     if has_gpu():
         held = tf.convert_to_tensor(rows)
         return np.asarray(tf.matmul(held, held, transpose_a=True))
-    return np.asarray(rows.T @ rows)
+    return blas.gram(rows)
 
 
 def total(tensors: list[Any]) -> Any:
