@@ -30,8 +30,8 @@ from timing import machine
 from keras_nns.engine import blas
 from keras_nns.observation.moments import MomentSums
 
-ROWS = {144: 150_000, 288: 75_000, 576: 40_000}
-"""Rows of so many features, as the layers of a ResNet-8 give for some 190 to 800 images."""
+ROWS = {144: 30_000, 288: 15_000, 576: 8_000}
+"""Rows of so many features, as the layers of a ResNet-8 give for 40 to 160 images."""
 
 
 def arguments() -> argparse.Namespace:
