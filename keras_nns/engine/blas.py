@@ -2,7 +2,7 @@
 
 OpenBLAS ends every product with its threads waiting for each other in a loop. Where other work has
 a core, that is a time slice for each product: of 14,563 rows of 144 numbers 720 ms by the clock and
-335 of the processor, here 18 and 9 (numpy 2.4.6, OpenBLAS 0.3.31, two cores with 18 others waiting).
+335 of the processor, here 18 and 9 (numpy 2.4.6, OpenBLAS 0.3.31, two cores at a load of 18).
 """
 
 from __future__ import annotations
