@@ -60,7 +60,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data", type=Path)
 parser.add_argument("--quick", action="store_true")
 given = parser.parse_args()
-made = published(given.data) if given.data else trained_here(3 if given.quick else 12)
+made = published(given.data) if given.data else trained_here(8 if given.quick else 12)
 parent, train, test, names, labels = made
 
 activity = nns.observe(parent, train, label_names=names, verbose=False)
