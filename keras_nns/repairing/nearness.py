@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nns.judgement.question import Question, ask, question_of
+from keras_nns.judgement.question import Question, ask, question_of, reply
 from keras_nns.judgement.tallies import Reported, output_of, tally
-from keras_nns.observation.forward import Forward, passed
+from keras_nns.observation.forward import Forward, Ran, passed, settle_labels
 from keras_nns.observation.holdout import Division
 from keras_nns.surgery.lineage import Lineage
 
@@ -19,6 +20,29 @@ DISTANCE = "distance"
 
 BALANCED = "balanced acc."
 """Mean of recall and specificity, and the mean of that over the labels answered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nearness:
+    """How near a subnetwork is.
+
+    Attributes:
+        figures: `DISTANCE`; and `BALANCED` with labels, or the figure that counts most for other
+            targets (`Evaluation.measure`).
+        contributions: What each sample adds to `BALANCED`, `(samples,)`; None without labels.
+    """
+
+    figures: dict[str, float]
+    contributions: NDArray[np.float64] | None = None
+
+    def one_sample(self, other: Nearness) -> float:
+        """Return how far apart in `BALANCED` two are by one sample answered otherwise, at most.
+
+        Both are of the same samples; 0 without labels.
+        """
+        if self.contributions is None or other.contributions is None:
+            return 0.0
+        return float(np.abs(self.contributions - other.contributions).max(initial=0.0))
 
 
 def nearness(
@@ -71,6 +95,29 @@ def mean_distance(
     return float(np.average(np.abs(ours - theirs).mean(axis=1), weights=weights))
 
 
+def nearness_of_labels(
+    ran: Ran, record: Lineage, kind: str, names: Sequence[str], model: str
+) -> Nearness:
+    """Judge a subnetwork on samples with labels.
+
+    Args:
+        ran: What parent and subnetwork answered.
+        record: Where the subnetwork comes from.
+        kind: What the parent's outputs mean.
+        names: Of the parent's labels.
+        model: Name of the subnetwork, for messages.
+    """
+    answered, ours = ran.outputs
+    question = question_of(record, names, ours.shape[1], model)
+    wanted = ask(question, answered, kind)
+    truth, several = settle_labels(ran.labels, len(names), None)
+    threshold = 0.0 if kind == "linear" and record.head == "parent" else None
+    decided = reply(question, ours, multi_label=several, threshold=threshold).decided
+    each = contributions(question, decided, truth, several, weights=ran.weights)
+    distance = mean_distance(ours, wanted, ran.weights)
+    return Nearness({DISTANCE: distance, BALANCED: float(each.sum())}, each)
+
+
 def balanced_accuracy(
     question: Question,
     decided: NDArray[np.bool_],
@@ -88,15 +135,35 @@ def balanced_accuracy(
         several: Whether a sample can have several labels, or none.
         weights: How much each sample counts; None for all alike.
     """
+    return float(contributions(question, decided, truth, several, weights=weights).sum())
+
+
+def contributions(
+    question: Question,
+    decided: NDArray[np.bool_],
+    truth: NDArray[Any],
+    several: bool,
+    *,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return what each sample adds to `balanced_accuracy`, `(samples,)`; NaN where there is none.
+
+    Args:
+        question: As there, and so is the rest.
+        decided: Which answers were given.
+        truth: Labels.
+        several: Whether a sample can have several.
+        weights: How much each counts.
+    """
     right = question.truth(truth)
-    asked = np.ones(len(right), dtype=bool) if several else right.any(axis=1)
-    each = (np.ones(len(right)) if weights is None else weights)[asked]
+    each = np.ones(len(right)) if weights is None else np.asarray(weights, dtype=np.float64)
+    each = each if several else each * right.any(axis=1)
     answers = [1] if question.head == "binary" else range(right.shape[1])
     found = []
     for answer in answers:
-        own, said = right[asked, answer], decided[asked, answer]
-        if own.any() and not own.all():
-            recall = np.average(said[own], weights=each[own])
-            specificity = np.average(~said[~own], weights=each[~own])
-            found.append((recall + specificity) / 2)
-    return float(np.mean(found)) if found else float("nan")
+        own, said = right[:, answer], decided[:, answer]
+        positive, negative = each * own, each * ~own
+        if positive.sum() and negative.sum():
+            recall = positive * said / positive.sum()
+            found.append((recall + negative * ~said / negative.sum()) / 2)
+    return np.mean(found, axis=0) if found else np.full(len(right), np.nan)

@@ -16,20 +16,13 @@ from keras_nns.graph.junctions import Junction
 from keras_nns.graph.programs import Program
 from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import trace
-from keras_nns.judgement.question import ask, question_of, reply
 from keras_nns.observation.branches import Branch, inputs_of
-from keras_nns.observation.forward import Forward, Ran, settle_labels
+from keras_nns.observation.forward import Forward, Ran
 from keras_nns.observation.moments import HALVES
 from keras_nns.observation.projections import Projection, inputs_at
 from keras_nns.observation.stages import Look, Stages, Values
 from keras_nns.progress import stage
-from keras_nns.repairing.nearness import (
-    BALANCED,
-    DISTANCE,
-    balanced_accuracy,
-    mean_distance,
-    nearness,
-)
+from keras_nns.repairing.nearness import Nearness, nearness, nearness_of_labels
 from keras_nns.repairing.prepared import Part, Prepared
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.copying import copied
@@ -321,28 +314,19 @@ class Treatment:
         return self._prepared.run(part, output, [other], every_step=every_step)
 
     def measure(self) -> dict[str, float]:
-        """Judge the subnetwork on what is held out, or on everything where nothing is.
+        """Return the figures of `judged` alone."""
+        return self.judged().figures
 
-        Returns:
-            `DISTANCE`; and `BALANCED` with labels, or the figure that counts most for other targets
-            (`Evaluation.measure`).
-        """
-        record, asked = self.record, self.division.asked
-        if asked != "labels":
+    def judged(self) -> Nearness:
+        """Judge the subnetwork on what is held out, or on everything where nothing is."""
+        record = self.record
+        if self.division.asked != "labels":
             theirs = self._prepared.forward(answering_output(self.parent, record))
-            return nearness([theirs, self.forward], self.division, record, self.kind)
-        names = self.division.label_names
+            both = [theirs, self.forward]
+            return Nearness(nearness(both, self.division, record, self.kind))
         ran = self.run("held_out", self.forward)
-        answered, ours = ran.outputs
-        question = question_of(record, names, ours.shape[1], self.model.name)
-        wanted = ask(question, answered, self.kind)
-        truth, several = settle_labels(ran.labels, len(names), None)
-        threshold = 0.0 if self.kind == "linear" and record.head == "parent" else None
-        decided = reply(question, ours, multi_label=several, threshold=threshold).decided
-        return {
-            DISTANCE: mean_distance(ours, wanted, ran.weights),
-            BALANCED: balanced_accuracy(question, decided, truth, several, weights=ran.weights),
-        }
+        names, model = self.division.label_names, self.model
+        return nearness_of_labels(ran, record, self.kind, names, model.name)
 
 
 def record_of(small: Any, parent: Any, *, retrained: bool = False) -> Lineage:

@@ -62,6 +62,7 @@ def distill(
     class_weight: Mapping[int | str, float] | None = None,
     freeze_batch_norm: bool = False,
     augment: Augment | None = None,
+    other_labels: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = False,
     label_names: Sequence[Any] | None = None,
@@ -75,6 +76,10 @@ def distill(
     every position (pixels, steps) are distilled at each; numbers, where the data has such targets,
     by their mean squared error. Labels that the parent does not answer, such as the kind of text a
     language model reads, are no targets: distillation is then pure, as without labels.
+
+    A `"labels"` head has no right answer for samples of other labels. They teach as well, by what
+    the parent says of the labels that are left: the more inputs two networks agree on, the nearer
+    is one to the other (Beyer et al. 2022).
 
     Where answers are drawn equally often, what the parent says is turned into what it would say of
     such data: the logarithm of each answer's share in the data is taken off its logits (Saerens et
@@ -114,6 +119,8 @@ def distill(
             Keras layer or model, such as `keras.layers.RandomFlip("horizontal")`, which draws by
             `seed`; or a function from a batch of inputs, arrays, to one of the same shape. What is
             held out stays as it is. Few samples go further so, over more epochs.
+        other_labels: Whether samples of labels that a `"labels"` head does not answer teach too; an
+            epoch goes over them as well. Without, it goes over those of its labels alone.
         callbacks: Keras callbacks. The model they see is the `Distiller`, its `student` gives
             logits.
         verbose: Let Keras write a line for each epoch.
@@ -151,7 +158,7 @@ def distill(
     )
     with random_untouched():
         treatment = Treatment(small, Prepared(parent, division))
-        pupil = Pupil.of(treatment)
+        pupil = Pupil.of(treatment, others=other_labels)
         summed = pupil.question.head in ("binary", "other") and not pupil.alone
         answered = division.asked == "labels"
         drawn = (summed and answered and class_weight is None) if balance is None else balance
@@ -181,7 +188,7 @@ def distill(
                 "augment changes inputs alone, and targets of pixels or steps would no longer lie "
                 "where they belong. Pass alpha=1: the parent answers what it is shown."
             )
-        before = treatment.measure()
+        before = treatment.judged()
         lesson = _distilled(
             treatment,
             pupil,
@@ -203,7 +210,7 @@ def distill(
     after = treatment.measure()
     step = f"distill(epochs={epochs})"
     note = "; ".join(part for part in (lesson.note, kept.note) if part)
-    gains = [Gain(step, None, name, before[name], after[name]) for name in before]
+    gains = [Gain(step, None, name, was, after[name]) for name, was in before.figures.items()]
     if held_out:
         gains.insert(0, Gain(step, None, "loss", lesson.states[0].loss, kept.loss, note))
     judged = int(treatment.survey.samples[HELD_OUT])
@@ -302,7 +309,7 @@ def _distilled(
             numbers=pupil.number,
             temperature=1.0 if pupil.number else float(temperature),
             share=1.0 - float(alpha) if pupil.judged else 0.0,
-            ignored=IGNORED if pupil.asked == "positions" else None,
+            positions=pupil.asked == "positions",
         )
         adapts = optimizer is None
         distiller.compile(
@@ -345,6 +352,7 @@ def _shares(division: Division, pupil: Pupil) -> NDArray[np.float64]:
     found = np.zeros(len(pupil.question.answers))
     for batch in division.to_fit():
         used, right = pupil.target(batch)
-        flat = right.reshape(batch.size)[used]
-        found += np.bincount(flat, weights=batch.each[used], minlength=len(found))
+        flat = right.reshape(batch.size)
+        known = used & (flat != IGNORED)
+        found += np.bincount(flat[known], weights=batch.each[known], minlength=len(found))
     return np.asarray(found / found.sum())

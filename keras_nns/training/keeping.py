@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_nns.repairing.nearness import DISTANCE
+from keras_nns.repairing.nearness import DISTANCE, Nearness
 from keras_nns.repairing.patient import Treatment
 from keras_nns.training.checkpoints import Arrays, assign
 
@@ -46,30 +46,33 @@ def halfway(variables: Sequence[Any], one: Arrays, other: Arrays) -> Arrays:
     ]
 
 
-def keep_best(treatment: Treatment, states: Sequence[State], before: Mapping[str, float]) -> State:
+def keep_best(treatment: Treatment, states: Sequence[State], before: Nearness) -> State:
     """Give a model the weights of least loss of those that made nothing worse.
 
     Args:
         treatment: Holds the model, and what is held out.
         states: The weights before the training, and others.
-        before: What `treatment.measure` gave with the first.
+        before: What `treatment.judged` gave with the first.
 
     Returns:
         The state that the model is in: one whose loss is less than that of the first, and whose
-        balanced accuracy, or what else counts most, is not lower; else the first.
+        balanced accuracy is not lower by more than one sample makes, or what else counts most not
+        at all; else the first.
     """
     old, *others = states
-    counts = [name for name in before if name != DISTANCE]
+    was = before.figures
+    counts = [name for name in was if name != DISTANCE]
     worse = []
     for state in sorted(others, key=lambda one: one.loss if math.isfinite(one.loss) else math.inf):
         if not state.loss < (old.loss if math.isfinite(old.loss) else math.inf):
             worse.append(f"the loss would be {state.loss:.4g}, not {old.loss:.4g}")
             continue
         assign(treatment.model.variables, state.weights)
-        now = treatment.measure()
-        fallen = [name for name in counts if now[name] < before[name]]
+        behind = treatment.judged()
+        now, one = behind.figures, before.one_sample(behind)
+        fallen = [name for name in counts if now[name] < was[name] - one]
         if not fallen:
             return state
-        worse += [f"{name} would be {now[name]:.4g}, not {before[name]:.4g}" for name in fallen]
+        worse += [f"{name} would be {now[name]:.4g}, not {was[name]:.4g}" for name in fallen]
     assign(treatment.model.variables, old.weights)
     return State(old.weights, old.loss, 0, f"the old weights are kept: {worse[0]}")

@@ -35,6 +35,7 @@ class Pupil:
         asked: What the data has targets of; None where it has none that the parent answers.
         number: Whether the outputs are numbers, and the answer to no question.
         single: How many positions, each the only one, lie between samples and answers.
+        others: Whether samples of which no answer is right teach too, by the parent's alone.
     """
 
     question: Question
@@ -44,10 +45,15 @@ class Pupil:
     asked: Kind | None
     number: bool
     single: int
+    others: bool
 
     @classmethod
-    def of(cls, treatment: Treatment) -> Pupil:
+    def of(cls, treatment: Treatment, *, others: bool = True) -> Pupil:
         """Read what a subnetwork under repair is to be taught.
+
+        Args:
+            treatment: Holds it, its parent and the data.
+            others: As above.
 
         Raises:
             SurgeryError: Parent and subnetwork answer at other positions.
@@ -75,7 +81,7 @@ class Pupil:
             alone = False
         number = asked == "values" or (treatment.kind == "linear" and width == 1)
         single = len(parent.shape) - 2 if asked == "labels" else 0
-        return cls(question, treatment.kind, index, alone, asked, number, single)
+        return cls(question, treatment.kind, index, alone, asked, number, single, others)
 
     @property
     def judged(self) -> bool:
@@ -104,8 +110,10 @@ class Pupil:
             return everything, truth.astype(np.int32).reshape(shape)
         if labels.ndim == 2 and self.question.head != "binary":
             settle_labels(labels, labels.shape[1], False)
-        right = truth.argmax(axis=1).astype(np.int32)
-        return np.asarray(truth.any(axis=1)), right.reshape(batch.size, *between)
+        any_right = np.asarray(truth.any(axis=1))
+        right = np.where(any_right, truth.argmax(axis=1), IGNORED).astype(np.int32)
+        used = everything if self.others else any_right
+        return used, right.reshape(batch.size, *between)
 
 
 @dataclass(frozen=True, eq=False)

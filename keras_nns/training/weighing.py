@@ -8,6 +8,8 @@ import keras
 from keras import ops
 from keras.distillation import Distiller, LogitsDistillation
 
+from keras_nns.data.targets import IGNORED
+
 
 class _Weights:
     """The weights of the samples that a loss is computed for; None where all count alike."""
@@ -41,6 +43,22 @@ class _MeanSquaredError(_Weighed, keras.losses.MeanSquaredError): ...
 class _Crossentropy(_Weighed, keras.losses.SparseCategoricalCrossentropy): ...
 
 
+class _AnsweredCrossentropy(_Crossentropy):
+    """What it is on average over all samples, of which those of no right answer add nothing.
+
+    Keras's `ignore_class` is an average over the others, which the fewer weigh the more.
+    """
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        answered = ops.not_equal(y_true, IGNORED)
+        weights = ops.cast(answered, y_pred.dtype)
+        beside = self.weights.beside(y_pred)
+        if beside is not None:
+            weights = weights * ops.reshape(beside, (-1, *[1] * (len(weights.shape) - 1)))
+        right = ops.where(answered, y_true, ops.zeros_like(y_true))
+        return keras.losses.Loss.__call__(self, right, y_pred, sample_weight=weights)
+
+
 class WeighingDistiller(Distiller):
     """Teaches a student by its teacher's answers and by targets, each sample by its weight.
 
@@ -52,7 +70,8 @@ class WeighingDistiller(Distiller):
         numbers: Whether they give numbers, compared by their squared error.
         temperature: What logits of both are divided by.
         share: Share of the targets in the loss.
-        ignored: Number of a target that counts nowhere; None for none.
+        positions: Whether targets are of positions, of which those without one count nowhere. Of
+            samples without one the teacher's answers count.
     """
 
     def __init__(
@@ -63,7 +82,7 @@ class WeighingDistiller(Distiller):
         numbers: bool,
         temperature: float,
         share: float,
-        ignored: int | None,
+        positions: bool,
     ) -> None:
         # Not by name: Keras takes softmax of the logits for an instance of KLDivergence alone.
         by_parent = _MeanSquaredError() if numbers else _KLDivergence()
@@ -73,11 +92,13 @@ class WeighingDistiller(Distiller):
             distillation_losses=LogitsDistillation(temperature=temperature, loss=by_parent),
             student_loss_weight=share,
         )
-        self.by_targets = (
-            _MeanSquaredError()
-            if numbers
-            else _Crossentropy(from_logits=True, ignore_class=ignored)
-        )
+        self.by_targets: Any
+        if numbers:
+            self.by_targets = _MeanSquaredError()
+        elif positions:
+            self.by_targets = _Crossentropy(from_logits=True, ignore_class=IGNORED)
+        else:
+            self.by_targets = _AnsweredCrossentropy(from_logits=True)
         self.weights_of_samples = by_parent.weights = self.by_targets.weights = _Weights()
 
     def compute_loss(

@@ -157,9 +157,16 @@ def test_the_loss_is_what_numpy_says(clouds):
     small = small_of(clouds, "labels", (1, 3))
     seen = {}
 
-    def loss(alpha, temperature, data):
+    def loss(alpha, temperature, data, **options):
         done = nns.distill(
-            small, clouds, data, alpha=alpha, temperature=temperature, held_out=0.3, batch_size=1000
+            small,
+            clouds,
+            data,
+            alpha=alpha,
+            temperature=temperature,
+            held_out=0.3,
+            batch_size=1000,
+            **options,
         )
         return done.gains[0].before
 
@@ -175,10 +182,16 @@ def test_the_loss_is_what_numpy_says(clouds):
         seen[name] = 9 * (p * np.log(p / q)).sum(axis=1).mean()
     entropy = -np.log(softmax(ours)[asked, (y[asked] == 3).astype(int)]).mean()
     assert loss(1.0, 3.0, X) == pytest.approx(seen["alone"], rel=1e-3)
-    assert loss(1.0, 3.0, (X, Y)) == pytest.approx(seen["labelled"], rel=1e-3)
-    assert loss(0.0, 3.0, (X, Y)) == pytest.approx(entropy, rel=1e-3)
-    both = 0.25 * seen["labelled"] + 0.75 * entropy
-    assert loss(0.25, 3.0, (X, Y)) == pytest.approx(both, rel=1e-3)
+    # Samples of other labels have the parent's answers, and no label that is right.
+    rest = entropy * asked.mean()
+    for others, by_parent, by_label in (
+        (True, seen["alone"], rest),
+        (False, seen["labelled"], entropy),
+    ):
+        both = 0.25 * by_parent + 0.75 * by_label
+        for alpha, wanted in ((1.0, by_parent), (0.0, by_label), (0.25, both)):
+            found = loss(alpha, 3.0, (X, Y), other_labels=others)
+            assert found == pytest.approx(wanted, rel=1e-3)
 
 
 # Laws -------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_the_parent_teaches_the_point_of_what_is_drawn(rare, repaired):
 def test_logits_as_if_all_answers_were_right_equally_often(rare):
     """Bayes: probabilities over their shares in the data, made to sum to 1."""
     question = Question("other", ("0", "other"), ((0,), None))
-    pupil = Pupil(question, "softmax", 0, False, "labels", False, 0)
+    pupil = Pupil(question, "softmax", 0, False, "labels", False, 0, True)
     shares = np.array([0.08, 0.92])
     with answering(
         keras.models.clone_model(rare), pupil, own=False, shares=shares
