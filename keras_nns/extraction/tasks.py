@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nns.data.outputs import output_place
 from keras_nns.data.targets import Kind
 from keras_nns.errors import PlanError, SurgeryError
 from keras_nns.graph.estimates import Estimates
@@ -32,7 +33,7 @@ from keras_nns.surgery.cutting import cut
 from keras_nns.surgery.heads import Answer, answer_of, answers_labels_alone
 from keras_nns.surgery.lineage import Head, Lineage, set_lineage
 from keras_nns.surgery.operating_points import BalancedDecisions, OperatingPoint
-from keras_nns.training.augmentation import Augment, Augmentation
+from keras_nns.training.augmentation import Augment, Augmentation, moves_targets
 
 _LONG = -1.2345678901234567e-100
 """A number that is as long as any when it is written."""
@@ -235,7 +236,8 @@ def write_recipe(
         augment: What changes inputs as that goes over them.
 
     Raises:
-        SurgeryError: `augment` is none, or there is no distillation that it could be for.
+        SurgeryError: `augment` is none; there is no distillation that it could be for; or targets
+            would have to move with it.
     """
     if augment is not None:
         Augmentation(augment, 0)
@@ -243,6 +245,13 @@ def write_recipe(
             raise SurgeryError(
                 "augment changes inputs as distillation goes over them, and there is none. Pass "
                 "distill_epochs beside it, such as distill_epochs=10."
+            )
+        place = output_place(task.model, task.answer.output) or 0
+        if moves_targets(task.asked, task.model.outputs[place]):
+            raise SurgeryError(
+                "augment changes inputs alone, and the data's targets of pixels or steps would no "
+                "longer lie where they belong. Leave it out, and distil what extract gave with "
+                "nns.distill(..., augment=..., alpha=1): by what the parent answers alone."
             )
     if repair is False:
         return Recipe((), epochs, augment)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
+from keras_nns.data.targets import Kind
 from keras_nns.engine.steps import Stepper
 from keras_nns.engine.tensors import as_array
 from keras_nns.errors import SurgeryError
@@ -115,3 +116,13 @@ def _like(given: NDArray[Any], changed: Any) -> NDArray[Any]:
 
 def _shapes(inputs: Any) -> Any:
     return tree.map_structure(lambda array: tuple(getattr(array, "shape", ())), inputs)
+
+
+def moves_targets(kind: Kind | None, output: Any) -> bool:
+    """Return whether targets would have to be changed with the inputs: they lie at positions.
+
+    Args:
+        kind: What the data has targets of.
+        output: The output they are compared with, `(samples, *positions, answers)`.
+    """
+    return kind == "positions" or (kind == "values" and len(output.shape) > 2)

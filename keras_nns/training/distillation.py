@@ -27,7 +27,7 @@ from keras_nns.surgery.copying import copied
 from keras_nns.surgery.lineage import add_seen, answering_output
 from keras_nns.surgery.operating_points import BalancedDecisions
 from keras_nns.training import checkpoints
-from keras_nns.training.augmentation import Augment, Augmentation
+from keras_nns.training.augmentation import Augment, Augmentation, moves_targets
 from keras_nns.training.batch_norms import following, settle
 from keras_nns.training.keeping import State, halfway, keep_best
 from keras_nns.training.logits import answering
@@ -183,7 +183,8 @@ def distill(
             callbacks=callbacks,
             verbose=verbose,
         )
-        if how.augment and pupil.asked == "positions" and pupil.judged and alpha < 1:
+        placed = moves_targets(pupil.asked, treatment.model.outputs[pupil.index])
+        if how.augment and placed and pupil.judged and alpha < 1:
             raise SurgeryError(
                 "augment changes inputs alone, and targets of pixels or steps would no longer lie "
                 "where they belong. Pass alpha=1: the parent answers what it is shown."

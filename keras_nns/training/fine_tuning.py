@@ -31,7 +31,7 @@ from keras_nns.surgery.lineage import (
     set_balanced,
 )
 from keras_nns.surgery.operating_points import BalancedDecisions
-from keras_nns.training.augmentation import Augment, Augmentation
+from keras_nns.training.augmentation import Augment, Augmentation, moves_targets
 from keras_nns.training.loop import Schooling, random_untouched
 from keras_nns.training.optimizers import own_optimizer
 from keras_nns.training.outcome import Trained
@@ -195,7 +195,7 @@ def tuned(
         model = copied(small)
         width, kind = int(model.outputs[0].shape[-1]), trace(small).outputs[0].kind
         numbers, at_positions = batches.kind == "values", batches.kind == "positions"
-        if how.augment and at_positions:
+        if how.augment and moves_targets(batches.kind, model.outputs[0]):
             raise SurgeryError(
                 "augment changes inputs alone, and targets of pixels or steps would no longer lie "
                 "where they belong. Give data that change both."

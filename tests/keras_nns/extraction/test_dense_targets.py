@@ -59,6 +59,29 @@ def test_from_data_to_a_subnetwork(kind):
     assert found.to_json()["comparison"]["after"]["kind"] == after.kind
 
 
+@pytest.mark.parametrize("kind", ["segmentation", "denoiser"])
+def test_targets_that_would_move_with_the_inputs_are_refused_before_anything_is_done(kind):
+    outputs, y = (3, Y) if kind == "segmentation" else (1, X)
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            layers.Conv2D(4, 3, padding="same", activation="relu"),
+            layers.Conv2D(outputs, 1, activation="softmax" if outputs > 1 else None),
+        ]
+    )
+    flip = layers.RandomFlip("horizontal")
+    plan = nns.select(nns.observe(model, (X, y), verbose=False), keep=nns.top(2))
+    small = nns.cut(model, plan)
+    for call in (
+        lambda: nns.extract(model, (X, y), budget="parameters=60", distill_epochs=1, augment=flip),
+        lambda: nns.distill(small, model, (X, y), augment=flip),
+        lambda: nns.fine_tune(small, (X, y), augment=flip, loss="mse"),
+    ):
+        with pytest.raises(nns.errors.SurgeryError, match="no longer lie where they belong"):
+            call()
+    assert nns.distill(small, model, (X, y), augment=flip, alpha=1.0).best_epoch >= 0
+
+
 def test_the_score_is_what_the_outputs_lose():
     """Of a linear network the loss is exact: what a unit adds that others cannot stand in for."""
     model = keras.Sequential(
