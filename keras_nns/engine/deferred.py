@@ -71,14 +71,14 @@ def without_values(assigned: Assigned | None = None) -> Iterator[None]:
     before = {name: getattr(kind, name) for name in changes}
     with _ONE_AT_A_TIME, ExitStack() as stack:
         for name, new in changes.items():
-            stack.enter_context(_replaced(kind, name, new))
+            stack.enter_context(replaced(kind, name, new))
         if NAME == "torch":  # It lists the tensors of a layer once more, and would hold them.
-            stack.enter_context(_replaced(keras.Layer, "_track_variables", lambda _: None))
+            stack.enter_context(replaced(keras.Layer, "_track_variables", lambda _: None))
         yield
 
 
 @contextmanager
-def _replaced(kind: Any, name: str, new: Any) -> Iterator[None]:
+def replaced(kind: Any, name: str, new: Any) -> Iterator[None]:
     """Give a class another method for a while."""
     own = vars(kind).get(name)
     setattr(kind, name, new)

@@ -93,8 +93,8 @@ def exactness(names: Sequence[str], proofs: Sequence[Proof | None]) -> list[str]
         if len(exact) == len(names) > 1:
             who = f"All {len(names)} cut networks compute"
         how = (
-            f"the largest difference is {worst.relative:.1g} of the output's scale, and up to "
-            f"{worst.tolerance:g} is rounding"
+            f"the largest difference is {worst.relative:.1g} of the output's scale{worst.how}"
+            f"{worst.beside}, and up to {worst.tolerance:.2g} is rounding"
             if worst.relative
             else "there is no difference at all"
         )
@@ -109,8 +109,8 @@ def exactness(names: Sequence[str], proofs: Sequence[Proof | None]) -> list[str]
         if not proof.exact:
             said.append(
                 f"{sentence(called(name))} is NOT equal to its masked parent: it differs by "
-                f"{proof.relative:.1g} of the output's scale, more than the {proof.tolerance:g} "
-                "that rounding explains."
+                f"{proof.relative:.1g} of the output's scale{proof.how}{proof.beside}, more than "
+                f"the {proof.tolerance:.2g} that rounding explains."
             )
     if missing:
         said.append(f"No comparison with the masked parent was made for {all_called(missing)}.")

@@ -382,4 +382,8 @@ def _proof_json(proof: Proof) -> Json:
         "varied": proof.varied,
         "constant": list(proof.constant),
         "samples": proof.samples,
+        "tolerance": proof.tolerance,
+        "dtype": proof.dtype,
+        "in_float32": proof.in_float32,
+        "rounding": proof.rounding,
     }

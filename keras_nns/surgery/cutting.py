@@ -68,8 +68,8 @@ def cut(
             more for all the rest; `"binary"`: one probability that the input is of the plan's
             labels.
         output: Name of the output that answers the labels, where the parent has several.
-        prove: Compare with the masked parent on generated inputs, raise where they differ, and
-            warn where the answer is the same for all inputs, so that nothing was tested.
+        prove: Compare with the masked parent on generated inputs, as `prove` does; raise where they
+            differ, and warn where the answer is the same for all inputs: nothing was tested.
         retrained: Accept a parent that was trained further since the plan was made.
         simplify: Also leave out what became constant, as `nns.simplify` does.
         allow_empty: Accept a plan that keeps nothing of a layer. What becomes constant by that is
@@ -167,7 +167,11 @@ def prove(
 ) -> Proof:
     """Measure how far the cut model is from its masked parent.
 
-    Models of lower precision are compared in float32, so that rounding does not hide a mistake.
+    Models of lower precision are compared in float32, so that rounding does not hide a mistake. In
+    a deep network float32 itself may round by more than a mistake does: then both are computed in
+    float64, where a cut is equal to 1e-9 of the output's scale. A network that cannot be computed
+    so, since a layer of it knows float32 alone, is held to what float32's rounding does to the
+    masked parent, and the proof says so.
 
     Args:
         model: The parent, or the path of its file, as in `cut`.
@@ -182,7 +186,8 @@ def prove(
 
     Returns:
         The proof; `proof.exact` says whether the two are equal, `proof.varied` whether their
-        answer differs between samples, without which nothing is tested.
+        answer differs between samples, without which nothing is tested, and `proof.dtype` in which
+        arithmetic they were compared.
 
     Raises:
         FileError: The file cannot be read.

@@ -187,7 +187,7 @@ def append_answer(model: Any, answer: Answer) -> Any:
     if answer.kernel is None:
         return model
     added: list[Any] = []
-    dtype = "float32"
+    dtype = _at_least_float32(functional(model).outputs[answer.index])
     if answer.kind == "linear":
         name = _free_name(model, "probabilities")
         # A Softmax layer would take a mask of steps for one of labels.
@@ -211,7 +211,7 @@ def mask_answer(model: Any, answer: Answer) -> Any:
         return model
 
     def pick(x: Any) -> Any:
-        x = ops.cast(x, "float32")
+        x = ops.cast(x, _at_least_float32(x))
         if x.shape[-1] == 1:
             x = ops.concatenate([1 - x, x], axis=-1)
         elif answer.kind == "linear" and answer.head in ("other", "binary"):
@@ -226,6 +226,10 @@ def mask_answer(model: Any, answer: Answer) -> Any:
         return chosen
 
     return _replace_output(model, answer.index, pick)
+
+
+def _at_least_float32(tensor: Any) -> str:
+    return str(keras.backend.result_type(tensor.dtype, "float32"))
 
 
 def _free_name(model: Any, name: str) -> str:

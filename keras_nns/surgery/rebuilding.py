@@ -44,7 +44,7 @@ class Rebuilder:
         keep: Which of its units stay.
         after: Inserts something behind every call (what `mask` does). The result is then
             functional also where the parent is Sequential.
-        dtype: Compute in this type instead of the parent's own (a proof is made in float32).
+        dtype: Compute in this type instead of the parent's own, as proofs do.
         closing: Units that do nothing in layers which say how that is (`Site.rebuild`).
     """
 
@@ -297,7 +297,8 @@ class Rebuilder:
                 value = operations.gather(value, self._keep.where(units), axis=axis)
         if binding is not None and binding.scale is not None:
             value = as_array(value)
-            value = (value * binding.scale(self._keep)).astype(value.dtype)
+            kind = value.dtype if self._dtype is None else self._dtype
+            value = (value.astype(kind) * binding.scale(self._keep)).astype(kind)
         return value
 
     def _restore_trainable(self) -> None:

@@ -78,7 +78,7 @@ class Extension(tables.Tabular):
             f"Added {self.name!r} with {self.added:,} parameters, trained on {self.samples:,} "
             f"samples. On {self.after.samples:,} others; before, the old labels were told from "
             "one another alone. The old weights are the same, bit for bit; the old labels' logits "
-            f"moved by at most {self.logits.relative:.2g} of their scale."
+            f"moved by at most {self.logits.relative:.2g} of their scale{self.logits.how}."
         )
         return tables.Table(
             ("label", "samples", "recall", "specificity", "balanced acc."), tuple(rows), caption

@@ -52,7 +52,7 @@ class Removal:
         return (
             f"Removed {self.name!r} and {self.removed:,} parameters. On {self.logits.samples} "
             f"samples the other labels' logits moved by at most {self.logits.absolute:.2g}, "
-            f"{self.logits.relative:.2g} of their scale."
+            f"{self.logits.relative:.2g} of their scale{self.logits.how}{self.logits.beside}."
         )
 
 
@@ -115,7 +115,7 @@ def remove_label(
     if not logits.exact:
         raise ProofError(
             f"Without {names[number]!r} the other labels' logits moved by {logits.relative:.2g} of "
-            "their scale. Please report this model's layers."
+            f"their scale{logits.how}{logits.beside}. Please report this model's layers."
         )
     return Removal(new, names[number], logits, model.count_params() - new.count_params())
 

@@ -16,6 +16,7 @@ from keras import layers
 
 import keras_nns as nns
 import tflite_export
+from keras_nns.graph.tracing import trace
 
 STATISTICS = ("fired", "mean", "variance", "maximum", "active", "mean_square")
 LABELS = [1, 3]
@@ -63,6 +64,30 @@ def cut(whole: Any, x: Any, y: Any) -> dict[str, Any]:
         "answers": answers(small, x),
         "masked": answers(nns.mask(whole, plan), x),
         "proof": np.array(nns.prove(whole, plan).relative < 1e-5),
+    }
+
+
+def proven(whole: Any, x: Any, y: Any) -> dict[str, Any]:
+    """A proof in float64 of a deep network, in which float32 rounds by more than is allowed."""
+    keras.utils.set_random_seed(1)
+
+    def dense(units: int, terms: int, gain: float, **kwargs: Any) -> Any:
+        first = keras.initializers.RandomNormal(stddev=gain / np.sqrt(terms))
+        return layers.Dense(units, kernel_initializer=first, **kwargs)
+
+    inputs = keras.Input((16,))
+    value = inputs
+    for _ in range(16):
+        hidden = dense(1024, 16, 3, activation="tanh")(value)
+        value = layers.LayerNormalization()(layers.Add()([value, dense(16, 1024, 6)(hidden)]))
+    deep = keras.Model(inputs, layers.Dense(5)(value))
+    sizes = {group.name: group.size for group in trace(deep).layout.prunable}
+    kept = {name: tuple(range(0, size, 1 + (size > 16))) for name, size in sizes.items()}
+    plan = nns.Plan(nns.fingerprint(deep), sizes, kept)
+    proof = nns.prove(deep, plan, samples=x[:16].reshape(16, -1)[:, :16])
+    return {
+        "exact": np.array(proof.exact),
+        "in float64": np.array(proof.dtype == "float64" and proof.relative < 1e-11),
     }
 
 
@@ -121,7 +146,7 @@ def exported(whole: Any, x: Any, y: Any) -> dict[str, Any]:
 
 
 VERBS: tuple[Callable[..., dict[str, Any]], ...] = (
-    watched, cut, scored, repaired, taught, extracted, exported,
+    watched, cut, proven, scored, repaired, taught, extracted, exported,
 )  # fmt: skip
 
 

@@ -18,11 +18,11 @@ FOLDER = Path(tflite_export.__file__).parent
 
 # From the ground up: each imports only from those before it.
 PARTS = [
-    "text", "errors", "variants", "reading", "writing", "files", "flatbuffer", "keras_model",
-    "running", "browser", "runtimes", "memory", "conversion", "metadata", "operators", "vela",
-    "ethos_u", "width_steps", "c_array", "c_sources", "c_project", "web_page", "web", "recipes",
-    "generative", "litertlm", "converter", "diagnosis", "verification", "deployment", "retraining",
-    "tfmot", "cli",
+    "text", "perturbation", "errors", "variants", "reading", "writing", "files", "flatbuffer",
+    "keras_model", "running", "browser", "runtimes", "memory", "conversion", "metadata",
+    "operators", "vela", "ethos_u", "width_steps", "c_array", "c_sources", "c_project", "web_page",
+    "web", "recipes", "generative", "litertlm", "converter", "diagnosis", "verification",
+    "deployment", "retraining", "tfmot", "cli",
 ]  # fmt: skip
 
 

@@ -11,14 +11,13 @@ import numpy as np
 from keras_nns import tables
 from keras_nns.errors import ProofError, SurgeryError
 from keras_nns.graph.generated_inputs import telling_inputs
-from keras_nns.graph.rules import Keep
 from keras_nns.graph.tracing import Graph, trace
 from keras_nns.surgery.building import simplified
 from keras_nns.surgery.cleaning.decisions import Change
 from keras_nns.surgery.compiling import carry_compile_settings
 from keras_nns.surgery.lineage import lineage, set_lineage
-from keras_nns.surgery.proving import Proof, difference, has_lower_precision
-from keras_nns.surgery.rebuilding import Rebuilder
+from keras_nns.surgery.precision import Side, copied_in
+from keras_nns.surgery.proving import Proof, has_lower_precision, proof_of
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -48,7 +47,8 @@ class Simplification(tables.Tabular):
         )
         caption = (
             f"{tables.count(self.model.count_params())} parameters are left; largest difference "
-            f"{self.proof.absolute:.2g}, {self.proof.relative:.2g} of the output's scale."
+            f"{self.proof.absolute:.2g}, {self.proof.relative:.2g} of the output's scale"
+            f"{self.proof.how}{self.proof.beside}."
         )
         if not rows:
             caption = f"There was nothing to simplify. {caption}"
@@ -112,7 +112,8 @@ def simplify(model: keras.Model, *, fold_batch_norm: bool = False) -> Simplifica
     if not proof.exact:
         raise ProofError(
             f"The simplified {model.name!r} is not equal to the model it was made of: largest "
-            f"difference {proof.relative:.2g} of the output's scale. Please report its layers: "
+            f"difference {proof.relative:.2g} of the output's scale{proof.how}"
+            f"{proof.beside}. Please report its layers: "
             f"{sorted({type(t.call.operation).__name__ for t in graph.calls.values()})}."
         )
     return Simplification(new, tuple(changes), proof)
@@ -150,10 +151,6 @@ def _proof(graph: Graph, new: Any) -> Proof:
     """Compare two models, in float32 where they compute in less."""
     old = graph.model
     if has_lower_precision(graph):
-        old, new = (_in_float32(trace(one)) for one in (old, new))
-    return difference(new, old, telling_inputs(graph, old, 8, seed=0))
-
-
-def _in_float32(graph: Graph) -> Any:
-    everything = Keep(np.ones(graph.unit_count, dtype=bool))
-    return Rebuilder(graph, everything, dtype="float32").run()
+        old, new = (copied_in(one, "float32") for one in (old, new))
+    inputs = telling_inputs(graph, old, 8, seed=0)
+    return proof_of(Side(new, inputs), Side(old, inputs), rounded=True)

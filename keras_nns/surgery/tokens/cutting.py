@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nns.errors import DataError, PlanError, ProofError
 from keras_nns.files.atomic import Json
-from keras_nns.graph.generated_inputs import answers_of, sample_inputs, vocabularies
+from keras_nns.graph.generated_inputs import sample_inputs, vocabularies
+from keras_nns.graph.keras_internals import functional
 from keras_nns.graph.tracing import trace
 from keras_nns.surgery.lineage import Lineage, set_lineage, tokens_of
-from keras_nns.surgery.proving import TOLERANCE
+from keras_nns.surgery.precision import Answers, Side
+from keras_nns.surgery.proving import proof_of
 from keras_nns.surgery.tokens.counting import TokenCounts, count_tokens, reader_of
 from keras_nns.surgery.tokens.models import padding_of, vocabulary_of, with_tokens
 from keras_nns.surgery.tokens.pieces import Pieces, closed
@@ -272,16 +274,27 @@ def _prove(model: Any, new: Any, kept: list[int], size: int) -> None:
         np.asarray(kept)[one] if (before.get(i), after.get(i)) == (size, len(kept)) else one
         for i, one in enumerate(tree.flatten(drawn))
     ]
-    parents = answers_of(model, tree.pack_sequence_as(drawn, given))
-    for whole, part in zip(parents, answers_of(new, drawn), strict=True):
-        scores = (whole.shape[-1], part.shape[-1]) == (size, len(kept))
-        beside = whole[..., kept] if scores else whole
-        if scores and np.allclose(whole.sum(axis=-1), 1, atol=1e-4):
-            beside = beside / beside.sum(axis=-1, keepdims=True)
-        apart = float(np.abs(part - beside).max(initial=0.0))
-        scale = float(np.abs(beside).max(initial=0.0))
-        if not apart <= TOLERANCE * scale:
-            raise ProofError(
-                f"What the model with fewer tokens answers is {apart:.2g} from what {model.name!r} "
-                f"does, which is up to {scale:.2g}. Please report this model."
-            )
+
+    def of_kept(answers: Answers) -> Answers:
+        sizes = [one.shape[-1] for one in functional(new).outputs]
+        return [
+            _chosen(one, kept) if (one.shape[-1], left) == (size, len(kept)) else one
+            for one, left in zip(answers, sizes, strict=True)
+        ]
+
+    parent = Side(model, tree.pack_sequence_as(drawn, given), seen=of_kept)
+    proof = proof_of(Side(new, drawn), parent)
+    if not proof.exact:
+        raise ProofError(
+            f"The model with fewer tokens than {model.name!r} answers something else: largest "
+            f"difference {proof.absolute:.2g}{proof.how}, {proof.relative:.2g} of the scale"
+            f"{proof.beside}. Please report this model."
+        )
+
+
+def _chosen(scores: NDArray[np.float64], kept: list[int]) -> NDArray[np.float64]:
+    """Return the scores of kept tokens; probabilities as shares of theirs."""
+    beside: NDArray[np.float64] = scores[..., kept]
+    if np.allclose(scores.sum(axis=-1), 1, atol=1e-4):
+        beside = beside / beside.sum(axis=-1, keepdims=True)
+    return beside

@@ -13,8 +13,13 @@ from architectures import random_plan
 from contract import randomise
 
 import keras_nns as nns
+from keras_nns.engine.double import in_double
 from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.tracing import trace
+from keras_nns.surgery.building import built
+from keras_nns.surgery.heads import answer_of
+from keras_nns.surgery.masking import masked
+from keras_nns.surgery.precision import Side
 from keras_nns.surgery.proving import TOLERANCE
 
 NAMES = ("ResNet", "MobileNet", "ViT", "BERT", "GPT-2", "Llama", "Gemma")
@@ -73,6 +78,25 @@ def test_cut_equals_mask_and_survives_a_file(name, backbones, tmp_path):
     # What was cut can be cut again.
     second = random_plan(trace(again), 0.5, 5)
     assert nns.prove(again, second, samples=x).relative <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_of_it_computes_in_float64_where_a_proof_needs_that(name, backbones):
+    build, unfolded, _ = backbones[name]
+    model = randomise(build())
+    model = nns.unfold(model) if unfolded else model
+    graph = trace(model)
+    x, plan = sample_inputs(graph, 4, seed=3), random_plan(graph, 0.5, 1)
+    answer = answer_of(graph, plan, "parent", None)
+    large = Side(nns.mask(model, plan), x, lambda dtype: masked(graph, plan, answer, dtype=dtype))
+    small = Side(large.model, x, lambda dtype: built(graph, plan, answer, "sliced", dtype=dtype)[0])
+    with in_double():
+        whole = large.in_double()
+        # Layers that cast to float32 would give answers that jump.
+        assert whole.is_smooth()
+        found = zip(small.in_double().answers(), whole.answers(), strict=True)
+    for one, other in found:
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
 
 
 def test_heads_and_hidden_units_leave_the_decoder(backbones):

@@ -225,6 +225,15 @@ def test_a_cut_that_is_not_exact_is_said_so():
     assert first.startswith("1 of the 3 cut networks")
     assert second.startswith("Label 8 is NOT equal") and "0.03" in second
     assert third.endswith("for label 9.")
+    double = Proof(3e-13, 1e-13, 8, 1e-9, dtype="float64", in_float32=8.1e-5)
+    (said,) = findings.exactness(["3"], [double])
+    assert "1e-13 of the output's scale in float64 (in float32, which rounds, 8.1e-05)" in said
+    assert said.endswith("and up to 1e-09 is rounding.")
+    (said,) = findings.exactness(["3"], [dataclasses.replace(double, relative=2e-6)])
+    assert "NOT equal" in said and "more than the 1e-09 that rounding explains" in said
+    noisy = Proof(8e-5, 8e-5, 8, 2e-4, rounding=1e-4)
+    (said,) = findings.exactness(["3"], [noisy])
+    assert "float32's rounding of weights and inputs alone moves these answers by 0.0001" in said
     assert "no difference at all" in findings.exactness(["3"], [Proof(0.0, 0.0, 8)])[0]
 
 
