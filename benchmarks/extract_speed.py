@@ -130,8 +130,8 @@ def trained_mobilenet(x, y) -> keras.Model:
     return model
 
 
-def trained(x, y) -> keras.Model:
-    keras.utils.set_random_seed(SEED)
+def trained(x, y, seed: int = SEED) -> keras.Model:
+    keras.utils.set_random_seed(seed)
     model = fashion_nets.network(momentum=0.9)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * len(x) // 128)
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_nns.callbacks.monitor import ActivityMonitor
     from keras_nns.composition.combining import compose
     from keras_nns.composition.grafting import graft
+    from keras_nns.composition.one_vs_rest import one_vs_rest
     from keras_nns.composition.patching import patch
     from keras_nns.composition.transplanting import transplant
     from keras_nns.data.named import load_dataset
@@ -75,6 +76,7 @@ _HOME = {
     "callbacks.monitor": ["ActivityMonitor"],
     "composition.combining": ["compose"],
     "composition.grafting": ["graft"],
+    "composition.one_vs_rest": ["one_vs_rest"],
     "composition.patching": ["patch"],
     "composition.transplanting": ["transplant"],
     "data.named": ["load_dataset"],
@@ -170,6 +172,7 @@ __all__ = [
     "npu_widths",
     "observe",
     "observe_gradients",
+    "one_vs_rest",
     "overlap",
     "patch",
     "perplexity",

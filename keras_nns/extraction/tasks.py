@@ -105,7 +105,7 @@ class Task:
 
     def everything(self) -> Plan:
         """Return the plan that keeps every unit."""
-        return _everything(self.graph, self.labels, self.label_names)
+        return everything(self.graph, self.labels, self.label_names)
 
     def one_of_each(self) -> Plan:
         """Return the plan that keeps one unit of every layer.
@@ -178,11 +178,12 @@ def set_task(
     if asked in ("labels", "positions"):
         usual = _usual_head(len(numbers), len(names), kind)
     chosen = usual if head is None else head
-    answer = answer_of(graph, _everything(graph, numbers, names), chosen, output)
+    answer = answer_of(graph, everything(graph, numbers, names), chosen, output)
     return Task(graph, numbers, names, chosen, output, answer, asked)
 
 
-def _everything(graph: Graph, labels: tuple[int, ...], names: tuple[str, ...]) -> Plan:
+def everything(graph: Graph, labels: tuple[int, ...], names: tuple[str, ...]) -> Plan:
+    """Return the plan that keeps every unit."""
     sizes = {group.name: group.size for group in graph.layout.prunable}
     kept = {name: tuple(range(size)) for name, size in sizes.items()}
     return Plan(graph.fingerprint, sizes, kept, labels, names)
