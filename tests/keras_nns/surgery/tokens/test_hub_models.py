@@ -275,7 +275,7 @@ def test_a_class_whose_configuration_lies_is_found_out():
 
     words = tokenizer("Qwen")
     parent = randomise(Louder(words.vocabulary_size(), **SIZES, **GROUPED, loud=9.0))
-    with pytest.raises(ProofError, match="answers something else: largest difference 0.2"):
+    with pytest.raises(ProofError, match=r"answers something else: largest difference 0\.2"):
         nns.cut_vocabulary(parent, told().CODE, tokenizer=words)
 
 
