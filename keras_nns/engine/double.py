@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src import ops
+from keras.src.backend.common import dtypes
 
 from keras_nns.engine.backend import NAME
 from keras_nns.engine.deferred import replaced
@@ -21,6 +22,24 @@ if NAME == "jax":
 DOUBLE = "float64"
 
 _ONE_AT_A_TIME = threading.RLock()
+
+
+class _Narrowing(dict[str, str]):
+    """Which dtypes Keras makes of others, but for float64 in one thread.
+
+    Its operations make float32 of float64 everywhere but on TensorFlow, also where the backend has
+    float64.
+    """
+
+    def __init__(self, others: dict[str, str], thread: int) -> None:
+        super().__init__(others)
+        self._thread = thread
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return what becomes of a dtype."""
+        if key == DOUBLE and threading.get_ident() == self._thread:
+            return DOUBLE
+        return super().get(key, default)
 
 
 @contextmanager
@@ -46,6 +65,8 @@ def in_double() -> Iterator[None]:
     with _ONE_AT_A_TIME, ExitStack() as stack:
         if NAME == "jax":
             stack.enter_context(wide())
+        narrowing = _Narrowing(dtypes.BIT64_TO_BIT32_DTYPE, own)
+        stack.enter_context(replaced(dtypes, "BIT64_TO_BIT32_DTYPE", narrowing))
         for module in (keras.ops, ops):  # Those of Keras's own layers are elsewhere.
             stack.enter_context(replaced(module, "cast", kept))
         yield

@@ -5,11 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers as L
+from keras.src import backend
 
 import keras_nns as nns
 from keras_nns.engine.double import in_double
+from keras_nns.engine.tensors import dtype_of
 from keras_nns.errors import ProofError
 from keras_nns.graph.tracing import trace
 from keras_nns.plans.kept_units import Plan
@@ -24,10 +25,12 @@ WIDTH, HIDDEN, DEPTH = 16, 1024, 13
 
 @keras.saving.register_keras_serializable("tests")
 class Single(L.Layer):
-    """Knows float32 alone: the backend adds no float64 to it."""
+    """Knows float32 alone, as one that adds its own tensor to what it is given."""
 
     def call(self, inputs):
-        return inputs + tf.zeros((1,), tf.float32)
+        if keras.backend.standardize_dtype(inputs.dtype) != "float32":
+            raise TypeError("float32 is added to float32")
+        return inputs + keras.ops.zeros((1,), "float32")
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -35,7 +38,7 @@ class Narrow(L.Layer):
     """Casts to float32 by the backend itself."""
 
     def call(self, inputs):
-        return tf.cast(inputs, tf.float32)
+        return backend.cast(inputs, "float32")
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -146,7 +149,7 @@ def off_by(share, name):
     """A fault of a cut: a weight that is off."""
 
     def plant(layer):
-        kernel = np.asarray(layer.kernel)
+        kernel = np.array(layer.kernel)
         kernel[0, 0] *= 1 + share
         layer.kernel.assign(kernel)
 
@@ -195,7 +198,7 @@ def test_where_float64_cannot_be_had_rounding_is_the_yardstick(x):
     model = deep(Single(name="single"))
     proof = nns.prove(model, half(model), samples=x)
     assert proof.exact and proof.dtype == "float32"
-    assert proof.tolerance == pytest.approx(2 * proof.rounding)
+    assert proof.tolerance == pytest.approx(min(2 * proof.rounding, 1e-3))
     assert proving.TOLERANCE < proof.relative < 2 * proof.rounding < 1e-2
     assert str(proof).startswith("equal up to float32's rounding to the masked parent")
     assert "it cannot be told in float64" in str(proof)
@@ -234,9 +237,9 @@ def test_answers_of_float64_follow_small_changes_and_those_of_float32_do_not(x):
 def test_a_cast_is_what_it_was_afterwards():
     cast, single = keras.ops.cast, np.float32(1)
     with in_double():
-        assert keras.ops.cast(np.float64(1), "float32").dtype == tf.float64
-        assert keras.ops.cast(single, "float32").dtype == tf.float32
-        assert keras.ops.cast(np.float64(1), "float16").dtype == tf.float16
+        assert dtype_of(keras.ops.cast(np.float64(1), "float32")) == "float64"
+        assert dtype_of(keras.ops.cast(single, "float32")) == "float32"
+        assert dtype_of(keras.ops.cast(np.float64(1), "float16")) == "float16"
         assert float(keras.ops.cast(0.1, "float64")) == 0.1
     assert keras.ops.cast is cast
 
@@ -269,7 +272,7 @@ def test_weights_that_a_cut_multiplies_are_not_rounded_in_float64(x):
     model = keras.Model(inputs, L.Dense(3)(value))
     graph = trace(model)
     sizes = {group.name: group.size for group in graph.layout.prunable}
-    odd = {"stream": 11, "attention:key": 5}
+    odd = {"stream": 11, "attention:key": 5, "attention:value": 5}
     assert set(odd) <= set(sizes)
     kept = {name: tuple(range(odd.get(name, size))) for name, size in sizes.items()}
     plan = Plan(graph.fingerprint, sizes, kept)
