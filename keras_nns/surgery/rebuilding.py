@@ -29,7 +29,7 @@ from keras_nns.graph.rules import Keep, Stream
 from keras_nns.graph.rules.records import Binding, Blueprint, Shape
 from keras_nns.graph.tracing import Graph, TracedCall
 from keras_nns.surgery import configurations
-from keras_nns.surgery.same_class import of_same_class
+from keras_nns.surgery.same_class import of_same_class, wrapped
 from tflite_export.writing.temporary import held_folder
 
 After = Callable[[TracedCall, list[Any]], list[Any]]
@@ -83,6 +83,10 @@ class Rebuilder:
         """Say which new layer stands for one of the user's."""
         self._layers.setdefault(id(old), (old, new))
 
+    def renewed(self, layer: Any) -> Any:
+        """Return the new layer that stands for one of the user's; None where it leaves."""
+        return self._layers.get(id(layer), self._models.get(id(layer), (layer, None)))[1]
+
     # Structure --------------------------------------------------------------------------------
 
     def _model(self, model: Any, key: Key, path: str) -> Any:
@@ -93,13 +97,18 @@ class Rebuilder:
             new = self._sequential(model, key, path)
         elif new is None:
             new = self._functional(model, key, path)
+            new = wrapped(self, model, new) if self._plain else new
         self._models[id(model)] = (model, new)
         return new
 
+    @property
+    def _plain(self) -> bool:
+        """Whether the new model can be of the parent's class."""
+        return self._after is None and self._dtype is None
+
     def _constructed(self, model: Any, key: Key, path: str) -> Any:
         """Return a model of the parent's class by its constructor, or None."""
-        plain = self._after is None and self._dtype is None
-        return of_same_class(self, model, key, path) if plain else None
+        return of_same_class(self, model, key, path) if self._plain else None
 
     def _entry_shape(self, tensor: Any, index: int, key: Key) -> tuple[int | None, ...]:
         shape = list(tensor.shape)

@@ -32,6 +32,9 @@ class Rebuilding(Protocol):
     def note(self, old: Any, new: Any) -> None:
         """Say which new layer stands for one of the user's."""
 
+    def renewed(self, layer: Any) -> Any:
+        """Return the new layer that stands for one of the user's; None where it leaves."""
+
 
 def of_same_class(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Any:
     """Build a model of the parent's class and tell the rebuilder which layer stands for which.
@@ -44,7 +47,8 @@ def of_same_class(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Any
 
     Returns:
         The new model, or None where its class has no row or cannot say what is left; then a warning
-        says why, but for Keras's own classes, which have nothing more than their graph.
+        says why, but for Keras's own classes, which have nothing more than their graph, and for
+        those that have a subclass which can (`wrapped`).
     """
     row = class_of(model)
     if row is None:
@@ -59,12 +63,35 @@ def of_same_class(rebuilder: Rebuilding, model: Any, key: Key, path: str) -> Any
         for old, other in pairs:
             _check(rebuilder, old, other)
     except UnlikeError as reason:
-        _warn(model, str(reason))
+        if row.wrap is None:
+            _warn(model, str(reason))
         return None
     for old, other in pairs:
         if not is_graph(old):
             rebuilder.note(old, other)
     return new
+
+
+def wrapped(rebuilder: Rebuilding, model: Any, new: Any) -> Any:
+    """Give the functional model that is left of one what its class has beside its graph.
+
+    Args:
+        rebuilder: Knows the new layers.
+        model: The user's model, or one inside theirs.
+        new: What is left of it, functional.
+
+    Returns:
+        A model of a subclass of the user's class over the same layers; `new`, with a warning, where
+        there can be none.
+    """
+    row = class_of(model)
+    if row is None or row.wrap is None:
+        return new
+    try:
+        return row.wrap(model, new, rebuilder.renewed)
+    except UnlikeError as reason:
+        _warn(model, str(reason))
+        return new
 
 
 def _warn(model: Any, reason: str) -> None:

@@ -69,10 +69,12 @@ One tiny model of each family as it is, with random weights, two blocks (T5, Bar
 and two) and the same plans. What can leave is watched by `observe`, `ActivityMonitor` and
 `observe_gradients`. Heads that share a key and value head leave with it; in T5 those of one stack
 leave together. A mixture keeps at least as many experts as a token is sent to. Numbers are units of
-each kind in the whole model.
+each kind in the whole model. *Comes back as* is the class of the cut where every block keeps the
+same number of hidden units, and of one where blocks keep what a random plan says: KerasHub's own,
+or `Sized…`, its subclass of any sizes.
 
-| family | what is watched | what can leave | largest difference |
-| --- | --- | --- | ---: |
+| family | what is watched | what can leave | comes back as | largest difference |
+| --- | --- | --- | --- | ---: |
 """
 
 
@@ -113,7 +115,8 @@ def families(measured: dict[str, Any]) -> list[str]:
     for name, found in measured.items():
         leaves = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in found["leaves"].items())
         watched = ", ".join(kind.replace("_", " ") for kind in found["watched"])
-        page.append(f"| {name} | {watched} | {leaves} | {found['difference']:.0e} |")
+        kinds = ", ".join(dict.fromkeys(found["classes"]))
+        page.append(f"| {name} | {watched} | {leaves} | {kinds} | {found['difference']:.0e} |")
     return page
 
 
@@ -174,6 +177,23 @@ def measure_hub() -> None:
     MEASURED_HUB.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
 
 
+def classes(model: Any) -> list[str]:
+    """Name the class of a cut whose blocks are alike, and of one whose blocks are not."""
+    from architectures import random_plan
+
+    import keras_nns as nns
+    from keras_nns.graph.tracing import trace
+
+    graph = trace(model)
+    sizes = {group.name: group.size for group in graph.layout.prunable}
+    kept = {
+        name: tuple(range(size // 2 if name.endswith("hidden") else size))
+        for name, size in sizes.items()
+    }
+    alike = nns.Plan(graph.fingerprint, sizes, kept)
+    return [type(nns.cut(model, plan)).__name__ for plan in (alike, random_plan(graph, 0.5, 1))]
+
+
 def measure_families() -> None:
     """Measure every family of KerasHub that the tests build."""
     from architectures import SHARES, random_plan
@@ -203,6 +223,7 @@ def measure_families() -> None:
         plans = [random_plan(graph, share, seed) for seed, share in enumerate(SHARES)]
         worst = max(nns.prove(model, plan, samples=x).relative for plan in plans)
         measured[name] = {"leaves": leaves, "watched": watched, "difference": worst}
+        measured[name]["classes"] = classes(model)
         MEASURED_FAMILIES.write_text(json.dumps(measured, indent=1) + "\n")
 
 

@@ -64,7 +64,7 @@ __all__ = [
 
 KERAS_HUB = (
     *("embeddings", "encoders", "gemma", "gpt", "llama", "mixtures", "vision", "norms"),
-    *("models", "llama_models"),
+    *("models", "sized_models", "llama_models"),
 )
 """The modules with the rules of KerasHub's layers, one for each kin, and of its model classes."""
 

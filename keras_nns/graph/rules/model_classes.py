@@ -38,6 +38,11 @@ Made = tuple[Callable[..., Any], dict[str, Any]]
 
 Make = Callable[[Any, Sequence[Part]], Made]
 
+Renewed = Callable[[Any], Any]
+"""From a layer of the user's to the new one; None for a block that leaves."""
+
+Wrap = Callable[[Any, Any, Renewed], Any]
+
 
 @dataclass(frozen=True)
 class ModelClass:
@@ -48,13 +53,18 @@ class ModelClass:
             raises `UnlikeError` where the class cannot say what is left.
         compile: From the user's compiled model to the arguments of `compile` that are the class's
             own, such as a sampler.
+        wrap: Where the class cannot say what is left, from the user's model, the functional model
+            that is left of it and its new layers to a model of a subclass, or `UnlikeError`. None
+            where there is no such subclass.
     """
 
     make: Make
     compile: Callable[[Any], dict[str, Any]]
+    wrap: Wrap | None = None
 
 
 _CLASSES: dict[type, ModelClass] = {}
+_BASES: dict[type, ModelClass] = {}
 _SETTINGS: dict[type, Callable[[Any], dict[str, Any]]] = {}
 
 
@@ -68,9 +78,20 @@ def register_class(
         _CLASSES[kind] = ModelClass(make, compile)
 
 
+def register_base(kind: type, *, make: Make, wrap: Wrap | None = None) -> None:
+    """Say how smaller models of a class, and of all that build on it, come about.
+
+    A row of `register_class` for the exact type comes first.
+    """
+    _BASES[kind] = ModelClass(make, lambda model: {}, wrap)
+
+
 def class_of(model: Any) -> ModelClass | None:
-    """Return how smaller models of a model's exact type come about, or None."""
-    return _CLASSES.get(type(model))
+    """Return how smaller models of a model's type come about, or None."""
+    exact = _CLASSES.get(type(model))
+    if exact is not None:
+        return exact
+    return next((_BASES[kind] for kind in type(model).__mro__ if kind in _BASES), None)
 
 
 def register_settings(kind: type, compile: Callable[[Any], dict[str, Any]]) -> None:
@@ -85,7 +106,7 @@ def register_settings(kind: type, compile: Callable[[Any], dict[str, Any]]) -> N
 
 def settings_of(model: Any) -> Callable[[Any], dict[str, Any]] | None:
     """Return what gives a model's own arguments of `compile`; None where Keras's own are all."""
-    row = class_of(model)
+    row = _CLASSES.get(type(model))
     if row is not None:
         return row.compile
     return next((_SETTINGS[kind] for kind in type(model).__mro__ if kind in _SETTINGS), None)

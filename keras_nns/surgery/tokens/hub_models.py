@@ -14,6 +14,7 @@ from keras_hub.models import Backbone, Task
 from keras_nns.engine import operations
 from keras_nns.engine.tensors import as_tensor, unshared
 from keras_nns.errors import SurgeryError
+from keras_nns.graph.rules.keras_hub.sized_models import told, told_anew
 from keras_nns.surgery.copying import copied
 
 _SIZES = ("vocabulary_size", "vocab_size")
@@ -31,7 +32,7 @@ def vocabulary(model: Any) -> tuple[int, Any]:
         SurgeryError: Its configuration does not say how many, or says it in several places.
     """
     tokenizer = getattr(getattr(model, "preprocessor", None), "tokenizer", None)
-    return int(_backbone(model).get_config()[_size_key(model)]), tokenizer
+    return int(told(_backbone(model))[_size_key(model)]), tokenizer
 
 
 def _backbone(model: Any) -> Any:
@@ -45,14 +46,14 @@ def _size_key(model: Any) -> str:
         SurgeryError: By none, or it is told of tokens in other ways too.
     """
     backbone = _backbone(model)
-    told = [key for key in backbone.get_config() if "vocab" in key]
-    if len(told) != 1 or told[0] not in _SIZES:
+    keys = [key for key in told(backbone) if "vocab" in key]
+    if len(keys) != 1 or keys[0] not in _SIZES:
         raise SurgeryError(
             f"{type(backbone).__name__} is told the size of its vocabulary as "
-            f"{' and '.join(told) or 'nothing that is known here'}. Only backbones with one "
+            f"{' and '.join(keys) or 'nothing that is known here'}. Only backbones with one "
             f"{_SIZES[0]} can lose tokens."
         )
-    return str(told[0])
+    return str(keys[0])
 
 
 def smaller(model: Any, kept: Sequence[int], tokenizer: Any) -> Any:
@@ -81,7 +82,7 @@ def smaller(model: Any, kept: Sequence[int], tokenizer: Any) -> Any:
             "carries LoRA factors or something else that its configuration does not tell. Merge "
             "those first."
         )
-    before = int(_backbone(model).get_config()[_size_key(model)])
+    before, _ = vocabulary(model)
     for source, target in zip(old, fresh, strict=True):
         target.assign(_rows(source, target, before, kept))
     for source, target in zip(
@@ -99,12 +100,12 @@ def _told(model: Any) -> Any:
     """
     backbone = _backbone(model)
     tied = getattr(backbone, "tie_word_embeddings", False)
-    return copied(model) if tied and "tie_word_embeddings" not in backbone.get_config() else model
+    return copied(model) if tied and "tie_word_embeddings" not in told(backbone) else model
 
 
 def _renumbered(backbone: Any, key: str, places: Mapping[int, int]) -> Any:
     """Return a new backbone, told its tokens anew: how many, and which are special."""
-    config = dict(backbone.get_config())
+    config = told(backbone)
     for name, value in config.items():
         if name.endswith("token_id") and isinstance(value, int) and value >= 0:
             if value not in places:
@@ -117,7 +118,7 @@ def _renumbered(backbone: Any, key: str, places: Mapping[int, int]) -> Any:
     if isinstance(policy, dict) and policy.get("class_name") == "DTypePolicy":
         # By name, as users give it: layers of T5 cannot be written down with the object.
         config["dtype"] = policy["config"]["name"]
-    return type(backbone).from_config({**config, key: len(places)})
+    return told_anew(backbone, {**config, key: len(places)}, (config[key], len(places)))
 
 
 def _preprocessor(given: Any, tokenizer: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 
+import coverage_page
 import keras
 import numpy as np
 import pytest
@@ -24,8 +25,6 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
-        # Random plans keep other numbers in each block; test_same_class.py asks for this warning.
-        "ignore:What is left of",
     ),
     # KerasHub's T5 masks its tokens, and its layers do not hand masks on.
     pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning"),
@@ -68,8 +67,6 @@ def answers(model, x):
 
 def test_the_page_of_coverage_names_every_family(families):
     """Measured by `python tests/support/coverage_page.py --keras-hub`."""
-    import coverage_page
-
     measured = json.loads(coverage_page.MEASURED_FAMILIES.read_text())
     assert set(measured) == set(families)
     for name, found in measured.items():
@@ -77,6 +74,7 @@ def test_the_page_of_coverage_names_every_family(families):
         assert units == sum(families[name].groups.values())
         assert found["watched"] == list(found["leaves"])
         assert found["difference"] <= TOLERANCE
+        assert len(found["classes"]) == 2
 
 
 def test_a_backbone_with_tied_embeddings_is_written_out(model_of):
@@ -119,12 +117,16 @@ def test_units_leave_exactly_and_are_all_watched(name, families, model_of, tmp_p
     assert proof.relative <= TOLERANCE
     assert proof.varied
     small = nns.cut(model, plan)
+    assert isinstance(small, type(model))
+    measured = json.loads(coverage_page.MEASURED_FAMILIES.read_text())
+    assert coverage_page.classes(model) == measured[name]["classes"]
     assert small.count_params() < model.count_params()
     found = answers(small, x)
     # A plan that changes nothing would prove nothing.
     assert max(np.abs(a - b).max() for a, b in zip(found, before, strict=True)) > 0.01
     nns.save_model(small, tmp_path / "small.keras")
     again = nns.load_model(tmp_path / "small.keras")
+    assert type(again) is type(small)
     for one, other in zip(found, answers(again, x), strict=True):
         np.testing.assert_array_equal(one, other)
     # What was cut can be cut again.

@@ -212,8 +212,8 @@ class Block:
         def make(keep: Keep) -> tuple[type, dict[str, Any]]:
             config = {**self._config, **{key: edit(keep) for key, edit in self._edits.items()}}
             new = {place: edit(keep) for place, edit in self._attributes.items()}
-            stock = is_savable(layer) and not isinstance(layer, Sized)
-            if stock and all(keep.all(units) for units in self._untold):
+            told = not isinstance(layer, Sized) and all(keep.all(one) for one in self._untold)
+            if told and is_savable(layer):
                 return kind or type(layer), config
             answers = {place: edit(keep) for place, edit in self._answers.items()}
             sizes = {
@@ -221,6 +221,7 @@ class Block:
                 "attributes": _by_path(new),
                 "answers": _by_path(answers),
                 "closed": {},
+                "told": told,
             }
             return sized(stock_of(layer)), {**config, "sizes": sizes}
 

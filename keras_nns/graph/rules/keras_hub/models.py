@@ -1,24 +1,32 @@
 """Classes of KerasHub's models: what a smaller model of the same class is made of.
 
-A backbone has one number of heads and of hidden units for all of its blocks. Its row says from
-which weights of a block these numbers are read.
+A backbone has one number of heads and of hidden units for all of its blocks. Its constructor is
+told the numbers that its blocks have in common; whether it made what is left is seen by the weights
+and the settings of its layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from keras_hub import models, samplers
 from keras_hub.src.models.backbone import Backbone
 
+from keras_nns.graph.rules.keras_hub.sized import Sized, config_of
+from keras_nns.graph.rules.keras_hub.sized_models import (
+    SizedBackbone,
+    blocks_by_name,
+    sized_task,
+    wrap,
+)
 from keras_nns.graph.rules.model_classes import (
     Made,
-    Make,
     Part,
     UnlikeError,
-    register_class,
+    register_base,
     register_settings,
 )
 
@@ -132,14 +140,80 @@ def _check_alike(stock: Any, layer: Any) -> None:
             )
 
 
-def backbone(sizes: Sizes, *, filled: str | None = None) -> Make:
-    """Return the row of a backbone; the arguments are those of `stock_config`."""
+def backbone(model: Any, parts: Sequence[Part]) -> Made:
+    """Return what makes a backbone of the user's class with the sizes of what stays.
 
-    def make(model: Any, parts: Sequence[Part]) -> Made:
-        config = stock_config(model, parts, sizes, filled=filled)
-        return type(model).from_config, {"config": config}
+    Raises:
+        UnlikeError: Its class has no numbers for them.
+    """
+    if isinstance(model, SizedBackbone):
+        raise UnlikeError("its class has sizes of its own")
+    config = type(model).get_config(model)
+    config |= _in_common(config, parts)
+    kept = {id(part.layer) for part in parts}
+    for blocks in blocks_by_name(model).values():
+        left = [block for block in blocks if id(block) in kept]
+        for stock, block in zip(blocks, left, strict=False):
+            _check_alike(stock, block)
+        if config.get("num_layers") == len(blocks) != len(left):
+            config["num_layers"] = len(left)
+    return partial(_verified, model, kept), {"config": config}
 
-    return make
+
+def _in_common(config: Mapping[str, Any], parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the numbers of a backbone's configuration that its layers have another of now.
+
+    A number of a layer is the backbone's where the two are called alike and are the same.
+    """
+    found: dict[str, dict[Any, str]] = {}
+    for part in parts:
+        kind, new = part.made()
+        if issubclass(kind, Sized) and not new["sizes"].get("told"):
+            raise UnlikeError(f"{part.layer.name!r} has sizes that its class cannot be told")
+        for key, old in _settings(part.layer).items():
+            told = not isinstance(old, bool) and isinstance(old, int | None)
+            if told and key in config and config[key] == old and key in new:
+                found.setdefault(key, {}).setdefault(new[key], part.layer.name)
+    for key, values in found.items():
+        if len(values) > 1:
+            (one, first), (other, second), *_ = values.items()
+            raise UnlikeError(
+                f"{key} is {one} in {first!r} and {other} in {second!r}, and its class has one for "
+                "all; keep=nns.uniform(…) keeps the same number in every block"
+            )
+    return {key: next(iter(values)) for key, values in found.items()}
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    try:
+        return config_of(layer)
+    except NotImplementedError:  # Gemma's normalisation says nothing of itself.
+        return {}
+
+
+def _verified(model: Any, kept: Collection[int], config: dict[str, Any]) -> Any:
+    """Make a backbone, and make sure that its blocks are set as those of the user's.
+
+    A class may leave a setting out of what it saves, and makes a block with its default then.
+    """
+    new = type(model).from_config(config)
+    made = blocks_by_name(new)
+    for name, blocks in blocks_by_name(model).items():
+        left = [block for block in blocks if id(block) in kept]
+        for old, block in zip(left, made.get(name, ()), strict=False):
+            _check_set(old, block)
+    return new
+
+
+def _check_set(old: Any, new: Any) -> None:
+    for key, value in vars(old).items():
+        if isinstance(value, bool | float | str) and key not in ("name", "_name", "_path"):
+            found = vars(new).get(key, value)
+            if found != value:
+                raise UnlikeError(
+                    f"{old.name!r} has {key}={value!r} and its class, told what it saves, makes "
+                    f"one with {found!r}"
+                )
 
 
 def task_config(task: Any, parts: Sequence[Part]) -> dict[str, Any]:
@@ -163,7 +237,31 @@ def _preprocessor(given: Any) -> Any:
 
 
 def _task(task: Any, parts: Sequence[Part]) -> Made:
-    return type(task), task_config(task, parts)
+    if not any(isinstance(part.layer, Backbone) for part in parts):
+        raise UnlikeError("its backbone is none of its layers")
+    own = {**type(task).get_config(task), **_own_sizes(task, parts), **task_config(task, parts)}
+    if isinstance(own["backbone"], SizedBackbone):
+        return sized_task(type(task)), own
+    return type(task), own
+
+
+def _own_sizes(task: Any, parts: Sequence[Part]) -> dict[str, int]:
+    """Return the numbers of a task's own that layers behind its backbone have another of now.
+
+    A number is taken for that of an axis which had as many places; the weights of what is made
+    show whether it was.
+    """
+    config = type(task).get_config(task)
+    numbers = {key: value for key, value in config.items() if type(value) is int}
+    changed: dict[int, set[int]] = {}
+    for part in parts:
+        for variable in () if part.new is not None else part.layer.variables:
+            for old, new in zip(variable.shape, part.left(variable), strict=True):
+                if old != new and old in numbers.values():
+                    changed.setdefault(old, set()).add(int(new or 0))
+    if any(len(sizes) > 1 for sizes in changed.values()):
+        raise UnlikeError("layers behind its backbone have other sizes than one another")
+    return {key: min(changed[old]) for key, old in numbers.items() if old in changed}
 
 
 def sampler_of(task: Any) -> dict[str, Any]:
@@ -171,28 +269,8 @@ def sampler_of(task: Any) -> dict[str, Any]:
     return {"sampler": samplers.deserialize(samplers.serialize(task.sampler))}
 
 
-register_class(
-    models.GemmaBackbone,
-    make=backbone(
-        {
-            "num_query_heads": Size("attention.query_dense", 0),
-            "num_key_value_heads": Size("attention.key_dense", 0),
-            "intermediate_dim": Size("gating_ffw", 1, times=2),
-        }
-    ),
-)
-register_class(
-    models.GPT2Backbone,
-    make=backbone(
-        {
-            "num_heads": Size("_self_attention_layer._query_dense", 1),
-            "head_dim": Size("_self_attention_layer._query_dense", 2),
-            "intermediate_dim": Size("_feedforward_intermediate_dense", 1),
-        },
-        filled="num_heads",
-    ),
-)
-register_class(models.GemmaCausalLM, models.GPT2CausalLM, make=_task, compile=sampler_of)
-# Tasks of other classes come back where nothing but tokens leaves (`cut_vocabulary`).
+register_base(Backbone, make=backbone, wrap=wrap)
+register_base(models.Task, make=_task)
 register_settings(models.Task, lambda task: {})
 register_settings(models.CausalLM, sampler_of)
+register_settings(models.Seq2SeqLM, sampler_of)

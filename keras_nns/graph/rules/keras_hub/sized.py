@@ -30,7 +30,8 @@ class Sized:
         sizes: `"shapes"`, one for each of its variables; `"attributes"`, new values by name for
             each layer inside it, by dotted path (`""` for the layer itself); and `"answers"`, what
             methods of layers inside it give from now on, likewise; and `"closed"`, places of what a
-            projection inside it makes that nothing is sent to any more, by path.
+            projection inside it makes that nothing is sent to any more, by path. With `"told"` its
+            class makes the same of its own arguments, and only saves too few of them.
         **kwargs: What the class takes.
     """
 
