@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -33,6 +33,8 @@ _HEADS = (
     *("num_heads", "_num_heads", "num_attention_heads"),
 )
 
+_PYRAMID = "_pyramid_outputs"
+
 _MODELS: dict[type, type] = {}
 
 
@@ -43,6 +45,8 @@ class SizedBackbone:
         graph: The functional model that it is, or what `get_config` of one says.
         layers: Names of the layers that its attributes hold: one, a list or a dict of them. Of a
             layer inside another, the name of that one, a slash, and its attribute.
+        pyramid: Of a backbone with outputs inside its graph, where each is: the name of an
+            operation, which of its calls, and which of what that gives.
         settings: Its other attributes. Numbers that a cut changed are those of the first parent,
             but for the number of blocks.
         policy: Name of the dtype policy of `graph`.
@@ -56,6 +60,7 @@ class SizedBackbone:
         graph: Any,
         layers: Mapping[str, Any],
         settings: Mapping[str, Any],
+        pyramid: Mapping[str, Sequence[Any]] | None = None,
         policy: str | None = None,
         dtype: Any = None,
         **kwargs: Any,
@@ -67,7 +72,10 @@ class SizedBackbone:
         inputs, outputs = held._inputs_struct, held._outputs_struct
         Backbone.__init__(self, inputs=inputs, outputs=outputs, dtype=dtype, **kwargs)
         told = {"layers": dict(layers), "settings": dict(settings), "policy": policy}
-        vars(self)["_told"] = told
+        vars(self)["_told"] = {**told, "pyramid": pyramid}
+        if pyramid is not None:
+            operations = {operation.name: operation for operation in held.operations}
+            setattr(self, _PYRAMID, {key: _at(operations, *one) for key, one in pyramid.items()})
         for name, value in settings.items():
             setattr(self, name, _by_block(self, name, _as_set(value)))
 
@@ -207,6 +215,10 @@ def _mapped(value: Any, kind: type, change: Any) -> Any:
     return [_mapped(one, kind, change) for one in value]
 
 
+def _at(operations: Mapping[str, Any], name: str, call: int, place: int) -> Any:
+    return operations[name]._inbound_nodes[call].output_tensors[place]
+
+
 def _found(by_name: Mapping[str, Any], path: str) -> Any:
     name, _, attribute = path.partition("/")
     return getattr(by_name[name], attribute) if attribute else by_name[name]
@@ -290,8 +302,6 @@ def wrap(model: Any, new: Any, renewed: Renewed) -> Any:
     Raises:
         UnlikeError: It holds something that cannot be taken over.
     """
-    if isinstance(model, FeaturePyramidBackbone):
-        raise UnlikeError("it has outputs inside its graph, which a smaller one would not")
     layers: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for name, value in _own(model):
@@ -312,10 +322,33 @@ def wrap(model: Any, new: Any, renewed: Renewed) -> Any:
         graph=new,
         layers=layers,
         settings=settings,
+        pyramid=_pyramid(model, new, renewed),
         policy=keras.dtype_policies.get(model.dtype_policy).name,
         dtype=model.dtype_policy,
         name=model.name,
     )
+
+
+def _pyramid(model: Any, new: Any, renewed: Renewed) -> dict[str, tuple[str, int, int]] | None:
+    """Say where the new graph gives what a backbone gives inside its graph."""
+    if not isinstance(model, FeaturePyramidBackbone):
+        return None
+    found = {}
+    for key, tensor in getattr(model, _PYRAMID).items():
+        operation, node, place = tensor._keras_history
+        other = renewed(operation)
+        calls, others = _calls(model, operation), _calls(new, other)
+        if len(calls) != len(others):
+            raise UnlikeError(f"its output {key!r} is of a layer that leaves")
+        found[key] = (other.name, others[calls.index(node)], place)
+    return found
+
+
+def _calls(model: Any, operation: Any) -> list[int]:
+    """Return which calls of an operation are in a model's graph."""
+    own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
+    nodes = getattr(operation, "_inbound_nodes", ())
+    return [place for place, node in enumerate(nodes) if id(node) in own]
 
 
 @functools.cache
@@ -329,7 +362,8 @@ def _known_to_keras() -> frozenset[str]:
 
 def _own(model: Any) -> Iterator[tuple[str, Any]]:
     for name, value in vars(model).items():
-        if name not in _known_to_keras() and not name.startswith("_keras_nns"):
+        known = name in _known_to_keras() or name == _PYRAMID
+        if not known and not name.startswith("_keras_nns"):
             yield name, value
 
 
@@ -357,7 +391,7 @@ def _names(model: Any, attribute: str, value: Any, renewed: Renewed) -> Any:
 
 
 for _kind in list_subclasses(Backbone):
-    if not issubclass(_kind, FeaturePyramidBackbone | SizedBackbone):
+    if not issubclass(_kind, SizedBackbone):
         sized_model(_kind)
 for _kind in list_subclasses(models.Task):
     if getattr(_kind, "backbone_cls", None) in _MODELS:
