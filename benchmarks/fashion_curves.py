@@ -347,8 +347,13 @@ def _with_kept(plan: nns.Plan, kept: Mapping[str, tuple[int, ...]]) -> nns.Plan:
 
 
 def falling(rate: float) -> keras.optimizers.Optimizer:
+    """Return Adam with a rate that falls to zero along a cosine, over the steps of `distill`."""
+    return falling_over(rate, steps_taken())
+
+
+def falling_over(rate: float, steps: int) -> keras.optimizers.Optimizer:
     """Return Adam with a rate that falls to zero along a cosine."""
-    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps_taken()))
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
 
 
 def steps_taken() -> int:
