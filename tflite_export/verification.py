@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tflite_export.generative import Generator, generates
 from tflite_export.keras_model.decisions import decide, decides, target_indices
 from tflite_export.keras_model.elsewhere import on_tensorflow
 from tflite_export.keras_model.ports import Port
-from tflite_export.keras_model.rounding import rounding
+from tflite_export.keras_model.rounding import computes_in, rounding
 from tflite_export.keras_model.samples import arrays
 from tflite_export.keras_model.sizes import with_sizes
 from tflite_export.keras_model.source import Source, predict, predictor, source
@@ -117,7 +117,7 @@ def verify(
     fault = _fault(found)
     if fault is not None:
         raise VerificationError(f"{fault} {_why(data, found, job)}")
-    return found.result
+    return replace(found.result, computes_in=computes_in(model))
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,8 @@ def _why(data: bytes, found: _Compared, job: _Job) -> str:
             f"LiteRT's interpreter answers right with the same file: {TITLES[result.runtime]} "
             "computes something in it otherwise."
         )
-    said = words.foreign(data, job.model, result.variant)
+    said = None if found.texts else words.mixed(job.model, job.samples, found.values)
+    said = said or words.foreign(data, job.model, result.variant)
     if said is not None:
         return said
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.batch_sizes import check_batch_size
 from keras_nns.data.encodings import missing_counted
 from keras_nns.data.inputs import InputReader, first_not_finite
 from keras_nns.data.labels import (
@@ -340,8 +341,7 @@ def as_batches(
     """
     if isinstance(data, Batches):
         return data
-    if batch_size < 1:
-        raise DataError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
+    check_batch_size(batch_size)
     inputs = InputReader(model)
     data, y = targets_of(data, y, model, output)
     answering = of_output(model, output)
@@ -359,6 +359,7 @@ def as_batches(
     if stream.inputs is not None:
         samples = stream.size if stream.labels is not None else None
         inputs.check(stream.inputs, samples=samples, single=stream.single)
+    inputs.carried.check(stream.per_batch, stream.size)
     if 0 in (stream.size, stream.batches):
         raise DataError("The data is empty: it has no samples.")
     told = None if label_names is None else tuple(label_names)

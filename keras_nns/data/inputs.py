@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nns.data.batch_sizes import Carried
 from keras_nns.engine.datasets import Spec
 from keras_nns.engine.tensors import is_floating, is_ragged, is_sparse, is_tensor
 from keras_nns.errors import DataError, ModelError
@@ -30,6 +31,7 @@ class InputReader:
     Attributes:
         names: Name of every input: its key where the model takes a dict, else its layer's name.
         shapes: Shape of every input, with None for a free axis.
+        carried: What the model carries from batch to batch.
 
     Raises:
         ModelError: The model has no symbolic inputs.
@@ -52,6 +54,7 @@ class InputReader:
         flat = keras.tree.flatten(self._structure)
         self.names = tuple(sorted(self._keys) if self._keys else (t.name for t in flat))
         self.shapes: tuple[Shape, ...] = tuple(tuple(t.shape) for t in flat)
+        self.carried = Carried(model)
         self._texts = tuple(keras.backend.standardize_dtype(t.dtype) == "string" for t in flat)
 
     @property
@@ -110,7 +113,9 @@ class InputReader:
         Raises:
             DataError: An input has the wrong shape or dtype, or is missing.
         """
-        return [self._fit(part, i) for i, part in enumerate(self.parts(x))]
+        fitted = [self._fit(part, i) for i, part in enumerate(self.parts(x))]
+        self.carried.check(int(fitted[0].shape[0]))
+        return fitted
 
     def join(self, parts: list[Any]) -> Any:
         """Put inputs that were taken apart into the structure of `model.input`.

@@ -193,7 +193,16 @@ def _check(name: str, limit: object) -> None:
 
 
 def ambiguous(amount: object) -> SelectionError:
-    """Say what is wrong with an amount that has no unit."""
+    """Say what is wrong with an amount that has no unit, or is none."""
+    text = str(amount).strip()
+    if text.startswith("-"):
+        return SelectionError(f"A budget is more than nothing. Received: {amount!r}.")
+    if text.endswith("%") or (isinstance(amount, float) and 0 < amount < 1):
+        return SelectionError(
+            "A share is a budget of language models, of their decoder's parameters. Here a budget "
+            "is a number of something: Budget(parameters=round(share * model.count_params())), "
+            f"Budget(bytes=…). Received: {amount!r}."
+        )
     example = amount if isinstance(amount, int) and not isinstance(amount, bool) else 60_000
     named = ", ".join(field.name for field in fields(Budget) if field.name in _WORDS)
     return SelectionError(

@@ -148,6 +148,9 @@ def gradients_of(
         ModelError: As in `observe_gradients`.
     """
     taps = taps_of(graph, layers, blocks=False)
+    wanted = None if shard is None else Shard.of(shard)
+    if wanted is not None and wanted.count > 1:
+        check_stateless(graph.model, "shard")
     batches = as_batches(
         *data,
         model=graph.model,
@@ -162,10 +165,8 @@ def gradients_of(
             f"Model {graph.model.name!r} has other targets than labels of samples, and the loss "
             "is of those. Use nns.scores.reconstruction, which needs only what the model answers."
         )
-    wanted = None if shard is None else Shard.of(shard)
     dealer = None
     if wanted is not None and wanted.count > 1:
-        check_stateless(graph.model, "shard")
         dealer = Dealer(batches, wanted)
         batches = dealer.batches
     count = len(batches.label_names)

@@ -247,8 +247,8 @@ class Division:
             raise DataError(
                 f"The data has {found.samples.sum()} samples{which}, which deal into halves of "
                 f"{found.samples[0]} and {found.samples[1]} to fit on and {found.samples[2]} held "
-                "out; each needs at least 2 different ones. Pass more data, about 20 samples at "
-                "the very least."
+                "out; each needs at least 2 different ones. Pass more data: a head that is "
+                "refitted takes 10 samples of every answer beside those held out."
             )
         return found
 

@@ -17,6 +17,7 @@ from keras_nns.observation.activity import Activity
 from keras_nns.observation.sums import known_statistics
 from keras_nns.observation.unit_values import Tap
 from keras_nns.observation.watcher import Observer
+from keras_nns.observation.workers import check_stateless
 
 _HELD = {"fired": 8, "mean": 8, "variance": 8, "maximum": 4, "active": 8, "mean_square": 8}
 _ADDED, _VALUE = 12, 4
@@ -43,6 +44,8 @@ def observe_in_passes(
         SelectionError: `memory` is no size, or one layer alone takes more.
         DataError: The data can be read only once, or gave other samples in another pass.
     """
+    if settings.get("shard") is not None:
+        check_stateless(observer.model, "shard")
     # Another worker waits for this one, also where it comes to nothing here.
     with observer.workers.telling():
         batches = observer.opened(data, y, batch_size)

@@ -16,7 +16,7 @@ from keras_nns.observation.forward import Forward
 from keras_nns.observation.holdout import Division
 from keras_nns.repairing.head_fit import calibrate_head
 from keras_nns.repairing.least_squares import least_squares
-from keras_nns.repairing.patient import Gain, Step, Treatment, record_of
+from keras_nns.repairing.patient import Gain, Step, Treatment, record_of, refuse_state
 from keras_nns.repairing.prepared import MEMORY, Prepared
 from keras_nns.surgery.lineage import add_seen
 
@@ -147,6 +147,7 @@ def repair(
         0.9...
     """
     record = record_of(small, parent)
+    refuse_state(parent)
     division = Division(
         data,
         y,

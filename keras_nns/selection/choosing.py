@@ -194,7 +194,8 @@ def refuse_unobserved(activity: Activity, numbers: Sequence[int]) -> None:
     if unseen:
         raise SelectionError(
             f"No sample of label {', '.join(map(repr, unseen))} was observed, so nothing is known "
-            "of which units it needs. Observe data that holds it, or leave it out."
+            f"of which units it needs: {int(activity.samples.sum()):,} samples of other labels "
+            "were. Observe data that holds it, more of it where some is held out, or leave it out."
         )
 
 

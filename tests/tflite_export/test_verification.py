@@ -53,6 +53,31 @@ def test_the_difference_is_the_one_that_was_put_in(pixels: np.ndarray) -> None:
     assert str(result).startswith("float32, run by litert on 70 samples: largest difference 0.25 (")
 
 
+def test_a_model_that_mixes_its_batch_is_told_so() -> None:
+    keras.utils.set_random_seed(0)
+    start = keras.Input((6,))
+    hidden = layers.Dense(5, "relu")(start)
+    centred = hidden - keras.ops.mean(hidden, axis=0, keepdims=True)
+    model = keras.Model(start, layers.Dense(3)(centred))
+    samples = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+    with pytest.raises(tflite_export.VerificationError, match="by the others of its batch"):
+        tflite_export.verify(tflite_export.convert(model), model, samples)
+
+
+def test_what_a_model_computes_in_is_said_beside_the_figures() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "relu", dtype="mixed_float16"), layers.Dense(3)]
+    )
+    samples = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+    found = tflite_export.verify(tflite_export.convert(model), model, samples)
+    assert found.computes_in == "float16"
+    assert str(found).endswith("beside the model rebuilt in float32, which computes in float16")
+    plain = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    found = tflite_export.verify(tflite_export.convert(plain), plain, samples)
+    assert found.computes_in is None and "rebuilt" not in str(found)
+
+
 def test_agreement_counts_equal_decisions() -> None:
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, use_bias=False)])
     model.set_weights([np.eye(2, dtype=np.float32)])

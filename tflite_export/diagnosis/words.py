@@ -12,12 +12,36 @@ from tflite_export.diagnosis.layers import departure
 from tflite_export.diagnosis.other_variants import passing
 from tflite_export.errors import FlatbufferError
 from tflite_export.flatbuffer.container import parse
-from tflite_export.keras_model.source import kernels
+from tflite_export.keras_model.source import kernels, predict, source
 from tflite_export.operators import anatomy
 from tflite_export.running.outcome import Verification
 from tflite_export.running.resemblance import resemblance
 
 Array = np.ndarray[Any, Any]
+
+_MIXED = 1e-3
+"""How far an answer may be from itself in another batch, of the largest: far above rounding."""
+
+
+def mixed(model: Any, samples: Any, values: Sequence[Array]) -> str | None:
+    """Say that a model answers a sample by the others of its batch; `None` where it does not.
+
+    Args:
+        model: The Keras model.
+        samples: As the caller gave them.
+        values: The same, one array of shape (samples, ...) per input.
+    """
+    origin = source(model, samples=samples)
+    alone = predict(origin, [value[:1] for value in values])
+    for one, whole in zip(alone, predict(origin, values), strict=True):
+        scale = float(np.abs(whole).max(initial=0.0)) or 1.0
+        if float(np.abs(one[0] - whole[0]).max(initial=0.0)) > _MIXED * scale:
+            return (
+                "The model answers a sample by the others of its batch: alone, the first is "
+                "answered otherwise in Keras too. A file is given one sample at a time, so let no "
+                "layer go over the batch axis."
+            )
+    return None
 
 
 def foreign(flat: bytes, model: Any, variant: str) -> str | None:

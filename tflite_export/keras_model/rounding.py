@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tflite_export.keras_model.source import Source
+from tflite_export.keras_model.source import NOT_FLOAT32, Source
 from tflite_export.perturbation import Array, Change, moved_by_rounding
 
 _MOST = 256
+
+
+def computes_in(model: Any) -> str | None:
+    """Return what a layer of a model computes in that is not float32; None where all do."""
+    found = {layer.compute_dtype for layer in model._flatten_layers()}
+    return next((name for name in NOT_FLOAT32 if name in found), None)
 
 
 def rounding(origin: Source, values: Sequence[Array]) -> list[float]:

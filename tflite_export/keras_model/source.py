@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 _RECURRENT = ("RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _BATCH = 64
 _OPEN = 32
-_NOT_FLOAT32 = ("float16", "bfloat16", "float64")
+NOT_FLOAT32 = ("float16", "bfloat16", "float64")
 _POLICY = re.compile(r"^(mixed_)?(float16|bfloat16|float64)$")
 
 
@@ -346,7 +346,7 @@ def _names(structure: Any, fallback: list[str]) -> list[str]:
 
 def _rebuilt(model: Any, layers: list[Any], *, unroll: bool) -> Any:
     """Copy the model with float32 computation and unrolled loops, where either is needed."""
-    narrow = [layer.name for layer in layers if layer.compute_dtype in _NOT_FLOAT32]
+    narrow = [layer.name for layer in layers if layer.compute_dtype in NOT_FLOAT32]
     loops = [layer.name for layer in layers if unroll and is_recurrent(layer)]
     if not narrow and not loops:
         return model

@@ -95,6 +95,8 @@ class Verification:
         labels: One entry per label, where targets were given.
         runtime: What ran the file.
         tokens: Perplexities of a language model and of its file; `None` for other models.
+        computes_in: What the model computes in where that is not float32, such as `"float16"`. The
+            file is compared with the model rebuilt in float32, as it was converted.
 
     Example:
         >>> found = tflite_export.verify(flat, model, x_test)
@@ -109,6 +111,7 @@ class Verification:
     labels: tuple[LabelComparison, ...] = ()
     runtime: str = "litert"
     tokens: TokenComparison | None = None
+    computes_in: str | None = None
 
     @property
     def absolute(self) -> float:
@@ -144,4 +147,6 @@ class Verification:
             said += f"; {self.agreement:.2%} decided alike"
         if self.tokens is not None:
             said += f"; perplexity {self.tokens.file:.4g}, {self.tokens.model:.4g} in Keras"
+        if self.computes_in is not None:
+            said += f"; beside the model rebuilt in float32, which computes in {self.computes_in}"
         return said

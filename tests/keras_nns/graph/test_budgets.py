@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_nns as nns
-from keras_nns.graph.budgets import parse
+from keras_nns.graph.budgets import as_budget, parse
 
 NPU = {"target": "ethos-u55-128"}
 
@@ -94,6 +94,9 @@ def test_a_budget_as_it_is_written_in_a_shell(text, budget):
         (lambda: nns.Budget(drop=5), "from 0 to 0.5"),
         (lambda: parse("60000"), "needs its unit"),
         (lambda: parse("60k"), "needs its unit"),
+        (lambda: parse("-5kB"), r"more than nothing. Received: '-5kB'"),
+        (lambda: parse("80%"), r"A share is a budget of language models.*Received: '80%'"),
+        (lambda: as_budget(0.8), r"A share is a budget of language models.*Received: 0\.8"),
         (lambda: parse("size=60k"), "unit 'size'"),
         (lambda: parse("parameters=many"), "number with its unit"),
         (lambda: parse("bytes=1.2.3"), "number with its unit"),

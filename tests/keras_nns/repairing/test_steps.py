@@ -360,7 +360,7 @@ def test_data_that_can_be_read_once_is_refused():
 def test_too_few_samples_are_refused_with_what_it_takes():
     model = mlp()
     small = nns.cut(model, plan_of(model))
-    with pytest.raises(nns.errors.DataError, match="about 20 samples"):
+    with pytest.raises(nns.errors.DataError, match="10 samples of every answer"):
         nns.repair(small, model, inputs_of(model, 3))
     wide = randomise(chain((30,), L.Dense(200, name="wide"), L.Dense(3, name="answer")))
     cut = nns.cut(wide, plan_of(wide))

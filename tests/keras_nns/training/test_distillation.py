@@ -519,7 +519,7 @@ def test_wrong_use(clouds):
         nns.distill(small, parent(width=3), (X, Y))
     with pytest.raises(nns.errors.DataError, match="balance=True"):
         nns.distill(small, clouds, X, balance=True)
-    with pytest.raises(nns.errors.DataError, match="about 20 samples"):
+    with pytest.raises(nns.errors.DataError, match="10 samples of every answer"):
         nns.distill(small, clouds, (X[:6], Y[:6]))
     few = np.concatenate([np.flatnonzero(Y != 1), np.flatnonzero(Y == 1)[:1]])
     with pytest.raises(nns.errors.DataError, match=r"at least 2 samples of every answer.*'1'"):
