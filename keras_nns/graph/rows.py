@@ -15,6 +15,13 @@ from keras_nns.graph.rules import rule_of
 from keras_nns.graph.rules.normalization import axes_of
 from keras_nns.graph.rules.records import Shape
 
+_OVER_AXES = (
+    *("All", "Any", "Argmax", "Argmin", "Argsort", "Average", "CountNonzero", "Cumprod", "Cumsum"),
+    *("Flip", "LogSoftmax", "Logsumexp", "Max", "Mean", "Median", "Min", "Norm", "Normalize"),
+    *("Prod", "Quantile", "Roll", "Softmax", "Sort", "Std", "Sum", "UnitNormalization", "Var"),
+)
+"""Layers and operations whose `axis` is what they go over; all axes where it is None."""
+
 UNKNOWN = 0
 """Several, one sample's behind one another; how many is seen when the model runs."""
 
@@ -48,6 +55,33 @@ def rows_of(model: Any) -> Mapping[tuple[Key, int], int | None]:
 
     walk(model, [_Rows(1, tuple(one.shape)) for one in functional(model).inputs], visit)
     return found
+
+
+def over_the_batch(model: Any) -> list[str]:
+    """Return the paths of calls that go over the batch axis, such as a mean over samples.
+
+    What a model answers to a sample then depends on the others of its batch.
+
+    Args:
+        model: A Sequential or functional model.
+    """
+    found: list[str] = []
+
+    def visit(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Rows]:
+        given = [value for value in tree.flatten((args, kwargs)) if isinstance(value, _Rows)]
+        if given and given[0].count is not None and _goes_over_first(call, given[0].shape):
+            found.append(call.path)
+        return [_Rows(_after(call, given, shape), shape) for shape in call.shapes]
+
+    walk(model, [_Rows(1, tuple(one.shape)) for one in functional(model).inputs], visit)
+    return found
+
+
+def _goes_over_first(call: Call, shape: Shape) -> bool:
+    if type(call.operation).__name__ not in _OVER_AXES or not shape:
+        return False
+    axis = getattr(call.operation, "axis", None)
+    return axis is None or 0 in axes_of(axis, len(shape))
 
 
 def _after(call: Call, given: list[_Rows], shape: Shape) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from keras_nns.engine.steps import Stepper
 from keras_nns.errors import DataError
 from keras_nns.files.atomic import Json
 from keras_nns.graph.keras_internals import recurrent_states, undisturbed
+from keras_nns.graph.rows import over_the_batch
 from keras_nns.graph.tracing import trace, weights_digest
 from keras_nns.observation.activity import DEFAULT_STATISTICS, Activity, Statistic
 from keras_nns.observation.checkpointing import Checkpoint
@@ -210,9 +212,22 @@ class Observer:
         first = next(stream, None)
         if first is None:
             raise DataError("The data is empty: it gave no batch.")
+        self._say_what_mixes()
         if first.targets is None:
             self._look(self.model, first.inputs, first.labels)
         return itertools.chain([first], stream)
+
+    def _say_what_mixes(self) -> None:
+        """Warn where activations are those of a batch and not of its samples."""
+        paths = over_the_batch(self.model)
+        if paths:
+            warnings.warn(
+                f"What model {self.model.name!r} computes of a sample depends on the others of its "
+                f"batch: {', '.join(map(repr, paths))} goes over the batch axis. Activations are "
+                "of batches of this size and order, and what takes one sample at a time, as a "
+                "device does, answers otherwise.",
+                stacklevel=2,
+            )
 
     def _pass(
         self, steps: Iterable[Batch], store: Checkpoint | None, *, done: int, every: int

@@ -79,3 +79,37 @@ def test_a_batch_size_is_a_whole_number(size):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4, "relu"), layers.Dense(2)])
     with pytest.raises(nns.errors.DataError, match="must be a whole number, at least 1"):
         nns.observe(model, (np.ones((4, 3)), [0, 1, 0, 1]), batch_size=size)
+
+
+def mixed(kind):
+    start = keras.Input((4,))
+    hidden = layers.Dense(5, "relu", name="hidden")(start)
+    if kind == "mean":
+        hidden = hidden - keras.ops.mean(hidden, axis=0, keepdims=True)
+    elif kind == "norm":
+        hidden = layers.UnitNormalization(axis=[0, 1])(hidden)
+    elif kind == "sum of all":
+        hidden = hidden / keras.ops.sum(keras.ops.abs(hidden))
+    elif kind == "features":
+        hidden = hidden - keras.ops.mean(hidden, axis=-1, keepdims=True)
+    elif kind == "steps in front":
+        steps = keras.ops.transpose(keras.ops.reshape(hidden, (-1, 1, 5)), (1, 0, 2))
+        hidden = keras.ops.mean(steps, axis=0)
+    return keras.Model(start, layers.Dense(2, "softmax")(hidden))
+
+
+@pytest.mark.parametrize("kind", ["mean", "norm", "sum of all"])
+def test_a_model_that_goes_over_its_batch_is_told_of(kind):
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    model = mixed(kind)
+    one, other = model(x)[:1], model(x[:1])
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-3
+    with pytest.warns(UserWarning, match="depends on the others of its batch.*over the batch axis"):
+        nns.observe(model, (x, np.arange(20) % 2), verbose=False)
+
+
+@pytest.mark.parametrize("kind", ["features", "steps in front"])
+def test_one_that_does_not_is_not(kind, recwarn):
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    nns.observe(mixed(kind), (x, np.arange(20) % 2), verbose=False)
+    assert not recwarn.list

@@ -13,25 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import tree
 from keras_hub import models
 from keras_hub.src.models.backbone import Backbone
 from keras_hub.src.models.feature_pyramid_backbone import FeaturePyramidBackbone
 from keras_hub.src.utils.preset_utils import list_subclasses
 
+from keras_nns.graph.rules.keras_hub.caching import with_room
 from keras_nns.graph.rules.model_classes import Renewed, UnlikeError
-
-# Of keyword arguments of a block that hold a cache, where the attention lies that it is of.
-_ATTENTIONS = {
-    "self_attention_cache": ("_self_attention_layer", "self_attention_layer"),
-    "cross_attention_cache": ("_cross_attention_layer",),
-    "attention_cache": ("attention", "attention_layer"),
-    "cache": ("attention",),
-}
-_HEADS = (
-    *("num_key_value_heads", "_num_key_value_heads"),
-    *("num_heads", "_num_heads", "num_attention_heads"),
-)
 
 _PYRAMID = "_pyramid_outputs"
 
@@ -84,67 +73,6 @@ class SizedBackbone:
         held: Any = self
         graph = keras.Model(held._inputs_struct, held._outputs_struct, name=held.name)
         return {**Backbone.get_config(held), "graph": graph.get_config(), **vars(self)["_told"]}
-
-
-class _StandIn:
-    """Another object with some attributes of its own."""
-
-    def __init__(self, real: Any, own: Mapping[str, Any]) -> None:
-        self._real = real
-        vars(self).update(own)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-
-class _InRoom(_StandIn):
-    """A block that is given caches with room for more heads than it has."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = [name for name in _ATTENTIONS if kwargs.get(name) is not None]
-        full = [kwargs[name] for name in given]
-        for name, cache in zip(given, full, strict=True):
-            heads = _heads(self._real, name)
-            kwargs[name] = tree.map_structure(functools.partial(_of_first, heads), cache)
-        found = self._real(*args, **kwargs)
-        if not given:
-            return found
-        answer, *own = found
-        return (
-            answer,
-            *(tree.map_structure(_padded, *pair) for pair in zip(own, full, strict=True)),
-        )
-
-
-def _of_first(heads: int, cache: Any) -> Any:
-    return cache[..., :heads, :]
-
-
-def _padded(own: Any, full: Any) -> Any:
-    """Make a cache as long in heads as the one that it was cut out of."""
-    absent = full.shape[-2] - own.shape[-2]
-    return ops.pad(own, [[0, 0]] * (len(own.shape) - 2) + [[0, absent], [0, 0]])
-
-
-def _heads(block: Any, cache: str) -> int:
-    """Return how many key and value heads a block has."""
-    holders = [getattr(block, name) for name in _ATTENTIONS[cache] if hasattr(block, name)]
-    for holder in (*holders, block):
-        for name in _HEADS:
-            if hasattr(holder, name):
-                return int(getattr(holder, name))
-    raise AttributeError(f"{block.name!r} does not say how many heads it has")
-
-
-def _with_room(task: Any) -> Any:
-    """Return a task as its class knows it: with the numbers of the first parent."""
-    backbone = task.backbone
-    blocks = {
-        name: [_InRoom(block, {}) for block in held]
-        for name, held in blocks_by_name(backbone).items()
-    }
-    own = {**vars(backbone)["_told"]["settings"], **blocks}
-    return _StandIn(task, {"backbone": _StandIn(backbone, own)})
 
 
 def blocks_by_name(model: Any) -> dict[str, list[Any]]:
@@ -274,7 +202,9 @@ def _in_room(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def asked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return method(_with_room(self), *args, **kwargs)
+        backbone = self.backbone
+        numbers = vars(backbone)["_told"]["settings"]
+        return method(with_room(self, numbers, blocks_by_name(backbone)), *args, **kwargs)
 
     return asked
 
