@@ -12,6 +12,7 @@ from architectures import random_plan
 from contract import randomise
 
 import keras_nns as nns
+from keras_nns.graph.generated_inputs import sample_inputs
 from keras_nns.graph.tracing import trace
 from keras_nns.surgery.copying import copied
 
@@ -309,6 +310,39 @@ def test_an_image_classifier_keeps_what_its_backbone_gives_inside_its_graph(mode
     assert type(again) is type(small)
     for name, level in levels(again).items():
         np.testing.assert_array_equal(level, found[name])
+
+
+@pytest.mark.parametrize("name", ["CLIP", "SigLIP"])
+def test_towers_of_images_and_texts_are_of_their_class(name, models, tmp_path):
+    import hub_families
+
+    made = {
+        "CLIP": lambda: models.CLIPBackbone(
+            hub_families.clip_image(), hub_families.clip_text(), projection_dim=16
+        ),
+        "SigLIP": lambda: models.SigLIPBackbone(
+            hub_families.siglip_image(), hub_families.siglip_text()
+        ),
+    }
+    parent = randomise(made[name]())
+    graph = trace(parent)
+    small = nns.cut(parent, random_plan(graph, 0.5, 1), prove=True)
+    assert isinstance(small, type(parent))
+    assert isinstance(small.vision_encoder, type(parent.vision_encoder))
+    x = sample_inputs(graph, 2, seed=3)
+
+    def scores(model):
+        return [np.asarray(y) for y in keras.tree.flatten(model(x, training=False))]
+
+    nns.save_model(small, tmp_path / "small.keras")
+    small.save_to_preset(str(tmp_path / "preset"))
+    for again in (
+        nns.load_model(tmp_path / "small.keras"),
+        type(parent).from_preset(str(tmp_path / "preset")),
+    ):
+        assert type(again) is type(small)
+        for one, other in zip(scores(again), scores(small), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_what_writes_from_what_it_reads_is_of_its_class(models):

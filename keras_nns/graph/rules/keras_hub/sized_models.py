@@ -68,6 +68,11 @@ class SizedBackbone:
         for name, value in settings.items():
             setattr(self, name, _by_block(self, name, _as_set(value)))
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make one of what `get_config` said; the base class may look for arguments of its own."""
+        return Backbone.from_config.__func__(cls, config)
+
     def get_config(self) -> dict[str, Any]:
         """Return what the backbone was made with."""
         held: Any = self
@@ -107,7 +112,7 @@ def told_anew(backbone: Any, settings: Mapping[str, Any], tokens: tuple[int, int
         return type(backbone).from_config(dict(settings))
     config = backbone.get_config()
     graph = _with_tokens(config["graph"], *tokens)
-    return type(backbone).from_config({**config, "graph": graph, "settings": dict(settings)})  # type: ignore[attr-defined]
+    return type(backbone).from_config({**config, "graph": graph, "settings": dict(settings)})
 
 
 def _with_tokens(written: Any, before: int, after: int) -> Any:
