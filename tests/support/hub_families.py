@@ -92,6 +92,21 @@ FAMILIES: dict[str, HubFamily] = {
         lambda: models.LlamaBackbone(**GROUPED, tie_word_embeddings=True),
         each(heads=2, hidden=12, block=1),
     ),
+    "SmolLM 3": HubFamily(
+        lambda: models.SmolLM3Backbone(
+            **{**TEXT, "num_attention_heads": 4, "num_key_value_heads": 2},
+            attention_bias=False,
+            attention_dropout=0.0,
+            rope_layer_enabled_list=[True, False],
+            layer_types=["full_attention", "full_attention"],
+            mlp_bias=False,
+            layer_norm_epsilon=1e-6,
+            max_position_embeddings=64,
+            rope_theta=10000.0,
+            partial_rotary_factor=1.0,
+        ),
+        each(heads=2, hidden=12, block=1),
+    ),
     "Mistral": HubFamily(
         lambda: models.MistralBackbone(**GROUPED), each(heads=2, hidden=12, block=1)
     ),

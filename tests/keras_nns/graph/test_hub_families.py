@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 NAMES = (
-    *("Llama", "Llama 3", "SmolLM", "Mistral", "Qwen 2.5", "Qwen 3", "Phi-3"),
+    *("Llama", "Llama 3", "SmolLM", "SmolLM 3", "Mistral", "Qwen 2.5", "Qwen 3", "Phi-3"),
     *("Gemma", "Gemma 2", "Gemma 3", "GPT-2", "GPT-NeoX", "OPT", "Bloom", "Falcon"),
     *("Mixtral", "Qwen MoE", "Qwen 3 MoE", "GPT-OSS"),
     *("BERT", "RoBERTa", "XLM-RoBERTa", "DistilBERT", "Electra", "ALBERT", "DeBERTa", "FNet"),

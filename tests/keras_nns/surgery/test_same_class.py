@@ -181,6 +181,7 @@ def test_samplers_that_reorder_the_cache_work_on_blocks_of_any_sizes(models):
 
 
 LANGUAGE = {
+    "SmolLM 3": "SmolLM3",
     "Mistral": "Mistral",
     "Qwen 2.5": "Qwen",
     "Qwen 3": "Qwen3",

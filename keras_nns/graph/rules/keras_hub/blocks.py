@@ -34,7 +34,9 @@ DENSE = ("_query_dense", "_key_dense", "_value_dense", "_output_dense")
 PUBLIC_DENSE = ("query_dense", "key_dense", "value_dense", "output_dense")
 PROJECTORS = ("query_projector", "key_projector", "value_projector", "output_projector")
 
-_QUERY_HEADS = ("num_heads", "_num_heads", "num_query_heads", "_num_query_heads")
+_QUERY_HEADS = (
+    *("num_heads", "_num_heads", "num_query_heads", "_num_query_heads", "num_attention_heads"),
+)
 _SHARED_HEADS = ("num_key_value_heads", "_num_key_value_heads")
 _GROUPS = ("num_key_value_groups", "_num_key_value_groups")
 _HEAD_SIZE = ("head_dim", "key_value_dim")

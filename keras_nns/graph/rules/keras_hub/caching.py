@@ -15,7 +15,7 @@ from keras import ops, tree
 
 # Of keyword arguments of a block that hold a cache, where the attention lies that it is of.
 _ATTENTIONS = {
-    "self_attention_cache": ("_self_attention_layer", "self_attention_layer"),
+    "self_attention_cache": ("_self_attention_layer", "self_attention_layer", "self_attn"),
     "cross_attention_cache": ("_cross_attention_layer",),
     "attention_cache": ("attention", "attention_layer"),
     "cache": ("attention",),

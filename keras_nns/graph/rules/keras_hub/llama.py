@@ -10,6 +10,7 @@ from keras_hub.src.models.mistral.mistral_transformer_decoder import MistralTran
 from keras_hub.src.models.phi3.phi3_decoder import Phi3Decoder
 from keras_hub.src.models.qwen.qwen_decoder import QwenTransformerDecoder
 from keras_hub.src.models.qwen3.qwen3_decoder import Qwen3TransformerDecoder
+from keras_hub.src.models.smollm3.smollm3_layers import SmolLM3DecoderLayer
 
 from keras_nns.graph.rules.base import Site
 from keras_nns.graph.rules.keras_hub.blocks import DENSE, PUBLIC_DENSE, Block
@@ -65,6 +66,41 @@ def gated_decoder(site: Site) -> None:
         [f"{feedforward}_intermediate_dense", f"{feedforward}_gate_dense"],
         f"{feedforward}_output_dense",
         activation=layer.activation,
+    )
+    block.residual()
+    block.finish()
+
+
+_SMOLLM3 = (
+    *("hidden_size", "num_attention_heads", "num_key_value_heads", "attention_bias"),
+    *("attention_dropout", "rope_layer_enabled_list", "layer_types", "layer_idx"),
+    *("max_position_embeddings", "rope_theta", "partial_rotary_factor"),
+)
+
+
+def _smollm3_config(layer: Any) -> dict[str, Any]:
+    """Return what a layer was made with: it has no `get_config`."""
+    return {
+        "name": layer.name,
+        "trainable": layer.trainable,
+        "dtype": keras.dtype_policies.serialize(layer.dtype_policy),
+        **{key: getattr(layer.self_attn, key) for key in _SMOLLM3},
+        "intermediate_size": layer.mlp.intermediate_size,
+        "mlp_bias": layer.mlp.mlp_bias,
+        "layer_norm_epsilon": layer.input_layernorm.epsilon,
+    }
+
+
+@rule(SmolLM3DecoderLayer, sized(SmolLM3DecoderLayer, _smollm3_config))
+def smollm3_decoder(site: Site) -> None:
+    """Key and value heads with their query heads, and hidden units of the gated part."""
+    block = Block(site, padding="decoder_padding_mask")
+    block.attention("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"))
+    block.hidden(
+        ["mlp.gate_proj", "mlp.up_proj"],
+        "mlp.down_proj",
+        activation=keras.activations.silu,
+        key="intermediate_size",
     )
     block.residual()
     block.finish()

@@ -55,6 +55,9 @@ class Size:
 
 Sizes = Mapping[str, Size]
 
+_CALLED = {"intermediate_size": "intermediate_dim"}
+"""What a backbone calls numbers that its layers call otherwise."""
+
 
 def blocks_of(model: Any, parts: Sequence[Part]) -> list[Part]:
     """Return the blocks of a backbone that stay.
@@ -170,10 +173,11 @@ def _in_common(config: Mapping[str, Any], parts: Sequence[Part]) -> dict[str, An
         kind, new = part.made()
         if issubclass(kind, Sized) and not new["sizes"].get("told"):
             raise UnlikeError(f"{part.layer.name!r} has sizes that its class cannot be told")
-        for key, old in _settings(part.layer).items():
+        for own, old in _settings(part.layer).items():
+            key = own if own in config else _CALLED.get(own, own)
             told = not isinstance(old, bool) and isinstance(old, int | None)
-            if told and key in config and config[key] == old and key in new:
-                found.setdefault(key, {}).setdefault(new[key], part.layer.name)
+            if told and key in config and config[key] == old and own in new:
+                found.setdefault(key, {}).setdefault(new[own], part.layer.name)
     for key, values in found.items():
         if len(values) > 1:
             (one, first), (other, second), *_ = values.items()

@@ -133,10 +133,16 @@ def _by_block(model: Any, name: str, value: Any) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         return value
     for blocks in blocks_by_name(model).values():
-        found = [getattr(block, name, None) for block in blocks]
+        found = [_number(block, name) for block in blocks]
         if all(type(one) is int for one in found):
             return found if len(set(found)) > 1 else found[0]
     return value
+
+
+def _number(block: Any, name: str) -> Any:
+    """Return a number of a block; of heads, the first layer inside it that has one knows."""
+    holders = block._flatten_layers() if "heads" in name else [block]
+    return next((getattr(one, name) for one in holders if hasattr(one, name)), None)
 
 
 def _mapped(value: Any, kind: type, change: Any) -> Any:
