@@ -149,7 +149,7 @@ def off_by(share, name):
     """A fault of a cut: a weight that is off."""
 
     def plant(layer):
-        kernel = np.array(layer.kernel)
+        kernel = np.asarray(layer.kernel).copy()
         kernel[0, 0] *= 1 + share
         layer.kernel.assign(kernel)
 
